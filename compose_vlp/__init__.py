@@ -1,0 +1,1 @@
+"""Vision-language pretraining as typed, checked and compiled blueprints."""

@@ -1,0 +1,58 @@
+"""Mistakes of the user, said so that they can be mended: place, cause, expectation, nearest right thing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """A piece of one line of a source: lines and columns count from 1; `end_column` is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake. `message` says what is wrong, `hints` how to mend it, `related` where its other half stands."""
+
+    message: str
+    span: Span | None = None
+    hints: tuple[str, ...] = ()
+    related: tuple[tuple[str, Span], ...] = field(default=())
+
+
+class UserError(Exception):
+    """A mistake in what the user gave us; the command line prints it without a traceback and exits with 2."""
+
+    def __init__(self, message: str, *, hints: Sequence[str] = (), span: Span | None = None) -> None:
+        super().__init__(message)
+        self.problems: tuple[Problem, ...] = (Problem(message, span, tuple(hints)),)
+
+
+class BlueprintError(UserError):
+    """All mistakes of one blueprint, in one go; `excerpts` gives the source lines for the carets."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        found = tuple(problems)
+        super().__init__("; ".join(f"{p.span}: {p.message}" if p.span else p.message for p in found))
+        self.problems = found
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
+    """The `count` entries of `known` most like `word`, best first."""
+    return tuple(difflib.get_close_matches(word, sorted(set(known)), n=count, cutoff=0.55))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> tuple[str, ...]:
+    """A hint line that offers the nearest names, or nothing where none is near."""
+    near = nearest(word, known)
+    return (f"did you mean {' or '.join(repr(n) for n in near)}?",) if near else ()
