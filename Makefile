@@ -1,0 +1,59 @@
+# Needs Python 3.11 or newer with venv, git and make; everything else is installed into .venv, once.
+#
+#   make demo     build the largest CoCa, then train a small one on the CPU and show what it learnt
+#   make test     everything that continuous integration checks
+#   make setup    only install
+#   make lint | format | types | contracts | docs | pytest    one of the checks
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV_PIP := $(BIN)/uv pip install --python $(BIN)/python
+PYTEST_ARGS ?=
+JOBS ?= auto
+
+# Byte code is worth its disk: without it every command would compile torch again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test setup lint format types contracts docs pytest clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '/^#   make/s/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+demo: setup
+	$(BIN)/compose-vlp demo
+
+test: lint types contracts docs pytest
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt tools/find_python.sh tools/warm_up.py
+	@python=$$(tools/find_python.sh) && { test -x $(BIN)/python || "$$python" -m venv $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(UV_PIP) --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python tools/warm_up.py
+	@touch $@
+
+lint: setup
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+format: setup
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+types: setup
+	$(BIN)/mypy
+
+contracts: setup
+	$(BIN)/lint-imports --no-logo
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+pytest: setup
+	$(BIN)/pytest --numprocesses $(JOBS) $(PYTEST_ARGS)
+
+clean:
+	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
