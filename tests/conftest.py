@@ -1,0 +1,76 @@
+"""What every test may lean on: quiet libraries, no network, few threads, and the folders beside the checkout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Read by torch and by the hub clients when they are first imported, so they are set before any test module is.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """`shared/` beside the checkout: oracles and real data, which the project never depends on."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: oracles and real data are kept beside the checkout, not in it")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def oracle(shared_dir: Path) -> Callable[[str], Path]:
+    """`oracle("coca/pretrain")` is the folder of that oracle; the test is skipped where it is not there."""
+
+    def find(name: str) -> Path:
+        folder = shared_dir / "oracles" / name
+        if not folder.is_dir():
+            pytest.skip(f"no oracle {folder}")
+        return folder
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def real_data(shared_dir: Path) -> Callable[[str], Path]:
+    """`real_data("nlvr")` is the folder of that data set; the test is skipped where it is not there."""
+
+    def find(name: str) -> Path:
+        folder = shared_dir / "data" / name
+        if not folder.is_dir():
+            pytest.skip(f"no data in {folder}")
+        return folder
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def _no_ambient_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test never writes to the tracking store of whoever runs it."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _same_draws_every_time() -> Iterator[None]:
+    """Torch's generator starts at 0 in every test that uses torch, whatever ran before it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)
+    yield
