@@ -1,0 +1,107 @@
+"""What the checker knows about a kind of component: its settings, ports, flows and promises. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from compose_vlp.graph.types import Flow, ValueType
+
+Category = Literal["component", "loss", "function", "tokenizer", "source", "optimizer"]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A kind of value with named dimensions, e.g. `Sequence` and `("rows", "tokens", "width")`.
+
+    The first dimension is the row variable. A dimension named as a setting of the component is unified with it.
+    """
+
+    kind: str
+    dims: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind}[{' '.join(self.dims)}]" if self.dims else self.kind
+
+
+@dataclass(frozen=True)
+class Port:
+    """One argument of a component. `flow` says how positions of what comes in reach positions of what goes out."""
+
+    name: str
+    accepts: tuple[Pattern, ...]  # any one of these
+    several: bool = False  # takes a list (or one value, read as a list of one)
+    open: bool = False  # **values: any names (`join(vision=..., language=...)`)
+    literal: bool = False  # takes a constant written in the blueprint (string, number) or a `$param`
+    default: Any = ...  # `...` = must be given
+    flow: Flow = Flow.ALL
+    detached: bool = False  # gradients stop here
+    choices: tuple[str, ...] = ()  # of a literal string port
+
+    @property
+    def required(self) -> bool:
+        return self.default is ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a component's configuration, as `components NAME` and the JSON Schema show it."""
+
+    name: str
+    annotation: str
+    default: Any = ...
+    description: str = ""
+    inferred: str | None = None  # "" = from the dimension of the same name; "x.vocab_size" = from that port's size
+    bounds: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clash:
+    """Two settings that do not go together; the checker points at the later one and shows both and their origin."""
+
+    message: str
+    settings: tuple[str, ...]
+    hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Promises that the compiler relies on; the defaults promise nothing."""
+
+    rows: Literal["independent", "batch"] = "batch"  # does a row of the output depend on its own row alone?
+    state: Literal["none", "effect"] = "effect"  # does a call in training change a buffer?
+    draws: Literal["none", "choice", "noise"] = "noise"
+    context: Literal["indexed", "no"] = "no"  # offers keys_values(context) and rows=
+    selects: bool = False  # a head that takes `at=`: computes the positions that are asked for only
+    cuts: bool = False  # a masker: what goes out has a root of its own
+
+
+Output = Callable[[Any, Mapping[str, Any]], ValueType]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind that blueprints can `use`, or call by name.
+
+    `config` is a frozen pydantic model class (or None where there are no settings). `output(config, ports)` gives the
+    type of the result; `ports` maps port names to `ValueType`, a tuple of them, or a literal. `flows(config)` refines
+    the ports' flows from settings, `check(config)` lists clashes between settings. `stub kinds` of tests build this
+    class by hand; real ones are read off a class by `compose_vlp.registry`.
+    """
+
+    name: str
+    category: Category
+    ports: Mapping[str, Port]
+    output: Output
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    config: type[Any] | None = None
+    traits: Traits = Traits()
+    parts: Mapping[str, str] = field(default_factory=dict)  # shareable part -> path pattern (`layers.*.self_attention`)
+    flows: Callable[[Any], Mapping[str, Flow]] | None = None
+    check: Callable[[Any], tuple[Clash, ...]] | None = None
+    describe: Callable[[Any], Mapping[str, Any]] | None = None  # sizes that only a library knows (timm's widths)
+    trainable: bool = True  # has weights
+    implementation: Any = None  # the class or function
+    doc: str = ""
+    source: str = ""  # module or file that defines it

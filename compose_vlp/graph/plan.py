@@ -1,0 +1,97 @@
+"""The plan: an SSA list of typed calls, which passes rewrite and from which the program's source is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from compose_vlp.errors import Span
+from compose_vlp.graph.types import ValueType
+
+Role = Literal["input", "component", "function", "read", "index", "loss"]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """The result of a call, or a field of it (`neg.image` is `Ref("neg", ("image",))`; costs no call)."""
+
+    call: str
+    path: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return ".".join((self.call, *self.path))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A literal written in the blueprint."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class ParamRef:
+    """`$name`: a constant or schedule of `params`, read at each step."""
+
+    name: str
+
+
+Arg = Ref | Constant | ParamRef | tuple["Arg", ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One step of the program.
+
+    role `input`: `target` is the input's name; `component`: a component's name; `function`: a function kind's name;
+    `read`: `cls`, `tokens` or a part's name, argument `x`; `index`: `x[index]`, arguments `x` and `index`;
+    `loss`: the loss's name. `world` is the teacher in whose weights it is computed, None for the student.
+    """
+
+    id: str
+    role: Role
+    target: str
+    args: tuple[tuple[str, Arg], ...]
+    type: ValueType
+    span: Span | None = None
+    world: str | None = None
+    chain: tuple[str, ...] = ()  # the graph entries and substitutions that led here, outermost first
+
+    def refs(self) -> Iterator[Ref]:
+        """All values that it reads."""
+        for _, arg in self.args:
+            yield from refs_in(arg)
+
+    def arg(self, name: str) -> Arg | None:
+        return dict(self.args).get(name)
+
+
+def refs_in(arg: Arg) -> Iterator[Ref]:
+    """The values in an argument, lists included."""
+    if isinstance(arg, Ref):
+        yield arg
+    elif isinstance(arg, tuple):
+        for one in arg:
+            yield from refs_in(one)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Calls in an order in which each reads only earlier ones, and the values that someone asked for."""
+
+    calls: tuple[Call, ...]
+    wanted: Mapping[str, Ref] = field(default_factory=dict)  # loss or output name -> value
+    notes: tuple[str, ...] = ()
+
+    def by_id(self) -> dict[str, Call]:
+        return {call.id: call for call in self.calls}
+
+    def replace(self, calls: Iterable[Call], note: str | None = None) -> Plan:
+        notes = (*self.notes, note) if note else self.notes
+        return dataclasses.replace(self, calls=tuple(calls), notes=notes)
+
+    def counted(self) -> int:
+        """Calls, inputs not counted (reads of `.cls` are)."""
+        return sum(call.role != "input" for call in self.calls)

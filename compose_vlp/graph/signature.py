@@ -1,0 +1,162 @@
+"""From ports and named dimensions to the type of a result: what a kind gets when it says nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from compose_vlp.graph.kinds import Output, Pattern, Port
+from compose_vlp.graph.types import (
+    KINDS,
+    EmbeddingType,
+    Flow,
+    ImageType,
+    IndexType,
+    LogitsType,
+    Part,
+    RecordType,
+    RowSpace,
+    SequenceType,
+    SimilarityType,
+    TextType,
+    ValueType,
+    merge_reads,
+    one_part,
+)
+
+Bindings = dict[str, Any]
+"""Dimension name -> `RowSpace` (row variables) or size."""
+
+
+def bind(pattern: Pattern, value: ValueType) -> Bindings:
+    """What a value says about the names of its port's dimensions; a name of an unknown size is left out."""
+    names = KINDS[pattern.kind].dims if pattern.kind in KINDS else ("rows",)
+    if value.kind == "Logits" and len(pattern.dims) == 2:  # one vector a row
+        names = ("rows", "classes")
+    sizes: dict[str, Any] = {"rows": value.rows, **value.sizes()}
+    if isinstance(value, SimilarityType):
+        sizes["columns"] = value.columns
+    pairs = zip(pattern.dims, names, strict=False)
+    return {ours: sizes[theirs] for ours, theirs in pairs if sizes.get(theirs) is not None}
+
+
+def values_of(argument: Any) -> tuple[ValueType, ...]:
+    """The values in an argument: none in a literal, several in a list."""
+    if isinstance(argument, ValueType):
+        return (argument,)
+    if isinstance(argument, tuple):
+        return tuple(one for one in argument if isinstance(one, ValueType))
+    return ()
+
+
+def matching(port: Port, value: ValueType) -> Pattern | None:
+    """The pattern of a port that takes this kind of value."""
+    return next((p for p in port.accepts if p.kind in (value.kind, "Value")), None)
+
+
+def default_output(
+    ports: Mapping[str, Port],
+    returns: Pattern | Mapping[str, Pattern],
+    flows: Mapping[str, Flow],
+    config: Any,
+    arguments: Mapping[str, Any],
+) -> ValueType:
+    """The type that the annotations promise: named dimensions from the arguments, else from the settings."""
+    env: Bindings = {}
+    for name, argument in arguments.items():
+        port = ports.get(name) or next((p for p in ports.values() if p.open), None)
+        for value in values_of(argument):
+            pattern = matching(port, value) if port else None
+            for dim, size in bind(pattern, value).items() if pattern else ():
+                env.setdefault(dim, size)
+    if isinstance(returns, Pattern):
+        return _build(returns, env, ports, flows, config, arguments)
+    fields = {name: _build(p, env, ports, flows, config, arguments) for name, p in returns.items()}
+    return RecordType(rows=next(iter(fields.values())).rows, fields=fields)
+
+
+def _size(dim: str, env: Bindings, config: Any) -> int | None:
+    if dim.isdigit():
+        return int(dim)
+    found = env.get(dim, getattr(config, dim, None))
+    return found if isinstance(found, int) else None
+
+
+def _build(
+    pattern: Pattern,
+    env: Bindings,
+    ports: Mapping[str, Port],
+    flows: Mapping[str, Flow],
+    config: Any,
+    arguments: Mapping[str, Any],
+) -> ValueType:
+    rows = env.get(pattern.dims[0], RowSpace()) if pattern.dims else RowSpace()
+    everything = merge_reads(
+        *(value.reads for argument in arguments.values() for value in values_of(argument)), at_least=Flow.ALL
+    )
+    tail = pattern.dims[1:]
+    if pattern.kind == "Sequence":
+        width = _size(tail[1], env, config) if len(tail) > 1 else None
+        parts = _parts(tail[0], ports, flows, arguments)
+        if parts is None:
+            parts = one_part("tokens", _size(tail[0], env, config), reads=[everything])
+        return SequenceType(rows, merge_reads(*(part.reads for part in parts)), width=width, parts=parts)
+    if pattern.kind == "Logits":
+        text, reads = _stands_on(tail, ports, flows, arguments)
+        return LogitsType(rows, reads if text else everything, classes=_size(tail[-1], env, config), text=text)
+    if pattern.kind == "Embedding":
+        return EmbeddingType(rows, everything, width=_size(tail[0], env, config))
+    if pattern.kind == "Similarity":
+        return SimilarityType(rows, everything, columns=env.get(tail[0], RowSpace()))
+    if pattern.kind in ("Text", "Image"):
+        inputs = [v for a in arguments.values() for v in values_of(a) if isinstance(v, TextType | ImageType)]
+        same = next((v for v in inputs if v.kind == pattern.kind), None)
+        return same or KINDS[pattern.kind](rows, everything)
+    if pattern.kind == "Index":
+        return IndexType(rows)
+    return KINDS[pattern.kind](rows, everything)
+
+
+def _parts(
+    tokens: str, ports: Mapping[str, Port], flows: Mapping[str, Flow], arguments: Mapping[str, Any]
+) -> tuple[Part, ...] | None:
+    """The parts of the port whose token variable goes out again, reached also by whatever the other ports bring."""
+    for name, port in ports.items():
+        source = arguments.get(name)
+        if not isinstance(source, SequenceType):
+            continue
+        pattern = matching(port, source)
+        if not pattern or len(pattern.dims) < 2 or pattern.dims[1] != tokens:
+            continue
+        flow = flows.get(name, port.flow)
+        inside = merge_reads(*(part.reads for part in source.parts), at_least=flow) if flow is Flow.ALL else {}
+        others = [
+            merge_reads(value.reads, at_least=flows.get(other, ports[other].flow if other in ports else Flow.ALL))
+            for other, argument in arguments.items()
+            if other != name
+            for value in values_of(argument)
+        ]
+        return tuple(
+            Part(p.name, p.length, p.cls, p.text, merge_reads(merge_reads(p.reads, at_least=flow), inside, *others))
+            for p in source.parts
+        )
+    return None
+
+
+def _stands_on(
+    tail: tuple[str, ...], ports: Mapping[str, Port], flows: Mapping[str, Flow], arguments: Mapping[str, Any]
+) -> tuple[TextType | None, dict[str, Flow]]:
+    if len(tail) < 2:
+        return None, {}
+    parts = _parts(tail[0], ports, flows, arguments) or ()
+    with_text = [part for part in parts if part.text is not None]
+    return (with_text[0].text, dict(with_text[0].reads)) if len(with_text) == 1 else (None, {})
+
+
+def signature(ports: Mapping[str, Port], returns: Pattern | Mapping[str, Pattern], flows: Any = None) -> Output:
+    """The default `Kind.output` for these ports and this result."""
+
+    def output(config: Any, arguments: Mapping[str, Any]) -> ValueType:
+        return default_output(ports, returns, flows(config) if flows else {}, config, arguments)
+
+    return output

@@ -1,0 +1,342 @@
+"""Declaring kinds of components, and finding them by name without importing what nobody asked for.
+
+A kind is one class (or function) with annotations:
+
+    @component("adapter", rows="independent", state="none", draws="none")
+    class Adapter(nn.Module):
+        class Config(Settings):
+            hidden: int = Field(64, gt=0, description="width of the bottleneck")
+            width: int = inferred()                      # from the dimension of the same name
+
+        def forward(self, x: Annotated[Sequence, "rows tokens width", EACH]) -> Annotated[Sequence, "rows tokens width"]:
+            ...
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.graph.kinds import Category, Kind, Pattern, Port, Setting, Traits
+from compose_vlp.graph.signature import signature
+from compose_vlp.graph.types import KINDS, Flow
+
+EACH: Final = Flow.EACH
+PAST: Final = Flow.PAST
+ALL: Final = Flow.ALL
+DETACHED: Final = "detached"
+RUNTIME_ARGUMENTS: Final = frozenset({"self", "at", "cache", "kv", "rows"})  # given by compiled programs, not by people
+
+
+class Settings(BaseModel):
+    """Base of every kind's `Config`: frozen, and no key unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+
+def inferred(source: str = "", description: str = "") -> Any:
+    """A setting that follows from the graph: from the dimension of its own name, or from `port.size`.
+
+    Writing it in a blueprint is an assertion that is checked.
+    """
+    return Field(default=None, description=description, json_schema_extra={"inferred": source})
+
+
+_KINDS: dict[str, Kind] = {}
+
+
+def _declare(category: Category, name: str, traits: Traits) -> Callable[[Any], Any]:
+    def decorate(implementation: Any) -> Any:
+        kind = kind_of(name, category, implementation, traits)
+        before = _KINDS.get(name)
+        if before and before.source != kind.source:
+            raise UserError(f"two kinds are called {name!r}: {before.source} and {kind.source}")
+        _KINDS[name] = kind
+        implementation.kind_name = name
+        return implementation
+
+    return decorate
+
+
+def component(
+    name: str,
+    *,
+    rows: Literal["independent", "batch"] = "batch",
+    state: Literal["none", "effect"] = "effect",
+    draws: Literal["none", "choice", "noise"] = "noise",
+    context: Literal["indexed", "no"] = "no",
+    selects: bool = False,
+    cuts: bool = False,
+) -> Callable[[Any], Any]:
+    """Register an `nn.Module` class with `Config` and an annotated `forward`; the promises are proved by probes."""
+    return _declare("component", name, Traits(rows, state, draws, context, selects, cuts))
+
+
+def loss(name: str) -> Callable[[Any], Any]:
+    """Register a loss: an `nn.Module` class whose annotated `forward` gives a `Scalar`."""
+    return _declare("loss", name, Traits(rows="batch", state="none", draws="none"))
+
+
+def function(name: str, *, rows: Literal["independent", "batch"] = "independent") -> Callable[[Any], Any]:
+    """Register a function without weights, state, randomness or settings; blueprints call it without declaring it."""
+    return _declare("function", name, Traits(rows=rows, state="none", draws="none"))
+
+
+def tokenizer(name: str) -> Callable[[Any], Any]:
+    """Register a tokenizer class: `Config`, `encode`, `decode`, `vocab_size`."""
+    return _declare("tokenizer", name, Traits())
+
+
+def source(name: str) -> Callable[[Any], Any]:
+    """Register a data source class: `Config`, `__len__`, `record(i)`."""
+    return _declare("source", name, Traits())
+
+
+# --- reading a kind off its class -------------------------------------------------------------------------------
+
+
+def kind_of(name: str, category: Category, implementation: Any, traits: Traits) -> Kind:
+    """The `Kind` of a decorated class or function.
+
+    Raises:
+        UserError: where an annotation is missing or is none of those that ports may have.
+    """
+    config = getattr(implementation, "Config", None)
+    ports: dict[str, Port] = {}
+    returns: Pattern | dict[str, Pattern] = Pattern("Scalar")
+    if category in ("component", "loss", "function"):
+        forward = implementation if category == "function" else implementation.forward
+        ports, returns = _ports(name, forward)
+    flows = getattr(implementation, "flows", None)
+    custom = getattr(implementation, "output", None)
+    return Kind(
+        name=name,
+        category=category,
+        ports=ports,
+        output=custom or signature(ports, returns, flows),
+        settings=_settings(config) if config else {},
+        config=config,
+        traits=traits,
+        parts=dict(getattr(implementation, "parts", {})),
+        flows=flows,
+        check=getattr(implementation, "check", None),
+        describe=getattr(implementation, "describe", None),
+        trainable=category == "component",
+        implementation=implementation,
+        doc=inspect.getdoc(implementation) or "",
+        source=implementation.__module__,
+    )
+
+
+def _ports(name: str, forward: Callable[..., Any]) -> tuple[dict[str, Port], Pattern | dict[str, Pattern]]:
+    hints = typing.get_type_hints(forward, include_extras=True)
+    ports = {}
+    for argument in inspect.signature(forward).parameters.values():
+        if argument.name in RUNTIME_ARGUMENTS:
+            continue
+        if argument.name not in hints:
+            raise UserError(f"{name}: argument {argument.name!r} of forward has no annotation, so it is no port")
+        ports[argument.name] = _port(name, argument, hints[argument.name])
+    if "return" not in hints:
+        raise UserError(f"{name}: forward does not say what it returns")
+    return ports, _result(name, hints["return"])
+
+
+def _result(name: str, hint: Any) -> Pattern | dict[str, Pattern]:
+    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
+        fields = typing.get_type_hints(hint, include_extras=True)
+        return {field: _patterns(name, field, hints)[0] for field, hints in fields.items()}
+    return _patterns(name, "return", hint)[0]
+
+
+def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
+    several = False
+    alternatives = [one for one in _alternatives(hint) if one is not type(None)]
+    if len(alternatives) == 1 and typing.get_origin(alternatives[0]) in (list, tuple):
+        several = True
+        alternatives = list(_alternatives(typing.get_args(alternatives[0])[0]))
+    literals = [a for a in alternatives if a in (str, int, float, bool) or typing.get_origin(a) is Literal]
+    choices = tuple(str(c) for a in literals if typing.get_origin(a) is Literal for c in typing.get_args(a))
+    values = [a for a in alternatives if a not in literals]
+    extras = [x for a in values for x in (typing.get_args(a)[1:] if typing.get_origin(a) is typing.Annotated else ())]
+    return Port(
+        name=argument.name,
+        accepts=tuple(p for a in values for p in _patterns(name, argument.name, a)),
+        several=several,
+        open=argument.kind is inspect.Parameter.VAR_KEYWORD,
+        literal=bool(literals),
+        default=argument.default if argument.default is not inspect.Parameter.empty else ...,
+        flow=next((x for x in extras if isinstance(x, Flow)), Flow.ALL),
+        detached=DETACHED in extras,
+        choices=choices,
+    )
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _patterns(name: str, argument: str, hint: Any) -> tuple[Pattern, ...]:
+    base, *extras = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    kind = getattr(base, "kind", None)
+    if kind not in KINDS and kind != "Value":
+        raise UserError(
+            f"{name}: {argument!r} is annotated {hint!r}",
+            hints=["ports are annotated like Annotated[Sequence, 'rows tokens width']", f"kinds: {', '.join(KINDS)}"],
+        )
+    dims = next((x for x in extras if isinstance(x, str) and x != DETACHED), "")
+    return (Pattern(kind, tuple(dims.split())),)
+
+
+def _settings(config: type[BaseModel]) -> dict[str, Setting]:
+    found = {}
+    for name, info in config.model_fields.items():
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        where = extra.get("inferred")
+        found[name] = Setting(
+            name=name,
+            annotation=_readable(info.annotation),
+            default=... if info.is_required() else info.get_default(call_default_factory=True),
+            description=info.description or "",
+            inferred=where if isinstance(where, str) else None,
+            bounds={type(m).__name__.lower(): getattr(m, type(m).__name__.lower(), None) for m in info.metadata},
+        )
+    return found
+
+
+def _readable(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+# --- finding kinds ----------------------------------------------------------------------------------------------
+
+DECORATORS: Final = frozenset({"component", "loss", "function", "tokenizer", "source"})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a scan of a file says of a kind, without importing it."""
+
+    name: str
+    category: str
+    module: str
+    fields: frozenset[str]
+    summary: str
+
+
+@cache
+def catalogue() -> Mapping[str, Listing]:
+    """Every built-in kind by name, read off the files' syntax: imports nothing."""
+    here = Path(__file__).parent
+    roots = ((here / "components", "compose_vlp.components"), (here / "data" / "sources", "compose_vlp.data.sources"))
+    found: dict[str, Listing] = {}
+    for root, package in roots:
+        for file in sorted(root.rglob("*.py")):
+            relative = file.relative_to(root).with_suffix("")
+            module = ".".join((package, *relative.parts)).removesuffix(".__init__")
+            found.update({one.name: one for one in scan(file.read_text(encoding="utf-8"), module)})
+    return found
+
+
+def scan(text: str, module: str) -> Iterator[Listing]:
+    """The kinds that a source file declares at its top level."""
+    if "@" not in text:
+        return
+    for node in ast.parse(text).body:
+        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+            continue
+        for mark in node.decorator_list:
+            if not (isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id in DECORATORS):
+                continue
+            if mark.args and isinstance(mark.args[0], ast.Constant):
+                summary = (ast.get_docstring(node) or "").split("\n")[0]
+                yield Listing(str(mark.args[0].value), mark.func.id, module, _config_fields(node), summary)
+
+
+def _config_fields(node: ast.AST) -> frozenset[str]:
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.ClassDef) and inner.name == "Config":
+            return frozenset(
+                s.target.id for s in inner.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
+            )
+    return frozenset()
+
+
+def names(*categories: str) -> list[str]:
+    """Names of all kinds known (built-in, from plugins), of these categories or of all."""
+    listed = {n: one.category for n, one in catalogue().items()} | {n: k.category for n, k in _KINDS.items()}
+    return sorted(n for n, category in listed.items() if not categories or category in categories)
+
+
+def fields_of(name: str) -> frozenset[str] | None:
+    """The settings that a kind has, without importing it where it is built in; None for an unknown kind."""
+    if name in _KINDS:
+        return frozenset(_KINDS[name].settings)
+    listing = catalogue().get(name)
+    return listing.fields if listing else None
+
+
+def get(name: str) -> Kind:
+    """The kind of that name; imports its module.
+
+    Raises:
+        UserError: no such kind; offers the nearest.
+    """
+    if name not in _KINDS:
+        listing = catalogue().get(name)
+        if listing is None:
+            raise UserError(f"no kind is called {name!r}", hints=did_you_mean(name, names()))
+        importlib.import_module(listing.module)
+    return _KINDS[name]
+
+
+def load_plugin(path: str | Path) -> list[str]:
+    """Import a user's file, which may declare kinds; gives their names.
+
+    Raises:
+        UserError: no such file, or it declares nothing.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"no plugin file {str(file)!r}")
+    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
+    module_name = f"compose_vlp_plugin_{file.stem}_{digest}"
+    before = set(_KINDS)
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, file)
+        if spec is None or spec.loader is None:
+            raise UserError(f"{file} is no Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        spec.loader.exec_module(module)
+    declared = sorted(n for n, k in _KINDS.items() if k.source == module_name)
+    if not declared and set(_KINDS) == before:
+        raise UserError(f"{file} declares no component, loss, function, tokenizer or source")
+    return declared
+
+
+def load_entry_points() -> list[str]:
+    """Import the modules that installed packages offer as `compose_vlp.plugins`."""
+    from importlib.metadata import entry_points
+
+    loaded = []
+    for point in entry_points(group="compose_vlp.plugins"):
+        point.load()
+        loaded.append(point.name)
+    return loaded

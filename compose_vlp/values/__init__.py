@@ -1,0 +1,33 @@
+"""Values at run time: tensors with what has to travel with them."""
+
+from compose_vlp.values.values import (
+    Embedding,
+    Image,
+    Index,
+    Labels,
+    Logits,
+    Mask,
+    Number,
+    Part,
+    Scalar,
+    Sequence,
+    Similarity,
+    Text,
+    Value,
+)
+
+__all__ = [
+    "Embedding",
+    "Image",
+    "Index",
+    "Labels",
+    "Logits",
+    "Mask",
+    "Number",
+    "Part",
+    "Scalar",
+    "Sequence",
+    "Similarity",
+    "Text",
+    "Value",
+]

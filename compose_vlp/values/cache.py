@@ -1,0 +1,46 @@
+"""What an incremental call of a component keeps from the positions before: keys and values, by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+class Cache:
+    """Keys and values of one call of one component during generation.
+
+    `length` counts the positions seen before this call; all rows have the same number. `append` grows a layer's
+    self-attention, `once` computes a layer's keys and values of a context at the first step only.
+    """
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._grown: dict[str, KeysValues] = {}
+        self._fixed: dict[str, KeysValues] = {}
+
+    def append(self, layer: str, keys: Tensor, values: Tensor) -> KeysValues:
+        """All keys and values of a layer, the new ones [batch, new, heads, head_width] put last."""
+        if layer in self._grown:
+            old_keys, old_values = self._grown[layer]
+            keys, values = torch.cat((old_keys, keys), 1), torch.cat((old_values, values), 1)
+        self._grown[layer] = (keys, values)
+        return keys, values
+
+    def once(self, layer: str, project: Callable[[], KeysValues]) -> KeysValues:
+        """Keys and values of a layer's context, projected at the first step."""
+        if layer not in self._fixed:
+            self._fixed[layer] = project()
+        return self._fixed[layer]
+
+    def advance(self, positions: int) -> None:
+        """Count positions as seen; called once by the component after its layers."""
+        self.length += positions
+
+    def reorder(self, rows: Tensor) -> None:
+        """Keep these rows (beams), in this order; rows may repeat."""
+        self._grown = {n: (k[rows], v[rows]) for n, (k, v) in self._grown.items()}
+        self._fixed = {n: (k[rows], v[rows]) for n, (k, v) in self._fixed.items()}
