@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,9 +68,8 @@ def _no_ambient_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _same_draws_every_time() -> Iterator[None]:
+def _same_draws_every_time() -> None:
     """Torch's generator starts at 0 in every test that uses torch, whatever ran before it."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(0)
-    yield

@@ -58,7 +58,7 @@ def test_announcement_without_a_block_below_is_refused(tmp_path: Path) -> None:
 
 
 def test_language_that_cannot_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="page.md:3: a yaml block cannot run"):
+    with pytest.raises(ValueError, match=r"page\.md:3: a yaml block cannot run"):
         blocks(write(tmp_path, "<!-- run -->\n```yaml\nx: 1\n```\n"))
 
 

@@ -78,7 +78,8 @@ def test_wheel_holds_the_package_and_nothing_else(built: Distributions) -> None:
 
 
 def test_sdist_holds_what_a_build_needs(built: Distributions) -> None:
-    tops = {name.split("/")[1] for name in tarfile.open(built.sdist).getnames() if "/" in name}
+    with tarfile.open(built.sdist) as archive:
+        tops = {name.split("/")[1] for name in archive.getnames() if "/" in name}
     assert {"compose_vlp", "components", "blueprints", "pyproject.toml", "README.md", "LICENSE"} <= tops
     assert tops.isdisjoint({".venv", "tests", "runs", "site", "shared"})
 

@@ -1,0 +1,1 @@
+"""The built-in kinds, one folder for each sort of part, one file for each kind."""
