@@ -128,6 +128,7 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits) 
         category=category,
         ports=ports,
         output=custom or signature(ports, returns, flows),
+        returns=returns if ports else None,
         settings=_settings(config) if config else {},
         config=config,
         traits=traits,

@@ -105,3 +105,4 @@ class Kind:
     implementation: Any = None  # the class or function
     doc: str = ""
     source: str = ""  # module or file that defines it
+    returns: Pattern | Mapping[str, Pattern] | None = None  # what the annotations promise, for people to read
