@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -39,12 +39,13 @@ class UserError(Exception):
 
 
 class BlueprintError(UserError):
-    """All mistakes of one blueprint, in one go; `excerpts` gives the source lines for the carets."""
+    """All mistakes of one blueprint, in one go; `excerpts` gives the source lines by file, for the carets."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], excerpts: Mapping[str, Sequence[str]] | None = None) -> None:
         found = tuple(problems)
         super().__init__("; ".join(f"{p.span}: {p.message}" if p.span else p.message for p in found))
         self.problems = found
+        self.excerpts: Mapping[str, Sequence[str]] = excerpts or {}
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ from compose_vlp.errors import Span
 COMMAND_LINE = "command line"
 """The file name of the source that overrides are read from; its line `n` is the n-th override."""
 
+BROKEN = "broken"
+"""The style of a scalar that YAML cut apart: it was reported already, and its text is only good to be shown."""
+
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 _ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|u[0-9A-Fa-f]{4}|U[0-9A-Fa-f]{8}|.)|.", re.DOTALL)
 
@@ -32,6 +35,10 @@ class Source:
     def lines(self) -> tuple[str, ...]:
         return tuple(_BREAK.split(self.text))
 
+    def offset(self, line: int) -> int:
+        """Where in `text` the line begins (the first is 1)."""
+        return 0 if line == 1 else [found.end() for found in _BREAK.finditer(self.text)][line - 2]
+
     def span(self, line: int, column: int, end_column: int | None = None) -> Span:
         """The piece from `column` to `end_column` (exclusive; the line's end if left out) of `line`, counted from 1."""
         if end_column is None:
@@ -42,7 +49,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Scalar:
-    """A value as text, untyped until its destination reads it. `style` is plain, single, double, literal or folded."""
+    """A value as text, untyped until its destination reads it.
+
+    `style` is plain, single, double, literal, folded or broken; `rows` counts the lines that it was written on.
+    """
 
     text: str
     span: Span
@@ -56,6 +66,11 @@ class Scalar:
         return not self.text and self.style == "plain"
 
     @property
+    def is_broken(self) -> bool:
+        """Whether a mistake was reported for this very value, so that nothing more is to be said about it."""
+        return self.style == BROKEN
+
+    @property
     def is_exact(self) -> bool:
         """Whether every character has a place: a scalar of one line, or a `|` block."""
         return self.style == "literal" or (self.style != "folded" and self.rows == 1)
@@ -63,21 +78,17 @@ class Scalar:
     def place(self, start: int, end: int | None = None) -> Span:
         """The span of `text[start:end]` (its first line's part), through quotes, escapes and `|` blocks alike."""
         stops = self._stops
-        end = start + 1 if end is None else end
-        line, column = stops[min(start, len(stops) - 1)]
-        last, end_column = stops[min(max(end, start + 1), len(stops)) - 1]
-        if end > start and end < len(stops):
-            last, end_column = stops[end]
-        if last != line or end_column <= column:
-            within = [c for row, c in stops[start:end] if row == line]
-            end_column = (max(within) if within else column) + 1
-        return Span(self.span.file, line, column, end_column)
+        start = min(start, len(stops) - 1)
+        end = min(max(start + 1, end or 0), len(stops) - 1)
+        line, column = stops[start]
+        ends = [at for row, at in stops[start + 1 : end + 1] if row == line]
+        return Span(self.span.file, line, column, max([column + 1, *ends]))
 
     @cached_property
     def _stops(self) -> list[tuple[int, int]]:
         """The (line, column) of every character of `text`, and of the place after the last."""
         line, column = self.span.line, self.span.column
-        if not self.is_exact or self.source is None or self.style == "plain":
+        if not self.is_exact or self.source is None or self.style in ("plain", BROKEN):
             return [(line, column + index) for index in range(len(self.text) + 1)]
         if self.style == "literal":
             return self._literal_stops(line, column)

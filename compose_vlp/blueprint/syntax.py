@@ -1,0 +1,172 @@
+"""Where YAML stops: the parser's complaint in the words of the language, and the text with the mistake blanked out.
+
+YAML's parser reports one mistake and stops. Those that people make with expressions are known, so each is reported at
+the place that must change and overwritten by as many harmless letters; the next pass over the text finds the others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import yaml
+
+from compose_vlp.blueprint.cuts import STRING, cut_problem, find_cut, open_brackets
+from compose_vlp.blueprint.nodes import Scalar, Source
+from compose_vlp.errors import Problem, Span
+
+_PLAIN_WORDS = {
+    "did not find expected ',' or '}'": ("`,` or `}` is missing here", ()),
+    "did not find expected ',' or ']'": ("`,` or `]` is missing here", ()),
+    "did not find expected key": ("this line does not fit the indentation of the lines above", ()),
+    "did not find expected '-' indicator": ("this line does not fit the indentation of the list above", ()),
+    "could not find expected ':'": ("`:` is missing", ("a line is `key: value`",)),
+    "mapping values are not allowed in this context": (
+        "a key is not expected here",
+        ("is the line indented like its neighbours, and the line above complete?",),
+    ),
+    "block sequence entries are not allowed in this context": (
+        "a list item is not expected here",
+        ("is the line indented like its neighbours?",),
+    ),
+    "found character that cannot start any token": ("no value begins with this character", ("quote the value",)),
+    "did not find expected node content": ("a value is missing here", ()),
+    "found unknown escape character": ("no such escape in double quotes", ("single quotes take every character",)),
+}
+
+
+@dataclass(frozen=True)
+class Mend:
+    """A piece of the text that was reported and overwritten: `lost` where its value cannot be known any more."""
+
+    span: Span
+    lost: bool
+
+
+def explain(
+    error: yaml.MarkedYAMLError, text: str, source: Source, lines_before: int
+) -> tuple[Problem, str | None, Mend | None]:
+    """The problem in our words, and the text without it with what was mended, or None where parsing cannot go on."""
+    finder = _Finder(error, text, source, lines_before)
+    for find in (finder.pattern, finder.colon, finder.cut):
+        if found := find():
+            return found
+    return finder.plain(), None, None
+
+
+Found = tuple[Problem, str, Mend]
+
+
+@dataclass(frozen=True)
+class _Finder:
+    error: yaml.MarkedYAMLError
+    text: str
+    source: Source
+    lines_before: int
+
+    def pattern(self) -> Found | None:
+        """`[**.norm]`: an alias to YAML, a pattern to us."""
+        mark = self.error.context_mark
+        if self.error.context != "while scanning an alias" or mark is None:
+            return None
+        line = self._line(mark.line)
+        end = mark.column
+        while end < len(line) and line[end] not in ",]} \t":
+            end += 1
+        word = line[mark.column : end]
+        span = self._span(mark.line, mark.column, end)
+        hint = f"write '{word}'" + (
+            "" if word.startswith("*.") or "**" in word else "; aliases are not part of the language"
+        )
+        problem = Problem("a pattern that begins with `*` needs quotes", span, (hint,))
+        return self._mended(problem, mark.line, mark.column, end, lost=False)
+
+    def colon(self) -> Found | None:
+        """`key: prompt("a picture of: ", caption)`: the value ends at `: `, and a key follows that cannot be one."""
+        mark = self.error.problem_mark
+        if self.error.problem != "mapping values are not allowed in this context" or mark is None:
+            return None
+        line = self._line(mark.line)
+        begin = line.find(": ") + 2
+        if begin < 2 or begin > mark.column:
+            return None
+        value = self.source.lines[mark.line + self.lines_before][begin:].strip()
+        hint = f"quote the whole value: '{value}'" if "'" not in value else "quote the whole value"
+        string = next((s for s in STRING.finditer(line, begin) if s.start() < mark.column < s.end()), None)
+        start, end = string.span() if string else (mark.column, mark.column + 1)
+        problem = Problem("YAML ends the value here, at `: `", self._span(mark.line, start, end), (hint,))
+        return self._mended(problem, mark.line, mark.column, mark.column + 1, lost=False)
+
+    def cut(self) -> Found | None:
+        """A call or an index inside `{}` or `[]` that YAML cannot even cut at a comma."""
+        first, last = self.error.context_mark, self.error.problem_mark
+        if not (self.error.context or "").startswith("while parsing a flow") or first is None or last is None:
+            return None
+        for number in range(first.line, min(last.line, len(self.source.lines) - 1 - self.lines_before) + 1):
+            if found := find_cut(self._line(number), first.column if number == first.line else 0):
+                start, end, at = found
+                line = number + self.lines_before
+                written = self.source.lines[line][start:end]
+                problem = cut_problem(written, at - start, self.source, line + 1, start + 1)
+                return self._mended(problem, number, start, end, lost=True)
+        return None
+
+    def plain(self) -> Problem:
+        """Everything else, at the parser's place."""
+        error, opened = self.error, self.error.context_mark
+        mark = error.problem_mark or opened
+        assert mark is not None, "the parser marks every error"
+        if opened is not None and error.context == "while scanning a quoted scalar" and "end of" in str(error.problem):
+            return Problem("this quote is never closed", self._span(opened.line, opened.column, opened.column + 1))
+        in_flow = (error.context or "").startswith("while parsing a flow")
+        if opened is not None and in_flow and opened.line < mark.line:
+            bracket = self._line(opened.line)[opened.column]
+            return Problem(f"this `{bracket}` is not closed", self._span(opened.line, opened.column, opened.column + 1))
+        if error.problem == "could not find expected ':'" and opened is not None:
+            mark = opened
+        message, hints = _PLAIN_WORDS.get(error.problem or "", (f"not YAML: {error.problem}", ()))
+        return Problem(message, self._place(mark), hints)
+
+    def _place(self, mark: yaml.Mark) -> Span:
+        """The parser's place, or the end of the text's last line where it stopped after the end."""
+        written = len(self.text.rstrip())
+        if mark.index < written:
+            return self._span(mark.line, mark.column, mark.column + 1)
+        number = len(Source("", self.text[:written]).lines) - 1
+        end = len(self._line(number).rstrip())
+        return self._span(number, end, end + 1)
+
+    def _line(self, number: int) -> str:
+        lines = Source("", self.text).lines
+        return lines[number] if number < len(lines) else ""
+
+    def _span(self, line: int, start: int, end: int) -> Span:
+        return self.source.span(line + self.lines_before + 1, start + 1, end + 1)
+
+    def _mended(self, problem: Problem, line: int, start: int, end: int, *, lost: bool) -> Found:
+        offset = Source("", self.text).offset(line + 1)
+        text = self.text[: offset + start] + "_" * (end - start) + self.text[offset + end :]
+        return problem, text, Mend(self._span(line, start, end), lost)
+
+
+def comment_cut(scalar: Scalar) -> Problem | None:
+    """`prompt("item # 3", caption)` unquoted: YAML takes the rest of the line for a comment, in silence."""
+    if scalar.style != "plain" or scalar.source is None:
+        return None
+    line = scalar.source.lines[scalar.span.line - 1]
+    rest = line[scalar.span.end_column - 1 :]
+    if not rest.lstrip().startswith("#") or open_brackets(scalar.text) < 1:
+        return None
+    quote = _open_quote(scalar.text)
+    start = scalar.span.column - 1 + (quote if quote is not None else len(scalar.text) + rest.index("#"))
+    string = STRING.match(line, start)
+    span = scalar.source.span(scalar.span.line, start + 1, string.end() + 1 if string else start + 2)
+    value = line[scalar.span.column - 1 :].strip()
+    hint = f"quote the whole value: '{value}'" if "'" not in value else "quote the whole value"
+    return Problem("YAML ends the value here, at ` #`", span, (hint,))
+
+
+def _open_quote(text: str) -> int | None:
+    """Where a string of the expression `text` begins that does not end in it."""
+    bare = STRING.sub(lambda found: "_" * len(found[0]), text)
+    places = [bare.find(sign) for sign in "\"'" if sign in bare]
+    return min(places) if places else None
