@@ -29,13 +29,6 @@ MAX_DEPTH = 32
 MAX_MENDS = 20
 """So many mistakes of syntax are mended to find the next one; each costs a pass over the text."""
 _STYLES: dict[str | None, str] = {"": "plain", "'": "single", '"': "double", "|": "literal", ">": "folded"}
-    "": "plain",
-    None: "plain",
-    "'": "single",
-    '"': "double",
-    "|": "literal",
-    ">": "folded",
-}
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _NOT_YAML = "anchors, aliases, `<<` and tags are not part of the language"
 _SHARE = "write a shared value under `params` and read it as `$name`"
