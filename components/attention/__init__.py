@@ -1,0 +1,1 @@
+"""The one attention function, `attend`, and its backends."""
