@@ -31,7 +31,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.graph.kinds import Category, Kind, Pattern, Port, Setting, Traits
+from compose_vlp.graph.kinds import Category, Kind, Output, Pattern, Port, Setting, Traits
 from compose_vlp.graph.signature import signature
 from compose_vlp.graph.types import KINDS, Flow
 
@@ -39,7 +39,8 @@ EACH: Final = Flow.EACH
 PAST: Final = Flow.PAST
 ALL: Final = Flow.ALL
 DETACHED: Final = "detached"
-RUNTIME_ARGUMENTS: Final = frozenset({"self", "at", "cache", "kv", "rows"})  # given by compiled programs, not by people
+# Given by compiled programs, not by people; `tokenizer` is that of the text the call reads.
+RUNTIME_ARGUMENTS: Final = frozenset({"self", "at", "cache", "kv", "rows", "tokenizer"})
 
 
 class Settings(BaseModel):
@@ -91,9 +92,21 @@ def loss(name: str) -> Callable[[Any], Any]:
     return _declare("loss", name, Traits(rows="batch", state="none", draws="none"))
 
 
-def function(name: str, *, rows: Literal["independent", "batch"] = "independent") -> Callable[[Any], Any]:
-    """Register a function without weights, state, randomness or settings; blueprints call it without declaring it."""
-    return _declare("function", name, Traits(rows=rows, state="none", draws="none"))
+def function(
+    name: str, *, rows: Literal["independent", "batch"] = "independent", output: Output | None = None
+) -> Callable[[Any], Any]:
+    """Register a function without weights, state, randomness or settings; blueprints call it without declaring it.
+
+    `output(None, ports)` gives the type of the result where the annotations do not.
+    """
+    declare = _declare("function", name, Traits(rows=rows, state="none", draws="none"))
+
+    def decorate(implementation: Any) -> Any:
+        if output is not None:
+            implementation.output = output
+        return declare(implementation)
+
+    return decorate
 
 
 def tokenizer(name: str) -> Callable[[Any], Any]:
