@@ -15,7 +15,7 @@ JOBS ?= auto
 # Byte code is worth its disk: without it every command would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test setup lint format types contracts docs pytest clean
+.PHONY: demo test setup lint format types contracts docs pytest upgrade clean
 .DEFAULT_GOAL := help
 
 help:
@@ -54,6 +54,11 @@ docs: setup
 
 pytest: setup
 	$(BIN)/pytest --numprocesses $(JOBS) $(PYTEST_ARGS)
+
+# Newest releases within pyproject's ranges, as pins for everybody.
+upgrade: setup
+	$(BIN)/uv pip compile --quiet --upgrade --no-header --no-annotate --extra dev --output-file constraints.txt pyproject.toml
+	@touch pyproject.toml
 
 clean:
 	rm -rf build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,138 @@
+"""A hook of mkdocs that writes a page for every built-in kind, read off its class: ports, settings, promises."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+from compose_vlp import registry
+from compose_vlp.graph.kinds import Kind, Pattern, Port, Setting
+
+CATEGORIES = {
+    "component": "Components",
+    "loss": "Losses",
+    "function": "Functions",
+    "tokenizer": "Tokenizers",
+    "source": "Data sources",
+    "optimizer": "Optimizers",
+}
+BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "multiple_of": "multiple of", "multipleof": "multiple of"}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put a page for each kind below "Components" in the navigation."""
+    for entry in config.nav or []:
+        if "Components" in entry:
+            entry["Components"] = ["components/index.md", *_navigation()]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages of the kinds and their index."""
+    kinds = [registry.get(name) for name in registry.names()]
+    files.append(File.generated(config, "components/index.md", content=index_page(kinds)))
+    for kind in kinds:
+        files.append(File.generated(config, f"components/{kind.name}.md", content=kind_page(kind)))
+    return files
+
+
+def _navigation() -> list[dict[str, list[str]]]:
+    return [
+        {title: [f"components/{name}.md" for name in registry.names(category)]}
+        for category, title in CATEGORIES.items()
+        if registry.names(category)
+    ]
+
+
+def index_page(kinds: Iterable[Kind]) -> str:
+    """All kinds with their first sentence, by category."""
+    grouped: dict[str, list[Kind]] = defaultdict(list)
+    for kind in kinds:
+        grouped[kind.category].append(kind)
+    lines = [
+        "# Components",
+        "",
+        "Every kind that a blueprint can `use`, or call by name. These pages are made from the classes themselves;",
+        "`compose-vlp components NAME` prints the same.",
+    ]
+    for category, title in CATEGORIES.items():
+        if grouped[category]:
+            lines += ["", f"## {title}", "", "| kind | what it is |", "|---|---|"]
+            lines += [f"| [`{kind.name}`]({kind.name}.md) | {_cell(_summary(kind))} |" for kind in grouped[category]]
+    return "\n".join(lines) + "\n"
+
+
+def kind_page(kind: Kind) -> str:
+    """One kind: what its docstring says, then its ports, result, settings, shareable parts and promises."""
+    lines = [f"# {kind.name}", "", kind.doc, ""]
+    if kind.ports:
+        lines += ["## Ports", "", "| port | takes | reaches | must be given |", "|---|---|---|---|"]
+        lines += [_port_row(port) for port in kind.ports.values()]
+        lines += ["", *_result(kind.returns)]
+    if kind.settings:
+        lines += ["## Settings", "", "| setting | type | default | bounds | what it is |", "|---|---|---|---|---|"]
+        lines += [_setting_row(setting) for setting in kind.settings.values()]
+        lines += [""]
+    if kind.parts:
+        lines += ["## Parts that can be shared", "", "| part | path |", "|---|---|"]
+        lines += [f"| `{part}` | `{path}` |" for part, path in kind.parts.items()]
+        lines += [""]
+    if kind.category == "component":
+        lines += _promises(kind)
+    lines += [f"Defined in `{kind.source}`.", ""]
+    return "\n".join(lines)
+
+
+def _port_row(port: Port) -> str:
+    takes = [f"`{pattern}`" for pattern in port.accepts]
+    takes += [f"`{choice}`" for choice in port.choices] or (["a literal"] if port.literal else [])
+    several = " (several)" if port.several else ""
+    name = f"{port.name}=…" if port.open else port.name
+    reaches = "no position (detached)" if port.detached else f"`{port.flow.name.lower()}`"
+    must = "yes" if port.required and not port.open else f"no, `{port.default}`" if not port.open else "no"
+    return f"| `{name}` | {_cell(' or '.join(takes) + several)} | {reaches} | {_cell(must)} |"
+
+
+def _result(returns: Pattern | Mapping[str, Pattern] | None) -> list[str]:
+    if returns is None:
+        return []
+    if isinstance(returns, Pattern):
+        return [f"Gives `{returns}`.", ""]
+    return ["Gives several values:", "", *(f"- `.{name}`: `{pattern}`" for name, pattern in returns.items()), ""]
+
+
+def _setting_row(setting: Setting) -> str:
+    bounds = ", ".join(f"{BOUNDS[name]} {value}" for name, value in setting.bounds.items() if name in BOUNDS)
+    cells = (f"`{setting.name}`", f"`{setting.annotation}`", _default(setting), bounds, setting.description)
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _default(setting: Setting) -> str:
+    if setting.inferred is not None:
+        return f"inferred from `{setting.inferred}`" if setting.inferred else "inferred"
+    return "must be given" if setting.default is ... else f"`{setting.default!r}`"
+
+
+def _promises(kind: Kind) -> list[str]:
+    traits = kind.traits
+    sentences = {
+        "a row of the result depends on its own row alone": traits.rows == "independent",
+        "a call changes no buffer": traits.state == "none",
+        "nothing is drawn": traits.draws == "none",
+        "a context can be shared by several rows (`keys_values`)": traits.context == "indexed",
+        "positions nobody reads can be left out": traits.selects,
+    }
+    held = [f"- {sentence}" for sentence, holds in sentences.items() if holds]
+    return ["## Promises", "", "What the compiler may rely on:", "", *held, ""] if held else []
+
+
+def _summary(kind: Kind) -> str:
+    return kind.doc.split("\n\n")[0].replace("\n", " ")
+
+
+def _cell(text: Any) -> str:
+    return str(text).replace("|", "\\|").replace("\n", " ")
