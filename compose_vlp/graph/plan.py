@@ -10,7 +10,7 @@ from typing import Any, Literal
 from compose_vlp.errors import Span
 from compose_vlp.graph.types import ValueType
 
-Role = Literal["input", "component", "function", "read", "index", "loss"]
+Role = Literal["input", "component", "function", "read", "index", "select", "loss"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Call:
 
     role `input`: `target` is the input's name; `component`: a component's name; `function`: a function kind's name;
     `read`: `cls`, `tokens` or a part's name, argument `x`; `index`: `x[index]`, arguments `x` and `index`;
-    `loss`: the loss's name. `world` is the teacher in whose weights it is computed, None for the student.
+    `select`: the positions that loss `target` needs (put in by the `rows` pass); `loss`: the loss's name. `world` is the teacher in whose weights it is computed, None for the student.
     """
 
     id: str
@@ -58,6 +58,7 @@ class Call:
     span: Span | None = None
     world: str | None = None
     chain: tuple[str, ...] = ()  # the graph entries and substitutions that led here, outermost first
+    no_grad: bool = False  # nothing trainable is upstream (put in by the `frozen` pass)
 
     def refs(self) -> Iterator[Ref]:
         """All values that it reads."""

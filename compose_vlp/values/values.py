@@ -37,7 +37,7 @@ class Text(Value):
 
     `ids` [batch, length] with `pad` after each text's end; `lengths` [batch], begin and end tokens counted;
     `frame` is the length for which positions were made (the blueprint's `max_length`); `given` [batch] (or None)
-    counts leading tokens that nobody has to foretell (a prompt).
+    counts leading tokens that nobody has to foretell (a prompt); `offset` positions came in earlier calls (generation).
     """
 
     kind: ClassVar[str] = "Text"
@@ -46,6 +46,7 @@ class Text(Value):
     frame: int
     pad: int = 0
     given: Tensor | None = None
+    offset: int = 0
 
     @property
     def valid(self) -> Tensor:

@@ -1,0 +1,1 @@
+"""From a checked blueprint to programs: plain Python source over shared modules."""

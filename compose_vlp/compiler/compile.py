@@ -1,0 +1,92 @@
+"""From a checked blueprint to a program: choose what is wanted, run the passes, write the source, load it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from compose_vlp.compiler.passes import Applied, PassContext, run_passes
+from compose_vlp.compiler.source import Program, load_program, write_program
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.kinds import Kind
+from compose_vlp.graph.plan import Call, Plan, Ref
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A program and how it came about. `before` is the plan as the blueprint has it, `plan` what runs."""
+
+    name: str
+    before: Plan
+    plan: Plan
+    passes: tuple[Applied, ...]
+    source: str
+    run: Program
+
+
+NOISES = ("dropout", "attention_dropout", "drop_path")
+"""Settings that make a component draw where they are not zero."""
+
+
+def kind_of(blueprint: CheckedBlueprint, call: Call) -> Kind | None:
+    """The kind behind a call; None for inputs, reads, indices and selections."""
+    if call.role == "component":
+        return blueprint.components[call.target].kind
+    if call.role == "loss":
+        return blueprint.losses[call.target].kind
+    return blueprint.functions[call.target] if call.role == "function" else None
+
+
+def draws(blueprint: CheckedBlueprint, call: Call) -> bool:
+    """Does the call draw random numbers with its present settings?"""
+    kind = kind_of(blueprint, call)
+    if kind is None or kind.traits.draws == "none":
+        return False
+    if kind.traits.draws == "choice" or call.role != "component":
+        return True
+    config = blueprint.components[call.target].config
+    noises = [getattr(config, name) for name in NOISES if hasattr(config, name)]
+    return not noises or any(noises)
+
+
+def compile_plan(
+    blueprint: CheckedBlueprint,
+    name: str,
+    wanted: Mapping[str, Ref],
+    *,
+    trainable: Callable[[str], bool] = lambda component: True,
+    without: Collection[str] = (),
+    title: str = "",
+) -> Compiled:
+    """The program that computes the wanted values; `trainable(component)` says what the stage trains."""
+    whole = dataclasses.replace(blueprint.plan, wanted=dict(wanted), notes=())
+    context = PassContext(
+        kind_of=lambda call: kind_of(blueprint, call),
+        trainable=lambda call: call.world is None and trainable(call.target),
+        draws=lambda call: draws(blueprint, call),
+    )
+    plan, applied = run_passes(whole, context, without)
+    source = write_program(plan, name, title=title or f"`{name}` of {blueprint.name}")
+    return Compiled(name, whole, plan, applied, source, load_program(source, name, functions_of(blueprint, plan)))
+
+
+def functions_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, object]:
+    """The Python functions that a plan calls."""
+    return {c.target: blueprint.functions[c.target].implementation for c in plan.calls if c.role == "function"}
+
+
+def compile_stage(
+    blueprint: CheckedBlueprint, stage: str, *, trainable: Callable[[str], bool] | None = None, without: Collection[str] = ()
+) -> Compiled:
+    """The training program of a stage: its active losses."""
+    names = blueprint.stages[stage].losses
+    wanted = {name: Ref(blueprint.losses[name].call) for name in names if blueprint.losses[name].active}
+    title = f"Losses of stage `{stage}` of {blueprint.name}: {', '.join(wanted)}"
+    return compile_plan(blueprint, stage, wanted, trainable=trainable or (lambda _: True), without=without, title=title)
+
+
+def compile_outputs(blueprint: CheckedBlueprint, names: Collection[str], *, without: Collection[str] = ()) -> Compiled:
+    """One program for several outputs that are plain values."""
+    wanted = {name: blueprint.outputs[name].ref for name in names}
+    return compile_plan(blueprint, "outputs", wanted, trainable=lambda _: False, without=without)

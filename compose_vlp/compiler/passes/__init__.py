@@ -1,0 +1,51 @@
+"""Passes: each file has one function `plan -> plan` that keeps every loss, gradient and state to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from compose_vlp.compiler.passes.context import PassContext
+from compose_vlp.compiler.passes.dedupe import dedupe
+from compose_vlp.compiler.passes.frozen import frozen
+from compose_vlp.compiler.passes.prune import prune
+from compose_vlp.compiler.passes.rows import rows
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.graph.plan import Plan
+
+Pass = Callable[[Plan, PassContext], Plan]
+
+PASSES: dict[str, Pass] = {"prune": prune, "dedupe": dedupe, "rows": rows, "frozen": frozen}
+"""All passes in the order in which they run."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a pass did: calls before and after, and its own words."""
+
+    name: str
+    calls_before: int
+    calls_after: int
+    note: str
+
+
+def run_passes(plan: Plan, context: PassContext, without: Collection[str] = ()) -> tuple[Plan, tuple[Applied, ...]]:
+    """Rewrite a plan by every pass but those named.
+
+    Raises:
+        UserError: `without` names no pass.
+    """
+    for name in without:
+        if name not in PASSES:
+            raise UserError(f"no pass is called {name!r}", hints=did_you_mean(name, PASSES) or [", ".join(PASSES)])
+    applied = []
+    for name, one in PASSES.items():
+        if name in without:
+            continue
+        before, notes = plan.counted(), len(plan.notes)
+        plan = one(plan, context)
+        applied.append(Applied(name, before, plan.counted(), "; ".join(plan.notes[notes:])))
+    return plan, tuple(applied)
+
+
+__all__ = ["PASSES", "Applied", "Pass", "PassContext", "run_passes"]

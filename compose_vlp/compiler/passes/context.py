@@ -1,0 +1,20 @@
+"""What passes may ask about the blueprint whose plan they rewrite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from compose_vlp.graph.kinds import Kind
+from compose_vlp.graph.plan import Call
+
+
+@dataclass(frozen=True)
+class PassContext:
+    """`kind_of(call)` is the kind behind a component, function or loss call (None for inputs and reads);
+    `trainable(call)` says whether the stage trains a parameter of the component called;
+    `draws(call)` whether the call draws random numbers with its present settings."""
+
+    kind_of: Callable[[Call], Kind | None]
+    trainable: Callable[[Call], bool]
+    draws: Callable[[Call], bool]

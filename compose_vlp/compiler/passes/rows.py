@@ -1,0 +1,62 @@
+"""Vocabulary logits at labelled positions only.
+
+A head with `selects` computes the positions that it is given; a loss with `selects` says which positions it needs. Where
+a loss is the only reader of such a head's logits, the two are put together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+from compose_vlp.compiler.passes.context import PassContext
+from compose_vlp.graph.plan import Call, Plan, Ref
+from compose_vlp.graph.types import IndexType, LabelsType, LogitsType
+
+
+def rows(plan: Plan, context: PassContext) -> Plan:
+    """Insert a `select` call before each head whose logits only one position-choosing loss reads."""
+    readers = Counter(ref.call for call in plan.calls for ref in call.refs())
+    readers.update(ref.call for ref in plan.wanted.values())
+    calls = plan.by_id()
+    chosen: dict[str, Call] = {}  # head -> the select call that feeds it
+    for loss in plan.calls:
+        kind = context.kind_of(loss) if loss.role == "loss" else None
+        if kind is None or not hasattr(kind.implementation, "selects"):
+            continue
+        for head in _heads(loss, calls, context):
+            if readers[head.id] == 1:
+                chosen[head.id] = _select(loss, head, calls)
+    rewritten: list[Call] = []
+    for call in plan.calls:
+        if call.id in chosen:
+            select = chosen[call.id]
+            if all(done.id != select.id for done in rewritten):
+                rewritten.append(select)
+            call = dataclasses.replace(call, args=(*call.args, ("at", Ref(select.id))))
+        rewritten.append(call)
+    return plan.replace(rewritten, f"logits at labelled positions only: {', '.join(chosen)}" if chosen else None)
+
+
+def _heads(loss: Call, calls: dict[str, Call], context: PassContext) -> list[Call]:
+    found = []
+    for ref in loss.refs():
+        call = calls[ref.call]
+        kind = context.kind_of(call)
+        if isinstance(call.type, LogitsType) and call.role == "component" and kind and kind.traits.selects:
+            found.append(call)
+    return found
+
+
+def _select(loss: Call, head: Call, calls: dict[str, Call]) -> Call:
+    labels = [ref for ref in loss.refs() if _is_labels(ref, calls)]
+    source = labels[0] if labels else next(head.refs())
+    name = f"{loss.id}_at" if labels else f"{head.id}_at"
+    return Call(name, "select", loss.target, (("x", source),), IndexType(), span=loss.span)
+
+
+def _is_labels(ref: Ref, calls: dict[str, Call]) -> bool:
+    kind = calls[ref.call].type
+    for field in ref.path:
+        kind = getattr(kind, "fields", {}).get(field, kind)
+    return isinstance(kind, LabelsType)

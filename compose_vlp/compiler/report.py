@@ -1,0 +1,96 @@
+"""What `build` says of a model before any weight exists: parameters, shapes, FLOPs, memory, passes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from compose_vlp.compiler.compile import Compiled
+from compose_vlp.compiler.model import Model, Step
+from compose_vlp.compiler.synthetic import synthetic_batch
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.values import Scalar
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one training step (forward and backward), a multiply-add counted as two."""
+
+    batch: int
+    step: int
+    step_without_passes: int | None
+    saved_bytes: int  # activations kept for the backward pass
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that `build --json` gives. `values`: name -> kind and shape; bytes are for float32 with AdamW."""
+
+    name: str
+    parameters: dict[str, Any]  # total, trainable, by_component
+    flops: dict[str, Any]
+    passes: list[dict[str, Any]]
+    values: dict[str, dict[str, Any]]
+    memory: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int) -> tuple[int, int]:
+    """FLOPs of one forward and backward on `rows` rows, and the bytes kept for the backward, on the model's device."""
+    batch = synthetic_batch(blueprint, compiled.plan, rows, next(model.parameters()).device)
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept[id(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
+        held.append(tensor)
+        return tensor
+
+    held: list[Tensor] = []  # ids stay unique while the tensors live
+    parameters = {id(p.untyped_storage()) for p in model.parameters()}
+    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(pack, lambda t: t):
+        losses = model(compiled.run, batch, Step(blueprint.constants_and_starts()))
+        total = sum((loss.value for loss in losses.values() if isinstance(loss, Scalar)), torch.zeros((), device="meta"))
+        saved = sum(size for storage, size in kept.items() if storage not in parameters)
+        held.clear()
+        total.backward()
+    for parameter in model.parameters():
+        parameter.grad = None
+    return counter.get_total_flops(), saved
+
+
+def build_report(
+    blueprint: CheckedBlueprint, model: Model, compiled: Compiled, plain: Compiled | None, rows: int
+) -> Report:
+    """Measure a stage's program on a meta model; `plain` is the same program without passes, for comparison."""
+    flops, saved = measure_flops(blueprint, model, compiled, rows)
+    before = measure_flops(blueprint, model, plain, rows)[0] if plain else None
+    by_component = {name: count for name, count in model.component_parameters().items() if count}
+    total = sum(by_component.values())
+    trainable = sum(p.numel() for p in {id(p): p for p in model.parameters() if p.requires_grad}.values())
+    return Report(
+        name=blueprint.name,
+        parameters={"total": total, "trainable": trainable, "by_component": by_component},
+        flops=asdict(Flops(rows, flops, before, saved)),
+        passes=[asdict(one) for one in compiled.passes],
+        values=shapes(blueprint),
+        memory={"weights": 4 * total, "gradients": 4 * trainable, "optimizer": 8 * trainable, "activations": saved},
+    )
+
+
+def shapes(blueprint: CheckedBlueprint) -> dict[str, dict[str, Any]]:
+    """Kind and symbolic shape of every named value of the graph."""
+    calls = blueprint.plan.by_id()
+    found: dict[str, dict[str, Any]] = {}
+    for name, ref in blueprint.values.items():
+        kind = calls[ref.call].type
+        for field in ref.path:
+            kind = kind.fields[field] if hasattr(kind, "fields") else kind
+        found[name] = {"kind": kind.kind, "shape": [*kind.shape()]}
+    return found

@@ -1,0 +1,127 @@
+"""Writing a plan as plain Python: one line a call, with its place in the blueprint."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import linecache
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from compose_vlp.compiler import support
+from compose_vlp.graph.plan import Arg, Call, Constant, ParamRef, Plan, Ref
+
+RESERVED = frozenset({"root", "batch", "step", "m", "losses", "torch", *dir(support), *dir(builtins), *keyword.kwlist})
+
+Program = Callable[..., dict[str, Any]]
+
+
+class Names:
+    """Python names for the calls of a plan: their ids, made identifiers, none twice."""
+
+    def __init__(self, calls: Iterable[Call], taken: Iterable[str]) -> None:
+        self._of: dict[str, str] = {}
+        used = {*RESERVED, *taken}
+        for call in calls:
+            name = "".join(c if c.isalnum() else "_" for c in call.id)
+            while name in used or not name.isidentifier():
+                name += "_"
+            used.add(name)
+            self._of[call.id] = name
+
+    def __getitem__(self, call: str) -> str:
+        return self._of[call]
+
+
+def write_program(
+    plan: Plan,
+    name: str,
+    *,
+    title: str = "",
+    inputs: Mapping[str, str] | None = None,
+    caches: frozenset[str] = frozenset(),
+) -> str:
+    """The source of a function `name(root, batch, step)` that gives the plan's wanted values by name.
+
+    `inputs` replaces calls by values that are handed in: call id -> expression. Calls in `caches` get a cache of
+    their own, `step.caches[id]`.
+    """
+    given = dict(inputs or {})
+    functions = {call.target for call in plan.calls if call.role == "function"}
+    names = Names(plan.calls, functions)
+    lines = [f"def {name}(root, batch, step):", *([f'    """{title}"""'] if title else [])]
+    lines += [f"    {line}" for line in _prologue(plan)]
+    inside = False
+    for call in plan.calls:
+        written = given.get(call.id) or _expression(call, names, call.id in caches)
+        if call.no_grad and not inside:
+            lines.append("    with torch.no_grad():")
+        inside = call.no_grad
+        indent = "        " if inside else "    "
+        lines.append(f"{indent}{names[call.id]} = {written}{_place(call)}")
+    results = ", ".join(f"{key!r}: {_reference(ref, names)}" for key, ref in plan.wanted.items())
+    lines.append(f"    return {{{results}}}")
+    return "\n".join(lines) + "\n"
+
+
+def load_program(source: str, name: str, functions: Mapping[str, Any]) -> Program:
+    """Run the source and give its function; tracebacks show its lines."""
+    file = f"<program {name} {abs(hash(source)):x}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    scope: dict[str, Any] = {**{n: getattr(support, n) for n in support.__all__}, "torch": support.torch, **functions}
+    exec(compile(source, file, "exec"), scope)  # our own generated text: blueprint literals enter as repr() only
+    program: Program = scope[name]
+    return program
+
+
+def _prologue(plan: Plan) -> list[str]:
+    lines = []
+    if any(c.role == "component" and c.world is None for c in plan.calls):
+        lines.append("m = root.student")
+    lines += [f"m_{w} = root.worlds[{w!r}]" for w in dict.fromkeys(c.world for c in plan.calls if c.world)]
+    if any(call.role in ("loss", "select") for call in plan.calls):
+        lines.append("losses = root.losses_by_name")
+    return lines
+
+
+def _expression(call: Call, names: Names, cached: bool) -> str:
+    if call.role == "input":
+        return f"batch[{call.target!r}]"
+    args = dict(call.args)
+    if call.role == "read":
+        x = _argument(args["x"], names)
+        return f"{x}.{call.target}" if call.target in ("cls", "tokens") else f"{x}.part({call.target!r})"
+    if call.role == "index":
+        return f"take({_argument(args['x'], names)}, {_argument(args['index'], names)})"
+    if call.role == "select":
+        return f"select(losses.{call.target}, {_argument(args['x'], names)})"
+    written = [_keyword(i, name, _argument(arg, names)) for i, (name, arg) in enumerate(call.args)]
+    if cached:
+        written.append(f"cache=step.caches[{call.id!r}]")
+    if call.role == "function":
+        return f"{call.target}({', '.join(written)})"
+    home = "losses" if call.role == "loss" else f"m_{call.world}" if call.world else "m"
+    return f"{home}.{call.target}({', '.join(written)})"
+
+
+def _keyword(position: int, name: str, argument: str) -> str:
+    return argument if position == 0 and not argument.startswith("[") else f"{name}={argument}"
+
+
+def _argument(arg: Arg, names: Names) -> str:
+    if isinstance(arg, Ref):
+        return _reference(arg, names)
+    if isinstance(arg, Constant):
+        return repr(arg.value)
+    if isinstance(arg, ParamRef):
+        return f"step.params[{arg.name!r}]"
+    return f"[{', '.join(_argument(one, names) for one in arg)}]"
+
+
+def _reference(ref: Ref, names: Names) -> str:
+    return ".".join((names[ref.call], *ref.path))
+
+
+def _place(call: Call) -> str:
+    return f"  # {Path(call.span.file).name}:{call.span.line}" if call.span else ""

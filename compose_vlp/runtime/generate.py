@@ -1,0 +1,92 @@
+"""Running a `generate` output: prepare once, then word by word with keys and values kept, or by recomputing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compose_vlp.compiler.incremental import Incremental
+from compose_vlp.compiler.model import Model, Step
+from compose_vlp.compiler.support import take
+from compose_vlp.runtime.search import Search, search
+from compose_vlp.values import Index, Text
+from compose_vlp.values.cache import Cache
+
+
+class Cached:
+    """A `Foreteller` that feeds the new words only and keeps keys and values."""
+
+    def __init__(self, model: Model, programs: Incremental, batch: Mapping[str, Any], how: Search, frame: int) -> None:
+        self._model, self._programs, self._pad, self._frame = model, programs, how.pad, frame
+        self._length = 0
+        given = programs.prepare(model, batch, Step())
+        if how.beams > 1:
+            given = {name: _repeated(value, how.beams) for name, value in given.items()}
+        self._given = {f"@{name}": value for name, value in given.items()}
+        self._step = Step(caches={call: Cache() for call in programs.cached})
+
+    def step(self, ids: Tensor) -> Tensor:
+        """Scores [rows, vocabulary] of the word after `ids` [rows, new]."""
+        lengths = torch.full((ids.shape[0],), ids.shape[1], device=ids.device)
+        words = Text(ids, lengths, self._frame, self._pad, offset=self._length)
+        logits = self._programs.advance(self._model, {**self._given, self._programs.over: words}, self._step)["logits"]
+        self._length += ids.shape[1]
+        scores: Tensor = logits.scores[:, -1]
+        return scores
+
+    def reorder(self, rows: Tensor) -> None:
+        for cache in self._step.caches.values():
+            cache.reorder(rows)
+
+
+class Recomputed:
+    """A `Foreteller` that runs the whole text again at every word: the reference for `Cached`."""
+
+    def __init__(self, model: Model, programs: Incremental, batch: Mapping[str, Any], how: Search, frame: int) -> None:
+        self._model, self._programs, self._pad, self._frame = model, programs, how.pad, frame
+        beams = how.beams
+        self._batch = {n: _repeated(v, beams) if beams > 1 and n != programs.over else v for n, v in batch.items()}
+        self._ids: Tensor | None = None
+
+    def step(self, ids: Tensor) -> Tensor:
+        self._ids = ids if self._ids is None else torch.cat((self._ids, ids), 1)
+        lengths = torch.full((ids.shape[0],), self._ids.shape[1], device=ids.device)
+        words = Text(self._ids, lengths, self._frame, self._pad)
+        whole = self._programs.whole.run
+        logits = whole(self._model, {**self._batch, self._programs.over: words}, Step())["logits"]
+        scores: Tensor = logits.scores[:, -1]
+        return scores
+
+    def reorder(self, rows: Tensor) -> None:
+        if self._ids is not None:
+            self._ids = self._ids[rows]
+
+
+def _repeated(value: Any, times: int) -> Any:
+    rows = next(t for t in torch.utils._pytree.tree_leaves(value) if isinstance(t, Tensor)).shape[0]
+    return take(value, Index(torch.arange(rows).repeat_interleave(times)))
+
+
+@torch.no_grad()
+def generate(
+    model: Model,
+    programs: Incremental,
+    batch: Mapping[str, Any],
+    start: Tensor,
+    how: Search,
+    *,
+    frame: int,
+    cached: bool = True,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Texts [rows, length] that complete `start` [rows, begun] for the other inputs in `batch`; eval mode meanwhile."""
+    was_training = model.training
+    model.eval()
+    try:
+        foreteller = (Cached if cached else Recomputed)(model, programs, batch, how, frame)
+        return search(foreteller, start, how, generator)
+    finally:
+        model.train(was_training)
