@@ -1,0 +1,101 @@
+"""Files that are whole or absent, and locks that end with the process that holds them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar
+
+
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
+    """Replace `path` in one step: a reader sees the old content or the new, never a part.
+
+    `durable` waits until the disk has it, so that it also survives a power cut.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        fsync_directory(path.parent)
+
+
+def fsync_directory(path: Path) -> None:
+    """Wait until the disk knows the names in a directory: a rename is lost in a power cut otherwise."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class ProcessLock:
+    """A lock on a file, held by one process of the machine (and of others, where the file system has locks).
+
+    POSIX record locks: the system frees them when the process ends, however it ends, and forked data workers do not
+    inherit them (they would keep an `flock` alive after their parent was killed). Closing any handle of the file frees
+    the lock, so all of this process's locks are kept here and asked first.
+    """
+
+    _held: ClassVar[dict[Path, int]] = {}
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free. False when another process, or this one, holds it."""
+        if self.path in self._held:
+            return False
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return False
+        except BaseException:
+            os.close(handle)
+            raise
+        self._held[self.path] = handle
+        return True
+
+    def acquire(self, poll_s: float = 0.1) -> None:
+        """Wait for the lock."""
+        while not self.try_acquire():
+            time.sleep(poll_s)
+
+    def release(self) -> None:
+        handle = self._held.pop(self.path, None)
+        if handle is not None:
+            os.close(handle)
+
+    def is_held(self) -> bool:
+        """Whether any process, this one included, holds the lock. True where we may not ask (read-only folders)."""
+        if self.path in self._held:
+            return True
+        if not self.path.exists():
+            return False
+        if not os.access(self.path, os.W_OK) or not self.try_acquire():
+            return True
+        self.release()
+        return False
+
+    def __enter__(self) -> ProcessLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()

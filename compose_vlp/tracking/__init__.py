@@ -1,0 +1,19 @@
+"""Tracking that never holds up a run: an outbox on disk, and a process that brings it to MLflow."""
+
+from compose_vlp.tracking.environment import environment_tags, versions
+from compose_vlp.tracking.layout import TrackSettings
+from compose_vlp.tracking.outbox_tracker import OutboxTracker
+from compose_vlp.tracking.sync import how_to_look, sync
+from compose_vlp.tracking.tracker import NullTracker, Tracker, ending_of
+
+__all__ = [
+    "NullTracker",
+    "OutboxTracker",
+    "TrackSettings",
+    "Tracker",
+    "ending_of",
+    "environment_tags",
+    "how_to_look",
+    "sync",
+    "versions",
+]

@@ -1,0 +1,78 @@
+"""What a run tells its tracker: one record a line, in the order in which it was said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Ending: TypeAlias = Literal["FINISHED", "FAILED", "KILLED"]
+Status: TypeAlias = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+ENDINGS: frozenset[str] = frozenset({"FINISHED", "FAILED", "KILLED"})
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Values at one step; `time_ms` is when they were measured, in milliseconds since 1970."""
+
+    step: int
+    time_ms: int
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Params:
+    """Settings of the run."""
+
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Words about the run."""
+
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file or folder; `path` is relative to the run folder, so that a moved run can still be sent."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class StatusChange:
+    """The run goes on, or has ended; `time_ms` as for `Metrics`."""
+
+    status: Status
+    time_ms: int
+
+
+Record: TypeAlias = Metrics | Params | Tags | Artifact | StatusChange
+
+_KINDS: dict[str, type[Record]] = {
+    "metrics": Metrics,
+    "params": Params,
+    "tags": Tags,
+    "artifact": Artifact,
+    "status": StatusChange,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def encode(record: Record) -> bytes:
+    """One line of JSON. Values that are not finite are written as Python writes them (`NaN`), for `decode`."""
+    return json.dumps({"kind": _NAMES[type(record)], **vars(record)}, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of a line; None where the line is damaged."""
+    try:
+        fields = json.loads(line)
+        return _KINDS[fields.pop("kind")](**fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
