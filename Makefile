@@ -55,9 +55,9 @@ docs: setup
 pytest: setup
 	$(BIN)/pytest --numprocesses $(JOBS) $(PYTEST_ARGS)
 
-# Newest releases within pyproject's ranges, as pins for everybody.
+# Newest releases within the ranges of pyproject.toml, as pins for every Python from 3.11.0 on and every platform.
 upgrade: setup
-	$(BIN)/uv pip compile --quiet --upgrade --no-header --no-annotate --extra dev --output-file constraints.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11.0 --no-header --no-annotate --extra dev --output-file constraints.txt pyproject.toml
 	@touch pyproject.toml
 
 clean:
