@@ -15,6 +15,7 @@ Pixels = NDArray[np.uint8]
 Plane = NDArray[np.float64]
 FINE = 4
 """Sub-pixels a side in a stamp's coverage."""
+INKS = {name: np.asarray(levels, np.float32) for name, levels in COLOURS.items()}
 STEPS = 128
 """Radii are rounded to this fraction of half a picture, so that few stamps serve all pictures."""
 
@@ -47,25 +48,26 @@ def _lay(canvas: Pixels, thing: Thing) -> None:
     reach = stamp.shape[0] // 2
     row, column = int(thing.y * size), int(thing.x * size)
     top, left = max(0, row - reach), max(0, column - reach)
-    ink = stamp[top - row + reach : size - row + reach, left - column + reach : size - column + reach]
-    under = canvas[top : top + ink.shape[0], left : left + ink.shape[1]]
-    colour = np.asarray(COLOURS[thing.colour], np.int32)
-    under += ((colour - under) * ink >> 8).astype(np.uint8)  # uint8 wraps round, which is subtraction
+    bare = stamp[top - row + reach : size - row + reach, left - column + reach : size - column + reach]
+    under = canvas[top : top + bare.shape[0], left : left + bare.shape[1]]
+    colour = INKS[thing.colour]
+    under[...] = (under - colour) * bare + colour
 
 
 @lru_cache(maxsize=512)
-def _stamp(shape: str, radius_step: int, size: int) -> NDArray[np.int32]:
-    """How much of each pixel a shape covers, 0 to 256, `[side, side, 1]`."""
+def _stamp(shape: str, radius_step: int, size: int) -> NDArray[np.float32]:
+    """The share of each pixel that a shape leaves bare, `[side, side, 1]`."""
     radius = radius_step * size / (2 * STEPS)
     reach = ceil(radius)
     side = (2 * reach + 1) * FINE
     axis = ((np.arange(side) + 0.5) / FINE - reach - 0.5) / radius
     covered = INSIDE[shape](axis[None, :], axis[:, None]).reshape(side // FINE, FINE, side // FINE, FINE)
-    return np.round(covered.mean((1, 3)) * 256).astype(np.int32)[..., None]
+    bare: NDArray[np.float32] = (1 - covered.mean((1, 3), dtype=np.float32))[..., None]
+    return bare
 
 
 def _circle(x: Plane, y: Plane) -> NDArray[np.bool_]:
-    return x**2 + y**2 <= 1
+    return np.asarray(x**2 + y**2 <= 1)
 
 
 def _square(x: Plane, y: Plane) -> NDArray[np.bool_]:
@@ -73,11 +75,11 @@ def _square(x: Plane, y: Plane) -> NDArray[np.bool_]:
 
 
 def _triangle(x: Plane, y: Plane) -> NDArray[np.bool_]:
-    return (y <= 0.8) & (y >= 1.8 * abs(x) - 1)
+    return np.asarray((y <= 0.8) & (y >= 1.8 * abs(x) - 1))
 
 
 def _diamond(x: Plane, y: Plane) -> NDArray[np.bool_]:
-    return 1.5 * abs(x) + abs(y) <= 1
+    return np.asarray(1.5 * abs(x) + abs(y) <= 1)
 
 
 def _cross(x: Plane, y: Plane) -> NDArray[np.bool_]:
@@ -90,11 +92,11 @@ def _star(x: Plane, y: Plane) -> NDArray[np.bool_]:
     from_point = np.minimum(angle, 2 * np.pi / 5 - angle)
     notch, half = 0.42, np.pi / 5
     edge = notch * np.sin(half) / (notch * np.sin(half - from_point) + np.sin(from_point))
-    return np.hypot(x, y) <= edge
+    return np.asarray(np.hypot(x, y) <= edge)
 
 
 def _ring(x: Plane, y: Plane) -> NDArray[np.bool_]:
-    return abs(np.hypot(x, y) - 0.78) <= 0.22
+    return np.asarray(abs(np.hypot(x, y) - 0.78) <= 0.22)
 
 
 INSIDE: dict[str, Callable[[Plane, Plane], NDArray[np.bool_]]] = {

@@ -1,0 +1,76 @@
+"""The texts of a source, and tokenizers trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from compose_vlp.blueprint.inputs import Input, TextInput
+from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.data.fields import find_tokenizer
+from compose_vlp.data.source import BadRecord, Source
+from compose_vlp.data.tables import read_table
+from compose_vlp.errors import UserError
+
+MOST_RECORDS = 50_000
+
+
+def texts_of(source: Source, fields: Sequence[str], most: int = MOST_RECORDS) -> Iterator[str]:
+    """All texts in these fields of at most `most` records, spread evenly over the source; pictures stay unread."""
+    stride = -(-len(source) // most)
+    for index in range(0, len(source), stride):
+        try:
+            record = source.record(index)
+            values = [record[field] for field in fields if field in record]
+            yield from (text for value in values for text in _texts(value() if callable(value) else value))
+        except BadRecord:
+            continue  # counted where batches are read
+
+
+def prepare_tokenizers(
+    tokenizers: Mapping[str, Tokenizer], inputs: Mapping[str, Input], sources: Mapping[str, Source]
+) -> tuple[str, ...]:
+    """Make every tokenizer ready: those without a vocabulary learn one from the texts that their inputs read.
+
+    Args:
+        tokenizers: by name.
+        inputs: all inputs, by name.
+        sources: by the name that inputs give them (`main`).
+
+    Returns:
+        The names of those that were trained.
+
+    Raises:
+        UserError: a tokenizer to be trained has no input, or its inputs hold no text.
+    """
+    untrained = [name for name, one in tokenizers.items() if not one.ready]
+    for name in untrained:
+        readers = {n: one for n, one in inputs.items() if isinstance(one, TextInput) and one.tokenizer == name}
+        corpus = list(_corpus(readers, sources))
+        if not corpus:
+            raise UserError(f"tokenizer {name!r} has no file, and no input with text to learn a vocabulary from")
+        tokenizers[name].train(corpus)
+    for name, settings in inputs.items():
+        if isinstance(settings, TextInput):
+            find_tokenizer(name, settings, tokenizers)
+    return tuple(untrained)
+
+
+def _corpus(readers: Mapping[str, TextInput], sources: Mapping[str, Source]) -> Iterator[str]:
+    """The texts of tables, then those of each source."""
+    fields: dict[str, list[str]] = {}
+    for name, settings in readers.items():
+        if settings.table is not None:
+            yield from read_table(settings)[0]
+        else:
+            fields.setdefault(settings.source, []).append(settings.field or name)
+    for source, names in fields.items():
+        if source not in sources:
+            raise UserError(f"input source {source!r} is not among those given: {', '.join(sources)}")
+        yield from texts_of(sources[source], names)
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        yield from (text for text in value if isinstance(text, str))

@@ -1,0 +1,235 @@
+"""How each type of input reads a record's field, and how a batch of what it read becomes values."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from typing_extensions import override
+
+from compose_vlp.blueprint.inputs import IdInput, ImageInput, Input, LabelInput, TextInput
+from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.data.draws import Draws
+from compose_vlp.data.pictures import open_picture
+from compose_vlp.data.source import BadRecord
+from compose_vlp.data.tables import read_table
+from compose_vlp.data.transforms import ImageTransform, Pixels
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.values import Image, Index, Number, Text, Value
+
+Ids = list[int]
+Chance: TypeAlias = Callable[[], Draws]
+"""Begins the record's stream of random numbers: called only where something is drawn."""
+
+
+class Field(ABC):
+    """One input: reads the field `name` of records, and stacks what it read of a batch into values by name."""
+
+    def __init__(self, input_name: str, settings: Input) -> None:
+        self.input = input_name
+        self.name = settings.field or input_name
+        self.key = input_name
+        """Names the stream of random numbers; inputs of equal keys draw alike."""
+
+    @abstractmethod
+    def read(self, value: Any, chance: Chance | None) -> Any:
+        """What the batch needs of one record's value; `chance` is given in training.
+
+        Raises:
+            BadRecord: the value is none that this input can read.
+        """
+
+    @abstractmethod
+    def stack(self, items: Sequence[Any]) -> dict[str, Value]:
+        """The values of a batch."""
+
+
+class ImageField(Field):
+    """A picture, `[size, size, 3]` a record, normalised in the batch."""
+
+    def __init__(self, input_name: str, settings: ImageInput) -> None:
+        super().__init__(input_name, settings)
+        self.key = f"view {settings.view}" if settings.view is not None else input_name
+        self.augments = settings.augment is not None
+        self.transform = ImageTransform(settings)
+
+    def read(self, value: Any, chance: Chance | None) -> Pixels:
+        from PIL.Image import Image as Picture
+
+        if isinstance(value, str | Path):
+            value = open_picture(Path(value))
+        if not isinstance(value, np.ndarray | Picture):
+            raise BadRecord(f"{self.name} is {_short(value)}, not a picture")
+        return self.transform(value, chance() if chance is not None and self.augments else None)
+
+    def stack(self, items: Sequence[Pixels]) -> dict[str, Value]:
+        return {self.input: Image(self.transform.normalise(np.stack(items)))}
+
+
+class _Texts(Field):
+    """What fields of one and of many texts have in common."""
+
+    def __init__(self, input_name: str, settings: TextInput, tokenizer: Tokenizer) -> None:
+        super().__init__(input_name, settings)
+        self.settings = settings
+        self.tokenizer = tokenizer
+
+    def encode(self, value: Any) -> Ids:
+        """The ids of one text."""
+        if not isinstance(value, str):
+            raise BadRecord(f"{self.name} is {_short(value)}, not a text")
+        ids = self.tokenizer.encode(value, self.settings.max_length) if value.strip() else []
+        if not ids:
+            raise BadRecord(f"{self.name} is empty")
+        return ids
+
+    def text(self, items: Sequence[Ids]) -> Text:
+        """Texts as one value, padded to the longest of them (or to the frame, where the input says so)."""
+        import torch
+
+        frame, pad = self.settings.max_length, self.tokenizer.pad_id
+        lengths = torch.tensor([len(ids) for ids in items], dtype=torch.int64)
+        longest = int(lengths.max()) + self.settings.spare
+        width = frame if self.settings.pad == "frame" else min(frame, longest)
+        ids = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in items], dtype=torch.int64)
+        return Text(ids, lengths, frame=frame, pad=pad)
+
+
+class TextField(_Texts):
+    """One text a record."""
+
+    def read(self, value: Any, chance: Chance | None) -> Ids:
+        if isinstance(value, list | tuple):
+            if not value:
+                raise BadRecord(f"{self.name} is an empty list")
+            value = chance().pick(value) if chance is not None else value[0]
+        return self.encode(value)
+
+    def stack(self, items: Sequence[Ids]) -> dict[str, Value]:
+        return {self.input: self.text(items)}
+
+
+class ManyTextsField(_Texts):
+    """Several texts a record, in rows of their own; `.owner` is the record's row, `.weight` the text's share of it."""
+
+    @override
+    def read(self, value: Any, chance: Chance | None) -> list[tuple[Ids, float]]:
+        return [(self.encode(text), weight) for text, weight in self._weighted(value).items()]
+
+    def stack(self, items: Sequence[list[tuple[Ids, float]]]) -> dict[str, Value]:
+        import torch
+
+        flat = [(row, ids, weight) for row, texts in enumerate(items) for ids, weight in texts]
+        owner = torch.tensor([row for row, _, _ in flat], dtype=torch.int64)
+        weight = torch.tensor([share for _, _, share in flat], dtype=torch.float32)
+        return {
+            self.input: self.text([ids for _, ids, _ in flat]),
+            f"{self.input}.owner": Index(owner),
+            f"{self.input}.weight": Number(weight),
+        }
+
+    def _weighted(self, value: Any) -> dict[str, float]:
+        """Each different text with its weight; of a plain list, its share of the list (VQAv2's ten annotators)."""
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, Mapping | list | tuple) or not texts:
+            raise BadRecord(f"{self.name} is {_short(value)}, not a list of texts")
+        if isinstance(texts, Mapping):
+            return {text: _number(weight, f"{self.name}, weight of {text!r}") for text, weight in texts.items()}
+        shares: dict[str, float] = {}
+        for text in texts:
+            if not isinstance(text, str):
+                raise BadRecord(f"{self.name} holds {_short(text)}, not a text")
+            shares[text] = shares.get(text, 0.0) + 1 / len(texts)
+        return shares
+
+
+class NumberField(Field):
+    """A number a record; what one is, the type of input says."""
+
+    def __init__(self, input_name: str, settings: Input, convert: Callable[[Any, str], float]) -> None:
+        super().__init__(input_name, settings)
+        self.convert = convert
+
+    @override
+    def read(self, value: Any, chance: Chance | None) -> float:
+        return self.convert(value, self.name)
+
+    def stack(self, items: Sequence[float]) -> dict[str, Value]:
+        import torch
+
+        dtype = torch.float32 if self.convert is _number else torch.int64
+        return {self.input: Number(torch.tensor(items, dtype=dtype))}
+
+
+def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) -> Field:
+    """The field that an input reads.
+
+    Raises:
+        UserError: a text's tokenizer is not among `tokenizers`.
+    """
+    if isinstance(settings, ImageInput):
+        return ImageField(name, settings)
+    if isinstance(settings, TextInput):
+        tokenizer = find_tokenizer(name, settings, tokenizers)
+        return (ManyTextsField if settings.many else TextField)(name, settings, tokenizer)
+    if isinstance(settings, LabelInput):
+        return NumberField(name, settings, Classes(settings.classes))
+    return NumberField(name, settings, _id if isinstance(settings, IdInput) else _number)
+
+
+def table_values(name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer]) -> dict[str, Value]:
+    """The constant values of an input with a table: its texts, and as `.owner` the line that each phrase is of."""
+    import torch
+
+    texts, lines = read_table(settings)
+    field = TextField(name, settings, find_tokenizer(name, settings, tokenizers))
+    text = field.text([field.encode(one) for one in texts])
+    return {name: text, f"{name}.owner": Index(torch.tensor(lines, dtype=torch.int64))}
+
+
+def find_tokenizer(name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer]) -> Tokenizer:
+    """The tokenizer that an input names."""
+    if settings.tokenizer not in tokenizers:
+        hints = did_you_mean(settings.tokenizer, tokenizers)
+        raise UserError(f"input {name!r} names the tokenizer {settings.tokenizer!r}, which is not there", hints=hints)
+    return tokenizers[settings.tokenizer]
+
+
+class Classes:
+    """Reads a label: the number of a class, a truth value, or the name of a class."""
+
+    def __init__(self, classes: tuple[str, ...] | None) -> None:
+        self.numbers = {name: number for number, name in enumerate(classes)} if classes is not None else {}
+
+    def __call__(self, value: Any, field: str) -> int:
+        if isinstance(value, str) and value in self.numbers:
+            return self.numbers[value]
+        if isinstance(value, int | np.integer) and int(value) >= 0 and (not self.numbers or value < len(self.numbers)):
+            return int(value)
+        known = f"one of {', '.join(self.numbers)}" if self.numbers else "a number (the input names no classes)"
+        raise BadRecord(f"{field} is {_short(value)}, not {known}")
+
+
+def _id(value: Any, field: str) -> int:
+    """A whole number as it is; a text as a hash of 63 bits, the same in every process."""
+    if isinstance(value, str):
+        return int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "big") >> 1
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise BadRecord(f"{field} is {_short(value)}, not an id")
+    return int(value)
+
+
+def _number(value: Any, field: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise BadRecord(f"{field} is {_short(value)}, not a number")
+    return float(value)
+
+
+def _short(value: object) -> str:
+    """A value as an error message shows it."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

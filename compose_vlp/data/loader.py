@@ -1,0 +1,172 @@
+"""Batches for training and evaluation: deterministic, resumable, in worker processes where asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from compose_vlp.blueprint.inputs import Input
+from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.data.collate import Batch, BatchReader, Collator, Skipped
+from compose_vlp.data.sampler import Order, Position
+from compose_vlp.data.source import BadRecord, Source
+from compose_vlp.errors import UserError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+PROBED = 5
+"""Records that are looked at for the fields that the inputs read."""
+JUDGED_FROM = 200
+"""The share of broken records is taken of at least so many (or of all, where there are fewer)."""
+
+
+class Loader:
+    """Batches of a source as the inputs of a blueprint want them.
+
+    In training: an endless stream in whole batches, shuffled anew each epoch. Otherwise: once through, in order, and
+    the last batch as short as it comes. A batch depends on seed, epoch and place only, never on the number of workers
+    or on what was read before, so that `load_state_dict` goes on exactly where `state_dict` was taken.
+
+    A broken record is skipped, counted and named in the log; in training another one takes its place.
+
+    Args:
+        source: the records.
+        inputs: the inputs that this source feeds, by name.
+        tokenizers: ready ones, by the name that text inputs give them.
+        batch: records a batch and process.
+        seed: of order and augmentation.
+        train: see above.
+        rank: number of this process among `world`.
+        world: number of processes; their batches are parts of one global batch.
+        workers: worker processes that read ahead; 0 reads in this process.
+        pin: hand out batches in page-locked memory (for CUDA).
+        skip_limit: share of broken records above which the run stops.
+
+    Raises:
+        UserError: no record of the source has the field that an input reads; fewer records than a batch; a tokenizer
+            that is missing. While iterating: more broken records than `skip_limit`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        inputs: Mapping[str, Input],
+        tokenizers: Mapping[str, Tokenizer],
+        *,
+        batch: int,
+        seed: int = 0,
+        train: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        pin: bool = False,
+        skip_limit: float = 0.05,
+    ) -> None:
+        self.order = Order(len(source), batch, seed, rank, world, shuffle=train)
+        self.reader = BatchReader(source, Collator(inputs, tokenizers, seed=seed, train=train), self.order)
+        self.workers = workers
+        self.pin = pin
+        self.skip_limit = skip_limit
+        self.position = Position()
+        self.seen = 0
+        self.skipped: dict[int, str] = {}
+        _check_fields(source, self.reader.collator)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return self.order.batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches from the present position on; without `train`, from the first record."""
+        start = self.position if self.order.shuffle else Position()
+        for got in self._read_ahead(start) if self.workers else map(self.reader.__getitem__, self.order.plans(start)):
+            if isinstance(got, UserError):
+                raise got
+            self._account(got)
+            if got.values:
+                yield got
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch begins, and what was skipped up to there."""
+        return {
+            "epoch": self.position.epoch,
+            "index": self.position.index,
+            "records": self.order.records,
+            "seen": self.seen,
+            "skipped": dict(self.skipped),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state was taken; takes effect with the next `iter`.
+
+        Raises:
+            UserError: the source has another number of records now, or the position is not the start of a batch.
+        """
+        if state["records"] != self.order.records:
+            raise UserError(
+                f"the source had {state['records']} records when this run stopped, and has {self.order.records} now"
+            )
+        whole = self.order.batch * self.order.world
+        if state["index"] % whole:
+            raise UserError(f"the run stopped after {state['index']} records of an epoch, no multiple of {whole}")
+        self.position = Position(state["epoch"], state["index"])
+        self.seen = state["seen"]
+        self.skipped = dict(state["skipped"])
+
+    def _read_ahead(self, start: Position) -> Iterator[Batch | UserError]:
+        from torch import Generator
+        from torch.utils.data import DataLoader
+
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or the library warns of every fork
+        batches: DataLoader[Any] = DataLoader(
+            self.reader,  # type: ignore[arg-type]  # has what a map-style dataset needs
+            sampler=self.order.plans(start),  # items are plans, one a batch
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=self.pin,
+            generator=Generator(),  # of its own: the global one belongs to the model
+            # A fork needs no pickling, so that sources of plug-ins work; elsewhere than on Linux it is not safe.
+            multiprocessing_context="fork" if sys.platform == "linux" else "spawn",
+        )
+        yield from batches
+
+    def _account(self, batch: Batch) -> None:
+        self.position = batch.position
+        self.seen += len(batch.rows) + len(batch.skipped)
+        for one in batch.skipped:
+            if one.index not in self.skipped:
+                self.skipped[one.index] = one.reason
+                log.warning("skipped record %d: %s", one.index, one.reason)
+        base = max(self.seen, min(JUDGED_FROM, self.order.records))
+        if len(self.skipped) > self.skip_limit * base:
+            raise too_many_skipped(self.skipped, self.seen, self.skip_limit)
+
+
+def too_many_skipped(skipped: Mapping[int, str], seen: int, limit: float) -> UserError:
+    """The mistake of a data set with too many broken records, with the first of them."""
+    first = [f"record {index}: {reason}" for index, reason in list(skipped.items())[:3]]
+    return UserError(f"{len(skipped)} of {seen} records are broken, more than the limit of {limit:.0%}", hints=first)
+
+
+def _check_fields(source: Source, collator: Collator) -> None:
+    """Fields that no record has are a mistake in the blueprint, not in the data."""
+    records = []
+    for index in range(min(PROBED, len(source))):
+        try:
+            records.append(source.record(index))
+        except BadRecord:
+            continue
+    lacking = [collator.fieldless(record) for record in records]
+    for one in lacking[0] if lacking else []:
+        if all(one in others for others in lacking):
+            known = [str(name) for name in records[0]]
+            raise UserError(
+                f"input {one.input!r} reads the field {one.name!r}, which the records do not have",
+                hints=[*did_you_mean(one.name, known), f"fields: {', '.join(known)}", "`from:` names another field"],
+            )
+
+
+__all__ = ["Batch", "Loader", "Position", "Skipped"]

@@ -1,0 +1,82 @@
+"""What a source of data is: so many records, each to be had by its number, at any time and in any process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias
+
+from pydantic import BaseModel, ValidationError
+
+from compose_vlp.errors import UserError
+from compose_vlp.registry import get, names
+
+Record: TypeAlias = Mapping[str, Any]
+"""One record: values by field name, as the inputs of a blueprint read them.
+
+=========  ==========================================================================================================
+read as    may be
+=========  ==========================================================================================================
+an image   a PIL image, uint8 pixels `[height, width, 3]` or `[height, width]`, or the path of a picture file
+a text     a string, or a list of strings (one is drawn in training, the first is taken elsewhere)
+`many`     a list of strings (equal ones count as often as they stand there), or strings with their weights
+an id      a whole number or a string
+a label    the number of a class, a truth value, or a name among the input's `classes`
+a number   a number
+=========  ==========================================================================================================
+
+Any value may instead be a function without arguments that gives it: it is called only where an input reads the field.
+"""
+
+
+class BadRecord(Exception):
+    """This record cannot be used, through no fault of the program: it is skipped, counted and named in the log."""
+
+
+class Source(ABC):
+    """Base of all sources. Objects of it must be picklable, so that worker processes can have them.
+
+    A source is a class with a `Config`, registered by `@source("name")`, and opened with `config`.
+    """
+
+    kind_name: ClassVar[str]
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many records there are."""
+
+    @abstractmethod
+    def record(self, index: int) -> Record:
+        """The record of that number, from 0; the same whenever it is asked for.
+
+        Raises:
+            BadRecord: the data behind it is broken.
+        """
+
+
+def open_source(settings: Mapping[str, Any]) -> Source:
+    """The source that settings with a `use` describe, as in `{"use": "scenes", "size": 64}`.
+
+    Raises:
+        UserError: no such source, wrong settings, or data that is not there.
+    """
+    rest = dict(settings)
+    name = str(rest.pop("use", ""))
+    kind = get(name)
+    if kind.category != "source":
+        raise UserError(
+            f"{name!r} is a {kind.category}, not a source", hints=[f"sources: {', '.join(names('source'))}"]
+        )
+    try:
+        config = kind.implementation.Config.model_validate(rest)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise UserError(
+            f"source {name!r}: {'; '.join(wrong)}", hints=[f"settings: {', '.join(kind.settings)}"]
+        ) from None
+    opened: Source = kind.implementation(config)
+    return opened

@@ -1,0 +1,1 @@
+"""One source a file, each found by the name it registers."""

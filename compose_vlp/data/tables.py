@@ -1,0 +1,41 @@
+"""Constant lists of texts: the classes of zero-shot classification, the answers of closed questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.errors import UserError
+
+SLOT = "{}"
+
+
+def read_table(settings: TextInput) -> tuple[list[str], list[int]]:
+    """The texts of an input's table, each in every template, and for each the number of the line that it is of.
+
+    Raises:
+        UserError: a file is missing or empty, or a template has no `{}`.
+    """
+    if settings.table is None:
+        raise ValueError("this input has no table")
+    lines = read_lines(settings.table)
+    templates = read_lines(settings.templates) if settings.templates is not None else [SLOT]
+    for template in templates:
+        if SLOT not in template:
+            raise UserError(f"{settings.templates}: {template!r} has no {SLOT} for the text of the table")
+    texts = [template.replace(SLOT, line) for line in lines for template in templates]
+    return texts, [number for number in range(len(lines)) for _ in templates]
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a text file that hold anything, without the white space around them."""
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"no file {path!r}", hints=[f"looked from {Path.cwd()}"])
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no text in UTF-8: {error}") from error
+    if not lines:
+        raise UserError(f"{path} is empty")
+    return lines

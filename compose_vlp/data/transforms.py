@@ -1,0 +1,126 @@
+"""From a picture of any kind and size to the square that a model takes, and to a normalised tensor."""
+
+from __future__ import annotations
+
+from math import exp, log
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compose_vlp.blueprint.inputs import ImageAugment, ImageInput
+from compose_vlp.data.draws import Draws
+from compose_vlp.data.pictures import to_rgb
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+    from torch import Tensor
+
+Pixels: TypeAlias = NDArray[np.uint8]
+Box: TypeAlias = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels; right and bottom exclusive."""
+LONGEST = 16
+"""A picture longer than so many times its width is cut to that before its shorter side is brought to size: a line of
+1 x 10,000 pixels would grow to 2 million otherwise."""
+CROP_TRIES = 10
+
+
+class ImageTransform:
+    """What an image input does with a picture: RGB, augmentation (where draws are given), square, numbers."""
+
+    def __init__(self, settings: ImageInput) -> None:
+        self.settings = settings
+
+    def __call__(self, picture: Picture | Pixels, draws: Draws | None = None) -> Pixels:
+        """The picture as `[size, size, 3]`; augmented by `draws`, or as for evaluation without them."""
+        augment = self.settings.augment if draws is not None else None
+        if augment is None and isinstance(picture, np.ndarray) and self._fits(picture):
+            return picture
+        picture = to_rgb(_as_picture(picture), self.settings.ground)
+        if augment is None or draws is None:
+            return np.asarray(self._square(picture))
+        flip = draws.chance(augment.flip)
+        if augment.crop is None:
+            square = self._square(picture)
+        else:
+            square = self._resized(picture, box=random_box(picture.width, picture.height, augment, draws))
+        pixels = np.asarray(square)
+        return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
+
+    def normalise(self, pixels: Pixels) -> Tensor:
+        """`[batch, size, size, 3]` in 0 to 255 as `[batch, 3, size, size]`, float32: (x / 255 - mean) / std."""
+        import torch
+
+        values = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        mean = torch.tensor(self.settings.mean).view(3, 1, 1)
+        std = torch.tensor(self.settings.std).view(3, 1, 1)
+        return values.div_(255).sub_(mean).div_(std)
+
+    def _fits(self, pixels: Pixels) -> bool:
+        return pixels.dtype == np.uint8 and pixels.shape == (self.settings.size, self.settings.size, 3)
+
+    def _square(self, picture: Picture) -> Picture:
+        if self.settings.resize == "crop":
+            return self._cropped(picture)
+        if self.settings.resize == "pad":
+            return self._padded(picture)
+        return self._resized(picture)
+
+    def _cropped(self, picture: Picture) -> Picture:
+        """The shorter side to size, the centre kept (torchvision's Resize and CenterCrop, to the pixel)."""
+        size = self.settings.size
+        width, height = picture.size
+        longest = LONGEST * min(width, height)
+        if max(width, height) > longest:
+            picture = picture.crop(centre_box(width, height, min(width, longest), min(height, longest)))
+            width, height = picture.size
+        short = min(width, height)
+        resized = self._resized(picture, int(size * width / short), int(size * height / short))
+        return resized.crop(centre_box(*resized.size, size, size))
+
+    def _padded(self, picture: Picture) -> Picture:
+        from PIL import Image
+
+        size = self.settings.size
+        scale = size / max(picture.size)
+        resized = self._resized(picture, max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        canvas = Image.new("RGB", (size, size), self.settings.ground)
+        canvas.paste(resized, ((size - resized.width) // 2, (size - resized.height) // 2))
+        return canvas
+
+    def _resized(self, picture: Picture, width: int = 0, height: int = 0, box: Box | None = None) -> Picture:
+        """The picture, or a box of it, at the given size (the square where none is given)."""
+        from PIL import Image
+
+        if box is not None:
+            picture = picture.crop(box)
+        resample = Image.Resampling[self.settings.interpolation.upper()]
+        return picture.resize((width or self.settings.size, height or self.settings.size), resample)
+
+
+def centre_box(width: int, height: int, box_width: int, box_height: int) -> Box:
+    """The box of that size in the middle of a picture."""
+    left, top = round((width - box_width) / 2), round((height - box_height) / 2)
+    return left, top, left + box_width, top + box_height
+
+
+def random_box(width: int, height: int, augment: ImageAugment, draws: Draws) -> Box:
+    """A random box whose area and proportions lie within bounds (Szegedy et al. 2015, as torchvision draws it)."""
+    smallest, largest = augment.crop or (1.0, 1.0)
+    for _ in range(CROP_TRIES):
+        area = width * height * draws.between(smallest, largest)
+        ratio = exp(draws.between(log(augment.ratio[0]), log(augment.ratio[1])))
+        box_width, box_height = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < box_width <= width and 0 < box_height <= height:
+            left, top = draws.below(width - box_width + 1), draws.below(height - box_height + 1)
+            return left, top, left + box_width, top + box_height
+    narrow, wide = augment.ratio
+    box_width = min(width, max(1, round(height * wide)))
+    box_height = min(height, max(1, round(width / narrow)))
+    return centre_box(width, height, box_width, box_height)
+
+
+def _as_picture(picture: Picture | NDArray[Any]) -> Picture:
+    from PIL import Image
+
+    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
