@@ -49,12 +49,14 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
 
 
-def inferred(source: str = "", description: str = "") -> Any:
+def inferred(source: str = "", description: str = "", *, free: bool = False) -> Any:
     """A setting that follows from the graph: from the dimension of its own name, or from `port.size`.
 
-    Writing it in a blueprint is an assertion that is checked.
+    Writing it in a blueprint is an assertion that is checked; where it is `free`, the port's size is only what stands
+    where nothing is written (a text decoder takes its context's width). One that may follow from nothing (the width of
+    a context that is not given) is annotated `int | None`; any other that follows from nothing is a mistake.
     """
-    return Field(default=None, description=description, json_schema_extra={"inferred": source})
+    return Field(default=None, description=description, json_schema_extra={"inferred": source, "free": free})
 
 
 _KINDS: dict[str, Kind] = {}
@@ -77,7 +79,7 @@ def component(
     name: str,
     *,
     rows: Literal["independent", "batch"] = "batch",
-    state: Literal["none", "effect"] = "effect",
+    state: Literal["none", "effect", "kept"] = "effect",
     draws: Literal["none", "choice", "noise"] = "noise",
     context: Literal["indexed", "no"] = "no",
     selects: bool = False,
@@ -174,7 +176,7 @@ def _result(name: str, hint: Any) -> Pattern | dict[str, Pattern]:
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         fields = typing.get_type_hints(hint, include_extras=True)
         return {field: _patterns(name, field, hints)[0] for field, hints in fields.items()}
-    return _patterns(name, "return", hint)[0]
+    return _patterns(name, "return", _alternatives(hint)[0])[0]  # of several, the type's hook says which
 
 
 def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
@@ -193,6 +195,7 @@ def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
         several=several,
         open=argument.kind is inspect.Parameter.VAR_KEYWORD,
         literal=bool(literals),
+        literal_types=tuple(dict.fromkeys("str" if typing.get_origin(a) is Literal else a.__name__ for a in literals)),
         default=argument.default if argument.default is not inspect.Parameter.empty else ...,
         flow=next((x for x in extras if isinstance(x, Flow)), Flow.ALL),
         detached=DETACHED in extras,
@@ -229,6 +232,7 @@ def _settings(config: type[BaseModel]) -> dict[str, Setting]:
             default=... if info.is_required() else info.get_default(call_default_factory=True),
             description=info.description or "",
             inferred=where if isinstance(where, str) else None,
+            free=bool(extra.get("free")),
             bounds={type(m).__name__.lower(): getattr(m, type(m).__name__.lower(), None) for m in info.metadata},
         )
     return found

@@ -1,0 +1,1 @@
+"""Towers whose words see only what comes before them."""

@@ -1,0 +1,239 @@
+"""Causal decoder over words or features, with or without a context to look at."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from compose_vlp.components.layers.attention import ContextKeys, CrossAttention, SelfAttention
+from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.linear import branch_std
+from compose_vlp.components.layers.mlp import MLP, Activation
+from compose_vlp.components.layers.residual import Residual
+from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.errors import UserError
+from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.types import Flow, SequenceType, TextType, merge_reads
+from compose_vlp.graph.types import Part as PartType
+from compose_vlp.registry import ALL, PAST, Settings, component, inferred
+from compose_vlp.values import Part, Sequence, Text
+from compose_vlp.values.cache import Cache
+
+
+@component("causal_decoder", rows="independent", state="none", draws="noise", context="indexed")
+class CausalDecoder(nn.Module):
+    """Pre-norm transformer in which a position sees only itself and earlier ones.
+
+    Given a Text it embeds the tokens and adds learned positions; given a Sequence it takes the features as they are,
+    so that one decoder can go on where another ended, as CoCa's multimodal half does (Yu et al. 2022, 3.2).
+    `cls: last` puts a learned vector after the words: it sees all of them, and none of them sees it.
+    """
+
+    class Config(Settings):
+        width: int = inferred(description="features of a token; the input's, or the context's")
+        depth: int = Field(12, ge=0, description="layers")
+        heads: int = Field(12, gt=0, description="attention heads; they divide the width")
+        mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
+        cls: Literal["none", "last"] = Field("none", description="is a CLS vector put after the words?")
+        cls_mask: Literal["correct", "shifted"] = Field(
+            "correct",
+            description="what the CLS sees: all words, no padding; or what open_clip's released CoCa sees: padding is "
+            "told by its id, and the mask stands one place too far right (for every position, its own slot first)",
+        )
+        cross_attention: bool = Field(False, description="does each layer look at the context?")
+        cross_ffn: bool = Field(
+            False, description="an FFN after each of the two attentions (open_clip), not one after both"
+        )
+        context_norm: bool = Field(False, description="has each layer a LayerNorm of its own for the context?")
+        final_norm: Literal["all", "cls", "none"] = Field(
+            "all", description="what the last LayerNorm is for: every position, the CLS alone, or nothing"
+        )
+        norm_eps: float = Field(1e-5, gt=0, description="added to the variance in every LayerNorm")
+        activation: Activation = Field("gelu", description="of the MLP")
+        dropout: float = Field(0.0, ge=0, lt=1, description="of the embeddings and of every branch, in training")
+        vocab_size: int | None = inferred(description="rows of the token table; none where the input is a Sequence")
+        length: int | None = inferred(description="positions: the longest text's frame, the CLS not counted")
+        context_width: int | None = inferred(description="features of the context")
+
+    parts: Mapping[str, str] = {
+        "embedding": "embedding.weight",
+        "positions": "positions",
+        "self_attention": "layers.*.self_attention",
+        "cross_attention": "layers.*.cross_attention",
+        "ffn": "layers.*.ffn",
+    }
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = c = config
+        last = c.cls == "last"
+        self.embedding = nn.Embedding(c.vocab_size, c.width) if c.vocab_size else None
+        self.positions = nn.Parameter(torch.empty((c.length or 0) + last, c.width)) if c.vocab_size else None
+        self.cls = nn.Parameter(torch.empty(c.width)) if last else None
+        if self.embedding is not None:
+            nn.init.normal_(self.embedding.weight, std=0.02)
+        for vectors in (self.positions, self.cls):
+            if vectors is not None:
+                nn.init.normal_(vectors, std=0.01)
+        self.dropout = nn.Dropout(c.dropout)
+        self.layers = nn.ModuleList(_layer(c) for _ in range(c.depth))
+        self.norm = None if c.final_norm == "none" else nn.LayerNorm(c.width, eps=c.norm_eps)
+
+    def forward(
+        self,
+        x: Annotated[Text, "rows length vocab_size", PAST] | Annotated[Sequence, "rows tokens width", PAST],
+        context: Annotated[Sequence, "rows context_tokens context_width", ALL] | None = None,
+        *,
+        cache: Cache | None = None,
+        kv: ContextKeys | None = None,
+        rows: Tensor | None = None,
+    ) -> Annotated[Sequence, "rows tokens width"]:
+        """`[batch, tokens]` ids or `[batch, tokens, width]` to `[batch, tokens (+ 1), width]`.
+
+        With `cache`, x holds the positions that come next, and no CLS is put behind them. `kv` replaces the context by
+        its keys and values, `rows` `[batch]` names the context of each row.
+        """
+        hidden = self._embedded(x, cache)
+        valid = self._valid(x, cache)
+        if kv is not None and rows is not None:
+            kv = kv.of(rows)
+        seen = kv or context
+        for i, layer in enumerate(self.layers):
+            hidden = layer(
+                hidden,
+                valid=valid,
+                causal=True,
+                grow=None if cache is None else partial(cache.append, f"layer {i}"),
+                context=kv.layers[i] if kv is not None else context and context.features,
+                context_valid=seen and seen.valid,
+                once=None if cache is None else partial(cache.once, f"layer {i}"),
+            )
+        if cache is not None:
+            cache.advance(hidden.shape[1])
+        return self._result(x, self._normed(hidden, cache), cache)
+
+    def keys_values(self, context: Sequence) -> ContextKeys:
+        """The context's keys and values for every layer: what `forward` takes as `kv`."""
+        layers = (cast(Layer, layer) for layer in self.layers)
+        return ContextKeys(tuple(layer.keys_values(context.features) for layer in layers), context.valid)
+
+    def _embedded(self, x: Text | Sequence, cache: Cache | None) -> Tensor:
+        if isinstance(x, Sequence):
+            hidden = x.features
+        else:
+            if self.embedding is None or self.positions is None:
+                raise ValueError("built for a Sequence, given a Text")
+            start = 0 if cache is None else cache.length
+            hidden = self.embedding(x.ids) + self.positions[start : start + x.ids.shape[1]]
+        if self.cls is not None and cache is None:
+            # The CLS has the last row of the whole frame, however far the batch is trimmed.
+            cls = self.cls if self.positions is None else self.cls + self.positions[-1]
+            hidden = torch.cat((hidden, cls.to(hidden.dtype).expand(len(hidden), 1, -1)), 1)
+        embedded: Tensor = self.dropout(hidden)
+        return embedded
+
+    def _valid(self, x: Text | Sequence, cache: Cache | None) -> Tensor | None:
+        """`[batch, keys]`; None where padding comes last, which is hidden from words by causality alone."""
+        if self.config.cls_mask == "shifted" and isinstance(x, Text):
+            return _shifted(x, cache)
+        if self.cls is not None and cache is None:
+            return _and_cls(x.valid)
+        trailing = isinstance(x, Text) or (len(x.parts) == 1 and x.parts[0].cls != "last")
+        return None if trailing or cache is not None else x.valid
+
+    def _normed(self, hidden: Tensor, cache: Cache | None) -> Tensor:
+        if self.norm is None:
+            return hidden
+        if self.config.final_norm == "all":
+            normed: Tensor = self.norm(hidden)
+            return normed
+        return hidden if cache is not None else torch.cat((hidden[:, :-1], self.norm(hidden[:, -1:])), 1)
+
+    def _result(self, x: Text | Sequence, hidden: Tensor, cache: Cache | None) -> Sequence:
+        if isinstance(x, Text):
+            parts: tuple[Part, ...] = (Part("language", 0, x.ids.shape[1], text=x),)
+        else:
+            parts = tuple(replace(p, cls=_cls(self.config, p)) for p in x.parts)
+        if self.cls is None or cache is not None:
+            return Sequence(hidden, parts, x.valid)
+        return Sequence(hidden, (replace(parts[0], length=hidden.shape[1], cls="last"),), _and_cls(x.valid))
+
+    @staticmethod
+    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
+        x, context = ports["x"], ports.get("context")
+        if config.cross_attention != (context is not None):
+            said = "true: give it a `context`" if config.cross_attention else "false: set it, or give no `context`"
+            raise UserError(f"`cross_attention` is {said}")
+        seen = [] if context is None else [merge_reads(context.reads, at_least=Flow.ALL)]
+        if isinstance(x, TextType):
+            own = merge_reads(x.reads, {x.root: Flow.EACH}, at_least=Flow.PAST)
+            length = None if x.length is None else x.length + (config.cls == "last")
+            parts: tuple[PartType, ...] = (PartType("language", length, config.cls, x, merge_reads(own, *seen)),)
+        else:
+            parts = _causal_parts(config, x, seen)
+        return SequenceType(x.rows, merge_reads(*(p.reads for p in parts)), width=config.width, parts=parts)
+
+    @staticmethod
+    def check(config: Config) -> tuple[Clash, ...]:
+        clashes = list(heads_divide_width(config))
+        if config.cls == "none":
+            needing = [name for name, value in (("final_norm", "cls"), ("cls_mask", "shifted"))
+                       if getattr(config, name) == value]  # fmt: skip
+            clashes += [Clash(f"{name}: {getattr(config, name)} needs cls: last", (name, "cls")) for name in needing]
+        if not config.cross_attention:
+            needing = [name for name in ("cross_ffn", "context_norm") if getattr(config, name)]
+            clashes += [Clash(f"{name} needs cross_attention: true", (name, "cross_attention")) for name in needing]
+        return tuple(clashes)
+
+
+def _and_cls(valid: Tensor | None) -> Tensor | None:
+    return None if valid is None else torch.cat((valid, valid.new_ones(len(valid), 1)), 1)
+
+
+def _shifted(x: Text, cache: Cache | None) -> Tensor:
+    """open_clip's mask: place 0 is always seen, place j + 1 where token j is not the padding id."""
+    words = x.ids != x.pad
+    if cache is None:
+        return torch.cat((words.new_ones(len(words), 1), words), 1)
+    words = cache.append("words", words[..., None, None], words[..., None, None])[0][..., 0, 0]
+    return torch.cat((words.new_ones(len(words), 1), words[:, :-1]), 1)
+
+
+def _causal_parts(config: CausalDecoder.Config, x: SequenceType, seen: list[dict[str, Flow]]) -> tuple[PartType, ...]:
+    """Each part sees itself up to each position, and the parts before it whole."""
+    if config.cls == "last" and len(x.parts) > 1:
+        raise UserError(f"`cls: last` needs a sequence of one part; this one has {[p.name for p in x.parts]}")
+    parts = []
+    for part in x.parts:
+        reads = merge_reads(merge_reads(part.reads, at_least=Flow.PAST), *seen)
+        length = None if part.length is None else part.length + (config.cls == "last")
+        parts.append(PartType(part.name, length, _cls(config, part), part.text, reads))
+        seen = [*seen, merge_reads(part.reads, at_least=Flow.ALL)]
+    return tuple(parts)
+
+
+def _cls(config: CausalDecoder.Config, part: Part | PartType) -> Literal["last", "none"]:
+    """A CLS that came first sees nothing here but itself: it is one no more."""
+    return "last" if "last" in (config.cls, part.cls) else "none"
+
+
+def _layer(c: CausalDecoder.Config) -> Layer:
+    std = branch_std(c.width, c.depth)
+
+    def branch(module: nn.Module) -> Residual:
+        return Residual(module, nn.LayerNorm(c.width, eps=c.norm_eps), dropout=c.dropout)
+
+    def ffn() -> Residual:
+        return branch(MLP(c.width, c.mlp_width or 4 * c.width, activation=c.activation, std=std))
+
+    attention = branch(SelfAttention(c.width, c.heads, std=std))
+    if not c.cross_attention:
+        return Layer(attention, ffn())
+    context_width = c.context_width or c.width
+    norm = nn.LayerNorm(context_width, eps=c.norm_eps) if c.context_norm else None
+    across = branch(CrossAttention(c.width, c.heads, context_width, norm=norm, std=std))
+    return Layer(attention, ffn(), across, ffn() if c.cross_ffn else None)

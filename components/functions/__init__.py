@@ -1,0 +1,1 @@
+"""Kinds without weights, state, randomness or settings: blueprints call them without declaring them."""

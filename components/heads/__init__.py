@@ -1,0 +1,1 @@
+"""From features to embeddings, similarities and logits."""

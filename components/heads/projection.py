@@ -1,0 +1,42 @@
+"""A linear map of embeddings, or of every position of a sequence."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import nn
+
+from compose_vlp.components.layers.linear import Linear
+from compose_vlp.graph.types import EmbeddingType, SequenceType
+from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.values import Embedding, Sequence
+
+
+@component("projection", rows="independent", state="none", draws="none")
+class Projection(nn.Module):
+    """One linear map, as the contrastive models put between a tower and the shared space."""
+
+    class Config(Settings):
+        out: int = Field(gt=0, description="features that come out")
+        bias: bool = Field(True, description="has the map a bias?")
+        width: int = inferred(description="features that come in")
+
+    parts: Mapping[str, str] = {"weight": "map.weight", "bias": "map.bias"}
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.map = Linear(config.width, config.out, bias=config.bias)
+
+    def forward(
+        self, x: Annotated[Embedding, "rows width", EACH] | Annotated[Sequence, "rows tokens width", EACH]
+    ) -> Embedding | Sequence:
+        """`[..., width]` to `[..., out]`: an Embedding stays one, a Sequence too."""
+        return replace(x, features=self.map(x.features))
+
+    @staticmethod
+    def output(config: Config, ports: Mapping[str, Any]) -> EmbeddingType | SequenceType:
+        x = ports["x"]
+        if isinstance(x, SequenceType):
+            return replace(x, width=config.out)
+        return EmbeddingType(x.rows, x.reads, width=config.out)

@@ -1,0 +1,78 @@
+"""Similarity of every row with every column, divided by a learned temperature."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import nn
+
+from compose_vlp.graph.types import SimilarityType, merge_reads
+from compose_vlp.registry import Settings, component
+from compose_vlp.values import Embedding
+from compose_vlp.values import Similarity as SimilarityValue
+
+
+@component("similarity", rows="independent", state="none", draws="none")
+class Similarity(nn.Module):
+    """Dot products of rows and columns over a learned temperature, in float32.
+
+    `learned: temperature` learns the number that is divided by (ALBEF, BLIP, the CoCa paper); `learned: log_scale` the
+    logarithm of what is multiplied with (CLIP, VLMo, open_clip's CoCa). `clamp` bounds the temperature in both: after
+    every optimiser step the parameter is put back between the bounds, so its gradient is never cut.
+    """
+
+    class Config(Settings):
+        temperature: float = Field(0.07, gt=0, description="at the start")
+        learned: Literal["temperature", "log_scale"] = Field(
+            "temperature", description="the parameter: what the products are divided by, or log(1 / temperature)"
+        )
+        clamp: tuple[float, float] | None = Field(
+            None, description="least and greatest temperature; open_clip's scale of at most 100 is [0.01, 1]"
+        )
+
+        @model_validator(mode="after")
+        def _bounds(self) -> "Similarity.Config":
+            if self.clamp is not None and not 0 < self.clamp[0] < self.clamp[1]:
+                raise ValueError("clamp: two temperatures above 0, the smaller one first")
+            return self
+
+    parts: Mapping[str, str] = {"temperature": "temperature", "log_scale": "log_scale"}
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        # Of shape [1]: FSDP2 refuses scalars.
+        direct = config.learned == "temperature"
+        self.temperature = nn.Parameter(torch.full((1,), config.temperature)) if direct else None
+        self.log_scale = None if direct else nn.Parameter(torch.full((1,), -math.log(config.temperature)))
+
+    def forward(
+        self, x: Annotated[Embedding, "rows width"], y: Annotated[Embedding, "columns width"]
+    ) -> Annotated[SimilarityValue, "rows columns"]:
+        """`[rows, width]` and `[columns, width]` to `[rows, columns]`."""
+        with torch.autocast(x.features.device.type, enabled=False):
+            products = x.features.float() @ y.features.float().T
+            if self.log_scale is not None:
+                scores = products * self.log_scale.exp()
+            else:
+                assert self.temperature is not None
+                scores = products / self.temperature
+        return SimilarityValue(scores, y.own - x.own)
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Put the parameter back between its bounds; the runtime calls this after every optimiser step."""
+        if self.config.clamp is None:
+            return
+        least, most = self.config.clamp
+        if self.log_scale is not None:
+            self.log_scale.clamp_(-math.log(most), -math.log(least))
+        elif self.temperature is not None:
+            self.temperature.clamp_(least, most)
+
+    @staticmethod
+    def output(config: Config, ports: Mapping[str, Any]) -> SimilarityType:  # noqa: ARG004
+        x, y = ports["x"], ports["y"]
+        return SimilarityType(x.rows, merge_reads(x.reads, y.reads), columns=y.rows, sides=(x.origins, y.origins))

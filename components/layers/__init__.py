@@ -1,0 +1,1 @@
+"""Modules that several kinds are made of; no kinds themselves."""

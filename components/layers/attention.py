@@ -1,0 +1,117 @@
+"""Multi-head attention with its projections: of a sequence to itself, and to a context."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from compose_vlp.components.attention.attend import attend
+from compose_vlp.components.layers.linear import Linear
+from compose_vlp.values.cache import KeysValues
+
+Grow = Callable[[Tensor, Tensor], KeysValues]
+"""Puts new keys and values behind those of the positions before: `Cache.append` of one layer."""
+
+Once = Callable[[Callable[[], KeysValues]], KeysValues]
+"""Keys and values of a context, projected at the first step only: `Cache.once` of one layer."""
+
+
+@dataclass(frozen=True)
+class ContextKeys:
+    """A context's keys and values for every layer that looks at it, each `[contexts, m, heads, head_width]`.
+
+    `valid` `[contexts, m]` is false at padding, None where every place counts.
+    """
+
+    layers: tuple[KeysValues, ...]
+    valid: Bool[Tensor, "contexts m"] | None = None
+
+    def of(self, rows: Int[Tensor, " batch"]) -> "ContextKeys":
+        """Those of the contexts that `rows` names, one for each row of a batch."""
+        taken = tuple((keys[rows], values[rows]) for keys, values in self.layers)
+        return ContextKeys(taken, None if self.valid is None else self.valid[rows])
+
+
+class SelfAttention(nn.Module):
+    """Attention within one sequence, `[batch, n, width]` to `[batch, n, width]`.
+
+    Queries, keys and values come from one map, in this order. `std` is that of the last map's weights.
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, bias: bool = True, dropout: float = 0.0, std: float | None = None
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.qkv = Linear(width, 3 * width, bias=bias)
+        self.out = Linear(width, width, std=std)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch n width"],
+        *,
+        valid: Bool[Tensor, "batch m"] | None = None,
+        causal: bool = False,
+        grow: Grow | None = None,
+    ) -> Float[Tensor, "batch n width"]:
+        """With `grow`, x holds new positions only, and looks at those before them too."""
+        queries, keys, values = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        if grow is not None:
+            keys, values = grow(keys, values)
+        dropout = self.dropout if self.training else 0.0
+        seen = attend(queries, keys, values, valid=valid, causal=causal, dropout=dropout)
+        mixed: Tensor = self.out(seen.flatten(2))
+        return mixed
+
+
+class CrossAttention(nn.Module):
+    """Attention of a sequence to a context, `[batch, n, width]` and `[batch, m, context_width]` to `[batch, n, width]`.
+
+    `norm` is put before the context's map (None: the context is taken as it comes).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        context_width: int,
+        *,
+        norm: nn.Module | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        std: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.context_norm = norm
+        self.q = Linear(width, width, bias=bias)
+        self.kv = Linear(context_width, 2 * width, bias=bias)
+        self.out = Linear(width, width, std=std)
+
+    def keys_values(self, context: Float[Tensor, "contexts m context_width"]) -> KeysValues:
+        """The context's keys and values, each `[contexts, m, heads, head_width]`."""
+        normed = context if self.context_norm is None else self.context_norm(context)
+        keys, values = self.kv(normed).unflatten(-1, (2, self.heads, -1)).unbind(2)
+        return keys, values
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch n width"],
+        context: Float[Tensor, "batch m context_width"] | KeysValues,
+        *,
+        valid: Bool[Tensor, "batch m"] | None = None,
+        once: Once | None = None,
+    ) -> Float[Tensor, "batch n width"]:
+        """`context` may be its keys and values already; with `once`, it is projected at the first step only."""
+        queries = self.q(x).unflatten(-1, (self.heads, -1))
+        if isinstance(context, Tensor):
+            project = partial(self.keys_values, context)
+            context = project() if once is None else once(project)
+        keys, values = context
+        dropout = self.dropout if self.training else 0.0
+        mixed: Tensor = self.out(attend(queries, keys, values, valid=valid, dropout=dropout).flatten(2))
+        return mixed

@@ -1,0 +1,52 @@
+"""From pixels to patches: one convolution as wide as a patch, or a stack of small ones."""
+
+from itertools import pairwise
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+COLOURS = 3
+
+
+class PatchStem(nn.Module):
+    """Each square of `patch` pixels to one vector (Dosovitskiy et al. 2021); `[batch, 3, size, size]` to
+    `[batch, (size / patch) ** 2, width]`, row by row."""
+
+    def __init__(self, width: int, patch: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(COLOURS, width, patch, stride=patch, bias=bias)
+        nn.init.normal_(self.projection.weight, std=(COLOURS * patch * patch) ** -0.5)
+        if self.projection.bias is not None:
+            nn.init.zeros_(self.projection.bias)
+
+    def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch tokens width"]:
+        patches: Tensor = self.projection(pixels).flatten(2).transpose(1, 2)
+        return patches
+
+
+class ConvolutionStem(nn.Module):
+    """Halving 3 x 3 convolutions down to the patch grid, then a 1 x 1 one (Xiao et al. 2021); shapes as `PatchStem`.
+
+    Channels double up to `width`. The norms are over each picture by itself, where the paper's are over the batch:
+    rows stay independent of each other.
+    """
+
+    def __init__(self, width: int, patch: int) -> None:
+        super().__init__()
+        halvings = patch.bit_length() - 1
+        channels = [COLOURS, *(max(width >> (halvings - 1 - i), 1) for i in range(halvings))]
+        blocks = [
+            nn.Sequential(nn.Conv2d(n, m, 3, stride=2, padding=1, bias=False), nn.GroupNorm(1, m), nn.GELU())
+            for n, m in pairwise(channels)
+        ]
+        self.blocks = nn.Sequential(*blocks)
+        self.projection = nn.Conv2d(channels[-1], width, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch tokens width"]:
+        patches: Tensor = self.projection(self.blocks(pixels)).flatten(2).transpose(1, 2)
+        return patches

@@ -1,0 +1,57 @@
+"""Contrastive loss over similarities: every row has to find its own column."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compose_vlp.registry import DETACHED, Settings, loss
+from compose_vlp.values import Scalar, Similarity
+
+
+@loss("contrastive")
+class Contrastive(nn.Module):
+    """Cross-entropy of each row's scores against its own column, meaned over the rows, for one or several directions.
+
+    With `soft`, the wanted distribution is `alpha` times the softmax of these scores (a teacher's) and `1 - alpha`
+    times the own column (ALBEF, Li et al. 2021, eq. 6). Where columns are gathered from all processes, each of these
+    sees its own rows, and the mean over the processes is the loss of the global batch.
+    """
+
+    class Config(Settings):
+        reduction: Literal["mean", "sum"] = Field(
+            "mean", description="over the directions: mean as in CLIP, sum as in the CoCa paper (eq. 2)"
+        )
+        label_smoothing: float = Field(
+            0.0, ge=0, lt=1, description="share of the target spread evenly over all columns"
+        )
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self,
+        scores: list[Annotated[Similarity, "rows columns"]],
+        soft: list[Annotated[Similarity, "rows columns", DETACHED]] | None = None,
+        alpha: float = 0.0,
+    ) -> Scalar:
+        """`scores` and `soft` `[rows, columns]` each; row i belongs to column `own + i`."""
+        teachers = [None] * len(scores) if soft is None else soft
+        total = sum(
+            (self._direction(one, teacher, alpha) for one, teacher in zip(scores, teachers, strict=True)),
+            start=torch.zeros((), device=scores[0].scores.device),
+        )
+        return Scalar(total / len(scores) if self.config.reduction == "mean" else total)
+
+    def _direction(self, similarity: Similarity, soft: Similarity | None, alpha: float) -> Tensor:
+        scores = similarity.scores.float()
+        own = torch.arange(len(scores), device=scores.device) + similarity.own
+        hard = F.cross_entropy(scores, own, label_smoothing=self.config.label_smoothing)
+        if soft is None:
+            return hard
+        target = soft.scores.detach().float().softmax(1)
+        softened = -(target * scores.log_softmax(1)).sum(1).mean()
+        return (1 - alpha) * hard + alpha * softened

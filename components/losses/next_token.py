@@ -1,0 +1,59 @@
+"""Language modelling: every position foretells the next word."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compose_vlp.components.layers.processes import mean_over_processes
+from compose_vlp.registry import Settings, loss
+from compose_vlp.values import Logits, Scalar, Text
+
+IGNORED = -100
+
+
+@loss("next_token")
+class NextToken(nn.Module):
+    """Mean negative log-likelihood of the next word (CoCa, Yu et al. 2022, eq. 3), over all words of all processes.
+
+    The loss shifts the words itself; padding and given words (a prompt) are not foretold.
+    """
+
+    class Config(Settings):
+        label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all words")
+        skip: Literal["padding", "pad_id"] = Field(
+            "padding",
+            description="what is not foretold: places past a text's end, or with pad_id also words that have the "
+            "padding's id (open_clip, where it is the id of '!' too)",
+        )
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, logits: Annotated[Logits, "rows length classes"]) -> Scalar:
+        """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
+        if logits.text is None:
+            raise ValueError("next_token needs logits that stand on a text")
+        labels = self._labels(logits.text).flatten()
+        scores = logits.scores.flatten(0, -2)
+        if logits.at is not None:
+            labels = labels[logits.at]
+        smoothing = self.config.label_smoothing
+        total = F.cross_entropy(scores, labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum")
+        words = mean_over_processes((labels != IGNORED).sum())
+        return Scalar(total / words.clamp(min=1))
+
+    def selects(self, text: Text) -> Tensor:
+        """Places `[chosen]` of the flattened `[batch * length]` that have a word to foretell."""
+        return (self._labels(text).flatten() != IGNORED).nonzero()[:, 0]
+
+    def _labels(self, text: Text) -> Tensor:
+        """The word after each place `[batch, length]`, `IGNORED` where there is none."""
+        wanted = text.valid if self.config.skip == "padding" else text.valid & (text.ids != text.pad)
+        if text.given is not None:
+            wanted = wanted & (torch.arange(text.ids.shape[1], device=text.ids.device) >= text.given[:, None])
+        words = text.ids.masked_fill(~wanted, IGNORED)
+        return torch.cat((words[:, 1:], torch.full_like(words[:, :1], IGNORED)), 1)

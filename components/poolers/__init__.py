@@ -1,0 +1,1 @@
+"""From many positions to few."""
