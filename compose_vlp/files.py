@@ -45,18 +45,20 @@ class ProcessLock:
     """A lock on a file, held by one process of the machine (and of others, where the file system has locks).
 
     POSIX record locks: the system frees them when the process ends, however it ends, and forked data workers do not
-    inherit them (they would keep an `flock` alive after their parent was killed). Closing any handle of the file frees
-    the lock, so all of this process's locks are kept here and asked first.
+    inherit them (they would keep an `flock` alive after their parent was killed). They have two traps: a process never
+    collides with itself, and closing any handle of the file frees the lock. So the locks of this process are noted
+    here, and the file of a lock that it holds is not opened again.
     """
 
-    _held: ClassVar[dict[Path, int]] = {}
+    _held_here: ClassVar[set[Path]] = set()
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
+        self._handle: int | None = None
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free. False when another process, or this one, holds it."""
-        if self.path in self._held:
+        if self.path in self._held_here:
             return False
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -67,7 +69,8 @@ class ProcessLock:
         except BaseException:
             os.close(handle)
             raise
-        self._held[self.path] = handle
+        self._handle = handle
+        self._held_here.add(self.path)
         return True
 
     def acquire(self, poll_s: float = 0.1) -> None:
@@ -76,13 +79,15 @@ class ProcessLock:
             time.sleep(poll_s)
 
     def release(self) -> None:
-        handle = self._held.pop(self.path, None)
-        if handle is not None:
-            os.close(handle)
+        """Let go of the lock, if it was taken by this object."""
+        if self._handle is not None:
+            self._held_here.discard(self.path)
+            os.close(self._handle)
+            self._handle = None
 
     def is_held(self) -> bool:
         """Whether any process, this one included, holds the lock. True where we may not ask (read-only folders)."""
-        if self.path in self._held:
+        if self.path in self._held_here:
             return True
         if not self.path.exists():
             return False

@@ -1,4 +1,4 @@
-"""Sending later what did not arrive, and where to look at what did."""
+"""Sending later what did not arrive, and finding what did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compose_vlp.errors import UserError
-from compose_vlp.tracking.layout import Target, TrackFolder
+from compose_vlp.tracking.layout import Target, TrackFolder, TrackSettings, sqlite_path
 from compose_vlp.tracking.outbox import has_ended
 from compose_vlp.tracking.remains import remains
 from compose_vlp.tracking.state import SenderState
@@ -69,3 +69,28 @@ def _send(folder: TrackFolder, target: Target) -> bool:
     be_brief()
     still_training = folder.writer_lock.is_held() and not has_ended(folder.outbox)
     return Sender(folder, target, is_over=lambda: True).run(is_running=still_training)
+
+
+def mlflow_run_id(run_folder: Path) -> str | None:
+    """The MLflow run of a run folder, as far as it is known here."""
+    return SenderState.read(TrackFolder(run_folder).state).run_id
+
+
+def tracked_folder(run_id: str, working_directory: Path | None = None) -> Path | None:
+    """The run folder of an MLflow run, as MLflow remembers it; None where it knows no such run.
+
+    Raises:
+        UserError: MLflow cannot be asked.
+    """
+    directory = working_directory or Path.cwd()
+    uri = TrackSettings("", "", working_directory=directory).resolved_uri()
+    database = sqlite_path(uri)
+    if database is not None and not database.is_file():
+        return None
+    from compose_vlp.tracking.mlflow_store import FAILURES, be_brief, folder_of_run
+
+    be_brief()
+    try:
+        return folder_of_run(uri, run_id)
+    except FAILURES as error:
+        raise UserError(f"cannot ask MLflow at {uri} for run {run_id}: {error}") from error
