@@ -1,0 +1,177 @@
+"""Any image model of timm, as a tower that gives feature tokens."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from compose_vlp.components.attention.rerouted import ThroughAttend
+from compose_vlp.components.layers.options import Options
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.types import SequenceType, one_part
+from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.values import Image, Part, Sequence
+
+
+class Shape(NamedTuple):
+    """What a model gives for one picture: `tokens` of `width` features, after `prefix` vectors that are no patches.
+
+    `headless`: called as a whole it gives features; else only its `forward_features` does.
+    """
+
+    width: int
+    tokens: int
+    cls: Literal["first", "none"]
+    prefix: int
+    headless: bool
+
+
+# Batch norms move their statistics in training, as in timm; nothing in a blueprint reads them, so they are no state of
+# its graph, but rows of a batch reach each other through them.
+@component("timm", rows="batch", state="none", draws="noise")
+class TimmEncoder(nn.Module):
+    """Any model of timm without its head: `[batch, 3, size, size]` to `[batch, tokens, width]`.
+
+    Gives what timm calls the unpooled features (`num_classes=0, global_pool=""`; those before the head where a model
+    always pools), maps of features row by row. A model with a CLS gives it first; its other prefix tokens (registers,
+    DeiT's distillation token) are left out. Attention that timm takes through torch's fused function goes through ours.
+    Weights are fresh; pretrained ones come from a file, by `start: [{from: FILE, to: COMPONENT}]`.
+    """
+
+    class Config(Settings):
+        model: str = Field(description="timm's name of the architecture, such as `swin_tiny_patch4_window7_224`")
+        drop_path: float = Field(0.0, ge=0, lt=1, description="probability that a row skips a block, in training")
+        options: Options = Field(default={}, description="further arguments of the model in timm, by name")
+        size: int = inferred(description="side of the image in pixels")
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.shape = measure(config)
+        self.model, _ = _create(config.model, config.drop_path, json.dumps(config.options), config.size)
+        for module in self.model.modules():
+            if getattr(module, "fused_attn", None) is False:  # timm keeps Swin, XCiT and Visformer off it by default
+                module.fused_attn = True
+
+    def forward(self, image: Annotated[Image, "rows size", EACH]) -> Annotated[Sequence, "rows tokens width"]:
+        """`[batch, 3, size, size]` to `[batch, tokens, width]`."""
+        if torch.compiler.is_compiling():  # a compiler looks into torch's own function, not into a rerouted one
+            x = _tokens(self.model, image.pixels, self.shape.headless)
+        else:
+            with ThroughAttend():
+                x = _tokens(self.model, image.pixels, self.shape.headless)
+        cls, prefix = self.shape.cls, self.shape.prefix
+        if cls == "first" and prefix > 1:
+            x = torch.cat((x[:, :1], x[:, prefix:]), 1)
+        elif cls == "none" and prefix:
+            x = x[:, prefix:]
+        return Sequence(x, (Part("vision", 0, x.shape[1], cls),))
+
+    @staticmethod
+    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
+        image = ports["image"]
+        try:
+            shape = measure(config)
+        except UserError:  # said by `check`
+            parts = one_part("vision", None, reads=[image.reads])
+            return SequenceType(image.rows, parts[0].reads, parts=parts)
+        tokens = shape.tokens if config.size else None
+        parts = one_part("vision", tokens, cls=shape.cls, reads=[image.reads])
+        return SequenceType(image.rows, parts[0].reads, width=shape.width, parts=parts)
+
+    @staticmethod
+    def check(config: Config) -> tuple[Clash, ...]:
+        try:
+            measure(config)
+        except UserError as error:
+            problem = error.problems[0]
+            settings = tuple(name for name in ("model", "options", "size") if f"`{name}`" in problem.message)
+            return (Clash(problem.message, settings or ("model",), problem.hints),)
+        return ()
+
+    @staticmethod
+    def describe(config: Config) -> Mapping[str, Any]:
+        """Width, tokens and place of the CLS.
+
+        Raises:
+            UserError: timm has no such model, or cannot make it so.
+        """
+        shape = measure(config)
+        return {"width": shape.width, "tokens": shape.tokens, "cls": shape.cls}
+
+
+def measure(config: TimmEncoder.Config) -> Shape:
+    """The shape of a model's features, from a run without numbers; remembered.
+
+    Raises:
+        UserError: timm has no such model, or cannot make it so, or it gives no tokens.
+    """
+    return _measure(config.model, json.dumps(config.options), config.size)
+
+
+@cache
+def _measure(name: str, options: str, size: int | None) -> Shape:
+    with torch.device("meta"):
+        model, headless = _create(name, 0.0, options, size)
+        model.eval()
+        side = size or model.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
+        try:
+            x = _tokens(model, torch.zeros(2, 3, side, side), headless)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(f"`model` {name} cannot take an image of `size` {side}: {_line(error)}") from error
+    has_cls = getattr(model, "cls_token", None) is not None
+    prefix = getattr(model, "num_prefix_tokens", int(has_cls))
+    dropped = prefix - has_cls
+    return Shape(x.shape[2], x.shape[1] - dropped, "first" if has_cls else "none", prefix, headless)
+
+
+def _create(name: str, drop_path: float, options: str, size: int | None) -> tuple[Any, bool]:
+    """The model for images of `size` (None: timm's default), and whether it gives features when called as a whole."""
+    import timm
+
+    if not timm.is_model(name):
+        raise UserError(f"timm has no `model` {name!r}", hints=did_you_mean(name, timm.list_models()))
+    arguments = {"num_classes": 0, **json.loads(options)}
+    if drop_path:
+        arguments["drop_path_rate"] = drop_path
+    defaults = timm.get_pretrained_cfg(name)
+    fixed = defaults.input_size[-1] if defaults and defaults.fixed_input_size else None
+    if size and fixed and size != fixed:
+        arguments["img_size"] = size
+    try:
+        try:
+            return timm.create_model(name, global_pool="", **arguments), True
+        except (AssertionError, TypeError):  # its head always pools
+            return _without_head(timm.create_model(name, **arguments)), False
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        if "img_size" in arguments and "img_size" in str(error):
+            raise UserError(f"`model` {name} is made for one `size` of image: {_line(error)}") from error
+        asked = (" with these `options`" if options != "{}" else "") + (f" for `size` {size}" if size else "")
+        raise UserError(f"timm cannot make `model` {name}{asked}: {_line(error)}") from error
+
+
+def _without_head(model: Any) -> Any:
+    """A model whose head would stay unused, without it."""
+    if isinstance(getattr(model, "head", None), nn.Module):
+        model.head = nn.Identity()
+    return model
+
+
+def _tokens(model: Any, pixels: Tensor, headless: bool) -> Tensor:
+    """`[batch, tokens, width]` of what a model gives: tokens, or a map with its channels second or last."""
+    features = model(pixels) if headless else model.forward_features(pixels)
+    if isinstance(features, Tensor) and features.ndim == 3:
+        return features
+    if isinstance(features, Tensor) and features.ndim == 4:
+        last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
+    raise UserError(f"this `model` ({type(model).__name__}) gives no sequence of features")
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
