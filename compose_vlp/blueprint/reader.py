@@ -36,11 +36,24 @@ _SHARE = "write a shared value under `params` and read it as `$name`"
 
 @dataclass
 class Reading:
-    """What was read: the root (empty where nothing could be) and every mistake on the way."""
+    """What was read: the root (empty where nothing could be) and every mistake on the way.
+
+    `whole` is false where a part of the text is not in `root`, so that nobody concludes from its absence.
+    """
 
     source: Source
     root: Mapping
     problems: list[Problem] = field(default_factory=list)
+    whole: bool = True
+
+
+@dataclass
+class Fragment:
+    """A piece of YAML that was read: its node (None where there is none), its problems, whether nothing is missing."""
+
+    node: Node | None
+    problems: list[Problem]
+    whole: bool
 
 
 class _TooDeep(Exception):
@@ -81,18 +94,19 @@ def read_text(text: str, name: str) -> Reading:
     root = Mapping((), source.span(1, 1))
     refused = list(_unreadable(source))
     if refused:
-        return Reading(source, root, refused)
-    node, problems = _read(source, source.text, 0)
+        return Reading(source, root, refused, whole=False)
+    read = _read(source, source.text, 0)
+    node, problems = read.node, read.problems
     if node is None and not problems:
         problems.append(Problem(f"{name} is empty", source.span(1, 1), ("a blueprint is a mapping of sections",)))
     elif isinstance(node, Mapping):
         root = node
     elif node is not None:
         problems.append(Problem("a blueprint is a mapping of sections", node.span, ("begin with `name: ...`",)))
-    return Reading(source, root, problems)
+    return Reading(source, root, problems, read.whole and node is root)
 
 
-def read_value(source: Source, line: int, column: int) -> tuple[Node | None, list[Problem]]:
+def read_value(source: Source, line: int, column: int) -> Fragment:
     """Read what stands in `line` of `source` from `column` on as a value of its own, places kept (an override's)."""
     text = " " * (column - 1) + source.lines[line - 1][column - 1 :]
     return _read(source, text, line - 1)
@@ -121,7 +135,7 @@ def _indent(line: str) -> int:
     return len(line) - len(line.lstrip(" \t"))
 
 
-def _read(source: Source, text: str, lines_before: int) -> tuple[Node | None, list[Problem]]:
+def _read(source: Source, text: str, lines_before: int) -> Fragment:
     """Parse; where YAML stops at a mistake that is known, report it, blank it out and parse again for the others."""
     mended: list[Problem] = []
     lost: list[Span] = []
@@ -129,14 +143,14 @@ def _read(source: Source, text: str, lines_before: int) -> tuple[Node | None, li
         builder = _Builder(source, lines_before, lost)
         try:
             node = builder.document(yaml.parse(text, Loader=yaml.CSafeLoader))
-            return node, [*mended, *builder.problems]
+            return Fragment(node, [*mended, *builder.problems], builder.whole)
         except _TooDeep:
-            return None, [*mended, *builder.problems]
+            return Fragment(None, [*mended, *builder.problems], whole=False)
         except yaml.MarkedYAMLError as error:
             problem, mended_text, mend = syntax.explain(error, text, source, lines_before)
             mended.append(problem)
             if mended_text is None or mend is None or len(mended) >= MAX_MENDS:
-                return None, [*mended, *builder.problems]
+                return Fragment(None, [*mended, *builder.problems], whole=False)
             text = mended_text
             lost += [mend.span] if mend.lost else []
 
@@ -152,6 +166,7 @@ class _Builder:
         self.lines_before = lines_before
         self.lost = lost
         self.problems: list[Problem] = []
+        self.whole = True
         self.depth = 0
 
     def document(self, events: Iterator[yaml.Event]) -> Node | None:
@@ -162,7 +177,7 @@ class _Builder:
                 documents += 1
                 if documents > 1:
                     hint = "a blueprint is one document; another one is another file, named in `extends`"
-                    self.problems.append(Problem("a second document begins here", self._span(event), (hint,)))
+                    self._lose(Problem("a second document begins here", self._span(event), (hint,)))
                     return node
             elif isinstance(event, yaml.NodeEvent):
                 node = self._node(event, events)
@@ -172,7 +187,7 @@ class _Builder:
         if isinstance(event, yaml.NodeEvent):
             self._refuse_signs(event)
         if isinstance(event, yaml.AliasEvent):
-            return Scalar(f"*{event.anchor}", self._span(event), source=self.source)
+            return Scalar(f"*{event.anchor}", self._span(event), BROKEN, 1, self.source)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         self.depth += 1
@@ -204,19 +219,23 @@ class _Builder:
         for key, value in mend_cuts(pairs, self.problems):
             assert value is not None
             if not isinstance(key, Scalar):
-                self.problems.append(Problem("a key is one word", key.span))
+                self._lose(Problem("a key is one word", key.span))
             elif key.text in entries:
                 first = entries[key.text].key.span
                 message = f"`{key.text}` is written twice, first at line {first.line}"
-                self.problems.append(Problem(message, key.span, related=(("first", first),)))
+                self._lose(Problem(message, key.span, related=(("first", first),)))
             else:
                 entries[key.text] = Entry(key, value)
         return Mapping(tuple(entries.values()), self._span(start, event))
 
+    def _lose(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        self.whole = False
+
     def _refuse_signs(self, event: yaml.NodeEvent) -> None:
         if isinstance(event, yaml.AliasEvent):
             hints = (_SHARE, "a pattern that begins with `*` needs quotes")
-            self.problems.append(Problem(f"`*{event.anchor}` is an alias: {_NOT_YAML}", self._span(event), hints))
+            self._lose(Problem(f"`*{event.anchor}` is an alias: {_NOT_YAML}", self._span(event), hints))
             return
         mark = _begin(event)
         line = self.source.lines[mark.line + self.lines_before]

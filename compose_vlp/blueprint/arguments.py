@@ -1,0 +1,106 @@
+"""What a person types after the command: names of blueprints, then overrides `path=value`, `+path={...}`, `~path`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compose_vlp.blueprint.document import is_expression
+from compose_vlp.blueprint.nodes import COMMAND_LINE, Entry, Mapping, Node, Scalar, Source
+from compose_vlp.blueprint.reader import read_value
+from compose_vlp.errors import Problem, Span
+
+_FLOW = re.compile(r"[{\[\"']")
+_FORMS = "an override is path=value, +path={...} or ~path"
+
+
+@dataclass(frozen=True)
+class Override:
+    """One change: `sign` is '' (set), '+' (add) or '~' (remove); `value` is the text after `=`, not yet read."""
+
+    sign: str
+    path: Scalar
+    value: Scalar | None
+    written: Scalar
+    node: Node | None = None
+    """The value where it is a node already (a stage's `set`)."""
+
+    def read(self, path: tuple[str, ...]) -> tuple[Node, list[Problem]]:
+        """The value as the destination takes it: an expression is raw text, `{...}`, `[...]` and quotes are YAML."""
+        if self.node is not None:
+            return self.node, []
+        assert self.value is not None, "only `~path` has no value"
+        raw = path[0] == "graph" or (is_expression(path, self.value) and not self.value.text.startswith("{"))
+        if raw or not _FLOW.match(self.value.text):
+            return self.value, []
+        source, span = self.value.source, self.value.span
+        assert source is not None, "arguments are read from a source"
+        read = read_value(source, span.line, span.column)
+        return (read.node or Mapping((), span)), read.problems
+
+
+def is_override(argument: str) -> bool:
+    """Whether an argument is an override, and not a blueprint's name."""
+    return argument[:1] in ("+", "~") or "=" in argument
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The blueprints' names and the overrides among a command's arguments."""
+    names = [one for one in arguments if not is_override(one)]
+    return names, [one for one in arguments if is_override(one)]
+
+
+def command_line(names: Sequence[str], overrides: Sequence[str]) -> Source:
+    """The source that arguments are read from: one line each, names first; a line break inside one becomes a space."""
+    lines = [re.sub(r"[\r\n\x85\u2028\u2029]", " ", one) for one in (*names, *overrides)]
+    return Source(COMMAND_LINE, "\n".join(lines))
+
+
+def read_arguments(source: Source, first: int) -> tuple[list[Override], list[Problem]]:
+    """The overrides in `source` from line `first` on."""
+    found, problems = [], []
+    for number in range(first, len(source.lines) + 1):
+        if not source.lines[number - 1].strip():
+            continue
+        read = _override(source, number)
+        if isinstance(read, Problem):
+            problems.append(read)
+        else:
+            found.append(read)
+    return found, problems
+
+
+def read_settings(mapping: Mapping) -> list[Override]:
+    """The overrides of a stage's `set`: keys are paths."""
+    return [Override("", entry.key, None, entry.key, entry.value) for entry in mapping]
+
+
+def setting(entry: Entry) -> Override:
+    """One override out of a key and its value."""
+    return Override("", entry.key, None, entry.key, entry.value)
+
+
+def _override(source: Source, number: int) -> Override | Problem:
+    line = source.lines[number - 1]
+    whole = Scalar(line, source.span(number, 1, len(line) + 1), source=source)
+    sign = line[0] if line[0] in "+~" else ""
+    path, equals, value = line[len(sign) :].partition("=")
+    start = len(sign) + 1
+    place = _piece(source, number, start, path)
+    if sign == "~":
+        if equals:
+            return Problem("`~path` takes no value", source.span(number, start + len(path)), (_FORMS,))
+        return Override(sign, place, None, whole) if path else Problem(_FORMS, whole.span)
+    if not path or not equals:
+        return Problem(f"`{line}` is no override", whole.span, (_FORMS,))
+    if not value.strip():
+        at = len(line) + 1
+        hint = f"did the shell eat a `$name`? write it in single quotes: '{line}$name'"
+        return Problem(f"`{path}=` is empty", Span(source.name, number, at, at + 1), (hint,))
+    lead = len(value) - len(value.lstrip())
+    return Override(sign, place, _piece(source, number, start + len(path) + 1 + lead, value.strip()), whole)
+
+
+def _piece(source: Source, number: int, column: int, text: str) -> Scalar:
+    return Scalar(text, source.span(number, column, column + max(len(text), 1)), source=source)

@@ -1,0 +1,48 @@
+"""From what a person writes (`coca`, `tasks/vqa_generate`, `./mine.yaml`) to a file, and back to a name to print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compose_vlp.errors import Span, UserError, did_you_mean
+
+LIBRARY = Path(__file__).resolve().parent.parent / "blueprints"
+"""The folder of the built-in blueprints, in a checkout and in an installed wheel alike."""
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+def builtin_names(library: Path = LIBRARY) -> list[str]:
+    """The built-in blueprints by name: `coca`, `tasks/vqa_generate`."""
+    files = (file for suffix in _SUFFIXES for file in library.rglob(f"*{suffix}"))
+    return sorted(file.relative_to(library).with_suffix("").as_posix() for file in files)
+
+
+def locate(written: str, mention: Span, beside: Path | None = None, library: Path = LIBRARY) -> Path:
+    """The file that `written` means: a path from `beside`'s folder (the working directory without one), or a built-in.
+
+    In `extends` a file beside comes before a built-in of the same name, and a file never means itself, so that
+    `tiny/coca.yaml` can extend `coca`. On the command line a path is a path because it has its suffix.
+
+    Raises:
+        UserError: neither a file nor a built-in.
+    """
+    has_suffix = written.endswith(_SUFFIXES)
+    candidates = [written] if has_suffix else [written + suffix for suffix in _SUFFIXES]
+    folder = beside.parent if beside else Path()
+    roots = [folder, library] if beside or has_suffix else [library]
+    for root in roots:
+        for candidate in candidates:
+            path = (root / candidate).expanduser()
+            if path.is_file() and (beside is None or path.resolve() != beside.resolve()):
+                return path.resolve()
+    hints = did_you_mean(written.removesuffix(".yaml"), builtin_names(library))
+    if not has_suffix and (folder / candidates[0]).is_file():
+        hints = (f"the file in this folder is {candidates[0]!r}", *hints)
+    raise UserError(f"no blueprint is called {written!r}", span=mention, hints=hints or ("a path ends in .yaml",))
+
+
+def display_name(path: Path) -> str:
+    """What messages call a file: its path from the working directory where it lies below that, else in full."""
+    here = Path.cwd()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix()

@@ -1,0 +1,121 @@
+"""One namespace, `previous` where something is replaced, and references by plain name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compose_vlp.blueprint.document import NAMESPACE, SECTIONS, is_expression
+from compose_vlp.blueprint.names import names_read
+from compose_vlp.blueprint.nodes import Entry, Mapping, Node, Scalar
+from compose_vlp.blueprint.reads import Reads, Unresolved
+from compose_vlp.blueprint.state import State, live_keys
+from compose_vlp.blueprint.trees import find, scalars
+from compose_vlp.errors import Problem, Span, did_you_mean
+
+
+def judge_names(state: State, own: Mapping) -> None:
+    """Report names that a source takes although another section has them, and `previous` where nothing is replaced."""
+    clashes: dict[str, Problem] = {}
+    for section, entry in _entries(own):
+        if section in NAMESPACE and (clash := _clash(state.root, section, entry)):
+            clashes.setdefault(entry.name, clash)
+        state.problems += _previous(state, section, entry)
+    state.problems += clashes.values()
+
+
+def _entries(own: Mapping) -> Iterator[tuple[str, Entry]]:
+    for section in own:
+        if section.name in SECTIONS and SECTIONS[section.name].form == "entries" and isinstance(section.value, Mapping):
+            for entry in section.value:
+                yield section.name, entry
+
+
+def _clash(root: Mapping, section: str, entry: Entry) -> Problem | None:
+    for other in NAMESPACE:
+        first = find(root, (other, entry.name))
+        if other == section or first is None:
+            continue
+        (_, earlier), (later_section, later) = sorted(
+            [(other, first.key.span), (section, entry.key.span)], key=lambda one: _age(one[1], entry.key.span)
+        )
+        named = SECTIONS[other if later_section == section else section].named
+        message = f"`{entry.name}` is the name of a {named} already: all names are in one namespace"
+        return Problem(message, later, related=(("first", earlier),))
+    return None
+
+
+def _age(span: Span, own: Span) -> tuple[bool, int]:
+    """Order of writing: what another file wrote comes first, then by line."""
+    return span.file == own.file, span.line
+
+
+def _previous(state: State, section: str, entry: Entry) -> Iterator[Problem]:
+    for scalar in scalars(entry.value):
+        for read in names_read(scalar.text) if section in ("graph", "outputs", "losses") else ():
+            if read.name != "previous" or read.is_param:
+                continue
+            span = scalar.place(read.start, read.end)
+            if not is_expression((section, entry.name), entry.value):
+                hint = "give the expression a name in `graph`"
+                yield Problem("`previous` stands in graph entries and in outputs that are expressions", span, (hint,))
+                return
+            merged = find(state.root, (section, entry.name))
+            if merged is None or merged.earlier is None or not isinstance(merged.earlier.value, Scalar):
+                yield _nothing_replaced(state, section, entry.name, span)
+                return
+
+
+def _nothing_replaced(state: State, section: str, name: str, span: Span) -> Problem:
+    gone = state.gone(name, [section])
+    entries = state.root.get(section)
+    known = (
+        [one.name for one in entries if one.earlier or one.key.span.file != span.file]
+        if isinstance(entries, Mapping)
+        else []
+    )
+    hints = (str(gone),) if gone else did_you_mean(name, known)
+    message = f"`previous` replaces nothing: there is no earlier `{section}.{name}`"
+    return Problem(message, span, hints)
+
+
+def judge_references(state: State) -> None:
+    """Report the names outside expressions that nothing answers to: `$param`, `like`, `tokenizer`, a stage's data."""
+    reads = Reads(state.root)
+    live, _ = live_keys(reads, state)
+    _, lost = reads.live(sorted(live))
+    for one in lost:
+        if one.reference.section in ("params", "inputs", "components") and one.reference.name not in state.missing:
+            state.problems.append(_unknown(state, reads, one))
+            state.missing |= {one.reference.name} if one.reference.section != "params" else set()
+    state.problems += _unknown_data(reads)
+
+
+def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
+    section, name = one.reference.section, one.reference.name
+    sign = "$" if section == "params" else ""
+    known = reads.sections[section].names
+    gone = state.gone(name, [section])
+    hints = (str(gone),) if gone else did_you_mean(name, known)
+    if not hints and name in reads.names:
+        hints = (f"`{name}` is a {SECTIONS[reads.names[name]].named}",)
+    message = f"no {SECTIONS[section].named} is called `{sign}{name}`"
+    return Problem(message, one.reference.span, hints)
+
+
+def _unknown_data(reads: Reads) -> Iterator[Problem]:
+    known = reads.sections["data"].names
+    for entry in reads.sections["stages"]:
+        data = entry.value.get("data") if isinstance(entry.value, Mapping) else None
+        for scalar in scalars(data) if data is not None else ():
+            if scalar.text not in known and not scalar.is_broken and not scalar.text.startswith("$"):
+                yield _no_source(scalar, known)
+    for entry in reads.sections["data"]:
+        mix: Node | None = entry.value.get("mix") if isinstance(entry.value, Mapping) else None
+        for part in mix if isinstance(mix, Mapping) else ():
+            if part.name not in known:
+                yield _no_source(part.key, known)
+
+
+def _no_source(word: Scalar, known: tuple[str, ...]) -> Problem:
+    hints = did_you_mean(word.text, known) or (f"+data.{word.text}={{use: ..., ...}} adds one",)
+    return Problem(f"no data source is called `{word.text}`", word.span, hints)

@@ -1,0 +1,255 @@
+"""Overrides laid over a merged blueprint: one grammar, typed by the destination, and no two about one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from compose_vlp.blueprint.arguments import Override
+from compose_vlp.blueprint.document import DRAFT, NAMESPACE, SECTIONS
+from compose_vlp.blueprint.drop import no_match, take_out
+from compose_vlp.blueprint.fields import known_fields, schema_fields
+from compose_vlp.blueprint.merge import merge
+from compose_vlp.blueprint.nodes import COMMAND_LINE, Entry, Mapping, Scalar
+from compose_vlp.blueprint.state import State
+from compose_vlp.blueprint.structure import check_structure
+from compose_vlp.blueprint.trees import Path, dotted, find, matching, paths, put
+from compose_vlp.errors import Problem, did_you_mean
+
+_ONLY_IN_FILES = ("extends", "drop")
+_SHOWN = 6
+
+
+class _Refused(Exception):
+    """An override that cannot be applied, for this reason."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+@dataclass
+class _Change:
+    """An override with the paths that it reaches."""
+
+    override: Override
+    paths: list[Path]
+
+
+def apply_overrides(state: State, overrides: Sequence[Override], label: str = COMMAND_LINE) -> set[tuple[str, str]]:
+    """Apply them all, whatever their order; gives the entries that were added. Problems and notes go to `state`."""
+    changes: list[_Change] = []
+    added: set[tuple[str, str]] = set()
+    for override in sorted(overrides, key=lambda one: one.sign != "+"):
+        try:
+            reached = _Target(state, override).paths()
+            if override.sign == "+":
+                _lay(state, override, reached[0])
+                added |= {(reached[0][0], reached[0][-1])} if len(reached[0]) == 2 else set()
+            changes.append(_Change(override, reached))
+        except _Refused as refused:
+            state.problems.append(refused.problem)
+    changes.sort(key=lambda change: change.override.path.span)
+    accepted = [change for change in changes if not _overlaps(state, change, changes)]
+    for change in sorted(accepted, key=_precedence):
+        for path in change.paths:
+            if change.override.sign == "~":
+                take_out(state, path, change.override.path.span, label)
+            elif change.override.sign == "":
+                _lay(state, change.override, path)
+    return added
+
+
+def _precedence(change: _Change) -> int:
+    """Removals first; then another `use` or `type`, which replaces an entry whole; then what is set in it."""
+    if change.override.sign == "~":
+        return 0
+    return 1 if change.paths[0][-1] in ("use", "type") else 2
+
+
+def _overlaps(state: State, change: _Change, changes: list[_Change]) -> bool:
+    """Report a change of what an earlier one changes too, or of a part or the whole of it."""
+    for earlier in changes[: changes.index(change)]:
+        for path in change.paths:
+            for other in earlier.paths:
+                shorter, longer = sorted((path, other), key=len)
+                if longer[: len(shorter)] == shorter:
+                    message = f"two overrides of `{dotted(shorter)}`"
+                    related = (("the other", earlier.override.path.span),)
+                    state.problems.append(Problem(message, change.override.path.span, ("leave one out",), related))
+                    return True
+    return False
+
+
+def _lay(state: State, override: Override, path: Path) -> None:
+    """Set the value at a path as a file would that holds nothing else."""
+    value, problems = override.read(path)
+    state.problems += problems
+    if problems:
+        return
+    key = Scalar(path[-1], override.path.span, source=override.path.source)
+    if len(path) > 2 and path[-1] not in ("use", "type"):
+        state.root = put(state.root, path, Entry(key, value, find(state.root, path)))
+        return
+    root, node = Mapping((), override.path.span), Entry(key, value)
+    for name in path[-2::-1]:
+        node = Entry(Scalar(name, override.path.span), Mapping((node,), value.span))
+    root = Mapping((node,), override.path.span)
+    root, problems = check_structure(root)
+    state.problems += problems
+    named = [entry for entry in state.root if entry.name in ("name", "title")]
+    merged = merge(state.root, root)
+    for entry in named:
+        if entry.name not in merged:
+            merged = put(merged, (entry.name,), entry)
+    state.root = merged
+
+
+class _Target:
+    """Where an override points: its paths in the merged blueprint, or the reason why there is none."""
+
+    def __init__(self, state: State, override: Override) -> None:
+        self.state = state
+        self.root = state.root
+        self.override = override
+        self.span = override.path.span
+        self.written = override.path.text
+
+    def paths(self) -> list[Path]:
+        parts = self._full_path()
+        if parts[0] in _ONLY_IN_FILES:
+            raise self._refused(
+                f"`{parts[0]}` is for files", "name blueprints before the overrides; remove with `~path`"
+            )
+        if self.override.sign == "~":
+            return self._removed(parts)
+        if self.override.sign == "+":
+            return [self._added(parts)]
+        if "*" in dotted(parts):
+            return self._matched(parts)
+        self._must_be_settable(parts)
+        return [parts]
+
+    def _full_path(self) -> Path:
+        parts = tuple(self.written.split("."))
+        if not all(parts):
+            raise self._refused(f"`{self.written}` is no path", "a path is names between dots: inputs.image.size")
+        head = parts[0]
+        if head in SECTIONS or head.startswith(DRAFT):
+            return parts
+        section = self._section_of(head)
+        if len(parts) == 1 and section:
+            return (section, head)
+        if len(parts) == 1:
+            found = list(self._ending_in(head))
+            near = did_you_mean(head, [*self._names(), *SECTIONS])
+            hints = tuple(f"there is {dotted(path)}" for path in found[:_SHOWN])
+            raise self._refused(f"`{head}` is not a name of the blueprint", *(hints or near))
+        if section:
+            raise self._refused(f"`{head}` is not a section", f"the full path is {section}.{self.written}")
+        if "*" not in head:
+            raise self._refused(f"`{head}` is not a section", *did_you_mean(head, SECTIONS))
+        return parts
+
+    def _section_of(self, name: str) -> str:
+        return next((section for section in NAMESPACE if find(self.root, (section, name))), "")
+
+    def _names(self) -> list[str]:
+        return [path[1] for path in paths(self.root, 2) if path[0] in NAMESPACE]
+
+    def _ending_in(self, word: str) -> Iterator[Path]:
+        """Full paths that end in a word: entries and fields, written or not."""
+        for path in paths(self.root, 2):
+            if path[1] == word:
+                yield path
+            elif word in (self._fields(path) or ()):
+                yield (*path, word)
+
+    def _fields(self, path: Path) -> frozenset[str] | None:
+        """The fields of the entry at a path of two, those of its schema and those that are written."""
+        entry = find(self.root, path)
+        if entry is None or SECTIONS.get(path[0]) is None or SECTIONS[path[0]].form != "entries":
+            return None
+        known = known_fields(path[0], entry, self.state.fields_of)
+        if known is None:
+            return None
+        return known | frozenset(entry.value.names if isinstance(entry.value, Mapping) else ())
+
+    # --- removing, adding, setting --------------------------------------------------------------------------
+
+    def _removed(self, parts: Path) -> list[Path]:
+        found = matching(self.root, dotted(parts))
+        if not found:
+            raise _Refused(no_match(self.state, dotted(parts), self.span))
+        return found
+
+    def _added(self, parts: Path) -> Path:
+        there = find(self.root, parts)
+        if there is not None:
+            raise self._refused(
+                f"`{dotted(parts)}` exists", f"without `+` it is changed: {dotted(parts)}=...", at=there
+            )
+        if len(parts) == 2 and parts[0] in SECTIONS and SECTIONS[parts[0]].form == "entries":
+            return parts
+        if parts[0].startswith(DRAFT) and len(parts) == 1:
+            return parts
+        raise self._refused(
+            f"`+` adds an entry, and `{dotted(parts)}` is none", f"a field is set without it: {dotted(parts)}=..."
+        )
+
+    def _matched(self, parts: Path) -> list[Path]:
+        if len(parts) < 3:
+            raise self._refused(
+                f"`{self.written}` names no field", "`*` stands for entries: components.*.positions=rope"
+            )
+        pattern, rest = parts[:2], parts[2:]
+        entries = [path for path in paths(self.root, 2) if all(map(fnmatchcase, path, pattern))]
+        having = [path for path in entries if self._has(path, rest[0])]
+        if not having:
+            section = pattern[0]
+            named = SECTIONS[section].named if section in SECTIONS else "entry"
+            elsewhere = [dotted(path) for path in self._ending_in(rest[0])]
+            known = {name for path in entries for name in self._fields(path) or ()}
+            hints = tuple(f"there is {path}" for path in elsewhere[:_SHOWN]) or did_you_mean(rest[0], known)
+            raise self._refused(f"no {named} that matches has a field `{rest[0]}`", *hints)
+        matched = [(*path, *rest) for path in having]
+        self.state.notes.append(f"{self.written} is {', '.join(map(dotted, matched))}")
+        return matched
+
+    def _has(self, path: Path, field: str) -> bool:
+        known = self._fields(path)
+        return field in known if known is not None else find(self.root, (*path, field)) is not None
+
+    def _must_be_settable(self, parts: Path) -> None:
+        section = SECTIONS.get(parts[0])
+        if section is None or len(parts) == 1:
+            return
+        if section.form == "mapping":
+            self._must_know(parts[1], schema_fields(parts[0], None) or frozenset(), f"`{parts[0]}`")
+            return
+        if section.form != "entries":
+            raise self._refused(f"`{parts[0]}` has no fields", f"set it whole: {parts[0]}=...")
+        entry = find(self.root, parts[:2])
+        if entry is None:
+            near = did_you_mean(dotted(parts[:2]), [dotted(path) for path in paths(self.root, 2)])
+            gone = self.state.gone(parts[1], [parts[0]])
+            add = f"+{dotted(parts[:2])}={{...}} adds one"
+            raise self._refused(f"no {section.named} is called `{parts[1]}`", *([str(gone)] if gone else near), add)
+        if len(parts) > 2:
+            if isinstance(entry.value, Scalar):
+                raise self._refused(
+                    f"`{dotted(parts[:2])}` has no fields", f"set it whole: {dotted(parts[:2])}=...", at=entry
+                )
+            known = self._fields(parts[:2])
+            if known is not None:
+                self._must_know(parts[2], known, f"{section.named} `{parts[1]}`")
+
+    def _must_know(self, field: str, known: frozenset[str], owner: str) -> None:
+        if field not in known:
+            hints = did_you_mean(field, known) or (f"fields: {', '.join(sorted(known))}",)
+            raise self._refused(f"{owner} has no field `{field}`", *hints)
+
+    def _refused(self, message: str, *hints: str, at: Entry | None = None) -> _Refused:
+        related = (("it stands here", at.key.span),) if at else ()
+        return _Refused(Problem(message, self.span, hints, related))

@@ -1,0 +1,69 @@
+"""After each file: what nothing reads any more goes, and a file's own entry that nothing reads is a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compose_vlp.blueprint.document import NAMESPACE, SECTIONS, Removed
+from compose_vlp.blueprint.nodes import Entry, Mapping
+from compose_vlp.blueprint.reads import Key, Reads, Unresolved
+from compose_vlp.blueprint.shrink import shrink_lists
+from compose_vlp.blueprint.state import State, live_keys
+from compose_vlp.blueprint.trees import find
+from compose_vlp.errors import Problem, did_you_mean, nearest
+
+
+def own_keys(root: Mapping) -> set[Key]:
+    """The entries that a file writes and that something must read."""
+    sections = ((name, root.get(name)) for name in (*NAMESPACE, "losses"))
+    return {(name, entry.name) for name, node in sections if isinstance(node, Mapping) for entry in node}
+
+
+def judge_own(state: State, own: set[Key]) -> None:
+    """Report the entries of a file that nothing reads: a renamed parent entry, a misspelt override, a leftover."""
+    reads = Reads(state.root)
+    live, lost = live_keys(reads, state)
+    state.problems += _unread(state, reads, live, own, lost)
+
+
+def prune(state: State, own: set[Key], label: str) -> None:
+    """Remove the inherited entries that nothing reads, and shrink inherited lists, until nothing changes."""
+    gone: dict[str, list[str]] = {}
+    changed = True
+    while changed:
+        reads = Reads(state.root)
+        live, _ = live_keys(reads, state)
+        unread = [key for key in reads.references if key[1] and key not in live and key not in own]
+        for section, name in unread:
+            entry = find(state.root, (section, name))
+            assert entry is not None, "references are read off the root"
+            state.remove(Removed(section, name, entry.key.span, label))
+            gone.setdefault("in no stage" if section == "losses" else "unread", []).append(f"{section}.{name}")
+        changed = shrink_lists(state, label) or bool(unread)
+    state.notes += [f"{label} leaves {how}, so gone: {', '.join(names)}" for how, names in gone.items()]
+
+
+def _unread(state: State, reads: Reads, live: set[Key], own: set[Key], lost: list[Unresolved]) -> Iterator[Problem]:
+    unknown = {
+        one.reference.name for one in lost if not (one.reference.called and state.is_function(one.reference.name))
+    }
+    for section, name in sorted(own - live):
+        entry = find(state.root, (section, name))
+        if entry is None or any(name in nearest(word, [name]) for word in unknown):
+            continue  # the misspelt reader is the mistake, and its message offers this name
+        if section == "losses":
+            hint = f"add it to the `losses` of a stage ({', '.join(reads.sections['stages'].names)}), or drop it"
+            yield Problem(f"loss `{name}` is in no stage", entry.key.span, (hint,))
+        else:
+            yield _unread_problem(state, reads, section, entry)
+
+
+def _unread_problem(state: State, reads: Reads, section: str, entry: Entry) -> Problem:
+    name = entry.name
+    message = f"nothing reads {SECTIONS[section].named} `{name}`"
+    if gone := state.gone(name, [section]):
+        return Problem(message, entry.key.span, (str(gone),))
+    hints = did_you_mean(name, [other for other in reads.names if other != name])
+    for missed in nearest(name, [r.name for r in state.removed if r.section == section], 1):
+        hints += (str(state.gone(missed, [section])),)
+    return Problem(message, entry.key.span, hints or ("whatever a file writes must be read by a loss or an output",))

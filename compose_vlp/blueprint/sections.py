@@ -1,0 +1,174 @@
+"""The schemas of what is written in every section but `components` and `losses`, whose fields are their kinds'."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compose_vlp.blueprint.document import kind_of
+from compose_vlp.blueprint.inputs import INPUTS
+from compose_vlp.blueprint.nodes import Entry, Mapping
+from compose_vlp.blueprint.scalars import Quantity
+from compose_vlp.blueprint.schedules import Schedule
+from compose_vlp.blueprint.typed import field_names as annotations_of
+
+Rate: TypeAlias = Annotated[float, Field(ge=0)] | Schedule
+Patterns: TypeAlias = str | tuple[str, ...]
+Precision: TypeAlias = Literal["fp32", "bf16"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Teacher(_Section):
+    """A world whose weights follow the student's: `weights = decay * weights + (1 - decay) * student's`."""
+
+    decay: Annotated[float, Field(ge=0, le=1)] | Schedule = Field(description="share of its own weights that it keeps")
+    update: Literal["before", "after"] = Field("before", description="whether it follows before or after its forward")
+    mode: Literal["train", "eval"] = Field("eval", description="whether it runs with dropout and batch statistics")
+
+
+class Rule(_Section):
+    """What the optimizer does otherwise for the parameters that match; a later rule wins."""
+
+    match: Patterns = Field(description="patterns of parameters: `vision`, `**.bias`")
+    lr: Rate | None = Field(None, description="learning rate of these parameters")
+    lr_scale: Annotated[float, Field(ge=0)] | None = Field(None, description="factor on the learning rate")
+    weight_decay: Rate | None = Field(None, description="decoupled weight decay of these parameters")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="factor on the learning rate from each layer to the one below it"
+    )
+
+
+class Optimizer(_Section):
+    """How gradients become steps."""
+
+    use: Literal["adamw"] = Field("adamw", description="kind of optimizer")
+    lr: Rate = Field(description="learning rate")
+    weight_decay: Rate = Field(0.0, description="decoupled weight decay, of matrices; vectors and scalars have none")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the first and second moment")
+    eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
+    clip: Annotated[float, Field(gt=0)] | None = Field(None, description="largest norm of the whole gradient")
+    accumulate: int = Field(1, ge=1, description="batches whose gradients are averaged for one step")
+    rules: tuple[Rule, ...] = Field((), description="exceptions by pattern, in order")
+
+
+class Stage(_Section):
+    """A part of training with a plan of its own; nothing is inherited from the stage before."""
+
+    data: str | dict[str, str] = Field(description="a source, or one for each source that the inputs name")
+    losses: tuple[str, ...] = Field(description="the losses that it lowers")
+    length: Quantity | None = Field(None, description="how long it is: `20 epochs`, `500 steps`, `1e6 samples`")
+    train: Patterns | None = Field(None, description="patterns of what is trained; everything, if left out")
+    freeze: Patterns | None = Field(None, description="patterns of what is not trained; whole modules run in eval mode")
+    set: dict[str, Any] | None = Field(None, description="overrides by path that keep the shapes of parameters")
+    optimizer: Optimizer | None = Field(None, description="the optimizer; the blueprint's, if left out")
+    precision: Precision | None = Field(None, description="precision of the arithmetic; the blueprint's, if left out")
+
+
+class Start(_Section):
+    """Where weights come from: a file (`from`, `as`, `to`), or nowhere (`new`)."""
+
+    origin: str | None = Field(None, alias="from", description="file or folder of weights")
+    form: str | None = Field(None, alias="as", description="format of the file, where it does not say")
+    to: Patterns | None = Field(None, description="components that take them: `vision`, `momentum.**`")
+    new: Patterns | None = Field(None, description="patterns of parameters that may start from their initialisation")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Start:
+        if (self.origin is None) == (self.new is None):
+            raise ValueError("an item of `start` has `from` or `new`")
+        if self.new is not None and (self.to is not None or self.form is not None):
+            raise ValueError("`new` stands alone")
+        return self
+
+
+class Generate(_Section):
+    """Words, one after the other: greedy, by beams, or drawn."""
+
+    generate: str = Field(description="the logits that foretell the next word")
+    over: str = Field(description="the text that is written; it starts as one empty text a row")
+    by: Literal["next", "mask"] = Field("next", description="read the next word at the last position, or at a mask's")
+    beams: int = Field(1, ge=1, description="texts kept at every step; 1 is greedy")
+    max_length: int | None = Field(None, ge=2, description="tokens at most; the input's, if left out")
+    min_length: int = Field(0, ge=0, description="tokens before the end may be chosen")
+    length_penalty: float = Field(0.0, description="power of the length that a beam's score is divided by")
+    top_k: int | None = Field(None, ge=1, description="draw from so many of the likeliest words")
+    top_p: float | None = Field(None, gt=0, le=1, description="draw from the likeliest words of so much probability")
+    temperature: float | None = Field(None, gt=0, description="draw, with logits divided by this")
+
+
+class Rank(_Section):
+    """The likeliest of given texts."""
+
+    rank: str = Field(description="the logits that foretell the next word")
+    over: str = Field(description="the text that is judged")
+    among: str = Field(description="an input with a table")
+    top: int | None = Field(None, ge=1, description="judge only so many, the likeliest by their first word")
+
+
+class Relevance(_Section):
+    """Where in one value the reasons of another lie: Grad-CAM of a cross-attention."""
+
+    relevance: str = Field(description="the score that is explained")
+    to: str = Field(description="the value whose positions are weighed")
+    through: str = Field(description="the component whose attention is read")
+    layer: int = Field(0, ge=0, description="layer of that component, counted from 0")
+
+
+OUTPUTS: dict[str, type[_Section]] = {"generate": Generate, "rank": Rank, "relevance": Relevance}
+
+
+class DataSource(_Section):
+    """What every data source may say beside its kind's fields."""
+
+    use: str | None = Field(None, description="kind of source")
+    mix: dict[str, Annotated[float, Field(gt=0)]] | None = Field(None, description="other sources, with their weights")
+    batch: int | None = Field(None, ge=1, description="records a step, over all processes")
+
+
+class Tracking(_Section):
+    """What is recorded, and where."""
+
+    experiment: str | None = Field(None, description="MLflow experiment; the blueprint's name, if left out")
+    run_name: str | None = Field(None, description="name of the run; made from name, seed and time, if left out")
+    uri: str | None = Field(None, description="MLflow server or store; MLFLOW_TRACKING_URI, else a store on disk")
+    system_metrics_s: float = Field(
+        10.0, ge=0, description="seconds between readings of CPU, memory and GPU; 0 is never"
+    )
+
+
+ONE_VALUE: dict[str, Any] = {
+    "name": str,
+    "title": str,
+    "paper": str,
+    "length": Quantity,
+    "precision": Precision,
+    "train": Patterns,
+    "freeze": Patterns,
+}
+"""Sections that are one value or list, with the type that they are read by."""
+
+_MAPPINGS: dict[str, type[BaseModel]] = {"optimizer": Optimizer, "tracking": Tracking}
+_ENTRIES: dict[str, type[BaseModel]] = {"teachers": Teacher, "stages": Stage, "data": DataSource, "params": Schedule}
+
+
+def model_of(section: str, entry: Entry | None) -> type[BaseModel] | None:
+    """The schema of a section that is a mapping, or of an entry of a section of entries; None where there is none."""
+    if section in _MAPPINGS:
+        return _MAPPINGS[section]
+    if section in _ENTRIES:
+        return _ENTRIES[section]
+    if section == "inputs" and entry is not None:
+        kind = kind_of(entry)
+        return INPUTS.get(kind.text) if kind else None
+    if section == "outputs" and entry is not None and isinstance(entry.value, Mapping):
+        return next((model for form, model in OUTPUTS.items() if form in entry.value), None)
+    return None
+
+
+def field_names(model: type[BaseModel]) -> frozenset[str]:
+    """The keys of a schema, as they are written."""
+    return frozenset(annotations_of(model))

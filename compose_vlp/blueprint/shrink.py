@@ -1,0 +1,116 @@
+"""Inherited patterns and stages' lists shrink when what they name is gone; a file's own must name something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from fnmatch import fnmatchcase
+
+from compose_vlp.blueprint.document import Removed, as_items
+from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
+from compose_vlp.blueprint.state import State, line
+from compose_vlp.blueprint.trees import Path, dotted, find, put, without
+from compose_vlp.errors import Problem, did_you_mean
+
+Keep = Callable[[Node], bool]
+
+
+def shrink_lists(state: State, label: str) -> bool:
+    """Take out of lists that `label` did not write what names nothing any more; whether anything was."""
+    before = state.root
+    heads = _heads(state.root)
+    for path, keep in _lists(state.root, heads):
+        _shrink(state, path, label, keep)
+    for name in _names(state.root, "stages"):
+        entry = find(state.root, ("stages", name, "losses"))
+        if entry is not None and not as_items(entry.value):
+            stage = find(state.root, ("stages", name))
+            assert stage is not None, "its losses were just found"
+            state.remove(Removed("stages", name, stage.key.span, label))
+            state.notes.append(f"{label} leaves no loss to stage `{name}` ({line(stage.key.span)}): it is gone")
+    return state.root is not before
+
+
+def judge_lists(state: State, label: str) -> None:
+    """Report what a file writes into a pattern or a stage's list that names nothing."""
+    heads = _heads(state.root)
+    losses = _names(state.root, "losses")
+    for path, keep in _lists(state.root, heads):
+        entry = find(state.root, path)
+        for item in as_items(entry.value) if entry else ():
+            if item.span.file == label and not keep(item):
+                state.problems += _names_nothing(item, path, heads, losses)
+
+
+def _names_nothing(item: Node, path: Path, heads: Collection[str], losses: Collection[str]) -> Iterator[Problem]:
+    if path[-1] == "losses" and isinstance(item, Scalar):
+        hints = did_you_mean(item.text, losses) or (f"losses: {', '.join(losses) or 'none'}",)
+        yield Problem(f"no loss is called `{item.text}`", item.span, hints)
+        return
+    for pattern in _patterns(item):
+        if not pattern_matches(pattern.text, heads):
+            head = pattern.text.split(".", 1)[0]
+            hints = did_you_mean(head, heads) or ("a pattern begins with a component, a teacher, or `**`",)
+            yield Problem(f"`{pattern.text}` matches nothing: no component is called `{head}`", pattern.span, hints)
+
+
+def pattern_matches(pattern: str, heads: Collection[str]) -> bool:
+    """Whether a pattern of parameters' paths may match below one of these components or teachers."""
+    head = pattern.split(".", 1)[0]
+    return head == "**" or any(fnmatchcase(name, head) for name in heads)
+
+
+def _lists(root: Mapping, heads: Collection[str]) -> Iterator[tuple[Path, Keep]]:
+    """Every list that names components or losses, with what of it still means something."""
+    losses = _names(root, "losses")
+    for above in [(), *(("stages", name) for name in _names(root, "stages"))]:
+        for key in ("train", "freeze"):
+            yield (*above, key), lambda item: _speaks(item, heads)
+        yield (*above, "optimizer", "rules"), lambda item: _speaks(item, heads)
+        if above:
+            yield (*above, "losses"), lambda item: not isinstance(item, Scalar) or item.text in losses
+    yield ("start",), lambda item: _speaks(item, heads)
+
+
+def _speaks(item: Node, heads: Collection[str]) -> bool:
+    patterns = _patterns(item)
+    return not patterns or any(pattern_matches(pattern.text, heads) for pattern in patterns)
+
+
+def _patterns(item: Node) -> list[Scalar]:
+    """The patterns of an item: itself, a rule's `match`, the `to` or `new` of where weights start."""
+    if isinstance(item, Mapping):
+        fields = [as_items(item.get(key)) for key in ("match", "to", "new")]
+        return [node for field in fields for node in field if isinstance(node, Scalar)]
+    return [item] if isinstance(item, Scalar) else []
+
+
+def _heads(root: Mapping) -> list[str]:
+    return [*_names(root, "components"), *_names(root, "teachers")]
+
+
+def _names(root: Mapping, section: str) -> tuple[str, ...]:
+    found = root.get(section)
+    return found.names if isinstance(found, Mapping) else ()
+
+
+def _shrink(state: State, path: Path, label: str, keep: Keep) -> None:
+    entry = find(state.root, path)
+    if entry is None or isinstance(entry.value, Mapping):
+        return
+    items = as_items(entry.value)
+    kept = tuple(item for item in items if item.span.file == label or keep(item))
+    if len(kept) == len(items):
+        return
+    for item in items:
+        if item not in kept:
+            word = " ".join(f"`{pattern.text}`" for pattern in _patterns(item))
+            state.notes.append(
+                f"{label} leaves {word} of `{dotted(path)}` ({line(item.span)}) nothing to name: it is gone"
+            )
+    if path[-1] == "train" and not kept:
+        hint = "write `train` anew, or drop it to train everything"
+        state.problems.append(Problem(f"nothing is left of `{dotted(path)}` in {label}", entry.value.span, (hint,)))
+    if kept or path[-1] == "losses":
+        state.root = put(state.root, path, Entry(entry.key, Items(kept, entry.value.span), entry.earlier))
+    else:
+        state.root = without(state.root, path)

@@ -1,0 +1,273 @@
+"""Nodes to typed values: text is read by the field's annotation, pydantic checks bounds, problems keep their place."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Collection
+from collections.abc import Mapping as Dict
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from compose_vlp.blueprint import scalars
+from compose_vlp.blueprint.document import Document
+from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
+from compose_vlp.errors import Problem, Span, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+NOTHING: typing.Final = object()
+"""What a value that cannot be read becomes; a problem says why."""
+
+_TEXT_READERS: dict[Any, Any] = {
+    bool: scalars.read_bool,
+    int: scalars.read_int,
+    float: scalars.read_float,
+    scalars.Quantity: scalars.read_quantity,
+    str: str,
+}
+_LISTS = (list, tuple, set, frozenset)
+
+
+def read_model(
+    mapping: Mapping, model: type[Model], document: Document, where: Span, skip: Collection[str] = ()
+) -> tuple[Model | None, list[Problem]]:
+    """The fields of an entry as `model`, or None with the problems.
+
+    `where` is the place that a missing field is reported at; keys in `skip` (`use`, ports) are someone else's.
+    """
+    reader = _Reader(document)
+    kept = Mapping(tuple(entry for entry in mapping if entry.name not in skip), mapping.span)
+    values = reader.fields(kept, model)
+    if reader.problems or reader.silent:
+        return None, [*reader.problems, *_missing(model, mapping, where)]
+    try:
+        return model.model_validate(values), []
+    except ValidationError as error:
+        return None, [_problem(dict(one), kept, where, model) for one in error.errors(include_url=False)]
+
+
+def read_typed(node: Node, annotation: Any, document: Document, name: str = "the value") -> tuple[Any, list[Problem]]:
+    """One value by an annotation such as `float | Schedule`; `NOTHING` with the problems where it cannot be read."""
+    reader = _Reader(document)
+    value = reader.convert(node, annotation, name)
+    if value is NOTHING:
+        return NOTHING, reader.problems
+    from pydantic import TypeAdapter
+
+    try:
+        return TypeAdapter(annotation).validate_python(value), []
+    except ValidationError as error:
+        return NOTHING, [Problem(_message(dict(one), name, node), node.span) for one in error.errors(include_url=False)]
+
+
+def field_names(model: type[BaseModel]) -> dict[str, Any]:
+    """The keys that a mapping of this model may have, as they are written, with their annotations."""
+    return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+
+
+@dataclass
+class _Reader:
+    document: Document
+    problems: list[Problem] = field(default_factory=list)
+    silent: bool = False
+    """Whether a value was left out that someone else has reported."""
+
+    def fields(self, mapping: Mapping, model: type[BaseModel]) -> dict[str, Any]:
+        known = field_names(model)
+        values = {}
+        for entry in mapping:
+            if entry.name not in known:
+                self._unknown(entry, known)
+                continue
+            value = self.convert(entry.value, known[entry.name], entry.name)
+            if value is not NOTHING:
+                values[entry.name] = value
+        return values
+
+    def _unknown(self, entry: Entry, known: Collection[str]) -> None:
+        if entry.key.is_broken:
+            self.silent = True
+            return
+        hints = did_you_mean(entry.name, known) or (f"fields: {', '.join(known)}",)
+        self.problems.append(Problem(f"no field is called `{entry.name}`", entry.key.span, hints))
+
+    def convert(self, node: Node, annotation: Any, name: str) -> Any:
+        """The node as Python's own values, shaped by the annotation; `NOTHING` where it does not fit."""
+        if isinstance(node, Scalar) and node.is_broken:
+            self.silent = True
+            return NOTHING
+        if isinstance(node, Scalar) and node.text.startswith("$"):
+            return self._param(node, annotation, name)
+        choices = _alternatives(annotation)
+        if isinstance(node, Scalar):
+            return self._scalar(node, choices, name)
+        fitting = [choice for choice in choices if _takes(choice, node)]
+        if not fitting:
+            return self._misfit(node, choices, name)
+        if isinstance(node, Items):
+            return self._items(node, fitting[0], name)
+        return self._mapping(node, fitting[0])
+
+    def _param(self, node: Scalar, annotation: Any, name: str) -> Any:
+        entry = self.document.params.entry(node.text[1:])
+        if entry is None:  # reported where names are looked up
+            self.silent = True
+            return NOTHING
+        is_schedule = isinstance(entry.value, Mapping)
+        if is_schedule and not any(_takes(choice, entry.value) for choice in _alternatives(annotation)):
+            message = f"`{name}` cannot follow a schedule"
+            self._refuse(message, node.span, (f"`{node.text}` is one; write a constant",))
+            return NOTHING
+        before = len(self.problems)
+        value = self.convert(entry.value, annotation, name)
+        self.problems[before:] = [
+            Problem(p.message, p.span, p.hints, (*p.related, ("read here", node.span))) for p in self.problems[before:]
+        ]
+        return value
+
+    def _scalar(self, node: Scalar, choices: list[Any], name: str) -> Any:
+        if node.text == "null" and type(None) in choices:
+            return None
+        literals = [str(one) for choice in choices for one in _literals(choice)]
+        for choice in choices:
+            for one in _literals(choice):
+                if str(one) == node.text or (one is True and node.text == "true"):
+                    return one
+        quoted = node.style != "plain" and str in choices
+        expected = []
+        for choice in [str] if quoted else [t for t in _TEXT_READERS if t in choices]:
+            try:
+                return _TEXT_READERS[choice](node.text)
+            except scalars.ScalarError as error:
+                expected.append(str(error))
+        if Any in choices or object in choices:
+            return guess(node)
+        if literals:
+            expected.append(f"expected {_listed(literals)}")
+        if not expected:
+            return self._misfit(node, choices, name)
+        hints = did_you_mean(node.text, literals)
+        self._refuse(f"`{name}` cannot be `{node.text}`: {'; or '.join(expected)}", node.span, hints)
+        return NOTHING
+
+    def _items(self, node: Items, annotation: Any, name: str) -> Any:
+        of = typing.get_args(annotation)
+        if typing.get_origin(annotation) is tuple and of and of[-1] is not Ellipsis:
+            if len(of) != len(node):
+                self._refuse(f"`{name}` is a list of {len(of)}, not of {len(node)}", node.span)
+                return NOTHING
+            values = [self.convert(item, one, name) for item, one in zip(node, of, strict=True)]
+        else:
+            each = of[0] if of else Any
+            values = [self.convert(item, each, name) for item in node]
+        return NOTHING if any(value is NOTHING for value in values) else values
+
+    def _mapping(self, node: Mapping, annotation: Any) -> Any:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return self.fields(node, annotation)
+        of = typing.get_args(annotation)
+        values = {entry.name: self.convert(entry.value, of[1] if of else Any, entry.name) for entry in node}
+        return NOTHING if any(value is NOTHING for value in values.values()) else values
+
+    def _misfit(self, node: Node, choices: list[Any], name: str) -> Any:
+        form = {Scalar: "one value", Items: "a list", Mapping: "a mapping"}[type(node)]
+        wanted = _listed(sorted({_form(choice) for choice in choices if choice is not type(None)}))
+        self._refuse(f"`{name}` is {wanted}, not {form}", node.span)
+        return NOTHING
+
+    def _refuse(self, message: str, span: Span, hints: tuple[str, ...] = ()) -> None:
+        self.problems.append(Problem(message, span, hints))
+
+
+def guess(node: Node) -> Any:
+    """A value of no declared type: JSON's types, quoted text stays text."""
+    if isinstance(node, Items):
+        return [guess(item) for item in node]
+    if isinstance(node, Mapping):
+        return {entry.name: guess(entry.value) for entry in node}
+    if node.style != "plain":
+        return node.text
+    if node.text in ("true", "false", "null"):
+        return {"true": True, "false": False, "null": None}[node.text]
+    for read in (scalars.read_int, scalars.read_float):
+        try:
+            return read(node.text)
+        except scalars.ScalarError:
+            continue
+    return node.text
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """What an annotation admits, one by one, without `Annotated` and `Optional`'s wrappings."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _alternatives(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [one for choice in typing.get_args(annotation) for one in _alternatives(choice)]
+    return [annotation]
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    return typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+
+
+def _takes(annotation: Any, node: Node) -> bool:
+    if annotation in (Any, object):
+        return True
+    origin = typing.get_origin(annotation) or annotation
+    if isinstance(node, Items):
+        return origin in _LISTS
+    return isinstance(node, Mapping) and (
+        origin is dict or (isinstance(origin, type) and issubclass(origin, BaseModel))
+    )
+
+
+def _form(annotation: Any) -> str:
+    origin = typing.get_origin(annotation) or annotation
+    if origin in _LISTS:
+        return "a list"
+    is_model = isinstance(origin, type) and issubclass(origin, BaseModel)
+    return "a mapping" if origin is dict or is_model else "one value"
+
+
+def _listed(words: Collection[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def _missing(model: type[BaseModel], mapping: Mapping, where: Span) -> list[Problem]:
+    """The required fields that are not written, for an entry whose other mistakes keep pydantic from looking."""
+    required = {info.alias or name: info for name, info in model.model_fields.items() if info.is_required()}
+    return [_missing_problem(name, info.description, where) for name, info in required.items() if name not in mapping]
+
+
+def _missing_problem(name: str, description: str | None, where: Span) -> Problem:
+    return Problem(f"`{name}` is missing", where, (f"{name}: {description}",) if description else ())
+
+
+def _problem(error: Dict[str, Any], mapping: Mapping, where: Span, model: type[BaseModel]) -> Problem:
+    """One of pydantic's errors, at the deepest node of its location."""
+    name, node = "", typing.cast(Node, mapping)
+    for step in error["loc"]:
+        inner: Node | None = None
+        if isinstance(node, Mapping) and isinstance(step, str):
+            inner = node.get(step)
+        elif isinstance(node, Items) and isinstance(step, int) and step < len(node):
+            inner = node.items[step]
+        if inner is None:
+            break
+        name, node = (step if isinstance(step, str) else name), inner
+    if error["type"] == "missing":
+        wanted = str(error["loc"][-1])
+        info = next((i for n, i in model.model_fields.items() if (i.alias or n) == wanted), None)
+        return _missing_problem(wanted, info.description if info else None, where if node is mapping else node.span)
+    return Problem(_message(error, name, node), where if node is mapping else node.span)
+
+
+def _message(error: Dict[str, Any], name: str, node: Node) -> str:
+    text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if text.startswith("Input should") and name:
+        text = text.replace("Input should", f"`{name}` should", 1)
+        return f"{text}; it is `{node.text}`" if isinstance(node, Scalar) else text
+    return text
