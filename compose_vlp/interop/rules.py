@@ -1,0 +1,111 @@
+"""Renaming the tensors of a state dict: both ways by one table, gradients by the same table as weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from compose_vlp.errors import UserError, did_you_mean
+
+Form = Literal["same", "transposed", "scalar"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Their tensors, one below the other, are ours, one below the other (`in_proj_weight` = `q` over `kv`).
+
+    `shares` are the rows of ours, and `their_shares` those of theirs, in proportion. `form` says what else differs:
+    `transposed` (their matrices map from the left), `scalar` (their `[]` is our `[1]`).
+    """
+
+    theirs: tuple[str, ...]
+    ours: tuple[str, ...]
+    form: Form = "same"
+    shares: tuple[int, ...] = ()
+    their_shares: tuple[int, ...] = ()
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Ours, in the order of `ours`, from theirs in the order of `theirs`."""
+        return _split(_stack([self._turned(t, back=False) for t in tensors]), len(self.ours), self.shares)
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Theirs, in the order of `theirs`, from ours in the order of `ours`."""
+        pieces = _split(_stack(tensors), len(self.theirs), self.their_shares)
+        return [self._turned(piece, back=True) for piece in pieces]
+
+    def _turned(self, tensor: Tensor, *, back: bool) -> Tensor:
+        if self.form == "transposed":
+            return tensor.T
+        if self.form == "scalar":
+            return tensor.reshape(() if back else (1,))
+        return tensor
+
+
+def same(theirs: str, ours: str, form: Form = "same") -> Rule:
+    """One tensor under two names."""
+    return Rule((theirs,), (ours,), form)
+
+
+def named(theirs: str, ours: str, *suffixes: str) -> list[Rule]:
+    """The same suffixes behind two stems (`.weight`, `.bias`)."""
+    return [same(f"{theirs}.{suffix}", f"{ours}.{suffix}") for suffix in suffixes or ("weight", "bias")]
+
+
+def to_ours(rules: Iterable[Rule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Their state dict under our names.
+
+    Raises:
+        UserError: a tensor is missing, or one is there that no rule names.
+    """
+    rules = list(rules)
+    _complete("the state dict", state, [name for rule in rules for name in rule.theirs])
+    return {
+        name: tensor.contiguous()
+        for rule in rules
+        for name, tensor in zip(rule.ours, rule.to_ours([state[n] for n in rule.theirs]), strict=True)
+    }
+
+
+def to_theirs(rules: Iterable[Rule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our state dict (or our gradients) under their names.
+
+    Raises:
+        UserError: a tensor is missing, or one is there that no rule names.
+    """
+    rules = list(rules)
+    _complete("the model", state, [name for rule in rules for name in rule.ours])
+    return {
+        name: tensor.contiguous()
+        for rule in rules
+        for name, tensor in zip(rule.theirs, rule.to_theirs([state[n] for n in rule.ours]), strict=True)
+    }
+
+
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def _split(tensor: Tensor, count: int, shares: tuple[int, ...]) -> list[Tensor]:
+    if count == 1:
+        return [tensor]
+    parts = shares or (1,) * count
+    unit = len(tensor) // sum(parts)
+    return list(tensor.split([unit * part for part in parts]))
+
+
+def _complete(what: str, state: Collection[str], wanted: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(wanted).items() if count > 1]
+    assert not twice, f"rules name {twice} twice"
+    missing = [name for name in wanted if name not in state]
+    unexpected = [name for name in state if name not in set(wanted)]
+    if missing or unexpected:
+        counts = [f"{len(names)} {word}" for names, word in ((missing, "missing"), (unexpected, "unexpected")) if names]
+        hints = [f"missing: {name}" for name in missing[:8]] + [
+            " ".join((f"unexpected: {name}", *did_you_mean(name, missing))) for name in unexpected[:8]
+        ]
+        raise UserError(f"{what} does not fit: {' and '.join(counts)} of {len(wanted)} tensors", hints=hints)
