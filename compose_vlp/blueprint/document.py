@@ -39,6 +39,7 @@ SECTIONS: Dict[str, Section] = {
     "start": Section("list", "where weights come from, in order; the first match wins"),
     "stages": Section("entries", "what is trained on what, for how long, in order", "stage"),
     "length": Section("text", "how long a stage is, where it does not say"),
+    "batch": Section("text", "records a step, over all processes, where a stage does not say"),
     "train": Section("names", "patterns of what is trained, where a stage does not say"),
     "freeze": Section("names", "patterns of what is not trained, where a stage does not say"),
     "optimizer": Section("mapping", "the optimizer and its rules, where a stage does not say"),

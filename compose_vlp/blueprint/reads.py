@@ -15,7 +15,7 @@ from compose_vlp.errors import Span
 Key = tuple[str, str]
 """Section and name of an entry; of a section that is one value, its name and ''."""
 
-_DEFAULTS = ("length", "train", "freeze", "optimizer", "precision", "tracking", "start")
+_DEFAULTS = ("length", "batch", "train", "freeze", "optimizer", "precision", "tracking", "start")
 _LOOKUPS = {("inputs", "tokenizer"): "components", ("inputs", "like"): "inputs", ("stages", "losses"): "losses"}
 """Fields whose value is a name, and the section where it is looked up."""
 

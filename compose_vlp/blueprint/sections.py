@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from compose_vlp.blueprint.document import kind_of
 from compose_vlp.blueprint.inputs import INPUTS
@@ -13,9 +13,15 @@ from compose_vlp.blueprint.scalars import Quantity
 from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.blueprint.typed import field_names as annotations_of
 
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)] | Schedule
-Patterns: TypeAlias = str | tuple[str, ...]
 Precision: TypeAlias = Literal["fp32", "bf16"]
+if TYPE_CHECKING:
+    Patterns: TypeAlias = tuple[str, ...]
+else:  # one pattern stands for a list of one
+    Patterns = Annotated[
+        str | tuple[str, ...], AfterValidator(lambda value: (value,) if isinstance(value, str) else value)
+    ]
 
 
 class _Section(BaseModel):
@@ -25,21 +31,18 @@ class _Section(BaseModel):
 class Teacher(_Section):
     """A world whose weights follow the student's: `weights = decay * weights + (1 - decay) * student's`."""
 
-    decay: Annotated[float, Field(ge=0, le=1)] | Schedule = Field(description="share of its own weights that it keeps")
+    decay: Share | Schedule = Field(description="share of its own weights that it keeps")
     update: Literal["before", "after"] = Field("before", description="whether it follows before or after its forward")
     mode: Literal["train", "eval"] = Field("eval", description="whether it runs with dropout and batch statistics")
 
 
 class Rule(_Section):
-    """What the optimizer does otherwise for the parameters that match; a later rule wins."""
+    """What the optimizer does otherwise for the parameters that match; the last rule that says something wins."""
 
     match: Patterns = Field(description="patterns of parameters: `vision`, `**.bias`")
     lr: Rate | None = Field(None, description="learning rate of these parameters")
     lr_scale: Annotated[float, Field(ge=0)] | None = Field(None, description="factor on the learning rate")
-    weight_decay: Rate | None = Field(None, description="decoupled weight decay of these parameters")
-    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
-        None, description="factor on the learning rate from each layer to the one below it"
-    )
+    weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="weight decay of these parameters")
 
 
 class Optimizer(_Section):
@@ -47,11 +50,12 @@ class Optimizer(_Section):
 
     use: Literal["adamw"] = Field("adamw", description="kind of optimizer")
     lr: Rate = Field(description="learning rate")
-    weight_decay: Rate = Field(0.0, description="decoupled weight decay, of matrices; vectors and scalars have none")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the first and second moment")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="decay of the first and second moment")
     eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
-    clip: Annotated[float, Field(gt=0)] | None = Field(None, description="largest norm of the whole gradient")
-    accumulate: int = Field(1, ge=1, description="batches whose gradients are averaged for one step")
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="largest norm of the whole gradient; not clipped, if left out"
+    )
     rules: tuple[Rule, ...] = Field((), description="exceptions by pattern, in order")
 
 
@@ -59,13 +63,17 @@ class Stage(_Section):
     """A part of training with a plan of its own; nothing is inherited from the stage before."""
 
     data: str | dict[str, str] = Field(description="a source, or one for each source that the inputs name")
-    losses: tuple[str, ...] = Field(description="the losses that it lowers")
+    losses: tuple[str, ...] = Field(min_length=1, description="the losses that it lowers")
     length: Quantity | None = Field(None, description="how long it is: `20 epochs`, `500 steps`, `1e6 samples`")
+    batch: int | None = Field(None, ge=1, description="records a step, over all processes")
+    accumulate: int = Field(1, ge=1, description="parts that a step's batch is computed in")
     train: Patterns | None = Field(None, description="patterns of what is trained; everything, if left out")
     freeze: Patterns | None = Field(None, description="patterns of what is not trained; whole modules run in eval mode")
     set: dict[str, Any] | None = Field(None, description="overrides by path that keep the shapes of parameters")
     optimizer: Optimizer | None = Field(None, description="the optimizer; the blueprint's, if left out")
     precision: Precision | None = Field(None, description="precision of the arithmetic; the blueprint's, if left out")
+    checkpoint: Quantity | None = Field(None, description="how often the run is saved")
+    evaluate: Quantity | None = Field(None, description="how often the outputs are evaluated")
 
 
 class Start(_Section):
@@ -126,7 +134,6 @@ class DataSource(_Section):
 
     use: str | None = Field(None, description="kind of source")
     mix: dict[str, Annotated[float, Field(gt=0)]] | None = Field(None, description="other sources, with their weights")
-    batch: int | None = Field(None, ge=1, description="records a step, over all processes")
 
 
 class Tracking(_Section):
@@ -145,6 +152,7 @@ ONE_VALUE: dict[str, Any] = {
     "title": str,
     "paper": str,
     "length": Quantity,
+    "batch": Annotated[int, Field(ge=1)],
     "precision": Precision,
     "train": Patterns,
     "freeze": Patterns,
