@@ -89,9 +89,12 @@ def component(
     return _declare("component", name, Traits(rows, state, draws, context, selects, cuts))
 
 
-def loss(name: str) -> Callable[[Any], Any]:
-    """Register a loss: an `nn.Module` class whose annotated `forward` gives a `Scalar`."""
-    return _declare("loss", name, Traits(rows="batch", state="none", draws="none"))
+def loss(name: str, *, foretells: Literal["nothing", "next", "hidden"] = "nothing") -> Callable[[Any], Any]:
+    """Register a loss: an `nn.Module` class whose annotated `forward` gives a `Scalar`.
+
+    `foretells` says what its logits must not have seen: the `next` word, or the words that a masker has `hidden`.
+    """
+    return _declare("loss", name, Traits(rows="batch", state="none", draws="none", foretells=foretells))
 
 
 def function(

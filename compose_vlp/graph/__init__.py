@@ -1,1 +1,1 @@
-"""Values by their types, kinds by their signatures, and the plan of calls: what the checker and the compiler share."""
+"""Expressions, substitution, kinds of values and checking: what a blueprint means, without a weight or a tensor."""

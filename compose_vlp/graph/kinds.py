@@ -38,6 +38,7 @@ class Port:
     flow: Flow = Flow.ALL
     detached: bool = False  # gradients stop here
     choices: tuple[str, ...] = ()  # of a literal string port
+    literal_types: tuple[str, ...] = ()  # which constants it takes: str, int, float, bool (any, where empty)
 
     @property
     def required(self) -> bool:
@@ -53,6 +54,7 @@ class Setting:
     default: Any = ...
     description: str = ""
     inferred: str | None = None  # "" = from the dimension of the same name; "x.vocab_size" = from that port's size
+    free: bool = False  # that port's size is only the default: what is written need not be the same
     bounds: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -70,11 +72,12 @@ class Traits:
     """Promises that the compiler relies on; the defaults promise nothing."""
 
     rows: Literal["independent", "batch"] = "batch"  # does a row of the output depend on its own row alone?
-    state: Literal["none", "effect"] = "effect"  # does a call in training change a buffer?
-    draws: Literal["none", "choice", "noise"] = "noise"
+    state: Literal["none", "effect", "kept"] = "effect"  # does a call in training change a buffer? kept: a queue
+    draws: Literal["none", "choice", "noise"] = "noise"  # choice: one draw for all who read it (maskers, miners)
     context: Literal["indexed", "no"] = "no"  # offers keys_values(context) and rows=
     selects: bool = False  # a head that takes `at=`: computes the positions that are asked for only
     cuts: bool = False  # a masker: what goes out has a root of its own
+    foretells: Literal["nothing", "next", "hidden"] = "nothing"  # a loss whose logits must not have seen its target
 
 
 Output = Callable[[Any, Mapping[str, Any]], ValueType]

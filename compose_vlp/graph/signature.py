@@ -28,11 +28,16 @@ Bindings = dict[str, Any]
 """Dimension name -> `RowSpace` (row variables) or size."""
 
 
+def dimension_names(pattern: Pattern, value: ValueType) -> tuple[str, ...]:
+    """What the dimensions of a port's pattern are called in the value's own terms."""
+    if pattern.kind == "Logits" and len(pattern.dims) == 2:  # one vector a row
+        return ("rows", "classes")
+    return KINDS[pattern.kind].dims if pattern.kind in KINDS else ("rows",)
+
+
 def bind(pattern: Pattern, value: ValueType) -> Bindings:
     """What a value says about the names of its port's dimensions; a name of an unknown size is left out."""
-    names = KINDS[pattern.kind].dims if pattern.kind in KINDS else ("rows",)
-    if value.kind == "Logits" and len(pattern.dims) == 2:  # one vector a row
-        names = ("rows", "classes")
+    names = dimension_names(pattern, value)
     sizes: dict[str, Any] = {"rows": value.rows, **value.sizes()}
     if isinstance(value, SimilarityType):
         sizes["columns"] = value.columns
@@ -51,7 +56,14 @@ def values_of(argument: Any) -> tuple[ValueType, ...]:
 
 def matching(port: Port, value: ValueType) -> Pattern | None:
     """The pattern of a port that takes this kind of value."""
-    return next((p for p in port.accepts if p.kind in (value.kind, "Value")), None)
+    return next((p for p in port.accepts if p.kind == "Value" or (p.kind == value.kind and _fits(p, value))), None)
+
+
+def _fits(pattern: Pattern, value: ValueType) -> bool:
+    """Logits over positions have three dimensions, those of one vector a row two."""
+    if not isinstance(value, LogitsType) or not pattern.dims:
+        return True
+    return (len(pattern.dims) > 2) == value.over_positions
 
 
 def default_output(

@@ -28,11 +28,15 @@ ClsPlace = Literal["first", "last", "none"]
 
 @dataclass(frozen=True)
 class RowSpace:
-    """What one row stands for: a record of a source (`main`), an answer (`answers`), a table's line (`closed`)."""
+    """What one row stands for: a record of a source (`main`), an answer (`answers`), a table's line (`closed`).
+
+    `owner` is the row space that each row belongs to (an answer to a record), reached by the input's `.owner`.
+    """
 
     base: str = "main"
     gathered: bool = False
     queue: str | None = None
+    owner: str = ""
 
     def __str__(self) -> str:
         name = f"gathered {self.base}" if self.gathered else self.base
@@ -58,6 +62,11 @@ class ValueType:
     rows: RowSpace = RowSpace()
     reads: Reads = field(default_factory=dict)
     origins: frozenset[str] = frozenset()  # the inputs that it stands on (filled in by the checker)
+    moved: frozenset[str] = frozenset()  # those of them whose rows an index has picked anew (filled in by the checker)
+
+    def members(self) -> Mapping[str, ValueType]:
+        """The values that `.name` gives without a call: fields of a record, the owner and weight of a text."""
+        return {}
 
     def sizes(self) -> dict[str, int | None]:
         """Named sizes that ports and inferred settings can ask for (`width`, `length`, `vocab_size` ...)."""
@@ -85,7 +94,11 @@ class ImageType(ValueType):
 
 @dataclass(frozen=True)
 class TextType(ValueType):
-    """Token ids. `root` is its identity: the input, or the masker's entry that replaced its words."""
+    """Token ids. `root` is its identity: the input, or the masker's entry that replaced its words.
+
+    `covers` are the roots of the texts whose words a masker hid in it; `fields` are `owner` and `weight` of texts that
+    have rows of their own.
+    """
 
     kind: ClassVar[str] = "Text"
     dims: ClassVar[tuple[str, ...]] = ("rows", "length", "vocab_size")
@@ -93,9 +106,14 @@ class TextType(ValueType):
     length: int | None = None
     vocab_size: int | None = None
     root: str = ""
+    covers: frozenset[str] = frozenset()
+    fields: Mapping[str, ValueType] = field(default_factory=dict)
 
     def sizes(self) -> dict[str, int | None]:
         return {"length": self.length, "vocab_size": self.vocab_size}
+
+    def members(self) -> Mapping[str, ValueType]:
+        return self.fields
 
 
 @dataclass(frozen=True)
@@ -167,13 +185,21 @@ class IndexType(ValueType):
 
 @dataclass(frozen=True)
 class LogitsType(ValueType):
-    """Scores over `classes`, one vector a row, or one a position of `text`."""
+    """Scores over `classes`, one vector a row, or one a position of `text`.
+
+    `positions` is how many there are a row, where that is not the text's length (a CLS among them, or cut off).
+    """
 
     kind: ClassVar[str] = "Logits"
     dims: ClassVar[tuple[str, ...]] = ("rows", "length", "classes")
     classes: int | None = None
     text: TextType | None = None
     part: str | None = None  # the part of a sequence whose positions it stands on, where that is no text
+    positions: int | None = None
+
+    @property
+    def over_positions(self) -> bool:
+        return self.text is not None or self.part is not None
 
     def sizes(self) -> dict[str, int | None]:
         return {**({"length": self.text.length} if self.text else {}), "classes": self.classes}
@@ -220,6 +246,9 @@ class RecordType(ValueType):
 
     kind: ClassVar[str] = "Record"
     fields: Mapping[str, ValueType] = field(default_factory=dict)
+
+    def members(self) -> Mapping[str, ValueType]:
+        return self.fields
 
 
 KINDS: dict[str, type[ValueType]] = {

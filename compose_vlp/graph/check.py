@@ -1,0 +1,236 @@
+"""Checking a blueprint: from the merged document to a typed plan, or to all of its mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from compose_vlp.blueprint.document import Document
+from compose_vlp.blueprint.inputs import Input
+from compose_vlp.errors import BlueprintError, Problem
+from compose_vlp.graph import sections
+from compose_vlp.graph.calls import Calls
+from compose_vlp.graph.clashes import check_settings
+from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, OutputEntry, ResolvedComponent
+from compose_vlp.graph.inputs import check_tokenizers
+from compose_vlp.graph.losses import COMMON, Losses
+from compose_vlp.graph.names import Declared, Kinds, Names
+from compose_vlp.graph.outputs import Outputs, stored
+from compose_vlp.graph.plan import Plan, Ref
+from compose_vlp.graph.problems import Problems
+from compose_vlp.graph.reads import Reads
+from compose_vlp.graph.settings import read_input, read_settings
+from compose_vlp.graph.sharing import EVERYTHING, owner_of_all, read_share, sharing_order
+from compose_vlp.graph.sizes import Sizing
+from compose_vlp.graph.substitute import Substitution
+
+MAX_WALKS = 6
+"""Walks over the graph until nothing new is learnt about sizes; a chain of components that each wait for the next one
+in the wrong order needs one walk a link."""
+
+
+def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) -> CheckedBlueprint:
+    """The typed plan of a blueprint.
+
+    `problems` are mistakes that were found before (while merging); they are raised together with those found here.
+
+    Raises:
+        BlueprintError: all mistakes, each once, in the order of the files and their lines.
+    """
+    with _deep_recursion():
+        checker = Checker(document, kinds)
+        checker.problems.extend(problems)
+        checked = checker.run()
+    if checker.problems.found:
+        raise BlueprintError(in_order(checker.problems.found, document), document.lines())
+    assert checked is not None, "a blueprint without mistakes has a plan"
+    return checked
+
+
+def in_order(problems: Iterable[Problem], document: Document) -> list[Problem]:
+    """Problems as one reads: file by file in the order of merging, line by line."""
+    files = list(document.sources)
+
+    def place(problem: Problem) -> tuple[int, int, int]:
+        span = problem.span
+        if span is None:
+            return (-1, 0, 0)
+        return (files.index(span.file) if span.file in files else len(files), span.line, span.column)
+
+    return sorted(problems, key=place)
+
+
+@contextmanager
+def _deep_recursion() -> Iterator[None]:
+    """A chain of graph entries is followed recursively, a few frames a link; Python counts frames, not memory."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 20_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@dataclass
+class Walk:
+    """What one walk over the graph gave."""
+
+    substitution: Substitution
+    losses: dict[str, LossEntry] = field(default_factory=dict)
+    outputs: dict[str, OutputEntry] = field(default_factory=dict)
+    values: dict[str, Ref] = field(default_factory=dict)
+    problems: Problems = field(default_factory=Problems)
+
+
+class Checker:
+    """One check of one document."""
+
+    def __init__(self, document: Document, kinds: Kinds) -> None:
+        self.document = document
+        self.problems = Problems()
+        self.names = Names(document, kinds, self.problems)
+        self.reads = Reads(self.names)
+        self.inputs: dict[str, Input] = {}
+        self.shares: dict[str, dict[str, str]] = {}
+        self.sizings: dict[str, Sizing] = {}
+        self.loss_sizings: dict[str, Sizing] = {}
+        self.notes: list[str] = []
+
+    def run(self) -> CheckedBlueprint | None:
+        """The checked blueprint; whatever is wrong is in `problems`."""
+        self._declarations()
+        read = sections.read(self.names)
+        for name in self.reads.order():
+            self.reads.of(name)
+        walk = self._walk_until_settled()
+        self.problems.extend(walk.problems.found)
+        self._owned_sizes()
+        check_settings(self.names, {**self.sizings, **{f"losses.{n}": s for n, s in self.loss_sizings.items()}})
+        if self.problems.found:
+            return None
+        return self._checked(walk, read)
+
+    # --- what is declared
+
+    def _declarations(self) -> None:
+        for entry in self.document.inputs:
+            found = read_input(self.names, entry)
+            if found is not None:
+                self.inputs[entry.name] = found
+        declared = {name: self.names.component(name) for name in self.document.components.names}
+        sound = {name: one for name, one in declared.items() if one is not None}
+        self.shares = {name: dict(read_share(self.names, one)) for name, one in sound.items()}
+        for name in sharing_order(self.names, self.shares):
+            sizing = read_settings(self.names, sound[name], ("use", "share"), self._owned(name))
+            if sizing is not None:
+                self.sizings[name] = sizing
+        for name in self.document.losses.names:
+            loss = self.names.declared("losses", name, ("loss",))
+            skip = COMMON | loss.kind.ports.keys() if loss else ()
+            sizing = read_settings(self.names, loss, skip) if loss else None
+            if sizing is not None:
+                self.loss_sizings[name] = sizing
+        check_tokenizers(self.names, self.inputs)
+
+    def _owned(self, name: str) -> list[Any]:
+        """The written fields of the component with which this one shares everything."""
+        owner = owner_of_all(self.shares[name])
+        if owner is None or owner not in self.sizings:
+            return []
+        theirs = [entry for entry in self.sizings[owner].declared.mapping if entry.name not in ("use", "share")]
+        return [*self._owned(owner), *theirs]
+
+    def _owned_sizes(self) -> None:
+        """Sizes that follow from nothing here, but are known of the component with which everything is shared."""
+        for name, sizing in self.sizings.items():
+            owner = owner_of_all(self.shares.get(name, {}))
+            if owner is None or owner not in self.sizings or sizing.written is None:
+                continue
+            for setting, value in self.sizings[owner].inferred.items():
+                if sizing.setting(setting) is not None and not sizing.is_written(setting):
+                    sizing.inherit(setting, value)
+
+    # --- walking
+
+    def _walk_until_settled(self) -> Walk:
+        known: list[dict[str, int]] = []
+        for _ in range(MAX_WALKS):
+            walk = self._walk()
+            self._owned_sizes()
+            now = [dict(sizing.inferred) for sizing in self.sizings.values()]
+            if now == known:
+                return walk
+            known = now
+        return walk
+
+    def _walk(self) -> Walk:
+        problems = Problems()
+        for sizing in (*self.sizings.values(), *self.loss_sizings.values()):
+            sizing.begin()
+        calls = Calls(self.names, self.inputs, self.sizings, problems)
+        walk = Walk(Substitution(self.names, self.reads, calls, problems), problems=problems)
+        for name in self.reads.order():
+            value = walk.substitution.entry(name)
+            if isinstance(value, Ref):
+                walk.values[name] = value
+        self._losses(walk)
+        outputs = Outputs(walk.substitution, problems)
+        for entry in self.document.outputs:
+            output = outputs.entry(entry)
+            if output is not None:
+                walk.outputs[entry.name] = output
+        return walk
+
+    def _losses(self, walk: Walk) -> None:
+        losses = Losses(walk.substitution, self.loss_sizings, walk.problems)
+        for name in self.document.losses.names:
+            declared = self.names.declared("losses", name, ("loss",))
+            loss = losses.entry(declared) if declared else None
+            if loss is not None:
+                walk.losses[name] = loss
+
+    # --- the result
+
+    def _checked(self, walk: Walk, read: sections.Sections) -> CheckedBlueprint:
+        calls = walk.substitution.calls
+        wanted = {name: Ref(loss.call) for name, loss in walk.losses.items()}
+        wanted |= {name: output.ref for name, output in walk.outputs.items()}
+        plan = Plan(tuple(calls.done.values()), wanted)
+        outputs = {name: _with_stored(plan, output) for name, output in walk.outputs.items()}
+        components = {name: self._resolved(self.sizings[name].declared) for name in self.document.components.names}
+        return CheckedBlueprint(
+            self.document,
+            components,
+            calls.functions,
+            self.inputs,
+            read.params,
+            read.teachers,
+            plan,
+            {name: walk.values[name] for name in self.document.graph.names if name in walk.values},
+            walk.losses,
+            outputs,
+            read.stages,
+            read.start,
+            read.optimizer,
+            read.settings,
+            tuple(self.notes),
+        )
+
+    def _resolved(self, declared: Declared) -> ResolvedComponent:
+        sizing = self.sizings[declared.name]
+        share = self.shares[declared.name]
+        if EVERYTHING in share:
+            owner = self.names.component(share[EVERYTHING])
+            own = [part for part in declared.kind.parts if owner and part not in owner.kind.parts]
+            self.notes += [f"{declared.name}: {part} is its own, {share[EVERYTHING]} has none" for part in own]
+        return ResolvedComponent(
+            declared.name, declared.kind, sizing.config, share, declared.span, dict(sizing.inferred)
+        )
+
+
+def _with_stored(plan: Plan, output: OutputEntry) -> OutputEntry:
+    return dataclasses.replace(output, stored=stored(plan, output))

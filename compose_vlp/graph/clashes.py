@@ -1,0 +1,57 @@
+"""Settings that do not go together, once all sizes are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compose_vlp.blueprint.document import Document
+from compose_vlp.errors import Span
+from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.names import Names
+from compose_vlp.graph.sizes import Sizing
+
+
+def check_settings(names: Names, sizings: Mapping[str, Sizing]) -> None:
+    """Note sizes that follow from nothing, and what the kinds' own checks find."""
+    for sizing in sizings.values():
+        if sizing.written is None:
+            continue
+        if _all_known(names, sizing) and sizing.declared.kind.check is not None:
+            for clash in sizing.declared.kind.check(sizing.config):
+                _explain(names, sizing, clash)
+
+
+def _all_known(names: Names, sizing: Sizing) -> bool:
+    """Whether every inferred setting that must have a value has one; a component that nothing calls may wait."""
+    unknown = [
+        name
+        for name, setting in sizing.declared.kind.settings.items()
+        if setting.inferred is not None and "None" not in setting.annotation and sizing.value(name) is None
+    ]
+    for name in unknown if sizing.called else ():
+        component = sizing.declared.name
+        hint = f"write it: `components.{component}.{name}`"
+        names.problems.add(f"`{name}` of `{component}` follows from nothing here", sizing.declared.span, hint)
+    return not unknown
+
+
+def _explain(names: Names, sizing: Sizing, clash: Clash) -> None:
+    """Point at the later of the values, and say where each comes from."""
+    places = {name: sizing.origin(name) for name in clash.settings}
+    written = {name: place for name, place in places.items() if place is not None}
+    span = max(written.values(), key=lambda place: _order(names.document, place)) if written else sizing.declared.span
+    related = []
+    for name in clash.settings:
+        value, place = getattr(sizing.config, name), places[name]
+        if place is None:
+            related.append((f"{name} {value} is the default of {sizing.declared.kind.name}", sizing.declared.span))
+        elif place != span:
+            how = "is written here" if sizing.is_written(name) else "follows from here"
+            related.append((f"{name} {value} {how}", place))
+    names.problems.add(f"`{sizing.declared.name}`: {clash.message}", span, *clash.hints, related=related)
+
+
+def _order(document: Document, span: Span) -> tuple[int, int, int]:
+    """Later files win, and the command line over all."""
+    files = list(document.files)
+    return (files.index(span.file) if span.file in files else len(files), span.line, span.column)

@@ -1,0 +1,166 @@
+"""A blueprint that has been checked: what everyone who compiles, trains or reports reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from compose_vlp.blueprint.document import Document
+from compose_vlp.blueprint.inputs import Input
+from compose_vlp.blueprint.schedules import Schedule
+from compose_vlp.blueprint.sections import Optimizer, Stage, Start, Teacher
+from compose_vlp.errors import Span
+from compose_vlp.graph.kinds import Kind
+from compose_vlp.graph.plan import Call, ParamRef, Plan, Ref, refs_in
+from compose_vlp.graph.types import ValueType
+
+Form = Literal["value", "generate", "rank", "relevance"]
+
+
+@dataclass(frozen=True)
+class ResolvedComponent:
+    """A component with its final configuration, inferred sizes included.
+
+    `share` maps its parts (or `*`) to `owner`, `owner.part` or `own`; `inferred` are the settings that follow from the
+    graph, with the value.
+    """
+
+    name: str
+    kind: Kind
+    config: Any
+    share: Mapping[str, str]
+    span: Span
+    inferred: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LossEntry:
+    """A loss: the call that computes it, and what it is multiplied with. The constant 0 makes it inactive."""
+
+    name: str
+    kind: Kind
+    config: Any
+    call: str
+    weight: float | ParamRef
+    span: Span
+
+    @property
+    def active(self) -> bool:
+        return self.weight != 0
+
+
+@dataclass(frozen=True)
+class OutputEntry:
+    """Something one may ask of the finished model.
+
+    form `value`: `ref` is the value. `generate`: `ref` are logits of the text `over`. `rank`: likewise, among the texts
+    of the input `among`. `relevance`: `ref` is a score, `to` the value whose positions are weighed. `settings` is the
+    typed entry. `stored` are the values that read one input only, from which the output can be computed again (the
+    towers' results that re-ranking keeps), by input.
+    """
+
+    name: str
+    form: Form
+    ref: Ref
+    span: Span
+    over: str | None = None
+    among: str | None = None
+    to: Ref | None = None
+    settings: Any = None
+    stored: Mapping[str, tuple[Ref, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckedBlueprint:
+    """A blueprint without mistakes.
+
+    `plan` holds the calls of all losses, outputs and graph entries, each typed; `values` the values of the graph
+    entries by name. `notes` are remarks that are no mistakes.
+    """
+
+    document: Document
+    components: Mapping[str, ResolvedComponent]
+    functions: Mapping[str, Kind]
+    inputs: Mapping[str, Input]
+    params: Mapping[str, Any]
+    teachers: Mapping[str, Teacher]
+    plan: Plan
+    values: Mapping[str, Ref]
+    losses: Mapping[str, LossEntry]
+    outputs: Mapping[str, OutputEntry]
+    stages: Mapping[str, Stage]
+    start: tuple[Start, ...] = ()
+    optimizer: Optimizer | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.document.name
+
+    @cached_property
+    def calls(self) -> Mapping[str, Call]:
+        return self.plan.by_id()
+
+    def type_of(self, ref: Ref) -> ValueType:
+        """The type of any value of the plan."""
+        found = self.calls[ref.call].type
+        for name in ref.path:
+            found = found.members()[name]
+        return found
+
+    def fragment(self, wanted: Iterable[Ref]) -> tuple[Call, ...]:
+        """The calls that these values need, inputs included, in the plan's order."""
+        return fragment(self.plan, wanted)
+
+    @cached_property
+    def training(self) -> tuple[Call, ...]:
+        """The calls that all active losses need together."""
+        return self.fragment(Ref(loss.call) for loss in self.losses.values() if loss.active)
+
+    def reached_components(self, wanted: Iterable[Ref]) -> frozenset[str]:
+        """The components that these values call, and those from which they share parts."""
+        found = {call.target for call in self.fragment(wanted) if call.role == "component"}
+        waiting = list(found)
+        while waiting:
+            for source in self.components[waiting.pop()].share.values():
+                owner = source.partition(".")[0]
+                if source != "own" and owner not in found:
+                    found.add(owner)
+                    waiting.append(owner)
+        return frozenset(found)
+
+    def constants_and_starts(self) -> dict[str, float]:
+        """Every numeric param's value at the first step of a stage."""
+        found = {}
+        for name, value in self.params.items():
+            if isinstance(value, Schedule):
+                ends = value.linear or value.cosine or value.step
+                found[name] = ends[0] if ends else value.constant or 0.0
+            elif isinstance(value, int | float):
+                found[name] = float(value)
+        return found
+
+
+def fragment(plan: Plan, wanted: Iterable[Ref]) -> tuple[Call, ...]:
+    """The calls that these values need, in the plan's order."""
+    calls = plan.by_id()
+    needed: set[str] = set()
+    waiting = [ref.call for ref in wanted]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += [ref.call for ref in calls[name].refs()]
+    return tuple(call for call in plan.calls if call.id in needed)
+
+
+def downstream(plan: Plan, name: str) -> frozenset[str]:
+    """The ids of the calls that an input (or any call) reaches, itself included."""
+    reached: set[str] = set()
+    for call in plan.calls:
+        if call.id == name or any(ref.call in reached for _, arg in call.args for ref in refs_in(arg)):
+            reached.add(call.id)
+    return frozenset(reached)

@@ -1,0 +1,119 @@
+"""Losses: components whose arguments stand one a key, ports and settings side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
+from compose_vlp.blueprint.scalars import ScalarError, read_float
+from compose_vlp.blueprint.schedules import Schedule
+from compose_vlp.blueprint.typed import NOTHING, guess, read_typed
+from compose_vlp.graph.binding import Given
+from compose_vlp.graph.expressions import Expression, Field, Literal, Name, Param, Several, unparse, walk
+from compose_vlp.graph.graph import LossEntry
+from compose_vlp.graph.kinds import Port
+from compose_vlp.graph.names import Declared
+from compose_vlp.graph.plan import Arg, Constant, ParamRef
+from compose_vlp.graph.problems import Problems
+from compose_vlp.graph.sizes import Sizing
+from compose_vlp.graph.standing import check_loss
+from compose_vlp.graph.substitute import Substitution
+from compose_vlp.graph.types import ScalarType
+
+COMMON = frozenset({"use", "weight"})
+"""Keys of every loss, whatever its kind."""
+
+
+@dataclass
+class Losses:
+    """Computes the losses of one blueprint, after its graph."""
+
+    substitution: Substitution
+    sizings: dict[str, Sizing]
+    problems: Problems
+
+    def entry(self, declared: Declared) -> LossEntry | None:
+        """A loss's call; None where there is a mistake in it (noted)."""
+        sizing = self.sizings.get(declared.name)
+        given = [self._given(declared, entry) for entry in declared.mapping if entry.name in declared.kind.ports]
+        weight = self._weight(declared)
+        sound = [one for one in given if one is not None]
+        if sizing is None or weight is None or len(sound) < len(given):
+            return None
+        calls = self.substitution.calls
+        bound = calls.bind(declared.name, declared.kind, sound, sizing, declared.span)
+        if bound is None or not check_loss(self.substitution, declared, bound):
+            return None
+        args = tuple((one.key, one.given.arg) for one in bound)
+        origins = frozenset[str]().union(*(value.origins for one in bound for value in one.values()))
+        result = ScalarType(origins=origins)
+        ref = calls.add(f"losses.{declared.name}", "loss", declared.name, args, result, declared.span, None, ())
+        return LossEntry(declared.name, declared.kind, sizing.config, ref.call, weight, declared.span)
+
+    def _given(self, declared: Declared, entry: Entry) -> Given | None:
+        port = declared.kind.ports[entry.name]
+        read = self._argument(declared, port, entry.value)
+        if read is None:
+            return None
+        arg, text = read
+        span = entry.value.span
+        return Given(entry.name, arg, self.substitution.arg_type(arg), text, span, entry.key.span)
+
+    def _argument(self, declared: Declared, port: Port, node: Node) -> tuple[Arg, str] | None:
+        if isinstance(node, Items):
+            items = [self._argument(declared, port, item) for item in node]
+            found = [item for item in items if item is not None]
+            if len(found) < len(items):
+                return None
+            return tuple(arg for arg, _ in found), f"[{', '.join(text for _, text in found)}]"
+        if isinstance(node, Mapping):
+            self.problems.add(f"`{port.name}` takes a name, a field, or a list of these", node.span)
+            return None
+        if node.is_broken:
+            return None
+        if port.literal and not port.accepts and not node.text.startswith("$"):
+            value = guess(node)
+            return Constant(value), node.text
+        return self._value(declared, port, node)
+
+    def _value(self, declared: Declared, port: Port, node: Scalar) -> tuple[Arg, str] | None:
+        names = self.substitution.names
+        expression = names.parse(node)
+        if expression is None:
+            return None
+        if not is_short(expression):
+            name = f"{declared.name}_{port.name}"
+            message = "a name, a field, or a list of these stands here"
+            self.problems.add(message, node.span, f"give it a name in `graph`: `{name}: {unparse(expression)}`")
+            return None
+        arg = self.substitution.expression(expression, declared.name)
+        return None if arg is None else (arg, unparse(expression))
+
+    def _weight(self, declared: Declared) -> float | ParamRef | None:
+        entry = declared.mapping.entry("weight")
+        if entry is None:
+            return 1.0
+        node, document = entry.value, self.substitution.names.document
+        if isinstance(node, Scalar) and node.text.startswith("$"):
+            param = document.params.entry(node.text[1:])
+            if param is not None and isinstance(param.value, Scalar):
+                try:
+                    return read_float(param.value.text)
+                except ScalarError:
+                    pass
+        value, problems = read_typed(node, float | Schedule, document, "weight")
+        self.problems.extend(problems)
+        if value is NOTHING:
+            return None
+        if isinstance(value, Schedule):
+            if isinstance(node, Scalar):
+                return ParamRef(node.text[1:])
+            hint = "give it a name in `params`, and read it as `$name`"
+            self.problems.add("a schedule stands in `params`", node.span, hint)
+            return None
+        return float(value)
+
+
+def is_short(expression: Expression) -> bool:
+    """A name, a field, a literal, a param or a list of these: what stands inside `{}`."""
+    return all(isinstance(node, Name | Field | Several | Literal | Param) for node in walk(expression))

@@ -1,0 +1,126 @@
+"""What a loss may read: logits and labels of one text, scores that mirror each other, and never its own target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from compose_vlp.graph.binding import Bound
+from compose_vlp.graph.flow import explain_leak
+from compose_vlp.graph.names import Declared
+from compose_vlp.graph.plan import Ref, refs_in
+from compose_vlp.graph.types import Flow, LabelsType, LogitsType, SimilarityType, TextType
+
+if TYPE_CHECKING:
+    from compose_vlp.graph.substitute import Substitution
+
+
+def check_loss(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> bool:
+    """Whether the values that a loss reads go together; notes what does not."""
+    before = len(substitution.problems)
+    _mirrors(substitution, bound)
+    _same_text(substitution, bound)
+    if len(substitution.problems) == before:
+        foretells = declared.kind.traits.foretells
+        if foretells == "next":
+            _next(substitution, declared, bound)
+        elif foretells == "hidden":
+            _hidden(substitution, declared, bound)
+    return len(substitution.problems) == before
+
+
+# --- similarities -------------------------------------------------------------------------------------------------
+
+
+def _mirrors(substitution: Substitution, bound: Sequence[Bound]) -> None:
+    """Two scores in one list compare the same things from both sides, and lists of scores go side by side."""
+    lists = [(one, [v for v in one.values() if isinstance(v, SimilarityType)]) for one in bound]
+    lists = [(one, scores) for one, scores in lists if scores]
+    for one, scores in lists:
+        if len(scores) == 2 and scores[1].sides != scores[0].sides[::-1]:
+            first, second = (_words(score) for score in scores)
+            message = f"`{one.given.text}` compares {first}, then {second}: the second must mirror the first"
+            substitution.problems.add(message, one.given.span, "one similarity from rows to columns, one back")
+    if len(lists) < 2 or len(substitution.problems):
+        pass
+    first_bound, first_scores = lists[0] if lists else (None, [])
+    for other, scores in lists[1:]:
+        assert first_bound is not None
+        if len(scores) != len(first_scores):
+            message = f"`{other.key}` has {len(scores)} similarities, and `{first_bound.key}` {len(first_scores)}"
+            substitution.problems.add(message, other.given.span)
+            continue
+        for place, (mine, theirs) in enumerate(zip(scores, first_scores, strict=True), 1):
+            if mine.sides != theirs.sides:
+                message = (
+                    f"`{other.key}` compares {_words(mine)} at place {place}, and `{first_bound.key}` {_words(theirs)}"
+                )
+                substitution.problems.add(message, other.given.span, "both lists go from the same side at each place")
+                break
+
+
+def _words(score: SimilarityType) -> str:
+    return " with ".join("+".join(sorted(side)) or "nothing" for side in score.sides)
+
+
+# --- texts --------------------------------------------------------------------------------------------------------
+
+
+def _standing(bound: Sequence[Bound]) -> Iterator[tuple[Bound, Ref, LogitsType | LabelsType, TextType]]:
+    for one in bound:
+        for ref, value in zip(refs_in(one.given.arg), one.values(), strict=True):
+            if isinstance(value, LogitsType | LabelsType) and value.text is not None:
+                yield one, ref, value, value.text
+
+
+def _same_text(substitution: Substitution, bound: Sequence[Bound]) -> None:
+    """All logits and labels of one loss stand on one text, position by position."""
+    first: tuple[Bound, LogitsType | LabelsType, TextType] | None = None
+    for one, _, value, text in _standing(bound):
+        if first is None:
+            first = (one, value, text)
+            continue
+        other, other_value, other_text = first
+        if text.root != other_text.root:
+            pair = sorted(((other, other_value, other_text), (one, value, text)), key=lambda x: x[1].kind)
+            said = ", ".join(
+                f"{b.key} {'are of' if isinstance(v, LabelsType) else 'stand on'} `{t.root}`" for b, v, t in pair
+            )
+            logits = next((b for b, v, _ in pair[::-1] if isinstance(v, LogitsType)), one)
+            substitution.problems.add(said, logits.given.span)
+            return
+        mine, theirs = getattr(value, "positions", None), getattr(other_value, "positions", None)
+        if mine != theirs:
+            message = (
+                f"`{one.given.text}` stands on {mine or text.length} positions of `{text.root}`, "
+                f"`{other.given.text}` on {theirs or other_text.length}"
+            )
+            substitution.problems.add(message, one.given.span, "`.tokens` leaves an added CLS out")
+            return
+
+
+def _next(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> None:
+    """A word must not reach the position that has to foretell it."""
+    found = False
+    for one, ref, value, text in _standing(bound):
+        if not isinstance(value, LogitsType):
+            continue
+        found = True
+        if value.reads.get(text.root, Flow.EACH) > Flow.PAST:
+            explain_leak(substitution, declared, one, ref, text.root)
+    logits = next((one for one in bound if any(isinstance(v, LogitsType) for v in one.values())), None)
+    if not found and logits is not None:
+        message = f"`{logits.given.text}` stands on no text, so there is no next word to foretell"
+        substitution.problems.add(message, logits.given.span)
+
+
+def _hidden(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> None:
+    """A text whose words are hidden must not be reached as it was."""
+    covered = frozenset[str]().union(
+        *(v.text.covers for one in bound for v in one.values() if isinstance(v, LabelsType) and v.text)
+    )
+    for one, ref, value, _ in _standing(bound):
+        if isinstance(value, LogitsType) and not one.port.detached:
+            for root in sorted(covered & value.reads.keys()):
+                explain_leak(substitution, declared, one, ref, root, hidden=True)
+                return

@@ -1,0 +1,439 @@
+"""From expressions to calls: the plan in SSA form, each value typed as soon as it stands.
+
+Reuse is by substitution. A value is computed in a `Context`: a world (the student's, or a teacher's) and an
+environment of names that are replaced. What a value does not read of an environment does not tell it apart, so a value
+is written once for each entry, world and *read* part of the environment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from compose_vlp.errors import Span, did_you_mean, nearest
+from compose_vlp.graph import derive, expressions
+from compose_vlp.graph.alignment import check_alignment
+from compose_vlp.graph.binding import ArgType, Given
+from compose_vlp.graph.calls import Calls
+from compose_vlp.graph.expressions import Apply, Expression, Field, Index, Literal, Name, Param, Several, unparse
+from compose_vlp.graph.names import Callee, Key, Names
+from compose_vlp.graph.plan import Arg, Constant, ParamRef, Ref
+from compose_vlp.graph.problems import Problems
+from compose_vlp.graph.reads import Reads, Version
+from compose_vlp.graph.types import IndexType, SequenceType, ValueType
+
+
+@dataclass(frozen=True)
+class Put:
+    """What stands for a replaced name: its value, the argument's place, and the call that it was written in."""
+
+    arg: Arg
+    text: str
+    span: Span
+    call: Span
+
+
+Environment = Mapping[Key, Put]
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where an expression is computed.
+
+    `id` is what its last call will be called, `prefix` (and the world in which that stands) what calls of entries that
+    an environment makes anew begin with, `chain` the substitutions that led here.
+    """
+
+    version: Version
+    id: str
+    world: str | None = None
+    env: Environment = field(default_factory=dict)
+    prefix: str = ""
+    prefix_world: str | None = None
+    chain: tuple[str, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        return self.world is None and not self.env
+
+
+_Memo = tuple[Version, str | None, frozenset[tuple[Key, Arg]]]
+
+
+@dataclass
+class Substitution:
+    """Computes the graph entries of one blueprint."""
+
+    names: Names
+    reads: Reads
+    calls: Calls
+    problems: Problems
+    _memo: dict[_Memo, Arg | None] = field(default_factory=dict)
+    _single: dict[tuple[Version, Span], Arg | None] = field(default_factory=dict)  # choices and kept states, by place
+
+    # --- entries
+
+    def entry(self, name: str, world: str | None = None) -> Arg | None:
+        """The value of a graph entry, nothing replaced; None where there is a mistake in it (noted)."""
+        return self._entry(Version(name), Context(Version(name), name), world)
+
+    def expression(self, node: Expression, id: str) -> Arg | None:  # noqa: A002
+        """The value of an expression that is no entry (an output's)."""
+        return self._value(node, Context(Version(id), id), whole=True)
+
+    def _entry(self, version: Version, at: Context, world: str | None, id: str = "") -> Arg | None:  # noqa: A002
+        """The entry's value in the environment of `at`; `id` where the caller gives it his own."""
+        if version.name in self.reads.broken:
+            return None
+        met = self.reads.of(version.name, world, frozenset(at.env), age=version.age)
+        env = {key: put for key, put in at.env.items() if key in met}
+        memo = (version, world, frozenset((key, put.arg) for key, put in env.items()))
+        if memo in self._memo:
+            return self._memo[memo]
+        expression = self.names.expression(*version)
+        if expression is None:
+            return None
+        if (world or env) and self._entry(version, Context(version, str(version)), None) is None:
+            return None  # the mistake was noted where nothing is replaced
+        context = self._context(version, at, world, env, id)
+        self._memo[memo] = self._value(expression, context, whole=True)
+        return self._memo[memo]
+
+    def _context(self, version: Version, at: Context, world: str | None, env: Environment, id: str) -> Context:  # noqa: A002
+        own = str(version)
+        if not env:
+            return Context(version, f"{world}.{own}" if world else own, world, chain=at.chain if world else ())
+        parts = [at.prefix, world if world and world != at.prefix_world else "", own]
+        return Context(version, id or ".".join(filter(None, parts)), world, env, at.prefix, at.prefix_world, at.chain)
+
+    # --- expressions
+
+    def _value(self, node: Expression, at: Context, *, whole: bool = False) -> Arg | None:
+        match node:
+            case Literal(value):
+                return Constant(value)
+            case Param(name):
+                return self._param(node)
+            case Several(items):
+                values = [self._value(item, at) for item in items]
+                return None if any(one is None for one in values) else tuple(one for one in values if one is not None)
+            case Name("previous"):
+                before = Version(at.version.name, at.version.age + 1)
+                return self._entry(before, at, at.world, at.id if whole and at.env else "")
+            case Name(name, span):
+                return self._name(name, span, at.world, at)
+            case Field():
+                return self._field(node, at, whole)
+            case Index():
+                return self._index(node, at, whole)
+            case Apply():
+                return self._apply(node, at, whole)
+
+    def _param(self, node: Param) -> Arg | None:
+        if self.names.section(node.name) == "params":
+            return ParamRef(node.name)
+        return None  # noted where the files were merged
+
+    def _name(self, name: str, span: Span, world: str | None, at: Context) -> Arg | None:
+        section = self.names.section(name)
+        put = at.env.get(self.reads.key(name, world))
+        if put is not None:
+            return put.arg
+        if section == "inputs":
+            return self.calls.input(name)
+        if section == "graph":
+            return self._entry(Version(name), at, world)
+        if section == "components":
+            self.problems.add(f"`{name}` is a component, and is called: `{name}(...)`", span)
+        elif section == "params":
+            self.problems.add(f"`{name}` is a param", span, f"write `${name}`")
+        elif section == "teachers":
+            self.problems.add(f"`{name}` is a teacher: `{name}.entry` is an entry in its world", span)
+        else:
+            self.names.unknown(name, span, self.problems)
+        return None
+
+    def _id(self, at: Context, whole: bool, word: str) -> str:
+        return at.id if whole else f"{at.id}.{word}"
+
+    # --- fields and indices
+
+    def _field(self, node: Field, at: Context, whole: bool) -> Arg | None:
+        if isinstance(node.value, Name) and self.names.section(node.value.name) == "teachers":
+            return self._in_world(node, node.value.name, at)
+        value = self._value(node.value, at)
+        if value is None:
+            return None
+        if not isinstance(value, Ref):
+            self.problems.add(f"`{unparse(node.value)}` is {_what(value)}, which has no `.{node.name}`", node.name_span)
+            return None
+        kind = self.calls.type_of(value)
+        if node.name in kind.members():
+            return Ref(value.call, (*value.path, node.name))
+        if not isinstance(kind, SequenceType):
+            self._no_field(node, kind)
+            return None
+        result = self._read(node, kind)
+        if result is None:
+            return None
+        id = self._id(at, whole, node.name)  # noqa: A001
+        return self.calls.add(id, "read", node.name, (("x", value),), result, node.name_span, at.world, at.chain)
+
+    def _in_world(self, node: Field, teacher: str, at: Context) -> Arg | None:
+        section = self.names.section(node.name)
+        if section == "graph":
+            return self._name(node.name, node.name_span, teacher, at)
+        if section == "inputs":
+            hint = f"write `{node.name}`"
+            self.problems.add(f"`{node.name}` is an input, the same in every world", node.name_span, hint)
+        elif section == "components":
+            message = f"`{node.name}` is a component, and is called: `{teacher}.{node.name}(...)`"
+            self.problems.add(message, node.name_span)
+        elif node.name not in self.names.document.missing:
+            hints = did_you_mean(node.name, self.names.document.graph.names)
+            self.problems.add(f"nothing in the world of `{teacher}` is called `{node.name}`", node.name_span, *hints)
+        return None
+
+    def _read(self, node: Field, kind: SequenceType) -> ValueType | None:
+        """`.cls`, `.tokens` or a part; None where the Sequence has none (noted)."""
+        text = unparse(node.value)
+        if node.name == "cls":
+            if not kind.parts or kind.parts[0].cls == "none":
+                hint = f"`mean({text})` pools its tokens"
+                self.problems.add("this Sequence has no CLS", node.name_span, hint)
+                return None
+            self._hidden_cls(node, kind)
+            return derive.cls_of(kind)
+        if node.name == "tokens":
+            return derive.tokens_of(kind)
+        part = kind.part(node.name)
+        if part is None:
+            self._no_field(node, kind)
+            return None
+        return derive.part_of(kind, part)
+
+    def _hidden_cls(self, node: Field, kind: SequenceType) -> None:
+        """A CLS in front of words that may look back only has seen nothing but itself."""
+        part = kind.parts[0]
+        flow = part.reads.get(part.text.root) if part.text else None
+        if part.cls == "first" and flow is not None and flow < 2:
+            reach = "no position sees later ones" if flow else "no position sees another one"
+            message = f"the CLS of `{unparse(node.value)}` stands first, and {reach}: it has seen nothing of the words"
+            self.problems.add(
+                message, node.name_span, f"`mean({unparse(node.value)})` pools its tokens; or `cls: last`"
+            )
+
+    def _no_field(self, node: Field, kind: ValueType) -> None:
+        there = list(kind.members())
+        if isinstance(kind, SequenceType):
+            there = [
+                *(["cls"] if kind.parts and kind.parts[0].cls != "none" else []),
+                "tokens",
+                *(p.name for p in kind.parts),
+            ]
+        hint = f"it has {', '.join(f'`.{name}`' for name in there)}" if there else "it has no fields"
+        near = did_you_mean(node.name, there)
+        self.problems.add(f"`{unparse(node.value)}` ({kind.kind}) has no `.{node.name}`", node.name_span, *near, hint)
+
+    def _index(self, node: Index, at: Context, whole: bool) -> Arg | None:
+        value, index = self._value(node.value, at), self._value(node.index, at)
+        if value is None or index is None:
+            return None
+        text = unparse(node.index)
+        picked = self.calls.type_of(index) if isinstance(index, Ref) else None
+        if not isinstance(picked, IndexType):
+            what = picked.kind if picked else _what(index)
+            self.problems.add(f"an Index is wanted here, and `{text}` is {what}", node.index.span)
+            return None
+        if not isinstance(value, Ref):
+            self.problems.add(f"`{unparse(node.value)}` is {_what(value)}, which has no rows", node.value.span)
+            return None
+        kind = self.calls.type_of(value)
+        if kind.rows != picked.points_at:
+            inner = unparse(node.value)
+            message = f"`{text}` points at rows of {picked.points_at}, and `{inner}` has rows of {kind.rows}"
+            hint = ()
+            if dataclasses.replace(kind.rows, gathered=True) == picked.points_at:
+                hint = (f"it chose among the rows of all processes: `gathered({inner})[{text}]`",)
+            self.problems.add(message, node.index.span, *hint)
+            return None
+        word = node.value.name if isinstance(node.value, Name) else "picked"
+        id = self._id(at, whole, word)  # noqa: A001
+        result = derive.indexed(kind, picked, str(index))
+        return self.calls.add(id, "index", "", (("x", value), ("index", index)), result, node.span, at.world, at.chain)
+
+    # --- applications
+
+    def _apply(self, node: Apply, at: Context, whole: bool) -> Arg | None:
+        callee = self.names.callee(node)
+        if callee is None:
+            for argument in node.arguments:
+                self._value(argument.value, at)
+            self.names.explain_callee(node, self.problems)
+            return None
+        if callee.role == "entry":
+            return self._substituted(node, callee, at, whole)
+        if callee.role == "component" and self.reads.is_one_value(callee.name):
+            return self._one_value(node, callee, at, whole)
+        return self._called(node, callee, at, whole)
+
+    def _called(self, node: Apply, callee: Callee, at: Context, whole: bool) -> Arg | None:
+        """A component's or a function's call."""
+        given = []
+        for argument in node.arguments:
+            value = self._value(argument.value, at)
+            if value is not None:
+                text = unparse(argument.value)
+                span = argument.value.span
+                given.append(Given(argument.name, value, self.arg_type(value), text, span, argument.span))
+        if len(given) < len(node.arguments):
+            return None
+        world = callee.world or at.world
+        id = self._id(at, whole, callee.name)  # noqa: A001
+        return self.calls.call(id, callee, given, world, at.chain)
+
+    def arg_type(self, arg: Arg) -> ArgType:
+        """What is known of an argument."""
+        if isinstance(arg, Ref):
+            return self.calls.type_of(arg)
+        if isinstance(arg, tuple):
+            return tuple(self.calls.type_of(one) for one in arg if isinstance(one, Ref))
+        return None
+
+    def _one_value(self, node: Apply, callee: Callee, at: Context, whole: bool) -> Arg | None:
+        """A choice or a kept state: the student's value, whole, whoever reads it."""
+        met = self.reads.inside(node, at.version, None, frozenset(at.env))
+        hit = next((put for key, put in at.env.items() if key in met), None)
+        if hit is not None:
+            self._second(callee.name, at.version.name, hit)
+            return None
+        place = (at.version, node.span)
+        if at.is_plain:
+            if place not in self._single:
+                self._single[place] = self._called(node, callee, at, whole)
+        else:
+            self._entry(at.version, Context(at.version, str(at.version)), None)
+        return self._single.get(place)
+
+    def _second(self, component: str, entry: str, put: Put) -> None:
+        declared = self.names.component(component)
+        if declared and declared.kind.traits.draws == "choice":
+            message = f"`{entry}` is one choice (`{component}` draws it once); here it would be made again"
+            self.problems.add(message, put.call, f"a second choice needs an entry of its own that calls `{component}`")
+        else:
+            message = (
+                f"`{entry}` keeps a state, which one call a step advances; here `{component}` would advance it again"
+            )
+            self.problems.add(message, put.call)
+
+    # --- substitution
+
+    def _substituted(self, node: Apply, callee: Callee, at: Context, whole: bool) -> Arg | None:
+        """A graph entry called with named arguments."""
+        world = callee.world or at.world
+        if not self._is_sound(node, callee):
+            return None
+        here = frozenset(self.reads.key(argument.name, world) for argument in node.arguments)
+        met = self.reads.of(callee.name, world, here)
+        if callee.name in self.reads.broken:
+            return None
+        puts: dict[Key, Put] = {}
+        for argument in node.arguments:
+            key = self.reads.key(argument.name, world)
+            value = self._value(argument.value, at)
+            if key not in met:
+                self._not_read(argument, key, callee, met)
+            elif value is not None and self._fits(argument, key, value):
+                text = f"{argument.name}={unparse(argument.value)}"
+                puts[key] = Put(value, text, argument.span, node.span)
+        if len(puts) < len(node.arguments):
+            return None
+        env = {**at.env, **puts}
+        if not check_alignment(self, callee, world, env, puts):
+            return None
+        chain = (*at.chain, f"{at.version} = {unparse(node)}" if whole else f"{unparse(node)} in {at.version}")
+        inner = Context(at.version, at.id, world, env, at.id, world if at.world == world else None, chain)
+        if world and at.id.startswith(f"{world}."):
+            inner = dataclasses.replace(inner, prefix_world=world)
+        return self._entry(Version(callee.name), inner, world, at.id if whole else f"{at.id}.{callee.name}")
+
+    def _is_sound(self, node: Apply, callee: Callee) -> bool:
+        before = len(self.problems)
+        if not node.arguments:
+            self.problems.add(
+                f"`{callee.name}` is a graph entry: without arguments it is read as `{callee.name}`", node.span
+            )
+        for argument in node.arguments:
+            if not argument.name:
+                names = self._readable(self.reads.of(callee.name, callee.world))
+                hint = f"`{callee.name}(name={unparse(argument.value)})` replaces a name; it reads {names}"
+                self.problems.add("a graph entry's arguments are named", argument.span, hint)
+        return len(self.problems) == before
+
+    def _not_read(self, argument: expressions.Argument, key: Key, callee: Callee, met: frozenset[Key]) -> None:
+        name, section = argument.name, self.names.section(argument.name)
+        where = f" in the world of `{key.world}`" if key.world else ""
+        there = f"it reads {self._readable(met)}"
+        names = [one.name for one in met if one.world == key.world or one.world is None]
+        if section not in ("graph", "inputs"):
+            if name in self.names.document.missing:
+                return
+            what = f"`{name}` is a {section[:-1]}, and is not replaced" if section else f"no such name: `{name}`"
+            self.problems.add(
+                f"{what} (in a call of `{callee.name}`)", argument.span, *did_you_mean(name, names), there
+            )
+            return
+        related = []
+        entry = self.names.entry(callee.name)
+        for met_key in (Key(key.world, callee.name), *met):
+            changed = self.names.entry(met_key.name)
+            if changed.earlier is not None and self._was_read(met_key.name, name):
+                text = f"`{met_key.name}` is replaced here, and read `{name}` before"
+                related.append((text, changed.value.span))
+        near = nearest(name, names)
+        hints = (f"did you mean {' or '.join(repr(n) for n in near)}?",) if near else ()
+        assert entry is not None
+        message = f"`{callee.name}` does not read `{name}`{where}"
+        self.problems.add(message, argument.span, *hints, there, related=related)
+
+    def _was_read(self, name: str, read: str) -> bool:
+        """Whether the expression that an entry's present one replaced mentions a name."""
+        before = self.names.expression(name, 1)
+        return before is not None and any(
+            isinstance(node, Name) and node.name == read for node in expressions.walk(before)
+        )
+
+    def _readable(self, keys: frozenset[Key]) -> str:
+        order = list(self.names.document.names)
+        return (
+            ", ".join(f"`{key}`" for key in sorted(keys, key=lambda k: (k.world or "", order.index(k.name))))
+            or "nothing"
+        )
+
+    def _fits(self, argument: expressions.Argument, key: Key, value: Arg) -> bool:
+        """Whether what is put in is what the name stands for: of its kind, and of its tokenizer."""
+        plain = Context(Version(key.name), key.name)
+        original = self._name(key.name, argument.span, key.world, plain)
+        if original is None or not isinstance(original, Ref):
+            return False
+        wanted = self.calls.type_of(original)
+        if not isinstance(value, Ref | tuple):
+            self.problems.add(f"`{argument.name}` takes {wanted.kind}, and this is a literal", argument.value.span)
+            return False
+        for one in value if isinstance(value, tuple) else (value,):
+            given = self.calls.type_of(one) if isinstance(one, Ref) else None
+            if given is None or given.kind != wanted.kind:
+                what = given.kind if given else "a literal"
+                self.problems.add(f"`{argument.name}` takes {wanted.kind}, and this is {what}", argument.span)
+                return False
+            mine, theirs = getattr(given, "tokenizer", ""), getattr(wanted, "tokenizer", "")
+            if mine != theirs:
+                message = f"`{argument.name}` takes Text of tokenizer `{theirs}`, and this is Text of `{mine}`"
+                self.problems.add(message, argument.span)
+                return False
+        return True
+
+
+def _what(arg: Arg) -> str:
+    return "a list" if isinstance(arg, tuple) else "a literal" if isinstance(arg, Constant) else "a param"
