@@ -1,4 +1,4 @@
-"""open_clip's CoCa (release 3.3): its configurations and its state dicts, as `blueprints/coca_openclip_*.yaml` have them."""
+"""open_clip's CoCa (release 3.3): its configurations and state dicts, as `coca_openclip_*.yaml` have them."""
 
 from __future__ import annotations
 
@@ -247,7 +247,9 @@ def _check(config: Mapping[str, Any]) -> None:
         known = taken | IGNORED[section]
         for key in part.keys() - known:
             near = " ".join(did_you_mean(key, known))
-            problems.append(f"`{'.'.join(filter(None, (section, key)))}` is nothing that this layout has {near}".strip())
+            problems.append(
+                f"`{'.'.join(filter(None, (section, key)))}` is nothing that this layout has {near}".strip()
+            )
     if not problems:
         problems = _misfits(config)
     if problems:

@@ -95,7 +95,7 @@ def _split(tensor: Tensor, count: int, shares: tuple[int, ...]) -> list[Tensor]:
         return [tensor]
     parts = shares or (1,) * count
     unit = len(tensor) // sum(parts)
-    return list(tensor.split([unit * part for part in parts]))
+    return list(torch.split(tensor, [unit * part for part in parts]))
 
 
 def _complete(what: str, state: Collection[str], wanted: Sequence[str]) -> None:

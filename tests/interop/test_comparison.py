@@ -1,0 +1,95 @@
+"""What counts as the same number, and that nothing passes by being left out."""
+
+import math
+
+import pytest
+import torch
+from compose_vlp.interop.comparison import Comparison, Outcome, compare, norms_of
+
+
+def only(comparison: Comparison):
+    assert len(comparison.rows) == 1
+    return comparison.rows[0]
+
+
+def value(ours: list[float], wanted: list[float]):
+    return only(compare(Outcome({"x": torch.tensor(ours)}), Outcome({"x": torch.tensor(wanted)})))
+
+
+@pytest.mark.parametrize(("error", "passed"), [(0.9e-5, True), (1.2e-5, False)])
+def test_a_values_error_is_measured_against_the_tensors_largest_number(error: float, passed: bool) -> None:
+    row = value([100.0 * (1 + error), 0.0], [100.0, 0.0])
+    assert row.passed is passed
+    assert row.error == pytest.approx(error, rel=0.2)
+
+
+def test_a_wrong_zero_tensor_fails() -> None:
+    assert not value([1e-12, 0.0], [0.0, 0.0]).passed
+    assert value([0.0, 0.0], [0.0, 0.0]).passed
+
+
+@pytest.mark.parametrize("ours", [[math.nan, 1.0], [math.inf, 1.0]])
+def test_a_number_that_is_none_fails(ours: list[float]) -> None:
+    assert not value(ours, [1.0, 1.0]).passed
+
+
+def test_another_shape_fails_even_where_it_would_broadcast() -> None:
+    row = only(compare(Outcome({"x": torch.ones(1)}), Outcome({"x": torch.ones(3)})))
+    assert not row.passed
+    assert row.note == "shape [1], wanted [3]"
+
+
+def test_ids_have_to_be_equal() -> None:
+    wanted = Outcome({"ids": torch.tensor([[1, 2, 3]])})
+    assert only(compare(Outcome({"ids": torch.tensor([[1, 2, 3]])}), wanted)).passed
+    row = only(compare(Outcome({"ids": torch.tensor([[1, 2, 4]])}), wanted))
+    assert (row.kind, row.passed, row.note) == ("ids", False, "1 of 3 differ")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Outcome({"x": torch.ones(2)}),
+        Outcome(norms={"x": 1.0}),
+        Outcome(gradients={"x": torch.ones(2)}),
+        Outcome(state={"x": torch.ones(2)}),
+    ],
+)
+def test_what_is_not_compared_has_failed(wanted: Outcome) -> None:
+    row = only(compare(Outcome(), wanted))
+    assert not row.passed
+    assert row.note == "not compared"
+
+
+def test_an_input_that_was_not_replayed_has_failed() -> None:
+    assert not compare(Outcome(), Outcome(), unused=("masked_ids",)).passed
+
+
+def test_nothing_to_compare_is_no_pass() -> None:
+    assert not compare(Outcome(), Outcome()).passed
+
+
+def test_a_gradient_of_rounding_passes_by_the_floor_and_is_listed() -> None:
+    wanted = Outcome(norms={"large": 10.0, "key.bias": 2e-7, "small": 1e-3})
+    compared = compare(Outcome(norms={"large": 10.0005, "key.bias": 9e-6, "small": 1e-3}), wanted)
+    assert compared.passed
+    assert [row.name for row in compared.by_floor] == ["key.bias"]
+    assert compared.summary()["gradient norm"]["largest_error"] == pytest.approx(5e-5)
+
+
+def test_a_gradient_norm_beyond_rate_and_floor_fails() -> None:
+    wanted = Outcome(norms={"large": 10.0, "bias": 2e-7})
+    assert compare(Outcome(norms={"large": 10.002, "bias": 0.0}), wanted).failures[0].name == "large"
+    assert compare(Outcome(norms={"large": 10.0, "bias": 2e-5}), wanted).failures[0].name == "bias"
+
+
+def test_the_report_is_plain_values() -> None:
+    wanted = Outcome({"loss": torch.tensor(2.0), "ids": torch.tensor([1])}, losses=frozenset({"loss"}))
+    report = compare(Outcome({"loss": torch.tensor(2.5)}), wanted).as_json()
+    assert report["passed"] is False
+    assert report["failures"] == ["loss", "ids"]
+    assert report["summary"]["loss"] == {"compared": 1, "passed": 0, "largest_error": pytest.approx(0.25)}
+
+
+def test_norms_are_euclidean() -> None:
+    assert norms_of({"w": torch.tensor([[3.0, 4.0]])}) == {"w": 5.0}
