@@ -11,9 +11,9 @@ _NAME_LENGTH = 250
 @lru_cache(maxsize=4096)
 def store_name(name: str) -> str:
     """A name that MLflow takes: letters, digits and `_-.: /`, at most 250, and no path that means another."""
-    allowed = re.sub(r"[^\w\-.: /]", "_", name)
-    parts = [part for part in allowed.split("/") if part.strip(".")]
-    return "/".join(parts)[:_NAME_LENGTH].rstrip("/") or "unnamed"
+    allowed = re.sub(r"[^\w\-.: /]", "_", name)[: _NAME_LENGTH - 1]
+    path = "/".join(part for part in allowed.split("/") if part.strip("."))
+    return f"_{path}" if path.startswith("..") else path or "unnamed"
 
 
 def cut(value: str, length: int) -> str:
