@@ -58,8 +58,8 @@ def _explain(
         f"`{put.text}` picks other rows, and `{callee.name}` reaches `{roads[0]}` by another road, on its own rows"
     )
     index = put.text[put.text.rindex("[") :] if "[" in put.text else "[...]"
-    missing = [name for name in _halves(substitution, roads, met, used)]
-    offered = ", ".join(f"{name}={name}{index}" for name in missing)
+    halves = _halves(substitution, roads, met, used)
+    offered = ", ".join(f"{name}={name}{index}" for name in halves)
     substitution.problems.add(message, put.span, f"put in the other half too: `{offered}`")
 
 

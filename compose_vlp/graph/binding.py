@@ -135,7 +135,7 @@ _TYPE_WORDS = {"int": "a whole number", "float": "a number", "str": "a string", 
 
 
 def _is_one_of(value: Any, names: Sequence[str]) -> bool:
-    if isinstance(value, bool) or isinstance(value, str):
+    if isinstance(value, bool | str):
         return type(value).__name__ in names
     return "float" in names or (isinstance(value, int) and "int" in names)
 
@@ -215,7 +215,7 @@ def unify(
 
 def _facts(pattern: Pattern, value: ValueType, bound: Bound) -> Iterable[tuple[str, Fact]]:
     known = value.sizes()
-    for ours, theirs in zip(pattern.dims[1:], dimension_names(pattern, value)[1:], strict=False):
+    for ours, theirs in zip(pattern.dims[1:], dimension_names(pattern)[1:], strict=False):
         size = known.get(theirs)
         if size is not None:
             use = "most" if theirs in GROWING else "equal"

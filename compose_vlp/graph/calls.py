@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from compose_vlp.blueprint.inputs import IdInput, ImageInput, Input, LabelInput, NumberInput, TextInput
@@ -53,7 +54,7 @@ class Calls:
 
     def add(
         self,
-        id: str,  # noqa: A002
+        label: str,
         role: Role,
         target: str,
         args: tuple[tuple[str, Arg], ...],
@@ -62,12 +63,14 @@ class Calls:
         world: str | None,
         chain: tuple[str, ...],
     ) -> Ref:
-        """Write a call; a name that is taken gets a number."""
-        unique, number = id, 2
-        while unique in self.done:
-            unique, number = f"{id}_{number}", number + 1
+        """Write a call; a label that is taken gets a number."""
+        unique = self._unique(label)
         self.done[unique] = Call(unique, role, target, args, result, span, world, chain)
         return Ref(unique)
+
+    def _unique(self, label: str) -> str:
+        numbered = (f"{label}_{number}" for number in count(2))
+        return label if label not in self.done else next(one for one in numbered if one not in self.done)
 
     # --- inputs
 
@@ -119,11 +122,11 @@ class Calls:
 
     def call(
         self,
-        id: str,
+        label: str,
         callee: Callee,
         given: Sequence[Given],
         world: str | None,
-        chain: tuple[str, ...],  # noqa: A002
+        chain: tuple[str, ...],
     ) -> Ref | None:
         """The call of a component or a function; None where its arguments do not fit (noted)."""
         sizing = None
@@ -151,10 +154,10 @@ class Calls:
             return None
         if kind.traits.cuts:
             roots = frozenset(v.root for one in bound for v in one.values() if isinstance(v, TextType | ImageType))
-            result = derive.masked(result, id, roots)
+            result = derive.masked(result, self._unique(label), roots)
         args = tuple((one.key, one.given.arg) for one in bound)
         role: Role = "component" if callee.role == "component" else "function"
-        return self.add(id, role, callee.name, args, complete(result, bound), callee.span, world, chain)
+        return self.add(label, role, callee.name, args, complete(result, bound), callee.span, world, chain)
 
     def bind(
         self, target: str, kind: Kind, given: Sequence[Given], sizing: Sizing | None, span: Span

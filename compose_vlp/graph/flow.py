@@ -8,7 +8,6 @@ from compose_vlp.graph.plan import Call, Ref
 from compose_vlp.graph.types import Flow, LogitsType, Reads, SequenceType, ValueType
 
 if TYPE_CHECKING:
-    from compose_vlp.graph.binding import Bound
     from compose_vlp.graph.calls import Calls
     from compose_vlp.graph.names import Declared
     from compose_vlp.graph.substitute import Substitution
@@ -39,9 +38,7 @@ def _is_worse(value: ValueType, root: str, above: Flow) -> bool:
     return flow is not None and flow > above
 
 
-def explain_leak(
-    substitution: Substitution, declared: Declared, bound: Bound, ref: Ref, root: str, *, hidden: bool = False
-) -> None:
+def explain_leak(substitution: Substitution, declared: Declared, ref: Ref, root: str, *, hidden: bool = False) -> None:
     """Note that a loss reads its own target, with the way on which it does."""
     calls = substitution.calls
     path = leaking_path(calls, ref, root, Flow.PAST)

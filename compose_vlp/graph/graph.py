@@ -137,8 +137,7 @@ class CheckedBlueprint:
         found = {}
         for name, value in self.params.items():
             if isinstance(value, Schedule):
-                ends = value.linear or value.cosine or value.step
-                found[name] = ends[0] if ends else value.constant or 0.0
+                found[name] = value.first
             elif isinstance(value, int | float):
                 found[name] = float(value)
         return found

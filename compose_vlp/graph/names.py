@@ -172,7 +172,8 @@ class Names:
 
     def callee(self, node: Apply) -> Callee | None:
         """What is called, or None (not noted: `explain_callee` does)."""
-        world, target = None, node.callee
+        world: str | None = None
+        target: Expression = node.callee
         if (
             isinstance(target, Field)
             and isinstance(target.value, Name)
@@ -192,12 +193,13 @@ class Names:
 
     def explain_callee(self, node: Apply, problems: Problems) -> None:
         """Note why what is called cannot be."""
-        target = node.callee
+        target: Expression = node.callee
         if isinstance(target, Field) and isinstance(target.value, Name):
-            if self.section(target.value.name) == "teachers":
+            outer = target.value
+            if self.section(outer.name) == "teachers":
                 target = Name(target.name, target.name_span)
-            elif self.section(target.value.name) is None:
-                self.unknown(target.value.name, target.value.span, problems)
+            elif self.section(outer.name) is None:
+                self.unknown(outer.name, outer.span, problems)
                 return
         if not isinstance(target, Name):
             problems.add("only a component, a graph entry or a function can be called, by its name", target.span)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar

@@ -47,7 +47,8 @@ class Call:
 
     role `input`: `target` is the input's name; `component`: a component's name; `function`: a function kind's name;
     `read`: `cls`, `tokens` or a part's name, argument `x`; `index`: `x[index]`, arguments `x` and `index`;
-    `select`: the positions that loss `target` needs (put in by the `rows` pass); `loss`: the loss's name. `world` is the teacher in whose weights it is computed, None for the student.
+    `select`: the positions that loss `target` needs (put in by the `rows` pass); `loss`: the loss's name. `world` is
+    the teacher in whose weights it is computed, None for the student.
     """
 
     id: str

@@ -145,9 +145,9 @@ class Reads:
             return self._component(callee.name, arguments, at)
         world = callee.world or at.world
         here = {self.key(argument.name, world): argument.value for argument in node.arguments if argument.name}
-        inner = at._replace(version=Version(callee.name), world=world, cut=at.cut | here.keys())
+        inner = at._replace(version=Version(callee.name), world=world, cut=at.cut.union(here))
         met = self._version(inner, node.span) | {Key(world, callee.name)}
-        return (met - here.keys()) | self._all([value for key, value in here.items() if key in met], at)
+        return met.difference(here) | self._all([value for key, value in here.items() if key in met], at)
 
     def _component(self, name: str, arguments: list[Expression], at: _Question) -> frozenset[Key]:
         if not self.is_one_value(name):

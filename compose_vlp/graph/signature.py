@@ -28,7 +28,7 @@ Bindings = dict[str, Any]
 """Dimension name -> `RowSpace` (row variables) or size."""
 
 
-def dimension_names(pattern: Pattern, value: ValueType) -> tuple[str, ...]:
+def dimension_names(pattern: Pattern) -> tuple[str, ...]:
     """What the dimensions of a port's pattern are called in the value's own terms."""
     if pattern.kind == "Logits" and len(pattern.dims) == 2:  # one vector a row
         return ("rows", "classes")
@@ -37,7 +37,7 @@ def dimension_names(pattern: Pattern, value: ValueType) -> tuple[str, ...]:
 
 def bind(pattern: Pattern, value: ValueType) -> Bindings:
     """What a value says about the names of its port's dimensions; a name of an unknown size is left out."""
-    names = dimension_names(pattern, value)
+    names = dimension_names(pattern)
     sizes: dict[str, Any] = {"rows": value.rows, **value.sizes()}
     if isinstance(value, SimilarityType):
         sizes["columns"] = value.columns

@@ -102,12 +102,12 @@ def _same_text(substitution: Substitution, bound: Sequence[Bound]) -> None:
 def _next(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> None:
     """A word must not reach the position that has to foretell it."""
     found = False
-    for one, ref, value, text in _standing(bound):
+    for _, ref, value, text in _standing(bound):
         if not isinstance(value, LogitsType):
             continue
         found = True
         if value.reads.get(text.root, Flow.EACH) > Flow.PAST:
-            explain_leak(substitution, declared, one, ref, text.root)
+            explain_leak(substitution, declared, ref, text.root)
     logits = next((one for one in bound if any(isinstance(v, LogitsType) for v in one.values())), None)
     if not found and logits is not None:
         message = f"`{logits.given.text}` stands on no text, so there is no next word to foretell"
@@ -122,5 +122,5 @@ def _hidden(substitution: Substitution, declared: Declared, bound: Sequence[Boun
     for one, ref, value, _ in _standing(bound):
         if isinstance(value, LogitsType) and not one.port.detached:
             for root in sorted(covered & value.reads.keys()):
-                explain_leak(substitution, declared, one, ref, root, hidden=True)
+                explain_leak(substitution, declared, ref, root, hidden=True)
                 return

@@ -41,12 +41,12 @@ Environment = Mapping[Key, Put]
 class Context:
     """Where an expression is computed.
 
-    `id` is what its last call will be called, `prefix` (and the world in which that stands) what calls of entries that
-    an environment makes anew begin with, `chain` the substitutions that led here.
+    `label` is what its last call will be called, `prefix` (and the world in which that stands) what calls of entries
+    that an environment makes anew begin with, `chain` the substitutions that led here.
     """
 
     version: Version
-    id: str
+    label: str
     world: str | None = None
     env: Environment = field(default_factory=dict)
     prefix: str = ""
@@ -78,12 +78,12 @@ class Substitution:
         """The value of a graph entry, nothing replaced; None where there is a mistake in it (noted)."""
         return self._entry(Version(name), Context(Version(name), name), world)
 
-    def expression(self, node: Expression, id: str) -> Arg | None:  # noqa: A002
+    def expression(self, node: Expression, label: str) -> Arg | None:
         """The value of an expression that is no entry (an output's)."""
-        return self._value(node, Context(Version(id), id), whole=True)
+        return self._value(node, Context(Version(label), label), whole=True)
 
-    def _entry(self, version: Version, at: Context, world: str | None, id: str = "") -> Arg | None:  # noqa: A002
-        """The entry's value in the environment of `at`; `id` where the caller gives it his own."""
+    def _entry(self, version: Version, at: Context, world: str | None, label: str = "") -> Arg | None:
+        """The entry's value in the environment of `at`; `label` where the caller gives it his own."""
         if version.name in self.reads.broken:
             return None
         met = self.reads.of(version.name, world, frozenset(at.env), age=version.age)
@@ -96,16 +96,18 @@ class Substitution:
             return None
         if (world or env) and self._entry(version, Context(version, str(version)), None) is None:
             return None  # the mistake was noted where nothing is replaced
-        context = self._context(version, at, world, env, id)
+        context = self._context(version, at, world, env, label)
         self._memo[memo] = self._value(expression, context, whole=True)
         return self._memo[memo]
 
-    def _context(self, version: Version, at: Context, world: str | None, env: Environment, id: str) -> Context:  # noqa: A002
+    def _context(self, version: Version, at: Context, world: str | None, env: Environment, label: str) -> Context:
         own = str(version)
         if not env:
             return Context(version, f"{world}.{own}" if world else own, world, chain=at.chain if world else ())
         parts = [at.prefix, world if world and world != at.prefix_world else "", own]
-        return Context(version, id or ".".join(filter(None, parts)), world, env, at.prefix, at.prefix_world, at.chain)
+        return Context(
+            version, label or ".".join(filter(None, parts)), world, env, at.prefix, at.prefix_world, at.chain
+        )
 
     # --- expressions
 
@@ -120,7 +122,7 @@ class Substitution:
                 return None if any(one is None for one in values) else tuple(one for one in values if one is not None)
             case Name("previous"):
                 before = Version(at.version.name, at.version.age + 1)
-                return self._entry(before, at, at.world, at.id if whole and at.env else "")
+                return self._entry(before, at, at.world, at.label if whole and at.env else "")
             case Name(name, span):
                 return self._name(name, span, at.world, at)
             case Field():
@@ -154,8 +156,8 @@ class Substitution:
             self.names.unknown(name, span, self.problems)
         return None
 
-    def _id(self, at: Context, whole: bool, word: str) -> str:
-        return at.id if whole else f"{at.id}.{word}"
+    def _label(self, at: Context, whole: bool, word: str) -> str:
+        return at.label if whole else f"{at.label}.{word}"
 
     # --- fields and indices
 
@@ -177,8 +179,8 @@ class Substitution:
         result = self._read(node, kind)
         if result is None:
             return None
-        id = self._id(at, whole, node.name)  # noqa: A001
-        return self.calls.add(id, "read", node.name, (("x", value),), result, node.name_span, at.world, at.chain)
+        label = self._label(at, whole, node.name)
+        return self.calls.add(label, "read", node.name, (("x", value),), result, node.name_span, at.world, at.chain)
 
     def _in_world(self, node: Field, teacher: str, at: Context) -> Arg | None:
         section = self.names.section(node.name)
@@ -253,15 +255,17 @@ class Substitution:
         if kind.rows != picked.points_at:
             inner = unparse(node.value)
             message = f"`{text}` points at rows of {picked.points_at}, and `{inner}` has rows of {kind.rows}"
-            hint = ()
+            hint: tuple[str, ...] = ()
             if dataclasses.replace(kind.rows, gathered=True) == picked.points_at:
                 hint = (f"it chose among the rows of all processes: `gathered({inner})[{text}]`",)
             self.problems.add(message, node.index.span, *hint)
             return None
         word = node.value.name if isinstance(node.value, Name) else "picked"
-        id = self._id(at, whole, word)  # noqa: A001
+        label = self._label(at, whole, word)
         result = derive.indexed(kind, picked, str(index))
-        return self.calls.add(id, "index", "", (("x", value), ("index", index)), result, node.span, at.world, at.chain)
+        return self.calls.add(
+            label, "index", "", (("x", value), ("index", index)), result, node.span, at.world, at.chain
+        )
 
     # --- applications
 
@@ -290,8 +294,8 @@ class Substitution:
         if len(given) < len(node.arguments):
             return None
         world = callee.world or at.world
-        id = self._id(at, whole, callee.name)  # noqa: A001
-        return self.calls.call(id, callee, given, world, at.chain)
+        label = self._label(at, whole, callee.name)
+        return self.calls.call(label, callee, given, world, at.chain)
 
     def arg_type(self, arg: Arg) -> ArgType:
         """What is known of an argument."""
@@ -353,10 +357,10 @@ class Substitution:
         if not check_alignment(self, callee, world, env, puts):
             return None
         chain = (*at.chain, f"{at.version} = {unparse(node)}" if whole else f"{unparse(node)} in {at.version}")
-        inner = Context(at.version, at.id, world, env, at.id, world if at.world == world else None, chain)
-        if world and at.id.startswith(f"{world}."):
+        inner = Context(at.version, at.label, world, env, at.label, world if at.world == world else None, chain)
+        if world and at.label.startswith(f"{world}."):
             inner = dataclasses.replace(inner, prefix_world=world)
-        return self._entry(Version(callee.name), inner, world, at.id if whole else f"{at.id}.{callee.name}")
+        return self._entry(Version(callee.name), inner, world, at.label if whole else f"{at.label}.{callee.name}")
 
     def _is_sound(self, node: Apply, callee: Callee) -> bool:
         before = len(self.problems)

@@ -83,6 +83,8 @@ class ValueType:
 
 @dataclass(frozen=True)
 class ImageType(ValueType):
+    """Square pictures, `size` pixels a side."""
+
     kind: ClassVar[str] = "Image"
     dims: ClassVar[tuple[str, ...]] = ("rows", "size")
     size: int | None = None
@@ -154,6 +156,8 @@ class SequenceType(ValueType):
 
 @dataclass(frozen=True)
 class EmbeddingType(ValueType):
+    """One vector a row."""
+
     kind: ClassVar[str] = "Embedding"
     dims: ClassVar[tuple[str, ...]] = ("rows", "width")
     width: int | None = None

@@ -1,0 +1,729 @@
+"""Kinds without a tensor: what the checker needs to know of every component that the five papers use.
+
+They stand in for real components, so that the language is judged by five papers before the first of them is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from pydantic import Field
+
+from compose_vlp.errors import UserError
+from compose_vlp.graph.kinds import Category, Clash, Kind, Pattern, Port, Setting, Traits
+from compose_vlp.graph.signature import signature
+from compose_vlp.graph.types import (
+    EmbeddingType,
+    Flow,
+    IndexType,
+    LabelsType,
+    LogitsType,
+    MaskType,
+    NumberType,
+    Part,
+    RecordType,
+    RowSpace,
+    SequenceType,
+    SimilarityType,
+    TextType,
+    merge_reads,
+    one_part,
+)
+from compose_vlp.registry import Settings, inferred
+
+EACH, PAST, ALL = Flow.EACH, Flow.PAST, Flow.ALL
+KINDS: dict[str, Kind] = {}
+
+
+class Library:
+    """What the checker takes for the registry; `more` are kinds of one test."""
+
+    def __init__(self, *more: Kind) -> None:
+        self.kinds = {**KINDS, **{kind.name: kind for kind in more}}
+
+    def get(self, name: str) -> Kind:
+        if name not in self.kinds:
+            raise UserError(f"no kind is called {name!r}")
+        return self.kinds[name]
+
+    def names(self, *categories: str) -> list[str]:
+        return sorted(name for name, kind in self.kinds.items() if not categories or kind.category in categories)
+
+    def fields_of(self, name: str) -> frozenset[str] | None:
+        kind = self.kinds.get(name)
+        return frozenset({*kind.settings, *kind.ports}) if kind else None
+
+
+# --- building kinds -----------------------------------------------------------------------------------------------
+
+
+def port(name: str, accepts: str = "", **more: Any) -> Port:
+    """`port("x", "Text rows length | Sequence rows tokens width", flow=PAST)`; optional where it has a default."""
+    patterns = tuple(Pattern(kind, tuple(dims)) for kind, *dims in (one.split() for one in accepts.split("|") if one))
+    if more.get("literal_types") or more.get("choices"):
+        more["literal"] = True
+    return Port(name, patterns, **more)
+
+
+def settings_of(config: type[Settings] | None) -> dict[str, Setting]:
+    found = {}
+    for name, info in config.model_fields.items() if config else ():
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        source = extra.get("inferred")
+        annotation = info.annotation.__name__ if isinstance(info.annotation, type) else str(info.annotation)
+        default = ... if info.is_required() else info.get_default(call_default_factory=True)
+        found[name] = Setting(
+            name, annotation, default, inferred=source if isinstance(source, str) else None, free=bool(extra.get("free"))
+        )
+    return found
+
+
+def kind(
+    name: str,
+    ports: list[Port],
+    returns: str | None = None,
+    *,
+    category: Category = "component",
+    config: type[Settings] | None = None,
+    output: Callable[..., Any] | None = None,
+    traits: Traits | None = None,
+    flows: Callable[[Any], Mapping[str, Flow]] | None = None,
+    **more: Any,
+) -> Kind:
+    by_name = {one.name: one for one in ports}
+    result = Pattern(returns.split()[0], tuple(returns.split()[1:])) if returns else Pattern("Scalar")
+    quiet = Traits("independent", "none", "none")
+    made = Kind(
+        name,
+        category,
+        by_name,
+        output or signature(by_name, result, flows),
+        settings_of(config),
+        config,
+        traits or quiet,
+        flows=flows,
+        trainable=category == "component",
+        **more,
+    )
+    KINDS[name] = made
+    return made
+
+
+def heads_divide(config: Any) -> tuple[Clash, ...]:
+    if config.width % config.heads:
+        near = [n for n in range(1, config.width + 1) if config.width % n == 0]
+        best = min(near, key=lambda n: abs(n - config.heads))
+        message = f"heads {config.heads} do not divide width {config.width}"
+        return (Clash(message, ("heads", "width"), (f"heads: {best}",)),)
+    return ()
+
+
+# --- tokenizers and sources ---------------------------------------------------------------------------------------
+
+
+class TokenizerConfig(Settings):
+    vocab_size: int = Field(30522, gt=0)
+    tokens: tuple[str, ...] = ()
+    file: str | None = None
+
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def describe_tokenizer(config: TokenizerConfig) -> dict[str, Any]:
+    return {"vocab_size": config.vocab_size + len(config.tokens), "tokens": (*SPECIAL, *config.tokens)}
+
+
+for _name in ("wordpiece", "bpe", "sentencepiece"):
+    kind(_name, [], category="tokenizer", config=TokenizerConfig, describe=describe_tokenizer)
+
+
+class FileSource(Settings):
+    path: str = ""
+
+
+for _name in ("scenes", "jsonl"):
+    kind(_name, [], category="source", config=FileSource)
+
+
+# --- image towers -------------------------------------------------------------------------------------------------
+
+
+class VitConfig(Settings):
+    width: int = Field(768, gt=0)
+    depth: int = Field(12, ge=0)
+    heads: int = Field(12, gt=0)
+    patch: int = Field(16, gt=0)
+    cls: Literal["first", "none"] = "first"
+    positions: Literal["learned", "rope", "none"] = "learned"
+    size: int = inferred()
+
+
+def vit_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    length = (config.size // config.patch) ** 2 + (config.cls == "first")
+    return SequenceType(ports["image"].rows, width=config.width, parts=one_part("vision", length, cls=config.cls))
+
+
+def vit_check(config: Any) -> tuple[Clash, ...]:
+    clashes = heads_divide(config)
+    if config.size % config.patch:
+        fits = [p for p in range(1, config.size + 1) if config.size % p == 0]
+        best = min(fits, key=lambda p: abs(p - config.patch))
+        message = f"patch {config.patch} does not divide size {config.size}"
+        clashes += (Clash(message, ("patch", "size"), (f"patch: {best}",)),)
+    return clashes
+
+
+kind(
+    "vit",
+    [port("image", "Image rows size", flow=EACH)],
+    config=VitConfig,
+    output=vit_output,
+    check=vit_check,
+    parts={"self_attention": "layers.*.self_attention", "ffn": "layers.*.ffn", "positions": "positions"},
+)
+
+
+class SwinConfig(Settings):
+    width: int = 1024
+    depth: int = 4
+
+
+def swin_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    return SequenceType(ports["image"].rows, width=config.width, parts=one_part("vision", 49))
+
+
+kind("swin", [port("image", "Image rows size", flow=EACH)], config=SwinConfig, output=swin_output)
+
+
+# --- text towers --------------------------------------------------------------------------------------------------
+
+
+class BertConfig(Settings):
+    width: int = Field(768, gt=0)
+    depth: int = Field(12, ge=0)
+    heads: int = Field(12, gt=0)
+    cross_attention: Literal["none", "optional", "always"] = "none"
+    token_types: bool = True
+    vocab_size: int = inferred()
+    length: int = inferred()
+    context_width: int | None = inferred()
+
+
+def text_sequence(x: Any, reads: Mapping[str, Flow], width: int | None, **more: Any) -> SequenceType:
+    """A Sequence on the words of `x`, a Text or a Sequence."""
+    text = x if isinstance(x, TextType) else x.parts[0].text
+    part = Part("text", x.sizes().get("tokens") or x.sizes().get("length"), text=text, reads=reads, **more)
+    return SequenceType(x.rows, reads, width=width, parts=(part,))
+
+
+def context_reads(ports: Mapping[str, Any]) -> dict[str, Flow]:
+    context = ports.get("context")
+    several = context if isinstance(context, tuple) else (context,) if context is not None else ()
+    return merge_reads(*(one.reads for one in several), at_least=ALL)
+
+
+def bert_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    x = ports["x"]
+    reads = merge_reads(merge_reads(x.reads, at_least=ALL), context_reads(ports))
+    return text_sequence(x, reads, config.width, cls="first")
+
+
+TEXT_PARTS = {
+    "embedding": "embedding.weight",
+    "self_attention": "layers.*.self_attention",
+    "cross_attention": "layers.*.cross_attention",
+    "ffn": "layers.*.ffn",
+}
+
+kind(
+    "bert_encoder",
+    [
+        port("x", "Text rows length vocab_size"),
+        port("context", "Sequence rows context_tokens context_width", default=None),
+    ],
+    config=BertConfig,
+    output=bert_output,
+    check=heads_divide,
+    traits=Traits("independent", "none", "noise", "indexed"),
+    parts=TEXT_PARTS,
+)
+
+
+class TextDecoderConfig(Settings):
+    width: int = inferred("context.width", free=True)
+    depth: int = Field(12, ge=0)
+    heads: int = Field(12, gt=0)
+    cross_attention: Literal["none", "optional", "always"] = "optional"
+    token_types: bool = True
+    vocab_size: int = inferred()
+    length: int = inferred()
+    context_width: int | None = inferred()
+
+
+def decoder_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    x = ports["x"]
+    reads = merge_reads(merge_reads(x.reads, at_least=PAST), context_reads(ports))
+    return text_sequence(x, reads, config.width)
+
+
+kind(
+    "text_decoder",
+    [
+        port("x", "Text rows length vocab_size", flow=PAST),
+        port("context", "Sequence rows context_tokens context_width", default=None),
+    ],
+    config=TextDecoderConfig,
+    output=decoder_output,
+    check=heads_divide,
+    traits=Traits("independent", "none", "noise", "indexed"),
+    parts=TEXT_PARTS,
+)
+
+
+class CausalConfig(Settings):
+    width: int = inferred("context.width", free=True)
+    depth: int = Field(12, ge=0)
+    heads: int = Field(12, gt=0)
+    cls: Literal["none", "last"] = "none"
+    cross_attention: bool = False
+    vocab_size: int | None = inferred()
+    length: int | None = inferred()
+    context_width: int | None = inferred()
+
+
+def causal_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    x = ports["x"]
+    own = x.reads if isinstance(x, TextType) else x.parts[0].reads
+    reads = merge_reads(merge_reads(own, at_least=PAST), context_reads(ports))
+    made = text_sequence(x, reads, config.width, cls=config.cls)
+    length = made.parts[0].length
+    part = replace(made.parts[0], length=length and length + (config.cls == "last"))
+    return replace(made, parts=(part,))
+
+
+kind(
+    "causal_decoder",
+    [
+        port("x", "Text rows length vocab_size | Sequence rows tokens width", flow=PAST),
+        port("context", "Sequence rows context_tokens context_width", default=None),
+    ],
+    config=CausalConfig,
+    output=causal_output,
+    check=heads_divide,
+    parts=TEXT_PARTS,
+)
+
+
+# --- fusing -------------------------------------------------------------------------------------------------------
+
+
+class FuserConfig(Settings):
+    width: int = inferred()
+    depth: int = Field(6, ge=0)
+    heads: int = Field(12, gt=0)
+    contexts: int = inferred("context.count")
+    context_width: int = inferred()
+
+
+def fuser_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    x = ports["x"]
+    reads = merge_reads(merge_reads(x.reads, at_least=ALL), context_reads(ports))
+    return replace(x, parts=tuple(replace(part, reads=reads) for part in x.parts))
+
+
+kind(
+    "cross_attention_fuser",
+    [
+        port("x", "Sequence rows tokens width"),
+        port("context", "Sequence rows context_tokens context_width", several=True),
+    ],
+    config=FuserConfig,
+    output=fuser_output,
+    traits=Traits("independent", "none", "noise", "indexed"),
+)
+
+
+class MultiwayConfig(Settings):
+    width: int = inferred()
+    depth: int = Field(12, ge=0)
+    heads: int = Field(12, gt=0)
+    experts: tuple[str, ...] = ("vision", "language")
+    positions: Literal["learned", "relative", "rope", "none"] = "none"
+    layer_scale: float | None = None
+    final_norm: bool = True
+    sub_norm: bool = False
+    attention_experts: bool = False
+
+
+def multiway_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    """`attention="prefix"`: every position sees the image, words see earlier words; else everything sees everything."""
+    x = ports["x"]
+    if ports.get("attention", "all") == "all":
+        everything = merge_reads(*(part.reads for part in x.parts), at_least=ALL)
+        return replace(x, parts=tuple(replace(part, reads=everything) for part in x.parts))
+    images = merge_reads(*(part.reads for part in x.parts if part.text is None), at_least=ALL)
+    parts = tuple(
+        replace(part, reads=images if part.text is None else merge_reads(merge_reads(part.reads, at_least=PAST), images))
+        for part in x.parts
+    )
+    return replace(x, parts=parts)
+
+
+kind(
+    "multiway_transformer",
+    [
+        port("x", "Sequence rows tokens width"),
+        port("expert", literal_types=("str",), default=None),
+        port("attention", choices=("all", "prefix"), default="all"),
+    ],
+    config=MultiwayConfig,
+    output=multiway_output,
+    parts={"relative_bias": "relative_bias", "self_attention": "layers.*.self_attention"},
+)
+
+
+class EmbeddingConfig(Settings):
+    width: int = Field(768, gt=0)
+    patch: int = 16
+    positions: Literal["learned", "none"] = "learned"
+    modality_type: bool = False
+    mask_token: bool = False
+    size: int = inferred()
+
+
+def patches_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    parts = one_part("vision", (config.size // config.patch) ** 2 + 1, cls="first")
+    return SequenceType(ports["image"].rows, width=config.width, parts=parts)
+
+
+kind(
+    "patch_embedding",
+    [port("image", "Image rows size", flow=EACH), port("hidden", "Mask rows", default=None)],
+    config=EmbeddingConfig,
+    output=patches_output,
+)
+
+
+class WordsConfig(Settings):
+    width: int = Field(768, gt=0)
+    positions: Literal["learned", "none"] = "learned"
+    modality_type: bool = False
+    vocab_size: int = inferred()
+    length: int = inferred()
+
+
+def words_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    made = text_sequence(ports["x"], ports["x"].reads, config.width, cls="first")
+    return replace(made, parts=(replace(made.parts[0], name="language"),))
+
+
+for _name in ("bert_embedding", "token_embedding"):
+    kind(
+        _name,
+        [port("x", "Text rows length vocab_size", flow=EACH)],
+        config=WordsConfig,
+        output=words_output,
+        parts={"embedding": "embedding.weight"},
+    )
+
+
+# --- pooling and heads --------------------------------------------------------------------------------------------
+
+
+class PoolConfig(Settings):
+    queries: int = Field(gt=0)
+    heads: int = 8
+    width: int = inferred()
+
+
+def pool_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
+    x = ports["x"]
+    return SequenceType(x.rows, width=config.width, parts=one_part("pooled", config.queries, reads=[x.reads]))
+
+
+kind("attention_pooler", [port("x", "Sequence rows tokens width")], config=PoolConfig, output=pool_output)
+
+
+class WidthConfig(Settings):
+    width: int = inferred()
+
+
+kind("pooler", [port("x", "Embedding rows width", flow=EACH)], "Embedding rows width", config=WidthConfig)
+
+
+class ProjectionConfig(Settings):
+    out: int = Field(gt=0)
+    bias: bool = True
+    width: int = inferred()
+
+
+kind("projection", [port("x", "Embedding rows width", flow=EACH)], "Embedding rows out", config=ProjectionConfig)
+
+
+class AdapterConfig(Settings):
+    hidden: int = Field(64, gt=0)
+    width: int = inferred()
+
+
+kind(
+    "adapter", [port("x", "Sequence rows tokens width", flow=EACH)], "Sequence rows tokens width", config=AdapterConfig
+)
+
+
+class SimilarityConfig(Settings):
+    temperature: float = Field(0.07, gt=0)
+    clamp: tuple[float, float] | None = None
+
+
+kind(
+    "similarity",
+    [port("x", "Embedding rows width"), port("y", "Embedding columns width")],
+    "Similarity rows columns",
+    config=SimilarityConfig,
+)
+
+
+class LinearHeadConfig(Settings):
+    classes: int = Field(gt=1)
+    width: int = inferred()
+
+
+def linear_output(config: Any, ports: Mapping[str, Any]) -> LogitsType:
+    x = ports["x"]
+    if isinstance(x, SequenceType):
+        return LogitsType(x.rows, x.reads, classes=config.classes, text=x.parts[0].text, part=x.parts[0].name)
+    return LogitsType(x.rows, x.reads, classes=config.classes)
+
+
+kind(
+    "linear_head",
+    [port("x", "Embedding rows width | Sequence rows tokens width", flow=EACH)],
+    config=LinearHeadConfig,
+    output=linear_output,
+)
+
+
+class WordHeadConfig(Settings):
+    transform: bool = False
+    width: int = inferred()
+    vocab_size: int = inferred("x.vocab_size")
+
+
+for _name in ("lm_head", "mlm_head"):
+    kind(
+        _name,
+        [port("x", "Sequence rows tokens width", flow=EACH)],
+        "Logits rows tokens vocab_size",
+        config=WordHeadConfig,
+        traits=Traits("independent", "none", "none", selects=True),
+        parts={"weight": "weight", "bias": "bias"},
+    )
+
+
+# --- choices and state --------------------------------------------------------------------------------------------
+
+
+class QueueConfig(Settings):
+    size: int = Field(65536, gt=0)
+    image_width: int = inferred("image.width")
+    text_width: int = inferred("text.width")
+
+
+def queue_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
+    rows = RowSpace("main", queue="memory")
+    return RecordType(fields={name: replace(ports[name], rows=rows) for name in ("image", "text")})
+
+
+kind(
+    "feature_queue",
+    [port("image", "Embedding rows image_width", detached=True), port("text", "Embedding rows text_width", detached=True)],
+    config=QueueConfig,
+    output=queue_output,
+    traits=Traits("batch", "kept", "none"),
+)
+
+
+class MinerConfig(Settings):
+    floor: float = 0.0
+
+
+def miner_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
+    image, text = ports["t2i"], ports["i2t"]
+    return RecordType(
+        image.rows,
+        fields={
+            "image": IndexType(image.rows, points_at=replace(image.columns, queue=None)),
+            "text": IndexType(text.rows, points_at=replace(text.columns, queue=None)),
+        },
+    )
+
+
+kind(
+    "hard_negative_miner",
+    [
+        port("i2t", "Similarity rows columns", detached=True),
+        port("t2i", "Similarity rows columns", detached=True),
+        port("same", "Number rows", default=None),
+    ],
+    config=MinerConfig,
+    output=miner_output,
+    traits=Traits("batch", "none", "choice"),
+)
+
+
+class MaskerConfig(Settings):
+    probability: float = Field(0.15, gt=0, le=1)
+    mask: float = 0.8
+    whole_words: bool = False
+
+
+def masker_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
+    text = ports["text"]
+    return RecordType(text.rows, fields={"text": text, "labels": LabelsType(text.rows, text=text)})
+
+
+kind(
+    "mlm_masker",
+    [port("text", "Text rows length vocab_size", flow=EACH)],
+    config=MaskerConfig,
+    output=masker_output,
+    traits=Traits("independent", "none", "choice", cuts=True),
+)
+
+
+class PatchMaskerConfig(Settings):
+    ratio: float = Field(0.4, gt=0, lt=1)
+
+
+kind(
+    "patch_masker",
+    [port("image", "Image rows size", flow=EACH)],
+    config=PatchMaskerConfig,
+    output=lambda config, ports: MaskType(ports["image"].rows, root=ports["image"].root),
+    traits=Traits("independent", "none", "choice", cuts=True),
+)
+
+
+class CodebookConfig(Settings):
+    classes: int = 8192
+
+
+kind(
+    "visual_tokenizer",
+    [port("image", "Image rows size")],
+    config=CodebookConfig,
+    output=lambda config, ports: LabelsType(ports["image"].rows, classes=config.classes),
+)
+
+
+# --- functions ----------------------------------------------------------------------------------------------------
+
+
+def function(name: str, ports: list[Port], returns: str | None = None, **more: Any) -> None:
+    kind(name, ports, returns, category="function", **more)
+
+
+def joined(_: None, ports: Mapping[str, Any]) -> SequenceType:
+    parts = tuple(replace(value.parts[0], name=name) for name, value in ports.items())
+    one = next(iter(ports.values()))
+    return SequenceType(one.rows, width=one.width, parts=parts)
+
+
+def pooled(_: None, ports: Mapping[str, Any]) -> EmbeddingType:
+    x = ports["x"]
+    return EmbeddingType(x.rows, merge_reads(x.reads, at_least=ALL), width=x.width)
+
+
+def first_of(_: None, ports: Mapping[str, Any]) -> Any:
+    return ports["values"][0]
+
+
+def by_line(_: None, ports: Mapping[str, Any]) -> Any:
+    return replace(ports["x"], rows=ports["owner"].points_at)
+
+
+function("normalize", [port("x", "Embedding rows width", flow=EACH)], "Embedding rows width")
+function("first", [port("x", "Sequence rows tokens width")], output=pooled)
+function("mean", [port("x", "Sequence rows tokens width")], output=pooled)
+function("softmax", [port("x", "Logits rows classes", flow=EACH)], "Logits rows classes")
+function(
+    "gathered",
+    [port("x", "Value rows", flow=EACH)],
+    output=lambda _, ports: replace(ports["x"], rows=replace(ports["x"].rows, gathered=True)),
+    traits=Traits("batch", "none", "none"),
+)
+function(
+    "begin",
+    [port("text", "Text rows length vocab_size", flow=EACH), port("token", literal_types=("str",))],
+    output=lambda _, ports: ports["text"],
+)
+function(
+    "prompt",
+    [port("words", literal_types=("str",)), port("text", "Text rows length vocab_size", flow=EACH)],
+    output=lambda _, ports: ports["text"],
+)
+function("join", [port("values", "Sequence rows tokens width", flow=EACH, open=True)], output=joined)
+function("add", [port("values", "Embedding rows width | Sequence rows tokens width", several=True)], output=first_of)
+function(
+    "concat",
+    [port("values", "Embedding rows channels", several=True)],
+    output=lambda _, ports: replace(ports["values"][0], width=sum(v.width for v in ports["values"])),
+)
+function("average", [port("x", "Embedding rows width"), port("owner", "Index rows")], output=by_line)
+
+
+# --- losses -------------------------------------------------------------------------------------------------------
+
+
+def loss(name: str, ports: list[Port], config: type[Settings] | None = None, foretells: Any = "nothing") -> None:
+    kind(name, ports, category="loss", config=config, traits=Traits("batch", "none", "none", foretells=foretells))
+
+
+class LabelSmoothing(Settings):
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+loss(
+    "contrastive",
+    [
+        port("scores", "Similarity rows_of columns_of", several=True),
+        port("soft", "Similarity rows_of columns_of", several=True, detached=True, default=None),
+        port("alpha", literal_types=("float",), default=0.0),
+        port("same", "Number rows", default=None),
+    ],
+    LabelSmoothing,
+)
+loss(
+    "matching",
+    [port("positive", "Logits rows classes"), port("negatives", "Logits rows classes", several=True)],
+)
+loss(
+    "next_token",
+    [
+        port("logits", "Logits rows length classes"),
+        port("weights", "Number rows", default=None),
+        port("per", "Value groups", default=None),
+    ],
+    LabelSmoothing,
+    "next",
+)
+loss(
+    "masked_lm",
+    [
+        port("logits", "Logits rows length classes"),
+        port("labels", "Labels rows"),
+        port("soft", "Logits rows length classes", detached=True, default=None),
+        port("alpha", literal_types=("float",), default=0.0),
+    ],
+    foretells="hidden",
+)
+loss(
+    "masked_codes",
+    [port("logits", "Logits rows length classes"), port("codes", "Labels rows"), port("at", "Mask rows")],
+)
+loss("cross_entropy", [port("logits", "Logits rows classes"), port("labels", "Number rows")], LabelSmoothing)
+
+__all__ = ["KINDS", "Library", "NumberType", "SimilarityType", "kind", "port"]
