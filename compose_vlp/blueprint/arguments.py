@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compose_vlp.blueprint.document import is_expression
-from compose_vlp.blueprint.nodes import COMMAND_LINE, Entry, Mapping, Node, Scalar, Source
+from compose_vlp.blueprint.nodes import COMMAND_LINE, Mapping, Node, Scalar, Source
 from compose_vlp.blueprint.reader import read_value
 from compose_vlp.errors import Problem, Span
 
@@ -74,11 +74,6 @@ def read_arguments(source: Source, first: int) -> tuple[list[Override], list[Pro
 def read_settings(mapping: Mapping) -> list[Override]:
     """The overrides of a stage's `set`: keys are paths."""
     return [Override("", entry.key, None, entry.key, entry.value) for entry in mapping]
-
-
-def setting(entry: Entry) -> Override:
-    """One override out of a key and its value."""
-    return Override("", entry.key, None, entry.key, entry.value)
 
 
 def _override(source: Source, number: int) -> Override | Problem:

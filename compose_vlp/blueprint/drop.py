@@ -54,7 +54,7 @@ def no_match(state: State, pattern: str, span: Span) -> Problem:
     elif parts[0] not in SECTIONS and "*" not in parts[0]:
         hints = did_you_mean(parts[0], SECTIONS) or ("a path begins with a section: `losses.itm`, `inputs.*`",)
     else:
-        known = [dotted(path) for path in paths(state.root) if path[0] == parts[0] and len(path) <= len(parts)]
+        known = [dotted(path) for path in paths(state.root) if path[0] == parts[0] and len(path) == len(parts)]
         hints = did_you_mean(pattern, known)
     return Problem(f"`{pattern}` matches nothing", span, hints)
 

@@ -17,9 +17,12 @@ def judge_names(state: State, own: Mapping) -> None:
     """Report names that a source takes although another section has them, and `previous` where nothing is replaced."""
     clashes: dict[str, Problem] = {}
     for section, entry in _entries(own):
-        if section in NAMESPACE and (clash := _clash(state.root, section, entry)):
+        clash = _clash(state.root, section, entry) if section in NAMESPACE else None
+        if clash is not None:
             clashes.setdefault(entry.name, clash)
-        state.problems += _previous(state, section, entry)
+        misplaced = list(_previous(state, section, entry))
+        state.problems += misplaced
+        state.faulty |= {(section, entry.name)} if clash or misplaced else set()
     state.problems += clashes.values()
 
 

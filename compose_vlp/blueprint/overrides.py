@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from compose_vlp.blueprint.arguments import Override
-from compose_vlp.blueprint.document import DRAFT, NAMESPACE, SECTIONS
+from compose_vlp.blueprint.arguments import Override, read_settings
+from compose_vlp.blueprint.document import DRAFT, NAMESPACE, SECTIONS, Document
 from compose_vlp.blueprint.drop import no_match, take_out
 from compose_vlp.blueprint.fields import known_fields, schema_fields
 from compose_vlp.blueprint.merge import merge
 from compose_vlp.blueprint.nodes import COMMAND_LINE, Entry, Mapping, Scalar
-from compose_vlp.blueprint.state import State
+from compose_vlp.blueprint.state import FieldsOf, State
 from compose_vlp.blueprint.structure import check_structure
 from compose_vlp.blueprint.trees import Path, dotted, find, matching, paths, put
 from compose_vlp.errors import Problem, did_you_mean
@@ -59,6 +59,15 @@ def apply_overrides(state: State, overrides: Sequence[Override], label: str = CO
             elif change.override.sign == "":
                 _lay(state, change.override, path)
     return added
+
+
+def apply_settings(
+    document: Document, settings: Mapping, fields_of: FieldsOf | None = None
+) -> tuple[Document, list[Problem]]:
+    """The document with a stage's `set` laid over it; nothing goes because of it."""
+    state = State(document.root, fields_of, removed=list(document.removed))
+    apply_overrides(state, read_settings(settings))
+    return replace(document, root=state.root), state.problems
 
 
 def _precedence(change: _Change) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from compose_vlp.blueprint.document import NAMESPACE, SECTIONS, Removed
 from compose_vlp.blueprint.nodes import Entry, Mapping
@@ -32,8 +32,9 @@ def prune(state: State, own: set[Key], label: str) -> None:
     changed = True
     while changed:
         reads = Reads(state.root)
-        live, _ = live_keys(reads, state)
-        unread = [key for key in reads.references if key[1] and key not in live and key not in own]
+        live, lost = live_keys(reads, state)
+        unknown = _unknown(state, lost)
+        unread = [key for key in reads.references if key[1] and key not in live | own and not _meant(key[1], unknown)]
         for section, name in unread:
             entry = find(state.root, (section, name))
             assert entry is not None, "references are read off the root"
@@ -44,18 +45,30 @@ def prune(state: State, own: set[Key], label: str) -> None:
 
 
 def _unread(state: State, reads: Reads, live: set[Key], own: set[Key], lost: list[Unresolved]) -> Iterator[Problem]:
-    unknown = {
-        one.reference.name for one in lost if not (one.reference.called and state.is_function(one.reference.name))
-    }
-    for section, name in sorted(own - live):
+    unknown = _unknown(state, lost)
+    for section, name in sorted(own - live - state.faulty):
         entry = find(state.root, (section, name))
-        if entry is None or any(name in nearest(word, [name]) for word in unknown):
+        if entry is None or _meant(name, unknown):
             continue  # the misspelt reader is the mistake, and its message offers this name
         if section == "losses":
             hint = f"add it to the `losses` of a stage ({', '.join(reads.sections['stages'].names)}), or drop it"
             yield Problem(f"loss `{name}` is in no stage", entry.key.span, (hint,))
         else:
             yield _unread_problem(state, reads, section, entry)
+
+
+def _unknown(state: State, lost: Iterable[Unresolved]) -> list[str]:
+    """The names in graph entries, and where names are looked up, that nothing answers to: misspelt, for all we know."""
+    return [
+        one.reference.name
+        for one in lost
+        if (one.reference.section or one.reader[0] == "graph")
+        and not (one.reference.called and state.is_function(one.reference.name))
+    ]
+
+
+def _meant(name: str, unknown: Iterable[str]) -> bool:
+    return any(name in nearest(word, [name]) for word in unknown)
 
 
 def _unread_problem(state: State, reads: Reads, section: str, entry: Entry) -> Problem:

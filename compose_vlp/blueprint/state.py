@@ -20,7 +20,8 @@ FieldsOf: TypeAlias = Callable[[str], frozenset[str] | None]
 class State:
     """A merge in progress.
 
-    `missing` are names that are read but gone, and reported; `notes` say what went without being a mistake.
+    `missing` are names that are read but gone, and reported; `faulty` are entries about whose place in the blueprint
+    something was said already; `notes` say what went without being a mistake.
     """
 
     root: Mapping
@@ -29,6 +30,7 @@ class State:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    faulty: set[Key] = field(default_factory=set)
 
     def gone(self, name: str, sections: Iterable[str] = ()) -> Removed | None:
         """The latest removal of an entry of that name (in one of `sections`), for messages."""

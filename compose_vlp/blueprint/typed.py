@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from compose_vlp.blueprint import scalars
 from compose_vlp.blueprint.document import Document
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
+from compose_vlp.blueprint.plain import guess
 from compose_vlp.errors import Problem, Span, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -179,24 +180,6 @@ class _Reader:
 
     def _refuse(self, message: str, span: Span, hints: tuple[str, ...] = ()) -> None:
         self.problems.append(Problem(message, span, hints))
-
-
-def guess(node: Node) -> Any:
-    """A value of no declared type: JSON's types, quoted text stays text."""
-    if isinstance(node, Items):
-        return [guess(item) for item in node]
-    if isinstance(node, Mapping):
-        return {entry.name: guess(entry.value) for entry in node}
-    if node.style != "plain":
-        return node.text
-    if node.text in ("true", "false", "null"):
-        return {"true": True, "false": False, "null": None}[node.text]
-    for read in (scalars.read_int, scalars.read_float):
-        try:
-            return read(node.text)
-        except scalars.ScalarError:
-            continue
-    return node.text
 
 
 def _alternatives(annotation: Any) -> list[Any]:

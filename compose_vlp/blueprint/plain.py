@@ -1,0 +1,26 @@
+"""Nodes as Python's own values, where no field says what type they have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compose_vlp.blueprint import scalars
+from compose_vlp.blueprint.nodes import Items, Mapping, Node
+
+
+def guess(node: Node) -> Any:
+    """A value of no declared type: JSON's types, quoted text stays text."""
+    if isinstance(node, Items):
+        return [guess(item) for item in node]
+    if isinstance(node, Mapping):
+        return {entry.name: guess(entry.value) for entry in node}
+    if node.style != "plain":
+        return node.text
+    if node.text in ("true", "false", "null"):
+        return {"true": True, "false": False, "null": None}[node.text]
+    for read in (scalars.read_int, scalars.read_float):
+        try:
+            return read(node.text)
+        except scalars.ScalarError:
+            continue
+    return node.text
