@@ -34,7 +34,9 @@ class CausalDecoder(nn.Module):
     """
 
     class Config(Settings):
-        width: int = inferred(description="features of a token; the input's, or the context's")
+        width: int = inferred(
+            "context.width", "features of a token: the input's; of words the context's, if left out", free=True
+        )
         depth: int = Field(12, ge=0, description="layers")
         heads: int = Field(12, gt=0, description="attention heads; they divide the width")
         mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")

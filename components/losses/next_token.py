@@ -14,7 +14,7 @@ from compose_vlp.values import Logits, Scalar, Text
 IGNORED = -100
 
 
-@loss("next_token")
+@loss("next_token", foretells="next")
 class NextToken(nn.Module):
     """Mean negative log-likelihood of the next word (CoCa, Yu et al. 2022, eq. 3), over all words of all processes.
 
@@ -37,7 +37,7 @@ class NextToken(nn.Module):
         """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         if logits.text is None:
             raise ValueError("next_token needs logits that stand on a text")
-        labels = self._labels(logits.text).flatten()
+        labels = self.labels(logits.text).flatten()
         scores = logits.scores.flatten(0, -2)
         if logits.at is not None:
             labels = labels[logits.at]
@@ -48,9 +48,9 @@ class NextToken(nn.Module):
 
     def selects(self, text: Text) -> Tensor:
         """Places `[chosen]` of the flattened `[batch * length]` that have a word to foretell."""
-        return (self._labels(text).flatten() != IGNORED).nonzero()[:, 0]
+        return (self.labels(text).flatten() != IGNORED).nonzero()[:, 0]
 
-    def _labels(self, text: Text) -> Tensor:
+    def labels(self, text: Text) -> Tensor:
         """The word after each place `[batch, length]`, `IGNORED` where there is none."""
         wanted = text.valid if self.config.skip == "padding" else text.valid & (text.ids != text.pad)
         if text.given is not None:
