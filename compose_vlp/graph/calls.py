@@ -21,6 +21,7 @@ from compose_vlp.graph.types import (
     Flow,
     ImageType,
     IndexType,
+    MaskType,
     NumberType,
     RecordType,
     RowSpace,
@@ -88,7 +89,7 @@ class Calls:
         rows, origins = RowSpace(spec.source), frozenset({name})
         match spec:
             case ImageInput():
-                return ImageType(rows, origins=origins, size=spec.size, root=name)
+                return ImageType(rows, {name: Flow.EACH}, origins, size=spec.size, root=name)
             case TextInput():
                 return self._text_type(name, spec, rows)
             case IdInput() | LabelInput() | NumberInput():
@@ -222,6 +223,9 @@ def complete(result: ValueType, bound: Sequence[Bound]) -> ValueType:
     origins = frozenset[str]().union(*(value.origins for value in values))
     moved = frozenset[str]().union(*(value.moved for value in values))
     result = _stand_on(result, origins, moved)
+    hidden = {covered: value.root for value in values if isinstance(value, MaskType) for covered in value.covers}
+    if hidden:
+        result = derive.renamed(result, lambda root: hidden.get(root, root))
     changes: dict[str, Any] = {}
     if isinstance(result, SimilarityType) and len(values) > 1:
         changes["sides"] = (values[0].origins, values[1].origins)

@@ -69,7 +69,7 @@ def renamed(value: ValueType, name: Callable[[str], str]) -> ValueType:
         case LogitsType() | LabelsType():
             changes["text"] = _text(value.text, name)
         case MaskType():
-            changes["root"] = name(value.root)
+            changes |= {"root": name(value.root), "covers": frozenset(map(name, value.covers))}
         case RecordType():
             changes["fields"] = {key: renamed(inner, name) for key, inner in value.fields.items()}
     return dataclasses.replace(value, **changes)  # type: ignore[arg-type]
@@ -95,9 +95,11 @@ def masked(value: ValueType, root: str, covers: frozenset[str]) -> ValueType:
             assert isinstance(hidden, TextType)
             return dataclasses.replace(value, text=hidden, reads={})
         case MaskType():
-            return dataclasses.replace(value, root=root, reads={})
+            return dataclasses.replace(value, root=root, covers=covers, reads={})
         case RecordType():
-            fields = {key: masked(inner, root, covers) for key, inner in value.fields.items()}
+            texts = [key for key, inner in value.fields.items() if isinstance(inner, TextType)]
+            inner_root = f"{root}.{texts[0]}" if texts else root
+            fields = {key: masked(inner, inner_root, covers) for key, inner in value.fields.items()}
             return dataclasses.replace(value, fields=fields, reads={})
     return value
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
+from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.scalars import ScalarError, read_float
 from compose_vlp.blueprint.schedules import Schedule
-from compose_vlp.blueprint.typed import NOTHING, guess, read_typed
+from compose_vlp.blueprint.typed import NOTHING, read_typed
 from compose_vlp.graph.binding import Given
 from compose_vlp.graph.expressions import Expression, Field, Literal, Name, Param, Several, unparse, walk
 from compose_vlp.graph.graph import LossEntry
@@ -86,7 +87,7 @@ class Losses:
             message = "a name, a field, or a list of these stands here"
             self.problems.add(message, node.span, f"give it a name in `graph`: `{name}: {unparse(expression)}`")
             return None
-        arg = self.substitution.expression(expression, declared.name)
+        arg = self.substitution.expression(expression, f"losses.{declared.name}.{port.name}")
         return None if arg is None else (arg, unparse(expression))
 
     def _weight(self, declared: Declared) -> float | ParamRef | None:

@@ -101,7 +101,7 @@ class Names:
 
     def _parse(self, name: str, age: int) -> Expression | None:
         output = name.removeprefix(OUTPUT)
-        entry = self.document.outputs.entry(output) if output != name else self.entry(name)
+        entry = self.document.outputs.entry(output) if output != name else self.document.graph.entry(name)
         for _ in range(age):
             entry = entry.earlier if entry else None
         if entry is None or not isinstance(entry.value, Scalar):

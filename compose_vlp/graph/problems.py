@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from compose_vlp.errors import Problem, Span
 
@@ -15,10 +16,21 @@ class Problems:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, Span | None], Problem] = {}
+        self._chain: tuple[str, ...] = ()
+
+    @contextmanager
+    def within(self, chain: tuple[str, ...]) -> Iterator[None]:
+        """What is added here was found while these substitutions were made, and says so."""
+        before, self._chain = self._chain, chain
+        try:
+            yield
+        finally:
+            self._chain = before
 
     def add(self, message: str, span: Span | None, *hints: str, related: Iterable[tuple[str, Span]] = ()) -> None:
         """Note a mistake at its place, with what may mend it."""
-        self._found.setdefault((message, span), Problem(message, span, hints, tuple(related)))
+        found = (*hints, *(f"in {one}" for one in self._chain))
+        self._found.setdefault((message, span), Problem(message, span, found, tuple(related)))
 
     def extend(self, problems: Iterable[Problem]) -> None:
         for problem in problems:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Scalar
+from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.blueprint.sections import ONE_VALUE, Optimizer, Stage, Start, Teacher
-from compose_vlp.blueprint.typed import NOTHING, guess, read_model, read_typed
+from compose_vlp.blueprint.typed import NOTHING, read_model, read_typed
 from compose_vlp.graph.names import Names
 
 

@@ -25,12 +25,9 @@ def read_settings(
     """
     kind, mapping = declared.kind, declared.mapping
     fields = {entry.name: entry for entry in owned if entry.name in kind.settings} | {e.name: e for e in mapping}
-    if kind.config is None:
-        unknown = [entry for entry in mapping if entry.name not in skip]
-        for entry in unknown:
-            names.problems.add(f"`{kind.name}` has no setting `{entry.name}`", entry.key.span, "it has none")
-        return Sizing(declared, None)
     _unknown(names, declared, skip)
+    if kind.config is None:
+        return Sizing(declared, None)
     known = tuple(entry for name, entry in fields.items() if name in kind.settings and name not in skip)
     whole = Mapping(known, mapping.span)
     written, problems = read_model(whole, kind.config, names.document, declared.span)

@@ -57,9 +57,9 @@ def _owner(names: Names, declared: Declared, line: Entry, value: Scalar) -> None
     if name == declared.name:
         names.problems.add(f"`{name}` cannot share from itself", span)
     elif line.name == EVERYTHING and part:
-        names.problems.add("`*` shares with a component, not with a part", value.place(len(name)))
+        names.problems.add("`*` shares with a component, not with a part", value.place(len(name), len(value.text)))
     elif line.name != EVERYTHING and (part or line.name) not in owner.kind.parts:
-        place = value.place(len(name) + 1) if part else span
+        place = value.place(len(name) + 1, len(value.text)) if part else span
         near = did_you_mean(part or line.name, owner.kind.parts)
         known = f"`{owner.kind.name}` has {', '.join(owner.kind.parts) or 'none'}"
         names.problems.add(f"`{name}` has no part `{part or line.name}`", place, *near, known)

@@ -9,7 +9,7 @@ from compose_vlp.graph.binding import Bound
 from compose_vlp.graph.flow import explain_leak
 from compose_vlp.graph.names import Declared
 from compose_vlp.graph.plan import Ref, refs_in
-from compose_vlp.graph.types import Flow, LabelsType, LogitsType, SimilarityType, TextType
+from compose_vlp.graph.types import Flow, LabelsType, LogitsType, MaskType, SimilarityType, TextType, ValueType
 
 if TYPE_CHECKING:
     from compose_vlp.graph.substitute import Substitution
@@ -20,8 +20,10 @@ def check_loss(substitution: Substitution, declared: Declared, bound: Sequence[B
     before = len(substitution.problems)
     _mirrors(substitution, bound)
     _same_text(substitution, bound)
+    foretells = declared.kind.traits.foretells
+    if foretells != "nothing":
+        _vocabulary(substitution, bound)
     if len(substitution.problems) == before:
-        foretells = declared.kind.traits.foretells
         if foretells == "next":
             _next(substitution, declared, bound)
         elif foretells == "hidden":
@@ -41,8 +43,7 @@ def _mirrors(substitution: Substitution, bound: Sequence[Bound]) -> None:
             first, second = (_words(score) for score in scores)
             message = f"`{one.given.text}` compares {first}, then {second}: the second must mirror the first"
             substitution.problems.add(message, one.given.span, "one similarity from rows to columns, one back")
-    if len(lists) < 2 or len(substitution.problems):
-        pass
+            return
     first_bound, first_scores = lists[0] if lists else (None, [])
     for other, scores in lists[1:]:
         assert first_bound is not None
@@ -116,11 +117,26 @@ def _next(substitution: Substitution, declared: Declared, bound: Sequence[Bound]
 
 def _hidden(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> None:
     """A text whose words are hidden must not be reached as it was."""
-    covered = frozenset[str]().union(
-        *(v.text.covers for one in bound for v in one.values() if isinstance(v, LabelsType) and v.text)
-    )
-    for one, ref, value, _ in _standing(bound):
-        if isinstance(value, LogitsType) and not one.port.detached:
-            for root in sorted(covered & value.reads.keys()):
-                explain_leak(substitution, declared, ref, root, hidden=True)
-                return
+    covered = frozenset[str]().union(*(_covers(value) for one in bound for value in one.values()))
+    for one in bound:
+        for ref, value in zip(refs_in(one.given.arg), one.values(), strict=True):
+            if isinstance(value, LogitsType) and not one.port.detached:
+                for root in sorted(covered & value.reads.keys()):
+                    explain_leak(substitution, declared, ref, root, hidden=True)
+                    return
+
+
+def _covers(value: ValueType) -> frozenset[str]:
+    """What was hidden to make these labels, or by this mask."""
+    if isinstance(value, LabelsType) and value.text is not None:
+        return value.text.covers
+    return value.covers if isinstance(value, MaskType) else frozenset()
+
+
+def _vocabulary(substitution: Substitution, bound: Sequence[Bound]) -> None:
+    """Scores over the words of a text are as many as its tokenizer has words."""
+    for one, _, value, text in _standing(bound):
+        if isinstance(value, LogitsType) and value.classes and text.vocab_size and value.classes != text.vocab_size:
+            message = f"classes {value.classes} of {one.given.text} against vocab_size {text.vocab_size} of {text.root}"
+            substitution.problems.add(message, one.given.span)
+            return

@@ -1,16 +1,19 @@
 """From expressions to calls: the plan in SSA form, each value typed as soon as it stands.
 
 Reuse is by substitution. A value is computed in a `Context`: a world (the student's, or a teacher's) and an
-environment of names that are replaced. What a value does not read of an environment does not tell it apart, so a value
-is written once for each entry, world and *read* part of the environment.
+environment of names that are replaced. What a value does not read of an environment does not tell it apart, so an
+expression, and each piece of it, is written once for each world and *read* part of the environment. Hence it makes no
+difference whether a piece has a name in `graph` or stands in place.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 
+from compose_vlp.blueprint.nodes import Mapping
+from compose_vlp.blueprint.plain import guess
 from compose_vlp.errors import Span, did_you_mean, nearest
 from compose_vlp.graph import derive, expressions
 from compose_vlp.graph.alignment import check_alignment
@@ -34,7 +37,7 @@ class Put:
     call: Span
 
 
-Environment = Mapping[Key, Put]
+Environment = Dict[Key, Put]
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Context:
         return self.world is None and not self.env
 
 
-_Memo = tuple[Version, str | None, frozenset[tuple[Key, Arg]]]
+_Memo = tuple[Version, Span | None, str | None, frozenset[tuple[Key, Arg]]]
+"""An entry, or the piece of it at a place; the world; and what was put in for the names that it reads."""
 
 
 @dataclass
@@ -70,7 +74,6 @@ class Substitution:
     calls: Calls
     problems: Problems
     _memo: dict[_Memo, Arg | None] = field(default_factory=dict)
-    _single: dict[tuple[Version, Span], Arg | None] = field(default_factory=dict)  # choices and kept states, by place
 
     # --- entries
 
@@ -88,7 +91,7 @@ class Substitution:
             return None
         met = self.reads.of(version.name, world, frozenset(at.env), age=version.age)
         env = {key: put for key, put in at.env.items() if key in met}
-        memo = (version, world, frozenset((key, put.arg) for key, put in env.items()))
+        memo = (version, None, world, frozenset((key, put.arg) for key, put in env.items()))
         if memo in self._memo:
             return self._memo[memo]
         expression = self.names.expression(*version)
@@ -98,6 +101,16 @@ class Substitution:
             return None  # the mistake was noted where nothing is replaced
         context = self._context(version, at, world, env, label)
         self._memo[memo] = self._value(expression, context, whole=True)
+        return self._memo[memo]
+
+    def _piece(self, node: Field | Index | Apply, at: Context) -> Arg | None:
+        """A call inside an expression, in the part of the environment that it reads."""
+        met = self.reads.inside(node, at.version, at.world, frozenset(at.env)) if at.env else frozenset()
+        env = {key: put for key, put in at.env.items() if key in met}
+        memo = (at.version, node.span, at.world, frozenset((key, put.arg) for key, put in env.items()))
+        if memo not in self._memo:
+            context = at if env or not at.env else self._context(at.version, at, at.world, env, "")
+            self._memo[memo] = self._compound(node, context, whole=False)
         return self._memo[memo]
 
     def _context(self, version: Version, at: Context, world: str | None, env: Environment, label: str) -> Context:
@@ -125,17 +138,24 @@ class Substitution:
                 return self._entry(before, at, at.world, at.label if whole and at.env else "")
             case Name(name, span):
                 return self._name(name, span, at.world, at)
-            case Field():
-                return self._field(node, at, whole)
-            case Index():
-                return self._index(node, at, whole)
-            case Apply():
-                return self._apply(node, at, whole)
+            case Field() | Index() | Apply():
+                return self._compound(node, at, whole) if whole else self._piece(node, at)
+
+    def _compound(self, node: Field | Index | Apply, at: Context, whole: bool) -> Arg | None:
+        with self.problems.within(at.chain):
+            match node:
+                case Field():
+                    return self._field(node, at, whole)
+                case Index():
+                    return self._index(node, at, whole)
+                case Apply():
+                    return self._apply(node, at, whole)
 
     def _param(self, node: Param) -> Arg | None:
-        if self.names.section(node.name) == "params":
-            return ParamRef(node.name)
-        return None  # noted where the files were merged
+        entry = self.names.document.params.entry(node.name)
+        if entry is None:
+            return None  # noted where the files were merged
+        return ParamRef(node.name) if isinstance(entry.value, Mapping) else Constant(guess(entry.value))
 
     def _name(self, name: str, span: Span, world: str | None, at: Context) -> Arg | None:
         section = self.names.section(name)
@@ -312,13 +332,11 @@ class Substitution:
         if hit is not None:
             self._second(callee.name, at.version.name, hit)
             return None
-        place = (at.version, node.span)
         if at.is_plain:
-            if place not in self._single:
-                self._single[place] = self._called(node, callee, at, whole)
-        else:
-            self._entry(at.version, Context(at.version, str(at.version)), None)
-        return self._single.get(place)
+            return self._called(node, callee, at, whole)
+        if whole:
+            return self._entry(at.version, Context(at.version, str(at.version)), None)
+        return self._piece(node, self._context(at.version, at, None, {}, ""))
 
     def _second(self, component: str, entry: str, put: Put) -> None:
         declared = self.names.component(component)
@@ -376,6 +394,8 @@ class Substitution:
         return len(self.problems) == before
 
     def _not_read(self, argument: expressions.Argument, key: Key, callee: Callee, met: frozenset[Key]) -> None:
+        if any(self._is_unsound(one.name) for one in (*met, key, Key(None, callee.name))):
+            return  # what it reads is not known, for a mistake that was noted
         name, section = argument.name, self.names.section(argument.name)
         where = f" in the world of `{key.world}`" if key.world else ""
         there = f"it reads {self._readable(met)}"
@@ -400,6 +420,12 @@ class Substitution:
         assert entry is not None
         message = f"`{callee.name}` does not read `{name}`{where}"
         self.problems.add(message, argument.span, *hints, there, related=related)
+
+    def _is_unsound(self, name: str) -> bool:
+        """Whether an entry has no sound expression; what stands on it is not judged."""
+        if self.names.section(name) != "graph":
+            return False
+        return name in self.reads.broken or self.names.expression(name) is None
 
     def _was_read(self, name: str, read: str) -> bool:
         """Whether the expression that an entry's present one replaced mentions a name."""

@@ -21,7 +21,10 @@ class Flow(IntEnum):
 
 
 Reads = Mapping[str, Flow]
-"""From the root of a text (an input, or a masker's entry) to the worst way in which its positions reach a value."""
+"""From the root of a text (an input, or a masker's entry) to the worst way in which its positions reach a value.
+
+An image is a root too, of no order: what a mask hides of it must not reach the scores that foretell it.
+"""
 
 ClsPlace = Literal["first", "last", "none"]
 
@@ -214,16 +217,21 @@ class LabelsType(ValueType):
     """Wanted ids at positions of `text` (masked words), or of a sequence's part (codes)."""
 
     kind: ClassVar[str] = "Labels"
+    dims: ClassVar[tuple[str, ...]] = ("rows", "length", "classes")
     text: TextType | None = None
     classes: int | None = None
+
+    def sizes(self) -> dict[str, int | None]:
+        return {**({"length": self.text.length} if self.text else {}), "classes": self.classes}
 
 
 @dataclass(frozen=True)
 class MaskType(ValueType):
-    """Hidden positions of an image's patches."""
+    """Hidden positions of an image's patches. `root` is its identity, `covers` the roots of what it hides a part of."""
 
     kind: ClassVar[str] = "Mask"
     root: str = ""
+    covers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,11 @@ def settings_of(config: type[Settings] | None) -> dict[str, Setting]:
         annotation = info.annotation.__name__ if isinstance(info.annotation, type) else str(info.annotation)
         default = ... if info.is_required() else info.get_default(call_default_factory=True)
         found[name] = Setting(
-            name, annotation, default, inferred=source if isinstance(source, str) else None, free=bool(extra.get("free"))
+            name,
+            annotation,
+            default,
+            inferred=source if isinstance(source, str) else None,
+            free=bool(extra.get("free")),
         )
     return found
 
@@ -163,7 +167,8 @@ class VitConfig(Settings):
 
 def vit_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
     length = (config.size // config.patch) ** 2 + (config.cls == "first")
-    return SequenceType(ports["image"].rows, width=config.width, parts=one_part("vision", length, cls=config.cls))
+    parts = one_part("vision", length, cls=config.cls, reads=[ports["image"].reads])
+    return SequenceType(ports["image"].rows, width=config.width, parts=parts)
 
 
 def vit_check(config: Any) -> tuple[Clash, ...]:
@@ -192,7 +197,9 @@ class SwinConfig(Settings):
 
 
 def swin_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
-    return SequenceType(ports["image"].rows, width=config.width, parts=one_part("vision", 49))
+    return SequenceType(
+        ports["image"].rows, width=config.width, parts=one_part("vision", 49, reads=[ports["image"].reads])
+    )
 
 
 kind("swin", [port("image", "Image rows size", flow=EACH)], config=SwinConfig, output=swin_output)
@@ -366,7 +373,9 @@ def multiway_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
         return replace(x, parts=tuple(replace(part, reads=everything) for part in x.parts))
     images = merge_reads(*(part.reads for part in x.parts if part.text is None), at_least=ALL)
     parts = tuple(
-        replace(part, reads=images if part.text is None else merge_reads(merge_reads(part.reads, at_least=PAST), images))
+        replace(
+            part, reads=images if part.text is None else merge_reads(merge_reads(part.reads, at_least=PAST), images)
+        )
         for part in x.parts
     )
     return replace(x, parts=parts)
@@ -395,7 +404,7 @@ class EmbeddingConfig(Settings):
 
 
 def patches_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
-    parts = one_part("vision", (config.size // config.patch) ** 2 + 1, cls="first")
+    parts = one_part("vision", (config.size // config.patch) ** 2 + 1, cls="first", reads=[ports["image"].reads])
     return SequenceType(ports["image"].rows, width=config.width, parts=parts)
 
 
@@ -539,7 +548,10 @@ def queue_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
 
 kind(
     "feature_queue",
-    [port("image", "Embedding rows image_width", detached=True), port("text", "Embedding rows text_width", detached=True)],
+    [
+        port("image", "Embedding rows image_width", detached=True),
+        port("text", "Embedding rows text_width", detached=True),
+    ],
     config=QueueConfig,
     output=queue_output,
     traits=Traits("batch", "kept", "none"),
@@ -722,7 +734,12 @@ loss(
 )
 loss(
     "masked_codes",
-    [port("logits", "Logits rows length classes"), port("codes", "Labels rows"), port("at", "Mask rows")],
+    [
+        port("logits", "Logits rows places classes"),
+        port("codes", "Labels rows places classes"),
+        port("at", "Mask rows"),
+    ],
+    foretells="hidden",
 )
 loss("cross_entropy", [port("logits", "Logits rows classes"), port("labels", "Number rows")], LabelSmoothing)
 
