@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _POLL_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _ARTIFACT_PAUSE_S = 60.0
-_NICENESS = 10
+_NICENESS = 5
 
 
 class Sender:
@@ -134,4 +134,5 @@ def _serve(folder: TrackFolder, parent: int) -> bool:
     with folder.sender_lock:  # the sender of a killed run may still be busy; its successor waits
         sampler = SystemSampler(folder, target.system_metrics_s, parent)
         sender = Sender(folder, target, lambda: has_ended(folder.outbox) or is_orphan(), sampler.sample_when_due)
-        return sender.run(is_running=not is_orphan())
+        # An older sender may have brought everything already, the end included: then there is nothing to correct.
+        return sender.run(is_running=not is_orphan() and not has_ended(folder.outbox))
