@@ -208,6 +208,7 @@ def overrides(config: Mapping[str, Any]) -> list[str]:
     settings: dict[str, Any] = {
         "inputs.image.size": vision.get("image_size", 224),
         "inputs.caption.max_length": text.get("context_length", 77),
+        "outputs.caption.max_length": min(30, text.get("context_length", 77)),
         "components.vision.width": width,
         "components.vision.depth": vision.get("layers", 12),
         "components.vision.heads": width // vision.get("head_width", 64),

@@ -1,0 +1,55 @@
+"""What verifying needs to know of another implementation's format."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from compose_vlp.compiler.model import Model
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.interop.comparison import Outcome
+from compose_vlp.interop.oracle import Oracle
+
+State = Mapping[str, Tensor]
+
+MODULES: Mapping[str, str] = {"open_clip_coca": "compose_vlp.interop.replays.open_clip_coca"}
+"""Formats by name, and the modules that hold their `FORMAT`."""
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What our step gave under the folder's names, and the folder's inputs that it was fed."""
+
+    outcome: Outcome
+    inputs: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format: `settings(config.json)` names a blueprint and its overrides, the state dict is renamed both ways,
+    and `replay` runs the recorded step with its recorded draws. `losses` are the names of outputs that are losses."""
+
+    name: str
+    losses: frozenset[str]
+    settings: Callable[[Mapping[str, Any]], tuple[str, list[str]]]
+    import_state: Callable[[State], dict[str, Tensor]]
+    export_state: Callable[[State], dict[str, Tensor]]
+    replay: Callable[[CheckedBlueprint, Model, Oracle], Replayed]
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UserError: there is none; offers the nearest.
+    """
+    if name not in MODULES:
+        hints = did_you_mean(name, MODULES) or [f"formats: {', '.join(MODULES)}"]
+        raise UserError(f"no format is called {name!r}", hints=hints)
+    found: Format = importlib.import_module(MODULES[name]).FORMAT
+    return found
