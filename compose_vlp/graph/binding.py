@@ -11,7 +11,7 @@ from compose_vlp.graph.kinds import Kind, Pattern, Port
 from compose_vlp.graph.plan import Arg, Constant, ParamRef
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.signature import dimension_names, matching
-from compose_vlp.graph.sizes import GROWING, Fact, Sizing
+from compose_vlp.graph.sizes import GROWING, Fact, Sizing, Use
 from compose_vlp.graph.types import RowSpace, ScalarType, ValueType
 
 ArgType = ValueType | tuple[ValueType, ...] | None
@@ -218,8 +218,9 @@ def _facts(pattern: Pattern, value: ValueType, bound: Bound) -> Iterable[tuple[s
     for ours, theirs in zip(pattern.dims[1:], dimension_names(pattern)[1:], strict=False):
         size = known.get(theirs)
         if size is not None:
-            use = "most" if theirs in GROWING else "equal"
-            yield ours, Fact(size, use, f"{theirs} {size} of {bound.given.text}", bound.key, bound.given.span)  # type: ignore[arg-type]
+            use: Use = "most" if theirs in GROWING else "equal"
+            what = f"{theirs} {size} of {bound.given.text}"
+            yield ours, Fact(size, use, what, bound.key, bound.given.span, theirs, getattr(value, "root", ""))
 
 
 def _sources(kind: Kind, bound: Sequence[Bound], sizing: Sizing) -> list[tuple[Fact, Fact, str]]:
@@ -234,9 +235,9 @@ def _sources(kind: Kind, bound: Sequence[Bound], sizing: Sizing) -> list[tuple[F
             size = len(values) if what == "count" else next((s for v in values if (s := v.sizes().get(what))), None)
             if size is None:
                 continue
-            use = "otherwise" if setting.free else "most" if what in GROWING else "equal"
+            use: Use = "otherwise" if setting.free else "most" if what in GROWING else "equal"
             text = f"{what} {size} of {one.given.text}" if what != "count" else f"{size} values in {one.given.text}"
-            fact = Fact(size, use, text, one.key, one.given.span)  # type: ignore[arg-type]
+            fact = Fact(size, use, text, one.key, one.given.span, what, getattr(values[0], "root", ""))
             other = sizing.observe(name, fact)
             clashes += [(fact, other, name)] if other else []
     return clashes

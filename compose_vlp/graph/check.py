@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from compose_vlp.blueprint.document import Document
+from compose_vlp.blueprint.document import SECTIONS, Document
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.errors import BlueprintError, Problem
 from compose_vlp.graph import sections
@@ -27,6 +27,7 @@ from compose_vlp.graph.settings import read_input, read_settings
 from compose_vlp.graph.sharing import EVERYTHING, owner_of_all, read_share, sharing_order
 from compose_vlp.graph.sizes import Sizing
 from compose_vlp.graph.substitute import Substitution
+from compose_vlp.graph.training import check_training
 
 MAX_WALKS = 6
 """Walks over the graph until nothing new is learnt about sizes; a chain of components that each wait for the next one
@@ -47,7 +48,6 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
         checked = checker.run()
     if checker.problems.found:
         raise BlueprintError(in_order(checker.problems.found, document), document.lines())
-    assert checked is not None, "a blueprint without mistakes has a plan"
     return checked
 
 
@@ -91,6 +91,7 @@ class Checker:
 
     def __init__(self, document: Document, kinds: Kinds) -> None:
         self.document = document
+        self.kinds = kinds
         self.problems = Problems()
         self.names = Names(document, kinds, self.problems)
         self.reads = Reads(self.names)
@@ -100,8 +101,8 @@ class Checker:
         self.loss_sizings: dict[str, Sizing] = {}
         self.notes: list[str] = []
 
-    def run(self) -> CheckedBlueprint | None:
-        """The checked blueprint; whatever is wrong is in `problems`."""
+    def run(self) -> CheckedBlueprint:
+        """The checked blueprint, as far as it is sound; whatever is wrong is in `problems`."""
         self._declarations()
         read = sections.read(self.names)
         for name in self.reads.order():
@@ -109,14 +110,19 @@ class Checker:
         walk = self._walk_until_settled()
         self.problems.extend(walk.problems.found)
         self._owned_sizes()
-        check_settings(self.names, {**self.sizings, **{f"losses.{n}": s for n, s in self.loss_sizings.items()}})
-        if self.problems.found:
-            return None
-        return self._checked(walk, read)
+        check_settings(self.names, [*self.sizings.values(), *self.loss_sizings.values()])
+        checked = self._checked(walk, read)
+        check_training(checked, self.problems)
+        return checked
 
     # --- what is declared
 
     def _declarations(self) -> None:
+        functions = frozenset(self.kinds.names("function"))
+        for name, (section, entry) in self.document.names.items():
+            if name in functions:
+                hint = f"call this {SECTIONS[section].named} otherwise"
+                self.problems.add(f"`{name}` is the name of a function", entry.key.span, hint)
         for entry in self.document.inputs:
             found = read_input(self.names, entry)
             if found is not None:
@@ -201,7 +207,11 @@ class Checker:
         wanted |= {name: output.ref for name, output in walk.outputs.items()}
         plan = Plan(tuple(calls.done.values()), wanted)
         outputs = {name: _with_stored(plan, output) for name, output in walk.outputs.items()}
-        components = {name: self._resolved(self.sizings[name].declared) for name in self.document.components.names}
+        components = {
+            name: self._resolved(self.sizings[name].declared)
+            for name in self.document.components.names
+            if name in self.sizings
+        }
         return CheckedBlueprint(
             self.document,
             components,

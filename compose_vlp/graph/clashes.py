@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from compose_vlp.blueprint.document import Document
 from compose_vlp.errors import Span
@@ -11,9 +11,9 @@ from compose_vlp.graph.names import Names
 from compose_vlp.graph.sizes import Sizing
 
 
-def check_settings(names: Names, sizings: Mapping[str, Sizing]) -> None:
+def check_settings(names: Names, sizings: Iterable[Sizing]) -> None:
     """Note sizes that follow from nothing, and what the kinds' own checks find."""
-    for sizing in sizings.values():
+    for sizing in sizings:
         if sizing.written is None:
             continue
         if _all_known(names, sizing) and sizing.declared.kind.check is not None:
@@ -37,7 +37,7 @@ def _all_known(names: Names, sizing: Sizing) -> bool:
 
 def _explain(names: Names, sizing: Sizing, clash: Clash) -> None:
     """Point at the later of the values, and say where each comes from."""
-    places = {name: sizing.origin(name) for name in clash.settings}
+    places = {name: _origin(names.document, sizing, name) for name in clash.settings}
     written = {name: place for name, place in places.items() if place is not None}
     span = max(written.values(), key=lambda place: _order(names.document, place)) if written else sizing.declared.span
     related = []
@@ -46,9 +46,22 @@ def _explain(names: Names, sizing: Sizing, clash: Clash) -> None:
         if place is None:
             related.append((f"{name} {value} is the default of {sizing.declared.kind.name}", sizing.declared.span))
         elif place != span:
-            how = "is written here" if sizing.is_written(name) else "follows from here"
+            how = "is written here" if sizing.is_written(name) else "comes from here"
             related.append((f"{name} {value} {how}", place))
     names.problems.add(f"`{sizing.declared.name}`: {clash.message}", span, *clash.hints, related=related)
+
+
+_FIELDS = {"size": "size", "length": "max_length"}
+"""Sizes of inputs, and the fields that say them."""
+
+
+def _origin(document: Document, sizing: Sizing, name: str) -> Span | None:
+    """Where a setting's value was written: at the input whose size it is, where it is one; None for a default."""
+    fact = sizing.source(name)
+    if fact is None:
+        return None
+    entry = document.at("inputs", fact.root, _FIELDS.get(fact.measure, "")) if fact.root else None
+    return entry.value.span if entry is not None else fact.span
 
 
 def _order(document: Document, span: Span) -> tuple[int, int, int]:

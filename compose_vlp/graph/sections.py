@@ -82,7 +82,7 @@ def _optimizer(names: Names) -> Optimizer | None:
 
 def _settings(names: Names) -> dict[str, Any]:
     found = {}
-    for name in ("length", "precision", "train", "freeze"):
+    for name in ("length", "batch", "precision", "train", "freeze"):
         node = names.document.root.get(name)
         if node is None or (isinstance(node, Scalar) and node.is_broken):
             continue

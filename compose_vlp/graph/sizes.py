@@ -24,13 +24,19 @@ Use = Literal["equal", "most", "otherwise"]
 
 
 class Fact(NamedTuple):
-    """What one call says of a setting. `what` reads like `width 768 of words.tokens`."""
+    """What one call says of a setting. `what` reads like `width 768 of words.tokens`.
+
+    `measure` is what the value calls this size (`width`, `length`, `size`), `root` the input that the value is, if it
+    is one.
+    """
 
     size: int
     use: Use
     what: str
     port: str
     span: Span
+    measure: str = ""
+    root: str = ""
 
 
 @dataclass
@@ -94,12 +100,15 @@ class Sizing:
         self._learn(name, max(one.size for one in binding))
         return None
 
-    def origin(self, name: str) -> Span | None:
-        """Where a setting's value comes from; None for a default."""
+    def source(self, name: str) -> Fact | None:
+        """The fact that an inferred setting follows from, or the written value; None for a default."""
         if self.is_written(name):
-            return self._as_written(name, 0).span
-        facts = self.facts.get(name, [])
-        return next((fact.span for fact in facts if fact.size == self.inferred.get(name)), None)
+            return self._as_written(name, 0)
+        return next((fact for fact in self.facts.get(name, ()) if fact.size == self.inferred.get(name)), None)
+
+    def measure(self, name: str) -> str:
+        """What the values that an inferred setting follows from call that size."""
+        return next((fact.measure for fact in self.facts.get(name, ()) if fact.measure), "")
 
     def inherit(self, name: str, size: int) -> None:
         """Take a size from the component with which everything is shared, where no call says anything."""

@@ -1,0 +1,164 @@
+"""What stages train: a loss must reach weights, a stage must train some of those, and its data must feed them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from fnmatch import fnmatchcase
+
+from compose_vlp.blueprint.document import as_items
+from compose_vlp.blueprint.nodes import Entry, Node, Scalar
+from compose_vlp.blueprint.nodes import Mapping as Tree
+from compose_vlp.blueprint.sections import Stage
+from compose_vlp.errors import did_you_mean
+from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
+from compose_vlp.graph.kinds import Kind
+from compose_vlp.graph.plan import Call, Ref, refs_in
+from compose_vlp.graph.problems import Problems
+
+
+def trained_by(blueprint: CheckedBlueprint, loss: LossEntry) -> frozenset[str]:
+    """The components whose weights a loss moves: along ports that let gradients through, in the student's world."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [loss.call]
+    while waiting:
+        call = blueprint.calls[waiting.pop()]
+        if call.id in seen or call.world is not None:
+            continue
+        seen.add(call.id)
+        kind = _kind(blueprint, call)
+        if call.role == "component" and kind is not None:
+            if kind.traits.draws == "choice":
+                continue
+            if kind.trainable and kind.traits.state != "kept":
+                found.add(call.target)
+        waiting += [ref.call for ref in _moved(call, kind)]
+    return frozenset(found) | frozenset(
+        owner
+        for name in found
+        for source in blueprint.components[name].share.values()
+        if (owner := source.partition(".")[0]) != "own"
+    )
+
+
+def _kind(blueprint: CheckedBlueprint, call: Call) -> Kind | None:
+    if call.role == "component":
+        return blueprint.components[call.target].kind
+    if call.role == "loss":
+        return blueprint.losses[call.target].kind
+    return blueprint.functions.get(call.target) if call.role == "function" else None
+
+
+def _moved(call: Call, kind: Kind | None) -> Iterator[Ref]:
+    """The values that a call hands gradients to."""
+    for name, arg in call.args:
+        port = kind.ports.get(name) if kind is not None else None
+        if not (port and port.detached) and not (call.role == "index" and name == "index"):
+            yield from refs_in(arg)
+
+
+def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
+    """Note losses that move nothing, and stages that train nothing or lack data."""
+    reached = {name: trained_by(blueprint, loss) for name, loss in blueprint.losses.items()}
+    for name, loss in blueprint.losses.items():
+        if not reached[name]:
+            message = f"loss `{name}` reaches no weights, so nothing can be learnt from it"
+            hint = "its values come from teachers, choices or ports that stop gradients"
+            problems.add(message, loss.span, hint)
+    for name, stage in blueprint.stages.items():
+        if any(one not in blueprint.losses for one in stage.losses):
+            continue  # a mistake in the loss was noted
+        entry = blueprint.document.stages.entry(name)
+        assert entry is not None, "a checked stage is written"
+        active = [one for one in stage.losses if blueprint.losses[one].active]
+        _trains(blueprint, entry, [reached[one] for one in active if reached[one]], problems)
+        _feeds(blueprint, entry, stage, active, problems)
+
+
+# --- weights ------------------------------------------------------------------------------------------------------
+
+
+def _trains(blueprint: CheckedBlueprint, entry: Entry, reached: list[frozenset[str]], problems: Problems) -> None:
+    """Whether a stage lets anything move that its losses reach; by the first word of each pattern."""
+    train, freeze = (_patterns(blueprint, entry, key) for key in ("train", "freeze"))
+    everything = frozenset[str]().union(*reached)
+    moving = {
+        name
+        for name in everything
+        if (not train or any(_may_match(p.text, name) for p in train))
+        and not any(_covers(p.text, name) for p in freeze)
+    }
+    if everything and not moving:
+        span = (train or freeze)[0].span if train or freeze else entry.key.span
+        hint = f"its losses reach {', '.join(f'`{name}`' for name in sorted(everything))}"
+        problems.add(f"stage `{entry.name}` trains nothing that its losses reach", span, hint)
+
+
+def _patterns(blueprint: CheckedBlueprint, entry: Entry, key: str) -> list[Scalar]:
+    own = entry.value.get(key) if isinstance(entry.value, Tree) else None
+    node: Node | None = own if own is not None else blueprint.document.root.get(key)
+    return [item for item in as_items(node) if isinstance(item, Scalar)]
+
+
+def _may_match(pattern: str, component: str) -> bool:
+    head = pattern.split(".", 1)[0]
+    return head == "**" or fnmatchcase(component, head)
+
+
+def _covers(pattern: str, component: str) -> bool:
+    """Whether a pattern names a component as a whole."""
+    head, _, rest = pattern.partition(".")
+    return (rest in ("", "**") and fnmatchcase(component, head)) or pattern == "**"
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+def _feeds(
+    blueprint: CheckedBlueprint, entry: Entry, stage: Stage, active: Collection[str], problems: Problems
+) -> None:
+    """Whether a stage says where each source of its inputs comes from."""
+    calls = blueprint.fragment(Ref(blueprint.losses[name].call) for name in active)
+    wanted: Mapping[str, str] = {blueprint.inputs[c.target].source: c.target for c in calls if c.role == "input"}
+    data = stage.data
+    node = entry.value.get("data") if isinstance(entry.value, Tree) else None
+    span = node.span if node is not None else entry.key.span
+    given = set(data) if isinstance(data, dict) else {"main"}
+    for source in sorted(wanted.keys() - given):
+        message = f"stage `{entry.name}` has no data for the source `{source}`, which feeds `{wanted[source]}`"
+        all_of_them = ", ".join(f"{one}: ..." for one in sorted(wanted))
+        problems.add(message, span, f"`data: {{{all_of_them}}}`")
+    known = {spec.source for spec in blueprint.inputs.values()}
+    if isinstance(node, Tree):
+        for line in node:
+            if line.name not in known:
+                near = did_you_mean(line.name, known) or (f"sources: {', '.join(sorted(known))}",)
+                problems.add(f"no input comes from the source `{line.name}`", line.key.span, *near)
+
+
+def untrained(blueprint: CheckedBlueprint) -> list[str]:
+    """Remarks on outputs that read weights which no stage trains and no file brings."""
+    if not blueprint.stages:
+        return []
+    trained = frozenset[str]().union(
+        *(trained_by(blueprint, blueprint.losses[one]) for s in blueprint.stages.values() for one in s.losses)
+    )
+    brought = [p for one in blueprint.start if one.origin for p in _words(one.to)]
+    remarks = []
+    for name, output in blueprint.outputs.items():
+        read = blueprint.reached_components([output.ref])
+        raw = [
+            one
+            for one in sorted(read - trained)
+            if blueprint.components[one].kind.trainable and not any(_may_match(p, one) for p in brought)
+        ]
+        if raw:
+            words = ", ".join(f"`{one}`" for one in raw)
+            remarks.append(f"output `{name}` reads {words}, which no stage trains")
+    return remarks
+
+
+def _words(patterns: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    if patterns is None:
+        return ("**",)
+    return (patterns,) if isinstance(patterns, str) else patterns
