@@ -287,7 +287,8 @@ def scan(text: str, module: str) -> Iterator[Listing]:
                 continue
             if mark.args and isinstance(mark.args[0], ast.Constant):
                 summary = (ast.get_docstring(node) or "").split("\n")[0]
-                yield Listing(str(mark.args[0].value), mark.func.id, module, _config_fields(node), summary)
+                fields = _config_fields(node) | (_forward_arguments(node) if mark.func.id == "loss" else frozenset())
+                yield Listing(str(mark.args[0].value), mark.func.id, module, fields, summary)
 
 
 def _config_fields(node: ast.AST) -> frozenset[str]:
@@ -299,6 +300,13 @@ def _config_fields(node: ast.AST) -> frozenset[str]:
     return frozenset()
 
 
+def _forward_arguments(node: ast.AST) -> frozenset[str]:
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.FunctionDef) and inner.name == "forward":
+            return frozenset(argument.arg for argument in inner.args.args) - RUNTIME_ARGUMENTS
+    return frozenset()
+
+
 def names(*categories: str) -> list[str]:
     """Names of all kinds known (built-in, from plugins), of these categories or of all."""
     listed = {n: one.category for n, one in catalogue().items()} | {n: k.category for n, k in _KINDS.items()}
@@ -306,9 +314,13 @@ def names(*categories: str) -> list[str]:
 
 
 def fields_of(name: str) -> frozenset[str] | None:
-    """The settings that a kind has, without importing it where it is built in; None for an unknown kind."""
+    """The keys that an entry of a kind may have: settings, and ports where it is a loss; None for an unknown kind.
+
+    Imports nothing where the kind is built in.
+    """
     if name in _KINDS:
-        return frozenset(_KINDS[name].settings)
+        kind = _KINDS[name]
+        return frozenset(kind.settings) | (frozenset(kind.ports) if kind.category == "loss" else frozenset())
     listing = catalogue().get(name)
     return listing.fields if listing else None
 

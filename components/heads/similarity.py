@@ -8,6 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
+from compose_vlp.components.layers.precision import full_precision
 from compose_vlp.graph.types import SimilarityType, merge_reads
 from compose_vlp.registry import Settings, component
 from compose_vlp.values import Embedding
@@ -52,7 +53,7 @@ class Similarity(nn.Module):
         self, x: Annotated[Embedding, "rows width"], y: Annotated[Embedding, "columns width"]
     ) -> Annotated[SimilarityValue, "rows columns"]:
         """`[rows, width]` and `[columns, width]` to `[rows, columns]`."""
-        with torch.autocast(x.features.device.type, enabled=False):
+        with full_precision(x.features.device):
             products = x.features.float() @ y.features.float().T
             if self.log_scale is not None:
                 scores = products * self.log_scale.exp()

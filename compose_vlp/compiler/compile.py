@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Plan, Ref
+from compose_vlp.graph.types import TextType
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def compile_plan(
     name: str,
     wanted: Mapping[str, Ref],
     *,
-    trainable: Callable[[str], bool] = lambda component: True,
+    trainable: Callable[[str], bool] = lambda _: True,
     without: Collection[str] = (),
     title: str = "",
 ) -> Compiled:
@@ -67,7 +69,9 @@ def compile_plan(
         draws=lambda call: draws(blueprint, call),
     )
     plan, applied = run_passes(whole, context, without)
-    source = write_program(plan, name, title=title or f"`{name}` of {blueprint.name}")
+    source = write_program(
+        plan, name, title=title or f"`{name}` of {blueprint.name}.", tokenizers=tokenizers_of(blueprint, plan)
+    )
     return Compiled(name, whole, plan, applied, source, load_program(source, name, functions_of(blueprint, plan)))
 
 
@@ -76,8 +80,23 @@ def functions_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, object]:
     return {c.target: blueprint.functions[c.target].implementation for c in plan.calls if c.role == "function"}
 
 
+def tokenizers_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, str]:
+    """The function calls that need their text's tokenizer (to find a token by name), and which it is."""
+    found = {}
+    for call in plan.calls:
+        kind = kind_of(blueprint, call) if call.role == "function" else None
+        if kind is not None and "tokenizer" in inspect.signature(kind.implementation).parameters:
+            assert isinstance(call.type, TextType), "only what gives a text is handed a tokenizer"
+            found[call.id] = call.type.tokenizer
+    return found
+
+
 def compile_stage(
-    blueprint: CheckedBlueprint, stage: str, *, trainable: Callable[[str], bool] | None = None, without: Collection[str] = ()
+    blueprint: CheckedBlueprint,
+    stage: str,
+    *,
+    trainable: Callable[[str], bool] | None = None,
+    without: Collection[str] = (),
 ) -> Compiled:
     """The training program of a stage: its active losses."""
     names = blueprint.stages[stage].losses

@@ -7,10 +7,10 @@ import inspect
 from dataclasses import dataclass
 from typing import Any
 
-from compose_vlp.compiler.compile import Compiled, compile_plan, functions_of, kind_of
+from compose_vlp.compiler.compile import Compiled, compile_plan, functions_of, kind_of, tokenizers_of
 from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.errors import UserError
-from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.graph import CheckedBlueprint, downstream
 from compose_vlp.graph.plan import Call, Plan, Ref
 from compose_vlp.graph.types import Flow
 
@@ -39,7 +39,7 @@ def compile_incremental(blueprint: CheckedBlueprint, output: str) -> Incremental
     entry = blueprint.outputs[output]
     assert entry.over is not None
     whole = compile_plan(blueprint, output, {"logits": entry.ref}, trainable=lambda _: False)
-    later = downstream(whole.plan, entry.over)
+    later = downstream(whole.plan, _input(whole.plan, entry.over))
     once = [c for c in whole.plan.calls if c.id not in later]
     each = [c for c in whole.plan.calls if c.id in later]
     kept = tuple(dict.fromkeys(ref.call for c in each for ref in c.refs() if ref.call not in later))
@@ -48,22 +48,24 @@ def compile_incremental(blueprint: CheckedBlueprint, output: str) -> Incremental
     before = dataclasses.replace(before, wanted={name: Ref(name) for name in kept})
     handed = [dataclasses.replace(c, role="input", target=f"@{c.id}", args=()) for c in once if c.id in kept]
     after = whole.plan.replace([*handed, *each])
+    tokenizers = tokenizers_of(blueprint, whole.plan)
     sources = (
-        write_program(before, "prepare", title=f"What `{output}` computes once."),
-        write_program(after, "advance", title=f"What `{output}` computes for every new word.", caches=cached),
+        write_program(before, "prepare", title=f"What `{output}` computes once.", tokenizers=tokenizers),
+        write_program(
+            after,
+            "advance",
+            title=f"What `{output}` computes for every new word.",
+            caches=cached,
+            tokenizers=tokenizers,
+        ),
     )
     functions = functions_of(blueprint, whole.plan)
     prepare, advance = (load_program(s, n, functions) for s, n in zip(sources, ("prepare", "advance"), strict=True))
     return Incremental(output, entry.over, whole, prepare, advance, kept, cached, "\n\n".join(sources))
 
 
-def downstream(plan: Plan, name: str) -> frozenset[str]:
-    """The calls that an input reaches, itself included."""
-    reached: set[str] = set()
-    for call in plan.calls:
-        if (call.role == "input" and call.target == name) or any(ref.call in reached for ref in call.refs()):
-            reached.add(call.id)
-    return frozenset(reached)
+def _input(plan: Plan, name: str) -> str:
+    return next(call.id for call in plan.calls if call.role == "input" and call.target == name)
 
 
 def _needs_cache(blueprint: CheckedBlueprint, call: Call) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
-from compose_vlp.compiler.sharing import tie
+from compose_vlp.compiler.sharing import owners_first, tie
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.values.cache import Cache
 
@@ -47,9 +49,11 @@ class Model(nn.Module):
         self.components = Named(built)
         self.losses = Named({name: loss.kind.implementation(loss.config) for name, loss in blueprint.losses.items()})
         tie(built, blueprint.components)
+        self.owners_first = owners_first(blueprint.components)
         self.student = self.components.by_name()
         self.losses_by_name = self.losses.by_name()
         self.worlds: dict[str, SimpleNamespace] = {}
+        self.tokenizers: dict[str, Any] = {}  # given by the runtime where a program finds tokens by name
 
     def forward(self, program: Any, batch: Mapping[str, Any], step: Step | None = None) -> dict[str, Any]:
         """Run a compiled program on a batch of inputs by name."""
@@ -58,11 +62,9 @@ class Model(nn.Module):
 
     def component_parameters(self) -> dict[str, int]:
         """Parameters of each component; one that is shared counts with the component that owns it."""
-        seen: set[int] = set()
-        return {name: _count(module.parameters(), seen) for name, module in self._owners_first()}
-
-    def _owners_first(self) -> Iterable[tuple[str, nn.Module]]:
-        return ((name, module) for name, module in self.components._modules.items() if module is not None)
+        modules, seen = dict(self.components.named_children()), set[int]()
+        counts = {name: _count(modules[name].parameters(), seen) for name in self.owners_first}
+        return {name: counts[name] for name in modules}
 
 
 def _count(parameters: Iterable[nn.Parameter], seen: set[int]) -> int:
@@ -75,5 +77,23 @@ def build(blueprint: CheckedBlueprint, device: torch.device | str = "cpu", seed:
     """The model with fresh weights (none on the meta device); `seed` makes them repeatable."""
     if seed is not None:
         torch.manual_seed(seed)
-    with torch.device(device):
+    with torch.device(device), _Uninitialised() if str(device) == "meta" else nullcontext():
         return Model(blueprint)
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Within it `nn.init` does nothing: on the meta device there is nothing to fill, and 2.1B parameters take 2 s."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return (kwargs or {}).get("tensor", args[0] if args else None)
+        return func(*args, **(kwargs or {}))
+
+
+def fingerprint(blueprint: CheckedBlueprint) -> dict[str, Any]:
+    """What decides the names and shapes of a model's weights: kinds, settings and sharing of its components."""
+    return {
+        name: {"use": part.kind.name, **part.config.model_dump(mode="json"), "share": dict(part.share)}
+        for name, part in blueprint.components.items()
+        if part.kind.category == "component"
+    }

@@ -5,16 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
-
 from compose_vlp.compiler.compile import Compiled
+from compose_vlp.compiler.flops import FlopCounter, KeptBytes
 from compose_vlp.compiler.model import Model, Step
 from compose_vlp.compiler.synthetic import synthetic_batch
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.values import Scalar
 
 
 @dataclass(frozen=True)
@@ -45,24 +40,10 @@ class Report:
 def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int) -> tuple[int, int]:
     """FLOPs of one forward and backward on `rows` rows, and the bytes kept for the backward, on the model's device."""
     batch = synthetic_batch(blueprint, compiled.plan, rows, next(model.parameters()).device)
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[id(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
-        held.append(tensor)
-        return tensor
-
-    held: list[Tensor] = []  # ids stay unique while the tensors live
-    parameters = {id(p.untyped_storage()) for p in model.parameters()}
-    with FlopCounterMode(display=False) as counter, saved_tensors_hooks(pack, lambda t: t):
-        losses = model(compiled.run, batch, Step(blueprint.constants_and_starts()))
-        total = sum((loss.value for loss in losses.values() if isinstance(loss, Scalar)), torch.zeros((), device="meta"))
-        saved = sum(size for storage, size in kept.items() if storage not in parameters)
-        held.clear()
-        total.backward()
-    for parameter in model.parameters():
-        parameter.grad = None
-    return counter.get_total_flops(), saved
+    with FlopCounter() as counter, KeptBytes(model.parameters()) as kept:
+        model(compiled.run, batch, Step(blueprint.constants_and_starts()))
+        saved = kept.total
+    return counter.total, saved
 
 
 def build_report(

@@ -17,7 +17,7 @@ def tie(modules: Mapping[str, nn.Module], components: Mapping[str, Any]) -> None
     Raises:
         UserError: shapes of the two parts differ.
     """
-    for name in _owners_first(components):
+    for name in owners_first(components):
         part = components[name]
         share = dict(part.share)
         own = {mine for mine, source in share.items() if source == "own"}
@@ -32,7 +32,7 @@ def tie(modules: Mapping[str, nn.Module], components: Mapping[str, Any]) -> None
                 _replace(name, modules[name], part.kind.parts[mine], owner, modules[owner], pattern)
 
 
-def _owners_first(components: Mapping[str, Any]) -> list[str]:
+def owners_first(components: Mapping[str, Any]) -> list[str]:
     ordered: list[str] = []
 
     def visit(name: str) -> None:
@@ -90,4 +90,4 @@ def _set(module: nn.Module, path: str, parameter: nn.Parameter) -> None:
     *parents, leaf = path.split(".")
     for parent in parents:
         module = getattr(module, parent)
-    module._parameters[leaf] = parameter
+    setattr(module, leaf, parameter)

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from compose_vlp.compiler import support
 from compose_vlp.graph.plan import Arg, Call, Constant, ParamRef, Plan, Ref
 
@@ -39,22 +41,24 @@ def write_program(
     name: str,
     *,
     title: str = "",
-    inputs: Mapping[str, str] | None = None,
     caches: frozenset[str] = frozenset(),
+    tokenizers: Mapping[str, str] | None = None,
 ) -> str:
     """The source of a function `name(root, batch, step)` that gives the plan's wanted values by name.
 
-    `inputs` replaces calls by values that are handed in: call id -> expression. Calls in `caches` get a cache of
-    their own, `step.caches[id]`.
+    Calls in `caches` get a cache of their own, `step.caches[id]`; those in `tokenizers` (call id -> component) the
+    tokenizer of their text.
     """
-    given = dict(inputs or {})
     functions = {call.target for call in plan.calls if call.role == "function"}
     names = Names(plan.calls, functions)
     lines = [f"def {name}(root, batch, step):", *([f'    """{title}"""'] if title else [])]
     lines += [f"    {line}" for line in _prologue(plan)]
     inside = False
     for call in plan.calls:
-        written = given.get(call.id) or _expression(call, names, call.id in caches)
+        extra = [f"cache=step.caches[{call.id!r}]"] if call.id in caches else []
+        if call.id in (tokenizers or {}):
+            extra.append(f"tokenizer=root.tokenizers[{(tokenizers or {})[call.id]!r}]")
+        written = _expression(call, names, extra)
         if call.no_grad and not inside:
             lines.append("    with torch.no_grad():")
         inside = call.no_grad
@@ -69,7 +73,7 @@ def load_program(source: str, name: str, functions: Mapping[str, Any]) -> Progra
     """Run the source and give its function; tracebacks show its lines."""
     file = f"<program {name} {abs(hash(source)):x}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    scope: dict[str, Any] = {**{n: getattr(support, n) for n in support.__all__}, "torch": support.torch, **functions}
+    scope: dict[str, Any] = {**{n: getattr(support, n) for n in support.__all__}, "torch": torch, **functions}
     exec(compile(source, file, "exec"), scope)  # our own generated text: blueprint literals enter as repr() only
     program: Program = scope[name]
     return program
@@ -85,7 +89,7 @@ def _prologue(plan: Plan) -> list[str]:
     return lines
 
 
-def _expression(call: Call, names: Names, cached: bool) -> str:
+def _expression(call: Call, names: Names, extra: list[str]) -> str:
     if call.role == "input":
         return f"batch[{call.target!r}]"
     args = dict(call.args)
@@ -96,9 +100,7 @@ def _expression(call: Call, names: Names, cached: bool) -> str:
         return f"take({_argument(args['x'], names)}, {_argument(args['index'], names)})"
     if call.role == "select":
         return f"select(losses.{call.target}, {_argument(args['x'], names)})"
-    written = [_keyword(i, name, _argument(arg, names)) for i, (name, arg) in enumerate(call.args)]
-    if cached:
-        written.append(f"cache=step.caches[{call.id!r}]")
+    written = [_keyword(i, name, _argument(arg, names)) for i, (name, arg) in enumerate(call.args)] + extra
     if call.role == "function":
         return f"{call.target}({', '.join(written)})"
     home = "losses" if call.role == "loss" else f"m_{call.world}" if call.world else "m"

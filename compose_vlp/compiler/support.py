@@ -17,7 +17,7 @@ def text_of(value: Any) -> Text:
     """The text on which a value's positions stand."""
     if isinstance(value, Text):
         return value
-    texts = [part.text for part in value.parts if part.text is not None]
+    texts: list[Text] = [part.text for part in value.parts if part.text is not None]
     if len(texts) != 1:
         raise ValueError(f"{len(texts)} texts under one value, expected one")
     return texts[0]
@@ -39,9 +39,7 @@ def take(x: Value, index: Index) -> Any:
     """`x[index]`: the rows of `x` that the index names, of every tensor with a row dimension."""
     rows = index.rows
     if isinstance(x, Sequence):
-        parts = tuple(
-            dataclasses.replace(p, text=take(p.text, index)) if p.text is not None else p for p in x.parts
-        )
+        parts = tuple(dataclasses.replace(p, text=take(p.text, index)) if p.text is not None else p for p in x.parts)
         return Sequence(x.features[rows], parts, None if x.valid is None else x.valid[rows])
     changed = {
         f.name: getattr(x, f.name)[rows]

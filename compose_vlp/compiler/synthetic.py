@@ -24,9 +24,17 @@ def synthetic_batch(
 def _value(kind: ValueType, rows: int, device: torch.device | str, generator: torch.Generator | None) -> Value:
     if isinstance(kind, ImageType):
         size = kind.size or 224
-        return Image(torch.randn(rows, 3, size, size, device=device, generator=generator))
+        shape = (rows, 3, size, size)
+        return Image(
+            torch.empty(shape, device="meta")
+            if generator is None
+            else torch.randn(shape, generator=generator, device=device)
+        )
     if isinstance(kind, TextType):
         length, vocabulary = kind.length or 16, kind.vocab_size or 16
+        if generator is None:
+            whole = torch.empty((rows, length), dtype=torch.long, device="meta")
+            return Text(whole, torch.empty(rows, dtype=torch.long, device="meta"), length)
         ids = torch.randint(1, vocabulary, (rows, length), device=device, generator=generator)
         return Text(ids, torch.full((rows,), length, device=device), length)
-    return Number(torch.zeros(rows, dtype=torch.long, device=device))
+    return Number(torch.empty(rows, dtype=torch.long, device=device).zero_())

@@ -11,6 +11,7 @@ from torch import Tensor
 from compose_vlp.compiler.incremental import Incremental
 from compose_vlp.compiler.model import Model, Step
 from compose_vlp.compiler.support import take
+from compose_vlp.runtime.modes import evaluating
 from compose_vlp.runtime.search import Search, search
 from compose_vlp.values import Index, Text
 from compose_vlp.values.cache import Cache
@@ -83,10 +84,6 @@ def generate(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Texts [rows, length] that complete `start` [rows, begun] for the other inputs in `batch`; eval mode meanwhile."""
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         foreteller = (Cached if cached else Recomputed)(model, programs, batch, how, frame)
         return search(foreteller, start, how, generator)
-    finally:
-        model.train(was_training)

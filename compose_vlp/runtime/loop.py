@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence as List
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -47,7 +48,7 @@ class StageLoop:
     params: Callable[[int], Mapping[str, float]]
     autocast: Callable[[], Any]
     backward: Callable[[Tensor], None]
-    after_step: Callable[[], None] = field(default=lambda: None)
+    after_step: List[Any] = ()  # modules with a method of that name, called after every optimiser step
 
     def run(self, first: int, last: int) -> Iterator[StepReport]:
         """Do the steps, one at each `next`.
@@ -65,7 +66,8 @@ class StageLoop:
             norm = self._clip()
             self.optimizer.torch.step()
             self.optimizer.torch.zero_grad(set_to_none=True)
-            self.after_step()
+            for module in self.after_step:
+                module.after_step()
             done = time.perf_counter()
             yield StepReport(step, losses, float(total.detach()), lr, norm, done - began, ready - began)
 
@@ -80,7 +82,10 @@ class StageLoop:
             shown = ", ".join(f"{name} = {plain[name]}" for name in wrong)
             raise UserError(
                 f"step {step}: {shown}",
-                hints=["the weights are those from before this step", "a lower learning rate or a longer warm-up often helps"],
+                hints=[
+                    "the weights are those from before this step",
+                    "a lower learning rate or a longer warm-up often helps",
+                ],
             )
         return plain, total
 

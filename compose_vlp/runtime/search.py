@@ -136,7 +136,13 @@ def beam_search(model: Foreteller, start: Tensor, how: Search) -> Tensor:
 
 
 def _next_beams(
-    best: Tensor, places: Tensor, vocabulary: int, ids: Tensor, how: Search, finished: list[_Finished], closed: list[bool]
+    best: Tensor,
+    places: Tensor,
+    vocabulary: int,
+    ids: Tensor,
+    how: Search,
+    finished: list[_Finished],
+    closed: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Among the best continuations: ended texts are stored, the first `beams` others go on."""
     rows, beams = best.shape[0], how.beams

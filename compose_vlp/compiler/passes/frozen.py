@@ -15,5 +15,7 @@ def frozen(plan: Plan, context: PassContext) -> Plan:
         if any(ref.call in trained for ref in call.refs()) or (call.role == "component" and context.trainable(call)):
             trained.add(call.id)
     marked = [c for c in plan.calls if c.id not in trained and c.role == "component"]
-    calls = (dataclasses.replace(c, no_grad=c.id not in trained and c.role not in ("input", "loss")) for c in plan.calls)
+    calls = (
+        dataclasses.replace(c, no_grad=c.id not in trained and c.role not in ("input", "loss")) for c in plan.calls
+    )
     return plan.replace(calls, f"without gradients: {', '.join(c.id for c in marked)}" if marked else None)

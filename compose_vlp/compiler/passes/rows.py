@@ -1,7 +1,7 @@
 """Vocabulary logits at labelled positions only.
 
-A head with `selects` computes the positions that it is given; a loss with `selects` says which positions it needs. Where
-a loss is the only reader of such a head's logits, the two are put together.
+A head with `selects` computes the positions that it is given; a loss with `selects` says which positions it needs.
+Where a loss is the only reader of such a head's logits, the two are put together.
 """
 
 from __future__ import annotations

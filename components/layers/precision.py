@@ -1,0 +1,10 @@
+"""Sums that must not be rounded to bf16."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast off on this device; on the meta device, which knows no autocast, nothing."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)

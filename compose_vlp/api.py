@@ -1,0 +1,132 @@
+"""The Python side of every command: load a blueprint, check, compile, report, train."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compose_vlp.errors import BlueprintError, Problem
+
+if TYPE_CHECKING:
+    from compose_vlp.blueprint.document import Document
+    from compose_vlp.compiler.compile import Compiled
+    from compose_vlp.compiler.report import Report
+    from compose_vlp.graph.graph import CheckedBlueprint
+    from compose_vlp.run import Run
+    from compose_vlp.runtime.listener import Listener
+    from compose_vlp.runtime.trainer import TrainOptions
+    from compose_vlp.tracking.records import Ending
+
+
+class Blueprint:
+    """A blueprint after its parents and overrides. Making one reads files and runs no code of theirs."""
+
+    def __init__(self, document: Document, problems: Sequence[Problem] = (), notes: Sequence[str] = ()) -> None:
+        self.document = document
+        self.problems = tuple(problems)
+        self.notes = tuple(notes)
+
+    @classmethod
+    def load(cls, *names: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path] = ()) -> Blueprint:
+        """Read and merge blueprints, named or by path, with overrides as on the command line.
+
+        Mistakes are kept and raised by `check`, together with those of the graph.
+
+        Raises:
+            UserError: a plugin that is not there.
+        """
+        from compose_vlp import registry
+        from compose_vlp.blueprint.resolve import resolve
+
+        for plugin in plugins:
+            registry.load_plugin(plugin)
+        found = resolve([str(name) for name in names], list(overrides), fields_of=registry.fields_of)
+        return cls(found.document, found.problems, found.notes)
+
+    @property
+    def name(self) -> str:
+        return self.document.name
+
+    @cached_property
+    def _checked(self) -> CheckedBlueprint:
+        from compose_vlp import registry
+        from compose_vlp.graph.check import check
+
+        return check(self.document, registry, self.problems)
+
+    def check(self) -> CheckedBlueprint:
+        """Types, dimensions, names, rows and flow, before any weight exists.
+
+        Raises:
+            BlueprintError: all mistakes in one go, each with its place and a way to mend it.
+        """
+        return self._checked
+
+    def compile(self, stage: str | None = None, *, without: Collection[str] = ()) -> dict[str, Compiled]:
+        """The training program of each stage, or of one; `without` names passes to leave out."""
+        from compose_vlp.compiler.compile import compile_stage
+
+        checked = self.check()
+        names = [stage] if stage else list(checked.stages)
+        return {name: compile_stage(checked, name, without=without) for name in names}
+
+    def report(self, stage: str | None = None, *, batch: int = 8, without: Collection[str] = ()) -> Report:
+        """Parameters, shapes, FLOPs and memory of a stage (the first, if none is named), from the meta device."""
+        from compose_vlp.compiler.model import build
+        from compose_vlp.compiler.passes import PASSES
+        from compose_vlp.compiler.report import build_report
+
+        checked = self.check()
+        name = stage or next(iter(checked.stages))
+        (compiled,) = self.compile(name, without=without).values()
+        (plain,) = self.compile(name, without=list(PASSES)).values()
+        return build_report(checked, build(checked, "meta"), compiled, plain, batch)
+
+    def train(
+        self,
+        *,
+        out: str | Path | None = None,
+        options: TrainOptions | None = None,
+        resume: bool = False,
+        track: bool = True,
+        listener: Listener | None = None,
+        command: Sequence[str] | None = None,
+    ) -> Run:
+        """Train through all stages in a run folder (`out`, or a new one below `runs`); gives the trained model.
+
+        Raises:
+            BlueprintError: mistakes in the blueprint.
+            UserError: data that is not there, a checkpoint that does not fit, a loss that is not finite.
+        """
+        from compose_vlp.run import load
+        from compose_vlp.runtime.run_folder import RunFolder
+        from compose_vlp.runtime.trainer import Trainer, TrainOptions
+        from compose_vlp.training import open_tracker, prepare_folder
+
+        checked, options = self.check(), options or TrainOptions()
+        said = list(command or sys.argv)
+        at = Path(out) if out is not None else None
+        if resume and at is not None:
+            folder = RunFolder.open(at)
+            folder.claim()
+        else:
+            folder = RunFolder.create(checked.name, options.seed, said, at=at)
+        artifacts = prepare_folder(self, folder)
+        ending: Ending = "FAILED"
+        try:
+            with open_tracker(checked, folder, artifacts, track) as tracker:
+                extra: dict[str, Any] = {"listener": listener} if listener else {}
+                Trainer(checked, folder, options, tracker, **extra).run(resume=resume)
+            ending = "FINISHED"
+        except KeyboardInterrupt:
+            ending = "KILLED"
+            raise
+        finally:
+            folder.finish(ending)
+        return load(folder.path, device=options.device)
+
+
+__all__ = ["Blueprint", "BlueprintError"]

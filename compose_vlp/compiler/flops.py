@@ -1,0 +1,166 @@
+"""Counting floating-point operations and kept activations from shapes alone, one forward pass on the meta device.
+
+torch's own counter works below autograd, where each operator on the meta device is Python: 2.1 billion parameters take
+it 15 seconds. This one listens above, to the few functions that multiply matrices, and knows what their backward costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.overrides import TorchFunctionMode
+
+
+class FlopCounter(TorchFunctionMode):
+    """Within it, `forward` and `backward` grow by what each matrix product costs (a multiply-add counts as two).
+
+    The backward of a product of two factors costs one product for each factor that needs a gradient.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = 0
+        self.backward = 0
+
+    @property
+    def total(self) -> int:
+        return self.forward + self.backward
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        stand_in = STAND_INS.get(func)
+        meta = stand_in is not None and args and args[0].device.type == "meta"
+        result = stand_in(*args, **kwargs) if stand_in and meta else func(*args, **kwargs)
+        count = COUNTS.get(func)
+        if count is not None:
+            flops, factors = count(result, *args, **kwargs)
+            self.forward += flops
+            if torch.is_grad_enabled():
+                self.backward += flops * sum(t.requires_grad for t in factors)
+        return result
+
+
+Count = tuple[int, tuple[Tensor, ...]]
+"""FLOPs of the forward, and the factors whose gradients cost as much again."""
+
+
+def _linear(result: Tensor, x: Tensor, weight: Tensor, *_: Any, **__: Any) -> Count:
+    return 2 * result.numel() * weight.shape[-1], (x, weight)
+
+
+def _matmul(result: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> Count:
+    return 2 * result.numel() * a.shape[-1], (a, b)
+
+
+def _addmm(result: Tensor, _: Tensor, a: Tensor, b: Tensor, **__: Any) -> Count:
+    return 2 * result.numel() * a.shape[-1], (a, b)
+
+
+def _convolution(result: Tensor, x: Tensor, weight: Tensor, *_: Any, **__: Any) -> Count:
+    return 2 * result.numel() * prod(weight.shape[1:]), (x, weight)
+
+
+def _einsum(_: Tensor, equation: str, *operands: Any) -> Count:
+    factors = operands[0] if isinstance(operands[0], list | tuple) else operands
+    names = equation.replace(" ", "").split("->")[0].split(",")
+    sizes = {n: s for term, t in zip(names, factors, strict=True) for n, s in zip(term, t.shape, strict=True)}
+    return (2 * prod(sizes.values()) if len(factors) == 2 else 0), tuple(factors)
+
+
+def _attention(result: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> Count:
+    """Two products forward; two for each of them backward. Scores that are made again in the backward do not count."""
+    return 2 * 2 * result.numel() * keys.shape[-2], (queries, values)
+
+
+COUNTS: dict[Callable[..., Any], Callable[..., Count]] = {
+    F.linear: _linear,
+    torch.matmul: _matmul,
+    Tensor.matmul: _matmul,
+    Tensor.__matmul__: _matmul,
+    torch.mm: _matmul,
+    torch.bmm: _matmul,
+    Tensor.mm: _matmul,
+    Tensor.bmm: _matmul,
+    torch.addmm: _addmm,
+    torch.baddbmm: _addmm,
+    torch.einsum: _einsum,
+    torch.conv1d: _convolution,
+    torch.conv2d: _convolution,
+    torch.conv3d: _convolution,
+    F.conv2d: _convolution,
+    F.scaled_dot_product_attention: _attention,
+}
+
+
+class _Keeps(torch.autograd.Function):
+    """A result of a shape, for whose gradient the inputs and itself are kept; its backward is never run."""
+
+    @staticmethod
+    def forward(ctx: Any, shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
+        result = inputs[0].new_empty(shape)
+        ctx.save_for_backward(*inputs, result)
+        return result
+
+
+def _normed(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    kept: Tensor = _Keeps.apply(x.shape, x)  # type: ignore[no-untyped-call]
+    return kept
+
+
+def _attended(queries: Tensor, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> Tensor:
+    kept: Tensor = _Keeps.apply(  # type: ignore[no-untyped-call]
+        (*queries.shape[:-1], values.shape[-1]), queries, keys, values
+    )
+    return kept
+
+
+STAND_INS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    F.layer_norm: _normed,
+    torch.layer_norm: _normed,
+    F.group_norm: _normed,
+    torch.group_norm: _normed,
+    F.scaled_dot_product_attention: _attended,
+}
+"""Functions that on the meta device are Python down to every addition (and import a compiler first)."""
+
+
+class KeptBytes:
+    """Bytes of the tensors that a forward keeps for its backward; parameters do not count.
+
+    Storages are told apart by identity, so the tensors are held until it is closed.
+    """
+
+    def __init__(self, parameters: Any) -> None:
+        self._own = {_identity(p) for p in parameters}
+        self._held: list[Tensor] = []
+        self._sizes: dict[int, int] = {}
+        self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
+
+    @property
+    def total(self) -> int:
+        return sum(size for storage, size in self._sizes.items() if storage not in self._own)
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        self._sizes[_identity(tensor)] = tensor.untyped_storage().nbytes()
+        self._held.append(tensor)
+        return tensor
+
+    def __enter__(self) -> KeptBytes:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._hooks.__exit__(*error)
+        self._held.clear()
+
+
+def _identity(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata  # noqa: SLF001  (on the meta device the public data_ptr is 0 for all)

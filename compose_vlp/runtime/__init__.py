@@ -1,0 +1,1 @@
+"""Running a plan: stages, the loop, checkpoints and run folders."""

@@ -1,0 +1,35 @@
+"""Who watches training: a progress bar, a log, a tracker, or nobody."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from compose_vlp.runtime.loop import StepReport
+
+
+class Listener(Protocol):
+    """Told of everything that happens in training, in order."""
+
+    def stage(self, name: str, first: int, steps: int) -> None:
+        """A stage begins at step `first` of `steps`."""
+
+    def step(self, report: StepReport) -> None:
+        """A step is done."""
+
+    def note(self, text: str) -> None:
+        """Something that a person should read."""
+
+    def end(self) -> None:
+        """The stage is over."""
+
+
+class Silent:
+    """Watches nothing."""
+
+    def stage(self, name: str, first: int, steps: int) -> None: ...
+
+    def step(self, report: StepReport) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def end(self) -> None: ...

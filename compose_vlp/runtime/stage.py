@@ -1,0 +1,153 @@
+"""A stage's numbers: quantities turned into steps, params and rates into functions of the step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from compose_vlp.blueprint.scalars import Quantity
+from compose_vlp.blueprint.schedules import Schedule as Written
+from compose_vlp.blueprint.sections import Optimizer, Precision
+from compose_vlp.errors import UserError
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.plan import ParamRef
+from compose_vlp.runtime.optimizer import AdamW, Rate, Rule
+from compose_vlp.runtime.schedules import Schedule
+
+CUT = "COMPOSE_VLP_DOCS_STEPS"
+"""Environment variable that ends every stage after so many steps: examples run in tests at that length."""
+
+
+BATCH = 64
+"""Records a step where neither the stage nor the blueprint says."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What quantities are measured against: records of the source, records a step, steps of the stage."""
+
+    records: int
+    batch: int
+    steps: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(self.records // self.batch, 1)
+
+    def in_steps(self, quantity: Quantity) -> int:
+        """The nearest whole number of steps, at least one (or none of a quantity of zero)."""
+        sizes = {
+            "steps": 1.0,
+            "epochs": float(self.steps_per_epoch),
+            "samples": 1 / self.batch,
+            "percent": self.steps / 100,
+        }
+        exact = quantity.value * sizes[quantity.unit]
+        return max(round(exact), 1 if exact > 0 else 0)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """A stage with the blueprint's defaults where it says nothing itself."""
+
+    name: str
+    losses: tuple[str, ...]
+    length: Quantity
+    batch: int
+    accumulate: int
+    train: tuple[str, ...]
+    freeze: tuple[str, ...]
+    optimizer: Optimizer
+    precision: Precision
+    checkpoint: Quantity | None
+
+
+def plan_stage(blueprint: CheckedBlueprint, name: str) -> StagePlan:
+    """A stage as it will run.
+
+    Raises:
+        UserError: neither the stage nor the blueprint says its length or its optimizer.
+    """
+    stage, defaults = blueprint.stages[name], blueprint.settings
+    length = stage.length or defaults.get("length")
+    optimizer = stage.optimizer or blueprint.optimizer
+    if length is None:
+        raise UserError(f"stage {name!r} has no length", hints=["`length: 10 epochs`, in the stage or at the top"])
+    if optimizer is None:
+        raise UserError(f"stage {name!r} has no optimizer", hints=["`optimizer: {use: adamw, lr: 1e-4}`"])
+    return StagePlan(
+        name=name,
+        losses=stage.losses,
+        length=length,
+        batch=stage.batch or defaults.get("batch") or BATCH,
+        accumulate=stage.accumulate,
+        train=stage.train or defaults.get("train") or (),
+        freeze=stage.freeze or defaults.get("freeze") or (),
+        optimizer=optimizer,
+        precision=stage.precision or defaults.get("precision") or "fp32",
+        checkpoint=stage.checkpoint,
+    )
+
+
+def stage_steps(length: Quantity, records: int, batch: int) -> int:
+    """How many steps a stage has, cut where the environment asks for it."""
+    if batch > records:
+        raise UserError(f"a step takes {batch} records, and the source has {records}", hints=["a smaller `batch`"])
+    steps = Scale(records, batch).in_steps(length)
+    return min(steps, int(os.environ[CUT])) if os.environ.get(CUT) else steps
+
+
+class Values:
+    """The params of a blueprint as functions of a stage's step."""
+
+    def __init__(self, params: Mapping[str, Any], scale: Scale) -> None:
+        self._scale = scale
+        self._scale = scale
+        self._rates = {name: rate_of(value, scale) for name, value in params.items()}
+
+    def rate(self, value: Any) -> Rate:
+        """A number, a schedule or `$name`, as a function of the step."""
+        if isinstance(value, ParamRef):
+            return self._rates[value.name]
+        return rate_of(value, self._scale)
+
+    def at(self, step: int) -> dict[str, float]:
+        """All params at a step."""
+        return {name: rate(step) for name, rate in self._rates.items()}
+
+
+def rate_of(value: Any, scale: Scale) -> Rate:
+    """A number, or a schedule measured in this stage's steps."""
+    if not isinstance(value, Written):
+        return _constant(value)
+    over = scale.in_steps(value.over) if value.over else scale.steps
+    warmup = scale.in_steps(value.warmup) if value.warmup else 0
+    return Schedule(value.form, value.start, value.end, over, warmup, value.warmup_from).at
+
+
+def _constant(value: float) -> Callable[[int], float]:
+    return lambda _: value
+
+
+def optimizer_of(settings: Optimizer, values: Values) -> AdamW:
+    """The optimizer section, its rates as functions of the step."""
+    rules = tuple(
+        Rule(
+            rule.match,
+            weight_decay=rule.weight_decay,
+            lr_scale=rule.lr_scale,
+            lr=values.rate(rule.lr) if rule.lr is not None else None,
+        )
+        for rule in settings.rules
+    )
+    return AdamW(values.rate(settings.lr), settings.betas, settings.eps, settings.weight_decay, settings.clip, rules)
+
+
+def loss_weights(
+    blueprint: CheckedBlueprint, names: Mapping[str, Any], values: Values
+) -> Callable[[int], dict[str, float]]:
+    """Each active loss's weight as a function of the step."""
+    rates = {name: values.rate(blueprint.losses[name].weight) for name in names}
+    return lambda step: {name: rate(step) for name, rate in rates.items()}
