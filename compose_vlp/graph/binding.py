@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from compose_vlp.errors import Span, did_you_mean
-from compose_vlp.graph.kinds import Kind, Pattern, Port
+from compose_vlp.graph.kinds import Kind, Port
 from compose_vlp.graph.plan import Arg, Constant, ParamRef
 from compose_vlp.graph.problems import Problems
-from compose_vlp.graph.signature import dimension_names, matching
-from compose_vlp.graph.sizes import GROWING, Fact, Sizing, Use
-from compose_vlp.graph.types import RowSpace, ScalarType, ValueType
+from compose_vlp.graph.signature import matching
+from compose_vlp.graph.types import ScalarType, ValueType
 
 ArgType = ValueType | tuple[ValueType, ...] | None
 """What is known of an argument: its type, those of a list's items, None for a literal."""
@@ -20,7 +19,10 @@ ArgType = ValueType | tuple[ValueType, ...] | None
 
 @dataclass(frozen=True)
 class Given:
-    """An argument as it was written. `name` is empty where it goes by position; `text` is what messages call it."""
+    """An argument as it was written. `name` is empty where it goes by position; `text` is what messages call it.
+
+    `items` are the texts and places of a list's items.
+    """
 
     name: str
     arg: Arg
@@ -28,6 +30,7 @@ class Given:
     text: str
     span: Span
     name_span: Span
+    items: tuple[tuple[str, Span], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Bound:
     def values(self) -> tuple[ValueType, ...]:
         kind = self.given.type
         return kind if isinstance(kind, tuple) else (kind,) if kind is not None else ()
+
+    def each(self) -> list[tuple[ValueType, str, Span]]:
+        """The values with what messages call them, and where."""
+        given, values = self.given, self.values()
+        named = given.items if len(given.items) == len(values) else [(given.text, given.span)] * len(values)
+        return [(value, text, span) for value, (text, span) in zip(values, named, strict=True)]
 
 
 def ports_line(kind: Kind) -> str:
@@ -79,7 +88,7 @@ def place(target: str, kind: Kind, given: Sequence[Given], span: Span, problems:
         if key in bound:
             problems.add(f"`{key}` of `{target}` is given twice", one.name_span)
         bound[key] = Bound(key, port, one)
-    for port in kind.ports.values():
+    for port in kind.ports.values() if len(problems) == before else ():
         if port.required and not port.open and port.name not in bound:
             problems.add(f"`{target}` needs `{port.name}`", span, ports_line(kind))
         if port.open and port.required and not any(b.port is port for b in bound.values()):
@@ -107,8 +116,8 @@ def accept(target: str, bound: Iterable[Bound], problems: Problems) -> bool:
         elif isinstance(given.type, tuple) and not port.several:
             problems.add(f"`{one.key}` of `{target}` takes one value, and `{given.text}` is a list", given.span)
         else:
-            for value in one.values():
-                _value(target, one, value, problems)
+            for value, text, span in one.each():
+                _value(target, one, value, text, span, problems)
     return len(problems) == before
 
 
@@ -140,28 +149,23 @@ def _is_one_of(value: Any, names: Sequence[str]) -> bool:
     return "float" in names or (isinstance(value, int) and "int" in names)
 
 
-def _value(target: str, bound: Bound, value: ValueType, problems: Problems) -> None:
+def _value(target: str, bound: Bound, value: ValueType, text: str, span: Span, problems: Problems) -> None:
     if matching(bound.port, value) is not None:
         return
-    given = bound.given
-    takes = " or ".join(dict.fromkeys(pattern.kind for pattern in bound.port.accepts)) or "a literal"
-    if any(pattern.kind == value.kind for pattern in bound.port.accepts):
-        over = (
-            "one vector a row"
-            if value.kind == "Logits" and not getattr(value, "over_positions", False)
-            else "positions"
-        )
-        wanted = next(str(p) for p in bound.port.accepts if p.kind == value.kind)
-        problems.add(f"`{bound.key}` of `{target}` takes {wanted}, and `{given.text}` has {over}", given.span)
+    wanted = [str(pattern) for pattern in bound.port.accepts if pattern.kind == value.kind]
+    if wanted:
+        over = "has positions" if getattr(value, "over_positions", False) else "has one vector a row"
+        problems.add(f"`{bound.key}` of `{target}` takes {wanted[0]}, and `{text}` {over}", span)
         return
-    message = f"`{bound.key}` of `{target}` takes {takes}, and `{given.text}` is {value.kind}"
-    problems.add(message, given.span, *_bridge(value, bound))
+    takes = " or ".join(dict.fromkeys(pattern.kind for pattern in bound.port.accepts)) or "a literal"
+    problems.add(
+        f"`{bound.key}` of `{target}` takes {takes}, and `{text}` is {value.kind}", span, *_bridge(value, bound, text)
+    )
 
 
-def _bridge(value: ValueType, bound: Bound) -> tuple[str, ...]:
+def _bridge(value: ValueType, bound: Bound, text: str) -> tuple[str, ...]:
     """The usual way from the kind that is there to the kind that is wanted."""
     wanted = {pattern.kind for pattern in bound.port.accepts}
-    text = bound.given.text
     if value.kind == "Sequence" and "Embedding" in wanted:
         parts = getattr(value, "parts", ())
         cls = f"`{text}.cls` is its CLS, " if parts and parts[0].cls != "none" else ""
@@ -182,90 +186,3 @@ def as_ports(bound: Iterable[Bound]) -> dict[str, Any]:
         if one.port.several and isinstance(found[one.key], ValueType):
             found[one.key] = (found[one.key],)
     return found
-
-
-# --- dimensions ---------------------------------------------------------------------------------------------------
-
-
-def unify(
-    target: str, kind: Kind, bound: Sequence[Bound], sizing: Sizing | None, problems: Problems
-) -> list[tuple[Fact, Fact, str]]:
-    """Make rows and named dimensions of all arguments agree; gives clashes with settings as (fact, other, setting)."""
-    rows: dict[str, tuple[RowSpace, Bound]] = {}
-    sizes: dict[str, Fact] = {}
-    clashes: list[tuple[Fact, Fact, str]] = []
-    for one in bound:
-        for value in one.values():
-            pattern = matching(one.port, value)
-            if pattern is None or not pattern.dims:
-                continue
-            _rows(pattern, value, one, rows, problems)
-            for ours, fact in _facts(pattern, value, one):
-                first = sizes.setdefault(ours, fact)
-                if first.size != fact.size and fact.use == "equal":
-                    message = f"{fact.what} against {first.what}"
-                    problems.add(message, fact.span, f"`{ours}` of `{target}` is one size")
-                elif sizing is not None and sizing.setting(ours) is not None:
-                    other = sizing.observe(ours, fact)
-                    clashes += [(fact, other, ours)] if other else []
-    if sizing is not None:
-        clashes += _sources(kind, bound, sizing)
-    return clashes
-
-
-def _facts(pattern: Pattern, value: ValueType, bound: Bound) -> Iterable[tuple[str, Fact]]:
-    known = value.sizes()
-    for ours, theirs in zip(pattern.dims[1:], dimension_names(pattern)[1:], strict=False):
-        size = known.get(theirs)
-        if size is not None:
-            use: Use = "most" if theirs in GROWING else "equal"
-            what = f"{theirs} {size} of {bound.given.text}"
-            yield ours, Fact(size, use, what, bound.key, bound.given.span, theirs, getattr(value, "root", ""))
-
-
-def _sources(kind: Kind, bound: Sequence[Bound], sizing: Sizing) -> list[tuple[Fact, Fact, str]]:
-    """Facts for settings that say where they come from (`inferred("x.vocab_size")`)."""
-    clashes = []
-    for name, setting in kind.settings.items():
-        port, _, what = (setting.inferred or "").partition(".")
-        for one in bound if what else ():
-            if one.port.name != port:
-                continue
-            values = one.values()
-            size = len(values) if what == "count" else next((s for v in values if (s := v.sizes().get(what))), None)
-            if size is None:
-                continue
-            use: Use = "otherwise" if setting.free else "most" if what in GROWING else "equal"
-            text = f"{what} {size} of {one.given.text}" if what != "count" else f"{size} values in {one.given.text}"
-            fact = Fact(size, use, text, one.key, one.given.span, what, getattr(values[0], "root", ""))
-            other = sizing.observe(name, fact)
-            clashes += [(fact, other, name)] if other else []
-    return clashes
-
-
-def _rows(
-    pattern: Pattern, value: ValueType, bound: Bound, rows: dict[str, tuple[RowSpace, Bound]], problems: Problems
-) -> None:
-    spaces = [(pattern.dims[0], value.rows)]
-    columns = getattr(value, "columns", None)
-    if columns is not None and len(pattern.dims) > 1:
-        spaces.append((pattern.dims[1], columns))
-    for variable, space in spaces:
-        if variable.startswith("any_"):  # rows of its own for each value
-            continue
-        first, owner = rows.setdefault(variable, (space, bound))
-        if first != space:
-            given, other = bound.given, owner.given
-            message = f"rows of `{given.text}` are {space}, those of `{other.text}` are {first}"
-            problems.add(message, given.span, *_row_hints(space, given.text, first, other.text))
-
-
-def _row_hints(here: RowSpace, text: str, there: RowSpace, other: str) -> tuple[str, ...]:
-    if here.base == there.base and here.gathered != there.gathered:
-        local = text if there.gathered else other
-        return (f"`gathered({local})` has the rows of all processes",)
-    if there.owner == here.base:
-        return (f"`{text}[{there.base}.owner]` has one row for each of {there.base}",)
-    if here.owner == there.base:
-        return (f"`{other}[{here.base}.owner]` has one row for each of {here.base}",)
-    return ()

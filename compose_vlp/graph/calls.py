@@ -12,11 +12,12 @@ from compose_vlp.blueprint.inputs import IdInput, ImageInput, Input, LabelInput,
 from compose_vlp.errors import Span, UserError, did_you_mean
 from compose_vlp.graph import binding, derive
 from compose_vlp.graph.binding import Bound, Given
+from compose_vlp.graph.dimensions import Dimensions
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.names import Callee, Names
 from compose_vlp.graph.plan import Arg, Call, Constant, Ref, Role
 from compose_vlp.graph.problems import Problems
-from compose_vlp.graph.sizes import Sizing, clash
+from compose_vlp.graph.sizes import Sizing
 from compose_vlp.graph.types import (
     Flow,
     ImageType,
@@ -45,6 +46,9 @@ class Calls:
     done: dict[str, Call] = field(default_factory=dict)
     functions: dict[str, Kind] = field(default_factory=dict)
     _kept: dict[str, Span] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.dimensions = Dimensions(self.problems)
 
     def type_of(self, ref: Ref) -> ValueType:
         """The type of a value."""
@@ -143,11 +147,11 @@ class Calls:
             found = self.names.function(callee.name)
             assert found is not None, "a callee's function exists"
             kind = self.functions.setdefault(callee.name, found)
-        if sizing is not None:
-            sizing.called = True
         bound = self.bind(callee.name, kind, given, sizing, callee.span)
         if bound is None:
             return None
+        if sizing is not None:
+            sizing.called = True
         if kind.traits.state == "kept" and not self._first_of(callee):
             return None
         result = self._result(callee.name, kind, sizing, bound, callee.span)
@@ -163,16 +167,13 @@ class Calls:
     def bind(
         self, target: str, kind: Kind, given: Sequence[Given], sizing: Sizing | None, span: Span
     ) -> list[Bound] | None:
-        """Arguments at their ports, of the kinds that these take; dimensions that clash are noted, and go on."""
+        """Arguments at their ports, of the kinds that these take, with dimensions that agree, or None (noted)."""
         bound = binding.place(target, kind, given, span, self.problems)
         if bound is None or not binding.accept(target, bound, self.problems):
             return None
         if not self._tokens_exist(bound):
             return None
-        for fact, other, name in binding.unify(target, kind, bound, sizing, self.problems):
-            assert sizing is not None, "only settings clash with facts"
-            clash(self.problems, sizing, name, fact, other)
-        return bound
+        return bound if self.dimensions.agree(target, kind, bound, sizing) else None
 
     def _first_of(self, callee: Callee) -> bool:
         """Whether this is the one call of a component that keeps a state."""

@@ -16,7 +16,7 @@ from compose_vlp.graph import sections
 from compose_vlp.graph.calls import Calls
 from compose_vlp.graph.clashes import check_settings
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, OutputEntry, ResolvedComponent
-from compose_vlp.graph.inputs import check_tokenizers
+from compose_vlp.graph.inputs import texts_without_tokenizer
 from compose_vlp.graph.losses import COMMON, Losses
 from compose_vlp.graph.names import Declared, Kinds, Names
 from compose_vlp.graph.outputs import Outputs, stored
@@ -27,7 +27,8 @@ from compose_vlp.graph.settings import read_input, read_settings
 from compose_vlp.graph.sharing import EVERYTHING, owner_of_all, read_share, sharing_order
 from compose_vlp.graph.sizes import Sizing
 from compose_vlp.graph.substitute import Substitution
-from compose_vlp.graph.training import check_training
+from compose_vlp.graph.training import check_training, untrained
+from compose_vlp.graph.variants import stage_variant
 
 MAX_WALKS = 6
 """Walks over the graph until nothing new is learnt about sizes; a chain of components that each wait for the next one
@@ -46,6 +47,8 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
         checker = Checker(document, kinds)
         checker.problems.extend(problems)
         checked = checker.run()
+        if not checker.problems.found:
+            checked = checker.with_variants(checked)
     if checker.problems.found:
         raise BlueprintError(in_order(checker.problems.found, document), document.lines())
     return checked
@@ -115,6 +118,21 @@ class Checker:
         check_training(checked, self.problems)
         return checked
 
+    def with_variants(self, checked: CheckedBlueprint) -> CheckedBlueprint:
+        """The same with the blueprints of the stages that set something."""
+        variants = {
+            stage: variant
+            for stage in checked.stages
+            if (variant := stage_variant(checked, stage, self.kinds, self.problems, self._again)) is not None
+        }
+        return dataclasses.replace(checked, variants=variants, notes=(*checked.notes, *untrained(checked)))
+
+    def _again(self, document: Document, problems: Problems) -> CheckedBlueprint:
+        checker = Checker(document, self.kinds)
+        checked = checker.run()
+        problems.extend(checker.problems.found)
+        return checked
+
     # --- what is declared
 
     def _declarations(self) -> None:
@@ -140,7 +158,8 @@ class Checker:
             sizing = read_settings(self.names, loss, skip) if loss else None
             if sizing is not None:
                 self.loss_sizings[name] = sizing
-        check_tokenizers(self.names, self.inputs)
+        for name in texts_without_tokenizer(self.names, self.inputs):
+            del self.inputs[name]
 
     def _owned(self, name: str) -> list[Any]:
         """The written fields of the component with which this one shares everything."""
@@ -237,9 +256,9 @@ class Checker:
             owner = self.names.component(share[EVERYTHING])
             own = [part for part in declared.kind.parts if owner and part not in owner.kind.parts]
             self.notes += [f"{declared.name}: {part} is its own, {share[EVERYTHING]} has none" for part in own]
-        return ResolvedComponent(
-            declared.name, declared.kind, sizing.config, share, declared.span, dict(sizing.inferred)
-        )
+        inferred = dict(sizing.inferred)
+        measures = {setting: sizing.measure(setting) for setting in inferred}
+        return ResolvedComponent(declared.name, declared.kind, sizing.config, share, declared.span, inferred, measures)
 
 
 def _with_stored(plan: Plan, output: OutputEntry) -> OutputEntry:

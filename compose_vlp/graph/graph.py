@@ -24,7 +24,7 @@ class ResolvedComponent:
     """A component with its final configuration, inferred sizes included.
 
     `share` maps its parts (or `*`) to `owner`, `owner.part` or `own`; `inferred` are the settings that follow from the
-    graph, with the value.
+    graph, with the value; `measures` what the values that they follow from call that size.
     """
 
     name: str
@@ -33,6 +33,7 @@ class ResolvedComponent:
     share: Mapping[str, str]
     span: Span
     inferred: Mapping[str, int] = field(default_factory=dict)
+    measures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class CheckedBlueprint:
     """A blueprint without mistakes.
 
     `plan` holds the calls of all losses, outputs and graph entries, each typed; `values` the values of the graph
-    entries by name. `notes` are remarks that are no mistakes.
+    entries by name. `variants` are the blueprints of the stages that `set` something. `notes` are remarks, no mistakes.
     """
 
     document: Document
@@ -95,6 +96,11 @@ class CheckedBlueprint:
     optimizer: Optimizer | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    variants: Mapping[str, CheckedBlueprint] = field(default_factory=dict)
+
+    def of_stage(self, stage: str) -> CheckedBlueprint:
+        """The blueprint as a stage runs it: with what the stage `set`s, on the same parameters."""
+        return self.variants.get(stage, self)
 
     @property
     def name(self) -> str:

@@ -10,28 +10,33 @@ from compose_vlp.errors import Span, did_you_mean
 from compose_vlp.graph.names import Names
 
 
-def check_tokenizers(names: Names, inputs: Dict[str, Input]) -> None:
-    """Note texts whose tokenizer is no tokenizer."""
+def texts_without_tokenizer(names: Names, inputs: Dict[str, Input]) -> list[str]:
+    """The texts whose tokenizer is no tokenizer (noted, where that was not said before)."""
+    unsound = []
     for name, spec in inputs.items():
-        if not isinstance(spec, TextInput) or spec.tokenizer in names.document.missing:
-            continue
-        span = _span(names, name)
-        section = names.section(spec.tokenizer)
-        tokenizers = [
-            one
-            for one in names.document.components.names
-            if (c := names.component(one)) and c.kind.category == "tokenizer"
-        ]
-        if section != "components":
-            near = did_you_mean(spec.tokenizer, tokenizers)
-            hint = f"a tokenizer is a component: `components: {{{spec.tokenizer}: {{use: wordpiece, ...}}}}`"
-            names.problems.add(f"no component is called `{spec.tokenizer}`", span, *near, hint)
-            continue
-        declared = names.component(spec.tokenizer)
-        if declared is not None and declared.kind.category != "tokenizer":
-            near = did_you_mean(spec.tokenizer, tokenizers)
-            message = f"`{spec.tokenizer}` is a {declared.kind.name}, and no tokenizer"
-            names.problems.add(message, span, *near)
+        if isinstance(spec, TextInput) and not _is_tokenizer(names, name, spec.tokenizer):
+            unsound.append(name)
+    return unsound
+
+
+def _is_tokenizer(names: Names, name: str, tokenizer: str) -> bool:
+    if names.section(tokenizer) != "components":
+        if tokenizer not in names.document.missing:
+            near = did_you_mean(tokenizer, _tokenizers(names))
+            hint = f"a tokenizer is a component: `components: {{{tokenizer}: {{use: wordpiece, ...}}}}`"
+            names.problems.add(f"no component is called `{tokenizer}`", _span(names, name), *near, hint)
+        return False
+    declared = names.component(tokenizer)
+    if declared is not None and declared.kind.category != "tokenizer":
+        near = did_you_mean(tokenizer, _tokenizers(names))
+        names.problems.add(f"`{tokenizer}` is a {declared.kind.name}, and no tokenizer", _span(names, name), *near)
+        return False
+    return declared is not None
+
+
+def _tokenizers(names: Names) -> list[str]:
+    declared = (names.component(name) for name in names.document.components.names)
+    return [one.name for one in declared if one is not None and one.kind.category == "tokenizer"]
 
 
 def _span(names: Names, name: str) -> Span:

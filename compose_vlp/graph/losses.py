@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
+from compose_vlp.blueprint.nodes import Entry, Items, Node, Scalar
 from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.scalars import ScalarError, read_float
 from compose_vlp.blueprint.schedules import Schedule
@@ -52,34 +52,29 @@ class Losses:
         return LossEntry(declared.name, declared.kind, sizing.config, ref.call, weight, declared.span)
 
     def _given(self, declared: Declared, entry: Entry) -> Given | None:
-        port = declared.kind.ports[entry.name]
-        read = self._argument(declared, port, entry.value)
-        if read is None:
+        port, node = declared.kind.ports[entry.name], entry.value
+        nodes = node.items if isinstance(node, Items) else (node,)
+        read = [self._argument(declared, port, item) for item in nodes]
+        sound = [one for one in read if one is not None]
+        if len(sound) < len(read):
             return None
-        arg, text = read
-        span = entry.value.span
-        return Given(entry.name, arg, self.substitution.arg_type(arg), text, span, entry.key.span)
+        if not isinstance(node, Items):
+            arg, text = sound[0]
+            return Given(entry.name, arg, self.substitution.arg_type(arg), text, node.span, entry.key.span)
+        args = tuple(arg for arg, _ in sound)
+        items = tuple((text, item.span) for (_, text), item in zip(sound, nodes, strict=True))
+        text = f"[{', '.join(text for text, _ in items)}]"
+        return Given(entry.name, args, self.substitution.arg_type(args), text, node.span, entry.key.span, items)
 
     def _argument(self, declared: Declared, port: Port, node: Node) -> tuple[Arg, str] | None:
-        if isinstance(node, Items):
-            items = [self._argument(declared, port, item) for item in node]
-            found = [item for item in items if item is not None]
-            if len(found) < len(items):
-                return None
-            return tuple(arg for arg, _ in found), f"[{', '.join(text for _, text in found)}]"
-        if isinstance(node, Mapping):
+        if not isinstance(node, Scalar):
             self.problems.add(f"`{port.name}` takes a name, a field, or a list of these", node.span)
             return None
         if node.is_broken:
             return None
         if port.literal and not port.accepts and not node.text.startswith("$"):
-            value = guess(node)
-            return Constant(value), node.text
-        return self._value(declared, port, node)
-
-    def _value(self, declared: Declared, port: Port, node: Scalar) -> tuple[Arg, str] | None:
-        names = self.substitution.names
-        expression = names.parse(node)
+            return Constant(guess(node)), node.text
+        expression = self.substitution.names.parse(node)
         if expression is None:
             return None
         if not is_short(expression):

@@ -17,6 +17,7 @@ class Problems:
     def __init__(self) -> None:
         self._found: dict[tuple[str, Span | None], Problem] = {}
         self._chain: tuple[str, ...] = ()
+        self._times = 0
 
     @contextmanager
     def within(self, chain: tuple[str, ...]) -> Iterator[None]:
@@ -29,11 +30,13 @@ class Problems:
 
     def add(self, message: str, span: Span | None, *hints: str, related: Iterable[tuple[str, Span]] = ()) -> None:
         """Note a mistake at its place, with what may mend it."""
+        self._times += 1
         found = (*hints, *(f"in {one}" for one in self._chain))
         self._found.setdefault((message, span), Problem(message, span, found, tuple(related)))
 
     def extend(self, problems: Iterable[Problem]) -> None:
         for problem in problems:
+            self._times += 1
             self._found.setdefault((problem.message, problem.span), problem)
 
     @property
@@ -41,4 +44,5 @@ class Problems:
         return tuple(self._found.values())
 
     def __len__(self) -> int:
-        return len(self._found)
+        """How often a mistake was noted; who compares it before and after knows whether all went well between."""
+        return self._times

@@ -63,6 +63,7 @@ class Sizing:
     def begin(self) -> None:
         """Before a walk: what was learnt stays, the facts are gathered anew."""
         self.facts.clear()
+        self.called = False
         for name, value in self.described.items():
             setting = self.declared.kind.settings.get(name)
             if setting is not None and setting.inferred is not None and isinstance(value, int):
@@ -123,13 +124,13 @@ class Sizing:
     def _as_written(self, name: str, value: int) -> Fact:
         entry = self.declared.mapping.entry(name)
         span = entry.value.span if entry and isinstance(entry.value, Scalar) else self.declared.span
-        return Fact(value, "equal", f"{name} {value}", "", span)
+        return Fact(value, "equal", f"{name} {value} of {self.declared.name}", "", span)
 
 
 def clash(problems: Problems, sizing: Sizing, name: str, fact: Fact, other: Fact) -> None:
     """Say that a call and a setting do not go together: both sizes, and where each comes from."""
     component = sizing.declared.name
-    theirs = f"{name} {other.size} of {component}.{fact.port}" if fact.port else f"{name} {other.size} of {component}"
+    theirs = f"{name} {other.size} of {component}.{fact.port}"
     source = f"{other.size} is written here" if not other.port else f"{other.size} follows from {other.what} here"
     if other.span == sizing.declared.span:
         source = f"{other.size} is its default"

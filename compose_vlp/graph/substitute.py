@@ -310,7 +310,8 @@ class Substitution:
             if value is not None:
                 text = unparse(argument.value)
                 span = argument.value.span
-                given.append(Given(argument.name, value, self.arg_type(value), text, span, argument.span))
+                items = _items(argument.value)
+                given.append(Given(argument.name, value, self.arg_type(value), text, span, argument.span, items))
         if len(given) < len(node.arguments):
             return None
         world = callee.world or at.world
@@ -463,6 +464,11 @@ class Substitution:
                 self.problems.add(message, argument.span)
                 return False
         return True
+
+
+def _items(node: Expression) -> tuple[tuple[str, Span], ...]:
+    """The texts and places of a list's items."""
+    return tuple((unparse(item), item.span) for item in node.items) if isinstance(node, Several) else ()
 
 
 def _what(arg: Arg) -> str:
