@@ -13,6 +13,7 @@ from compose_vlp.tracking.layout import Target, TrackFolder
 from compose_vlp.tracking.mlflow_store import METRICS_A_REQUEST, MlflowRun, RefusedError, RunGoneError
 from compose_vlp.tracking.names import store_name
 from compose_vlp.tracking.outbox import is_line_start, read
+from compose_vlp.tracking.reason import reason
 from compose_vlp.tracking.records import Artifact, Metrics, Params, Record, StatusChange, Tags
 from compose_vlp.tracking.seen import Seen
 from compose_vlp.tracking.state import SenderState
@@ -43,11 +44,6 @@ def next_group(path: Path, start: int) -> Group | None:
         points += [(store_name(key), value, record.time_ms, record.step) for key, value in record.values.items()]
         end = entry.end
     return Group(tuple(points), None, end) if end > start else None
-
-
-def first_line(error: BaseException) -> str:
-    """What went wrong, in a line of at most 300 characters."""
-    return (str(error).strip().splitlines() or [""])[0][:300]
 
 
 class Delivery:
@@ -173,7 +169,7 @@ class Delivery:
             raise
         except Exception as error:  # noqa: BLE001 - artifact stores are plugins (S3, GCS, ...) with errors of their own
             self.state.deferred[name] = path
-            self.state.artifact_problem = f"{type(error).__name__}: {first_line(error)}"
+            self.state.artifact_problem = reason(error)
             return
         self.state.deferred.pop(name, None)
         if not self.state.deferred:

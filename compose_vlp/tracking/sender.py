@@ -15,10 +15,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from compose_vlp.tracking.delivery import Delivery, first_line
+from compose_vlp.tracking.delivery import Delivery
 from compose_vlp.tracking.layout import Target, TrackFolder
 from compose_vlp.tracking.mlflow_store import FAILURES, RunGoneError, be_brief
 from compose_vlp.tracking.outbox import has_ended
+from compose_vlp.tracking.reason import reason
 from compose_vlp.tracking.records import StatusChange
 from compose_vlp.tracking.system import SystemSampler
 
@@ -75,7 +76,7 @@ class Sender:
                     return False
                 continue
             except RunGoneError as error:
-                self.delivery.note_problem(first_line(error))
+                self.delivery.note_problem(str(error))
                 return False
             self._failures = 0
             self.delivery.note_problem(None)
@@ -94,7 +95,7 @@ class Sender:
         """Wait a while, longer each time. False when training is over and this was not the first failure in a row."""
         self._failures += 1
         logger.warning("MLflow: %s: %s", type(error).__name__, error)
-        self.delivery.note_problem(f"{type(error).__name__}: {first_line(error)}")
+        self.delivery.note_problem(reason(error))
         if over and self._failures > 1:
             return False
         until = time.monotonic() + min(_LONGEST_PAUSE_S, 0.5 * 2**self._failures)
