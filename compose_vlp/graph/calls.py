@@ -147,11 +147,10 @@ class Calls:
             found = self.names.function(callee.name)
             assert found is not None, "a callee's function exists"
             kind = self.functions.setdefault(callee.name, found)
-        bound = self.bind(callee.name, kind, given, sizing, callee.span)
-        if bound is None:
+        label = self._unique(label)
+        bound = self.bind(label, callee.name, kind, given, sizing, callee.span)
+        if bound is None or (sizing is not None and sizing.unknown()):
             return None
-        if sizing is not None:
-            sizing.called = True
         if kind.traits.state == "kept" and not self._first_of(callee):
             return None
         result = self._result(callee.name, kind, sizing, bound, callee.span)
@@ -159,13 +158,13 @@ class Calls:
             return None
         if kind.traits.cuts:
             roots = frozenset(v.root for one in bound for v in one.values() if isinstance(v, TextType | ImageType))
-            result = derive.masked(result, self._unique(label), roots)
+            result = derive.masked(result, label, roots)
         args = tuple((one.key, one.given.arg) for one in bound)
         role: Role = "component" if callee.role == "component" else "function"
         return self.add(label, role, callee.name, args, complete(result, bound), callee.span, world, chain)
 
     def bind(
-        self, target: str, kind: Kind, given: Sequence[Given], sizing: Sizing | None, span: Span
+        self, label: str, target: str, kind: Kind, given: Sequence[Given], sizing: Sizing | None, span: Span
     ) -> list[Bound] | None:
         """Arguments at their ports, of the kinds that these take, with dimensions that agree, or None (noted)."""
         bound = binding.place(target, kind, given, span, self.problems)
@@ -173,7 +172,12 @@ class Calls:
             return None
         if not self._tokens_exist(bound):
             return None
-        return bound if self.dimensions.agree(target, kind, bound, sizing) else None
+        facts = self.dimensions.agree(target, kind, bound, sizing)
+        if sizing is not None:
+            for name, fact in facts or ():
+                sizing.suppose(name, fact)
+                sizing.facts.append((name, fact._replace(call=label)))
+        return None if facts is None else bound
 
     def _first_of(self, callee: Callee) -> bool:
         """Whether this is the one call of a component that keeps a state."""

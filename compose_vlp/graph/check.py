@@ -15,7 +15,7 @@ from compose_vlp.errors import BlueprintError, Problem
 from compose_vlp.graph import sections
 from compose_vlp.graph.calls import Calls
 from compose_vlp.graph.clashes import check_settings
-from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, OutputEntry, ResolvedComponent
+from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, OutputEntry, ResolvedComponent, fragment
 from compose_vlp.graph.inputs import texts_without_tokenizer
 from compose_vlp.graph.losses import COMMON, Losses
 from compose_vlp.graph.names import Declared, Kinds, Names
@@ -112,7 +112,6 @@ class Checker:
             self.reads.of(name)
         walk = self._walk_until_settled()
         self.problems.extend(walk.problems.found)
-        self._owned_sizes()
         check_settings(self.names, [*self.sizings.values(), *self.loss_sizings.values()])
         checked = self._checked(walk, read)
         check_training(checked, self.problems)
@@ -169,28 +168,32 @@ class Checker:
         theirs = [entry for entry in self.sizings[owner].declared.mapping if entry.name not in ("use", "share")]
         return [*self._owned(owner), *theirs]
 
-    def _owned_sizes(self) -> None:
-        """Sizes that follow from nothing here, but are known of the component with which everything is shared."""
-        for name, sizing in self.sizings.items():
-            owner = owner_of_all(self.shares.get(name, {}))
-            if owner is None or owner not in self.sizings or sizing.written is None:
-                continue
-            for setting, value in self.sizings[owner].inferred.items():
-                if sizing.setting(setting) is not None and not sizing.is_written(setting):
-                    sizing.inherit(setting, value)
-
     # --- walking
 
     def _walk_until_settled(self) -> Walk:
-        known: list[dict[str, int]] = []
+        """Walk until a walk was made with the sizes that its own calls say."""
+        sizings = [*self.sizings.values(), *self.loss_sizings.values()]
+        for sizing in sizings:
+            sizing.describe()
         for _ in range(MAX_WALKS):
+            before = [dict(sizing.inferred) for sizing in sizings]
             walk = self._walk()
-            self._owned_sizes()
-            now = [dict(sizing.inferred) for sizing in self.sizings.values()]
-            if now == known:
-                return walk
-            known = now
+            self._settle(walk)
+            if before == [dict(sizing.inferred) for sizing in sizings]:
+                break
         return walk
+
+    def _settle(self, walk: Walk) -> None:
+        calls = walk.substitution.calls
+        wanted = [Ref(loss.call) for loss in walk.losses.values()] + [one.ref for one in walk.outputs.values()]
+        plan = tuple(calls.done.values())
+        live = {call.id for call in fragment(Plan(plan), wanted)}
+        sizings = {**{f"losses.{name}": one for name, one in self.loss_sizings.items()}, **self.sizings}
+        calls.dimensions.settle(plan, live, sizings)
+        for name, sizing in self.sizings.items():
+            owner = self.sizings.get(owner_of_all(self.shares.get(name, {})) or "")
+            for setting, size in owner.inferred.items() if owner is not None else ():
+                sizing.inherit(setting, size)
 
     def _walk(self) -> Walk:
         problems = Problems()

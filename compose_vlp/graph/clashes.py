@@ -16,23 +16,13 @@ def check_settings(names: Names, sizings: Iterable[Sizing]) -> None:
     for sizing in sizings:
         if sizing.written is None:
             continue
-        if _all_known(names, sizing) and sizing.declared.kind.check is not None:
+        component, unknown = sizing.declared.name, sizing.unknown()
+        for name in unknown if sizing.called else ():
+            hint = f"write it: `components.{component}.{name}`"
+            names.problems.add(f"`{name}` of `{component}` follows from nothing here", sizing.declared.span, hint)
+        if not unknown and sizing.declared.kind.check is not None:
             for clash in sizing.declared.kind.check(sizing.config):
                 _explain(names, sizing, clash)
-
-
-def _all_known(names: Names, sizing: Sizing) -> bool:
-    """Whether every inferred setting that must have a value has one; a component that nothing calls may wait."""
-    unknown = [
-        name
-        for name, setting in sizing.declared.kind.settings.items()
-        if setting.inferred is not None and "None" not in setting.annotation and sizing.value(name) is None
-    ]
-    for name in unknown if sizing.called else ():
-        component = sizing.declared.name
-        hint = f"write it: `components.{component}.{name}`"
-        names.problems.add(f"`{name}` of `{component}` follows from nothing here", sizing.declared.span, hint)
-    return not unknown
 
 
 def _explain(names: Names, sizing: Sizing, clash: Clash) -> None:

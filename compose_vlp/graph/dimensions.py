@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compose_vlp.errors import Span
 from compose_vlp.graph.binding import Bound
 from compose_vlp.graph.kinds import Kind, Pattern
+from compose_vlp.graph.plan import Call
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.signature import dimension_names, matching
-from compose_vlp.graph.sizes import GROWING, Fact, Sizing, Use, clash
+from compose_vlp.graph.sizes import GROWING, Against, Fact, Sizing, Use
 from compose_vlp.graph.types import RowSpace, ValueType
 
 
@@ -21,12 +22,15 @@ class Dimensions:
     problems: Problems
     _blamed: set[str] = field(default_factory=set)
 
-    def agree(self, target: str, kind: Kind, bound: Sequence[Bound], sizing: Sizing | None) -> bool:
-        """Whether rows and sizes of a call fit; notes what does not."""
+    def agree(
+        self, target: str, kind: Kind, bound: Sequence[Bound], sizing: Sizing | None
+    ) -> list[tuple[str, Fact]] | None:
+        """What a call says of its component's settings; None where its rows or sizes do not fit each other (noted)."""
         before = len(self.problems)
         rows: dict[str, tuple[RowSpace, str]] = {}
         sizes: dict[str, Fact] = {}
         sound = True
+        facts: list[tuple[str, Fact]] = []
         for one in bound:
             for value, text, span in one.each():
                 pattern = matching(one.port, value)
@@ -36,22 +40,34 @@ class Dimensions:
                 for ours, fact in _facts(pattern, value, one.key, text, span):
                     first = sizes.setdefault(ours, fact)
                     if first.size != fact.size and fact.use == "equal":
-                        sound = False
                         self._against(target if sizing else "", ours, fact, first)
-                    elif sizing is not None:
-                        sound = self._observe(sizing, ours, fact) and sound
+                        sound = False
+                    elif sizing is not None and sizing.setting(ours) is not None:
+                        facts.append((ours, fact))
         if sizing is not None:
-            for name, fact in _sources(kind, bound):
-                sound = self._observe(sizing, name, fact) and sound
-        return sound and len(self.problems) == before
+            facts += _sources(kind, bound)
+        return facts if sound and len(self.problems) == before else None
 
-    def _observe(self, sizing: Sizing, name: str, fact: Fact) -> bool:
-        other = sizing.observe(name, fact)
-        if other is None:
-            return True
-        if self._is_new({fact.what, other.what}):
-            clash(self.problems, sizing, name, fact, other)
-        return False
+    def settle(self, plan: Sequence[Call], live: Collection[str], sizings: Mapping[str, Sizing]) -> None:
+        """Weigh what all calls of a walk said of the settings; notes clashes, but not those that follow from others.
+
+        What a call says does not count where nothing needs its value and a live call stands at the same place: the
+        vocabulary of a paper may stay unread, and a substitution may give its parts other sizes (two contexts).
+        """
+        places = {fact.span for one in sizings.values() for _, fact in one.facts if fact.call in live}
+        found: dict[str, list[tuple[Sizing, Against]]] = {}
+        for sizing in sizings.values():
+            for against in sizing.settle(lambda fact: fact.call in live or fact.span not in places):
+                found.setdefault(against.fact.call, []).append((sizing, against))
+        tainted: set[str] = set()
+        for call in plan if found else ():
+            if any(ref.call in tainted for ref in call.refs()):
+                tainted.add(call.id)
+                continue
+            for sizing, against in found.get(call.id, ()):
+                tainted.add(call.id)
+                if self._is_new({against.fact.what, against.other.what}):
+                    sizing.explain(against, self.problems)
 
     def _against(self, component: str, dimension: str, fact: Fact, first: Fact) -> None:
         """Two arguments of one call differ; a component that is called twice so says it once."""

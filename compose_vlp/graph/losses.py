@@ -42,13 +42,14 @@ class Losses:
         if sizing is None or weight is None or len(sound) < len(given):
             return None
         calls = self.substitution.calls
-        bound = calls.bind(declared.name, declared.kind, sound, sizing, declared.span)
+        label = f"losses.{declared.name}"
+        bound = calls.bind(label, declared.name, declared.kind, sound, sizing, declared.span)
         if bound is None or not check_loss(self.substitution, declared, bound):
             return None
         args = tuple((one.key, one.given.arg) for one in bound)
         origins = frozenset[str]().union(*(value.origins for one in bound for value in one.values()))
         result = ScalarType(origins=origins)
-        ref = calls.add(f"losses.{declared.name}", "loss", declared.name, args, result, declared.span, None, ())
+        ref = calls.add(label, "loss", declared.name, args, result, declared.span, None, ())
         return LossEntry(declared.name, declared.kind, sizing.config, ref.call, weight, declared.span)
 
     def _given(self, declared: Declared, entry: Entry) -> Given | None:
