@@ -69,6 +69,8 @@ def judge_drops(state: State, label: str) -> None:
         gone = state.gone(name, [one.reference.section] if one.reference.section else ())
         if gone is None or gone.by is None or gone.file != label or name in state.missing:
             continue
+        if one.reader[0] == "stages" and one.reference.span.file != label:
+            continue  # an inherited list: it shrinks
         state.missing.add(name)
         if gone.section == "inputs":
             taken.setdefault(gone.by, []).append(name)
