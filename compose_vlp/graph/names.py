@@ -215,8 +215,8 @@ class Names:
             self.unknown(target.name, target.span, problems, calling=True)
 
     def unknown(self, name: str, span: Span, problems: Problems, *, calling: bool = False) -> None:
-        """Note that nothing has that name."""
-        if name in self.document.missing:
+        """Note that nothing has that name; once, however many read it."""
+        if name in self.document.missing or not problems.is_first(f"no {name}"):
             return
         if name in self.document.outputs:
             hint = f"move its expression to `graph`, and let the output read it: `{name}: {name}`"

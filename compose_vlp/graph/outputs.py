@@ -14,7 +14,7 @@ from compose_vlp.graph.flow import leaking_path
 from compose_vlp.graph.graph import OutputEntry, fragment
 from compose_vlp.graph.losses import is_short
 from compose_vlp.graph.names import OUTPUT
-from compose_vlp.graph.plan import Plan, Ref
+from compose_vlp.graph.plan import Plan, Ref, refs_in
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.substitute import Substitution
 from compose_vlp.graph.types import Flow, LogitsType, SequenceType, TextType, ValueType
@@ -64,8 +64,10 @@ class Outputs:
         ref = self._ref(mapping, forms[0])
         if isinstance(settings, Relevance):
             to = self._ref(mapping, "to")
-            self._relevance(mapping, settings, to)
-            return OutputEntry(entry.name, "relevance", ref, entry.key.span, to=to, settings=settings) if ref else None
+            if not self._through(mapping, settings.through) or ref is None or to is None:
+                return None
+            self._relevance(mapping, settings.through, ref, to)
+            return OutputEntry(entry.name, "relevance", ref, entry.key.span, to=to, settings=settings)
         over = self._input(mapping, "over")
         if ref is None or over is None:
             return None
@@ -120,14 +122,29 @@ class Outputs:
             return False
         return True
 
-    def _relevance(self, mapping: Mapping, settings: Relevance, to: Ref | None) -> None:
-        if to is not None and not isinstance(self.substitution.calls.type_of(to), SequenceType):
-            self.problems.add("`to` takes a Sequence: its positions are weighed", _span(mapping, "to"))
-        through = settings.through
+    def _through(self, mapping: Mapping, through: str) -> bool:
+        """Whether `through` is a component (noted, if not)."""
         names = self.substitution.names
-        if names.section(through) != "components":
-            near = did_you_mean(through, names.document.components.names)
-            self.problems.add(f"no component is called `{through}`", _span(mapping, "through"), *near)
+        if names.section(through) == "components":
+            return names.component(through) is not None
+        near = did_you_mean(through, names.document.components.names)
+        self.problems.add(f"no component is called `{through}`", _span(mapping, "through"), *near)
+        return False
+
+    def _relevance(self, mapping: Mapping, through: str, ref: Ref, to: Ref) -> None:
+        """The component must look at the value by cross-attention, on the way to the score."""
+        calls = self.substitution.calls
+        if not isinstance(calls.type_of(to), SequenceType):
+            self.problems.add("`to` takes a Sequence: its positions are weighed", _span(mapping, "to"))
+            return
+        way = fragment(Plan(tuple(calls.done.values())), [ref])
+        lookers = [call.target for call in way if call.role == "component" and to in refs_in(call.arg("context") or ())]
+        if through not in lookers:
+            what = str(to)
+            others = ", ".join(f"`{one}`" for one in dict.fromkeys(lookers))
+            hint = f"{others} looks at it" if lookers else f"nothing looks at `{what}` by cross-attention on the way"
+            message = f"`{through}` does not look at `{what}` as a context on the way to `{ref}`"
+            self.problems.add(message, _span(mapping, "through"), hint)
 
     def _input(self, mapping: Mapping, field: str) -> str | None:
         """A field that names an input."""

@@ -18,6 +18,7 @@ class Problems:
         self._found: dict[tuple[str, Span | None], Problem] = {}
         self._chain: tuple[str, ...] = ()
         self._times = 0
+        self._said: set[str] = set()
 
     @contextmanager
     def within(self, chain: tuple[str, ...]) -> Iterator[None]:
@@ -33,6 +34,13 @@ class Problems:
         self._times += 1
         found = (*hints, *(f"in {one}" for one in self._chain))
         self._found.setdefault((message, span), Problem(message, span, found, tuple(related)))
+
+    def is_first(self, cause: str) -> bool:
+        """Whether a cause is met for the first time; later ones count as noted without a word."""
+        self._times += 1
+        new = cause not in self._said
+        self._said.add(cause)
+        return new
 
     def extend(self, problems: Iterable[Problem]) -> None:
         for problem in problems:

@@ -402,7 +402,7 @@ class Substitution:
         there = f"it reads {self._readable(met)}"
         names = [one.name for one in met if one.world == key.world or one.world is None]
         if section not in ("graph", "inputs"):
-            if name in self.names.document.missing:
+            if name in self.names.document.missing or not self.problems.is_first(f"no {name}"):
                 return
             what = f"`{name}` is a {section[:-1]}, and is not replaced" if section else f"no such name: `{name}`"
             self.problems.add(

@@ -249,7 +249,7 @@ kind(
     "bert_encoder",
     [
         port("x", "Text rows length vocab_size"),
-        port("context", "Sequence rows context_tokens context_width", default=None),
+        port("context", "Sequence rows context_tokens context_width", default=None, several=True),
     ],
     config=BertConfig,
     output=bert_output,
