@@ -183,20 +183,21 @@ def server(tmp_path_factory: pytest.TempPathFactory, _empty_store: Path) -> Iter
     server.kill()
 
 
-Manner = Literal["well", "error", "hang", "lose"]
+Manner = Literal["well", "error", "lose"]
 
 
 class Proxy:
-    """Stands before a server. Its manner is `well`, `error` (answers 500), `hang` or `lose` (answers get lost).
+    """Stands before a server. Its manner is `well`, `error` (answers 500) or `lose`.
 
-    `taken` are the metrics, key and step, that the server behind it took.
+    `lose` lets the server make experiments and runs and take metrics, and loses its answers to that. `taken` are the
+    metrics, key and step, that the server took, `lost` is how many answers were lost.
     """
 
     def __init__(self, port_behind: int, manner: Manner) -> None:
         self.port_behind = port_behind
         self.manner = manner
         self.taken: list[tuple[str, int]] = []
-        self.requests = 0
+        self.lost = 0
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         self.uri = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -226,20 +227,14 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
-                proxy.requests += 1
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                manner = proxy.manner
-                while proxy.manner == "hang":
-                    time.sleep(0.05)
-                if manner == "hang":
-                    self.close_connection = True
-                    return
-                if manner == "error":
+                if proxy.manner == "error":
                     self.send_error(500, "the database is on fire")
                     return
                 headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
                 status, content, kind = proxy.forward(self.command, self.path, body, headers)
-                if manner == "lose":
+                if proxy.manner == "lose" and self.path.endswith(("/create", "/log-batch")):
+                    proxy.lost += 1
                     self.close_connection = True
                     return
                 self.send_response(status)
