@@ -48,7 +48,7 @@ class Calls:
     _kept: dict[str, Span] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.dimensions = Dimensions(self.problems)
+        self.dimensions = Dimensions(self.problems, self.maker_of)
 
     def type_of(self, ref: Ref) -> ValueType:
         """The type of a value."""
@@ -56,6 +56,13 @@ class Calls:
         for name in ref.path:
             found = found.members()[name]
         return found
+
+    def maker_of(self, ref: Ref) -> str:
+        """The component or input that a value comes from, through functions, reads and indices."""
+        call = self.done[ref.call]
+        while call.role in ("function", "read", "index") and (inner := next(call.refs(), None)) is not None:
+            call = self.done[inner.call]
+        return call.target
 
     def add(
         self,

@@ -148,6 +148,8 @@ class Checker:
         sound = {name: one for name, one in declared.items() if one is not None}
         self.shares = {name: dict(read_share(self.names, one)) for name, one in sound.items()}
         for name in sharing_order(self.names, self.shares):
+            if name not in sound:
+                continue
             sizing = read_settings(self.names, sound[name], ("use", "share"), self._owned(name))
             if sizing is not None:
                 self.sizings[name] = sizing

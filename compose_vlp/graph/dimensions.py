@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from compose_vlp.errors import Span
 from compose_vlp.graph.binding import Bound
 from compose_vlp.graph.kinds import Kind, Pattern
-from compose_vlp.graph.plan import Call
+from compose_vlp.graph.plan import Call, Ref, refs_in
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.signature import dimension_names, matching
 from compose_vlp.graph.sizes import GROWING, Against, Fact, Sizing, Use
@@ -20,7 +20,8 @@ class Dimensions:
     """The dimensions of one blueprint's calls. A size that has clashed once is not spoken of again."""
 
     problems: Problems
-    _blamed: set[str] = field(default_factory=set)
+    maker_of: Callable[[Ref], str]
+    _blamed: set[str | frozenset[str]] = field(default_factory=set)
 
     def agree(
         self, target: str, kind: Kind, bound: Sequence[Bound], sizing: Sizing | None
@@ -32,12 +33,12 @@ class Dimensions:
         sound = True
         facts: list[tuple[str, Fact]] = []
         for one in bound:
-            for value, text, span in one.each():
+            for (value, text, span), ref in zip(one.each(), refs_in(one.given.arg), strict=True):
                 pattern = matching(one.port, value)
                 if pattern is None or not pattern.dims:
                     continue
                 self._rows(pattern, value, text, span, rows)
-                for ours, fact in _facts(pattern, value, one.key, text, span):
+                for ours, fact in _facts(pattern, value, one.key, text, span, self.maker_of(ref)):
                     first = sizes.setdefault(ours, fact)
                     if first.size != fact.size and fact.use == "equal":
                         self._against(target if sizing else "", ours, fact, first)
@@ -66,17 +67,17 @@ class Dimensions:
                 continue
             for sizing, against in found.get(call.id, ()):
                 tainted.add(call.id)
-                if self._is_new({against.fact.what, against.other.what}):
+                if self._is_new(_causes(against.fact, against.other)):
                     sizing.explain(against, self.problems)
 
     def _against(self, component: str, dimension: str, fact: Fact, first: Fact) -> None:
         """Two arguments of one call differ; a component that is called twice so says it once."""
-        causes = {fact.what, first.what} | ({f"{component}.{dimension}"} if component else set())
+        causes = _causes(fact, first) | ({f"{component}.{dimension}"} if component else set())
         if self._is_new(causes):
             hint = f"`{dimension}` is one size here"
             self.problems.add(f"{fact.what} against {first.what}", fact.span, hint, related=[("the other", first.span)])
 
-    def _is_new(self, causes: set[str]) -> bool:
+    def _is_new(self, causes: set[str | frozenset[str]]) -> bool:
         new = not causes & self._blamed
         self._blamed |= causes
         return new
@@ -98,13 +99,22 @@ class Dimensions:
                 self.problems.add(message, span, *hints)
 
 
-def _facts(pattern: Pattern, value: ValueType, port: str, text: str, span: Span) -> Iterable[tuple[str, Fact]]:
+def _causes(fact: Fact, other: Fact) -> set[str | frozenset[str]]:
+    """What is not spoken of again: these two values, and the two components that they come from."""
+    makers = frozenset({f"{fact.measure} of {fact.maker}", f"{other.measure} of {other.maker}"})
+    return {fact.what, other.what} | ({makers} if fact.maker and other.maker else set())
+
+
+def _facts(
+    pattern: Pattern, value: ValueType, port: str, text: str, span: Span, maker: str
+) -> Iterable[tuple[str, Fact]]:
     known = value.sizes()
     for ours, theirs in zip(pattern.dims[1:], dimension_names(pattern)[1:], strict=False):
         size = known.get(theirs)
         if size is not None:
             use: Use = "most" if theirs in GROWING else "equal"
-            yield ours, Fact(size, use, f"{theirs} {size} of {text}", port, span, theirs, getattr(value, "root", ""))
+            root = getattr(value, "root", "")
+            yield ours, Fact(size, use, f"{theirs} {size} of {text}", port, span, theirs, root, maker)
 
 
 def _sources(kind: Kind, bound: Sequence[Bound]) -> Iterable[tuple[str, Fact]]:

@@ -39,6 +39,9 @@ class Losses:
         given = [self._given(declared, entry) for entry in declared.mapping if entry.name in declared.kind.ports]
         weight = self._weight(declared)
         sound = [one for one in given if one is not None]
+        known = COMMON | declared.kind.ports.keys() | declared.kind.settings.keys()
+        if any(entry.name not in known for entry in declared.mapping):
+            return None  # noted where settings are read: it may be the port that is missing
         if sizing is None or weight is None or len(sound) < len(given):
             return None
         calls = self.substitution.calls

@@ -35,10 +35,15 @@ class _Question(NamedTuple):
 
 @dataclass
 class Reads:
-    """Answers for one blueprint; finds cycles on the way (`broken` are the entries that stand on one)."""
+    """Answers for one blueprint; finds cycles on the way.
+
+    `broken` are the entries that stand on a cycle, `unsure` those that mention something that is not there: what they
+    would read, nobody knows.
+    """
 
     names: Names
     broken: set[str] = field(default_factory=set)
+    unsure: set[str] = field(default_factory=set)
     _memo: dict[_Question, frozenset[Key]] = field(default_factory=dict)
     _path: list[tuple[_Question, Span]] = field(default_factory=list)
 
@@ -100,6 +105,7 @@ class Reads:
             return NOTHING
         expression = self.names.expression(*question.version)
         if expression is None:
+            self.unsure.add(question.version.name)
             return NOTHING
         self._path.append((question, span))
         found = self._walk(expression, question)
@@ -130,6 +136,8 @@ class Reads:
         if section == "inputs":
             return frozenset({Key(None, name)})
         if section != "graph":
+            if section is None:
+                self.unsure.add(at.version.name)
             return NOTHING
         key = Key(at.world, name)
         if key in at.cut:
@@ -139,6 +147,8 @@ class Reads:
     def _apply(self, node: Apply, at: _Question) -> frozenset[Key]:
         callee = self.names.callee(node)
         arguments = [argument.value for argument in node.arguments]
+        if callee is None:
+            self.unsure.add(at.version.name)
         if callee is None or callee.role == "function":
             return self._all(arguments, at)
         if callee.role == "component":

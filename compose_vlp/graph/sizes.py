@@ -27,7 +27,7 @@ class Fact(NamedTuple):
     """What one call says of a setting. `what` reads like `width 768 of words.tokens`.
 
     `measure` is what the value calls this size (`width`, `length`, `size`), `root` the input that the value is, if it
-    is one; `call` is the call that says it.
+    is one; `maker` is the component or input that the value comes from, `call` the call that says it.
     """
 
     size: int
@@ -37,6 +37,7 @@ class Fact(NamedTuple):
     span: Span
     measure: str = ""
     root: str = ""
+    maker: str = ""
     call: str = ""
 
 

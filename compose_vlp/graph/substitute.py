@@ -395,7 +395,8 @@ class Substitution:
         return len(self.problems) == before
 
     def _not_read(self, argument: expressions.Argument, key: Key, callee: Callee, met: frozenset[Key]) -> None:
-        if any(self._is_unsound(one.name) for one in (*met, key, Key(None, callee.name))):
+        unsound = self.reads.broken | self.reads.unsure
+        if any(one.name in unsound for one in (*met, key, Key(None, callee.name))):
             return  # what it reads is not known, for a mistake that was noted
         name, section = argument.name, self.names.section(argument.name)
         where = f" in the world of `{key.world}`" if key.world else ""
@@ -421,12 +422,6 @@ class Substitution:
         assert entry is not None
         message = f"`{callee.name}` does not read `{name}`{where}"
         self.problems.add(message, argument.span, *hints, there, related=related)
-
-    def _is_unsound(self, name: str) -> bool:
-        """Whether an entry has no sound expression; what stands on it is not judged."""
-        if self.names.section(name) != "graph":
-            return False
-        return name in self.reads.broken or self.names.expression(name) is None
 
     def _was_read(self, name: str, read: str) -> bool:
         """Whether the expression that an entry's present one replaced mentions a name."""
