@@ -93,7 +93,7 @@ def _vision(layout: Layout) -> list[Rule]:
     if layout.embedding_norm:
         found += named("visual.ln_pre", "vision.embedding_norm")
     for i in range(layout.vision):
-        found += _layer(f"visual.transformer.resblocks.{i}", f"vision.layers.{i}")
+        found += layer_rules(f"visual.transformer.resblocks.{i}", f"vision.layers.{i}")
     return found
 
 
@@ -126,7 +126,7 @@ def _text(layout: Layout) -> list[Rule]:
         same("text.text_projection", "text_proj.map.weight", "transposed"),
     ]
     for i in range(layout.text):
-        found += _layer(f"text.transformer.resblocks.{i}", f"unimodal.layers.{i}")
+        found += layer_rules(f"text.transformer.resblocks.{i}", f"unimodal.layers.{i}")
     return found
 
 
@@ -137,7 +137,7 @@ def _multimodal(layout: Layout) -> list[Rule]:
     ]
     for i in range(layout.multimodal):
         layer = f"multimodal.layers.{i}"
-        found += _layer(f"text_decoder.resblocks.{i}", layer, ffn="self_ffn")
+        found += layer_rules(f"text_decoder.resblocks.{i}", layer, ffn="self_ffn")
         theirs, ours = f"text_decoder.cross_attn.{i}", f"{layer}.cross_attention"
         found += [
             *named(f"{theirs}.ln_1", f"{ours}.norm"),
@@ -149,7 +149,8 @@ def _multimodal(layout: Layout) -> list[Rule]:
     return found
 
 
-def _layer(theirs: str, ours: str, ffn: str = "ffn") -> list[Rule]:
+def layer_rules(theirs: str, ours: str, ffn: str = "ffn") -> list[Rule]:
+    """A transformer layer of open_clip: its self-attention, and the FFN after it."""
     return [
         *named(f"{theirs}.ln_1", f"{ours}.self_attention.norm"),
         same(f"{theirs}.attn.in_proj_weight", f"{ours}.self_attention.branch.qkv.weight"),

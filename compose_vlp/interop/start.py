@@ -1,0 +1,229 @@
+"""Starting from pretrained weights: the ordered list `start` of a blueprint, done to a model, and told in full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.interop import open_clip_coca
+from compose_vlp.interop.maps.name_map import Converted, choose_map
+from compose_vlp.interop.weight_files import read_weights
+from compose_vlp.runtime.patterns import matches, matches_any
+
+if TYPE_CHECKING:
+    from compose_vlp.blueprint.sections import Start
+    from compose_vlp.compiler.model import Model
+    from compose_vlp.graph.graph import CheckedBlueprint
+
+SHOWN = 8
+"""Names in a list of a message."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component to fill: its module, the name of its kind, and the path of its token table where it has one."""
+
+    module: nn.Module
+    kind: str
+    embedding: str | None = None
+
+
+@dataclass
+class Started:
+    """What happened: parameters by the file that they came from, those that start anew, and what was left over.
+
+    Names are `component.path`; `unused` holds the names in each file that no weight came from.
+    """
+
+    filled: dict[str, str] = field(default_factory=dict)
+    new: list[str] = field(default_factory=list)
+    unused: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The story, for people."""
+        told = []
+        for file in dict.fromkeys(self.filled.values()):
+            names = [name for name, source in self.filled.items() if source == file]
+            components = sorted({name.split(".")[0] for name in names})
+            told.append(f"{len(names)} weights of {', '.join(components)} from {file}")
+        told += self.notes
+        told += [f"left over in {file}: {_some(names)}" for file, names in self.unused.items() if names]
+        if self.new:
+            told.append(f"{len(self.new)} weights start anew: {_some(sorted({_stem(name) for name in self.new}))}")
+        return told
+
+
+def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Callable[[Model], None]:
+    """What fills a fresh model as the blueprint's `start` says, and tells `note` about it."""
+
+    def initialise(model: Model) -> None:
+        if blueprint.start:
+            for line in start(components_of(blueprint, model), blueprint.start).lines():
+                note(line)
+
+    return initialise
+
+
+def components_of(blueprint: CheckedBlueprint, model: Model) -> dict[str, Component]:
+    """The components of a model, as `start` fills them."""
+    found = {}
+    for name, module in model.components.named_children():
+        kind = blueprint.components[name].kind
+        found[name] = Component(module, kind.name, kind.parts.get("embedding"))
+    return found
+
+
+def start(components: Mapping[str, Component], items: Sequence[Start]) -> Started:
+    """Fill parameters from files, in the list's order; the first item that has a parameter's weight gives it.
+
+    Raises:
+        UserError: a file that cannot be read, is of no known format or has weights of another shape; a pattern that
+            names nothing; a weight that no item gave and no `new` names.
+    """
+    work = _Work(components)
+    for item in items:
+        if item.new is not None:
+            work.leave_new(item.new)
+        elif item.to is None:
+            work.fill_all(item.origin or "", item.form)
+        else:
+            work.fill(item.origin or "", item.form, item.to)
+    work.finish()
+    return work.told
+
+
+class _Work:
+    """The parameters that still wait for a weight, and what became of the others."""
+
+    def __init__(self, components: Mapping[str, Component]) -> None:
+        self.components = components
+        self.told = Started()
+        self.tensors: dict[str, Tensor] = {}
+        for name, one in components.items():
+            for path, tensor in one.module.state_dict(keep_vars=True).items():
+                self.tensors[f"{name}.{path}"] = tensor
+        self.done: set[int] = set()  # tensors, since a shared one has several names
+
+    def waiting(self) -> list[str]:
+        return [name for name, tensor in self.tensors.items() if id(tensor) not in self.done]
+
+    def leave_new(self, patterns: Iterable[str]) -> None:
+        """Parameters that these patterns name keep their fresh weights."""
+        for pattern in patterns:
+            self._check_pattern(pattern, "new")
+            for name in self.waiting():
+                if matches(pattern, name):
+                    self.done.add(id(self.tensors[name]))
+                    self.told.new.append(name)
+
+    def fill(self, file: str, form: str | None, patterns: Sequence[str]) -> None:
+        """Parameters that these patterns name, component by component."""
+        for pattern in patterns:
+            self._check_pattern(pattern, "to")
+        state, used = read_weights(file), set[str]()
+        for name, one in self.components.items():
+            allowed = frozenset(n for n in self.tensors if n.startswith(f"{name}.") and matches_any(patterns, n))
+            if allowed:
+                spellings = (_named_below(state, name), {original: original for original in state})
+                chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
+                converted = chosen.convert({bare: state[n] for bare, n in named.items()}, one.module)
+                used |= {named[bare] for bare in self._take(converted, name, file, allowed)}
+        self.told.unused[file] = tuple(name for name in state if name not in used)
+
+    def fill_all(self, file: str, form: str | None) -> None:
+        """A file of a whole model, in our names or in those of a whole model's format."""
+        state, used = read_weights(file), set[str]()
+        if form == "open_clip_coca":
+            state = open_clip_coca.import_state(state)
+        elif form not in (None, "ours"):
+            raise UserError(f"`start`: a file of format {form!r} fills one component: say which, by `to`")
+        for name in self.components:
+            named = _named_below(state, name)
+            converted = Converted({b: state[o] for b, o in named.items()}, {b: (o,) for b, o in named.items()})
+            used |= self._take(converted, name, file, frozenset(self.tensors))
+        if not used:
+            raise UserError(
+                f"`start`: {file} has no weight of this model by our names",
+                hints=[
+                    f"it has: {_some(list(state))}",
+                    "a file of another format fills one component: say which, by `to`",
+                ],
+            )
+        self.told.unused[file] = tuple(name for name in state if name not in used)
+
+    def _take(self, converted: Converted, name: str, file: str, allowed: frozenset[str]) -> set[str]:
+        """Fill what still waits and is allowed; gives the names in the file that were used."""
+        wrong, used = list[str](), set[str]()
+        table = self.tensors.get(f"{name}.{self.components[name].embedding}")
+        self.told.notes += [f"{name}.{note}" for note in converted.notes]
+        for path, tensor in converted.tensors.items():
+            full = f"{name}.{path}"
+            here = self.tensors.get(full)
+            if here is None or full not in allowed:
+                continue
+            used.update(converted.sources[path])
+            if id(here) in self.done:
+                continue
+            if here is table and _grows(here, tensor):
+                self.told.notes.append(f"{full}: {len(here) - len(tensor)} tokens more than in {file} start anew")
+                here = here[: len(tensor)]
+            if tensor.shape != here.shape:
+                wrong.append(f"{full} is {list(here.shape)} here and {list(tensor.shape)} in {file}")
+                continue
+            with torch.no_grad():
+                here.copy_(tensor)
+            self.done.add(id(self.tensors[full]))
+            self.told.filled[full] = file
+        if wrong:
+            raise UserError(f"`start`: {len(wrong)} weights of `{name}` have other shapes in {file}", hints=_cut(wrong))
+        return used
+
+    def finish(self) -> None:
+        """Complain of what got no weight. Counters of a library's (integers) may stay as they are."""
+        missing = [n for n in self.waiting() if self.tensors[n].dtype.is_floating_point]
+        if missing:
+            left = [f"{file} has left over: {_some(names)}" for file, names in self.told.unused.items() if names]
+            stems = " ".join(dict.fromkeys(f'"{_stem(name)}.**"' for name in missing[:SHOWN]))
+            raise UserError(
+                f"`start`: no file has a weight for {_some(missing)} ({len(missing)} in all)",
+                hints=[*left, f"what is to be learnt from nothing is listed last: {{new: [...]}}, such as {stems}"],
+            )
+
+    def _check_pattern(self, pattern: str, key: str) -> None:
+        if not any(matches(pattern, name) for name in self.tensors):
+            raise UserError(
+                f"`start`: `{key}: {pattern}` names no weight",
+                hints=did_you_mean(pattern, self.components) or [f"components: {', '.join(self.components)}"],
+            )
+
+
+def _named_below(state: Mapping[str, Tensor], component: str) -> dict[str, str]:
+    """The tensors that a file has under a component's name, or under those of a run's checkpoint: bare name -> name."""
+    found = {}
+    for name in state:
+        bare = name.removeprefix("components.").removeprefix(f"{component}.")
+        if name in (f"{component}.{bare}", f"components.{component}.{bare}"):
+            found[bare] = name
+    return found
+
+
+def _grows(here: Tensor, tensor: Tensor) -> bool:
+    return here.shape[1:] == tensor.shape[1:] and len(here) > len(tensor)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _cut(lines: list[str]) -> list[str]:
+    return lines if len(lines) <= SHOWN else [*lines[:SHOWN], f"and {len(lines) - SHOWN} more"]

@@ -1,0 +1,230 @@
+"""`start`: weights from files, part by part, first match first, and nothing passed over in silence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from compose_vlp.blueprint.sections import Start
+from compose_vlp.errors import UserError
+from compose_vlp.interop.start import Component, Started, start
+
+
+class Tower(nn.Module):
+    def __init__(self, words: int = 6) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, 3)
+        self.layers = nn.ModuleList(nn.Linear(3, 3) for _ in range(2))
+        self.norm = nn.BatchNorm1d(3)
+
+
+def two_towers(words: int = 6) -> dict[str, Component]:
+    return {name: Component(Tower(words), "tower", "embedding.weight") for name in ("vision", "text")}
+
+
+def items(*written: dict[str, Any]) -> list[Start]:
+    return [Start.model_validate(one) for one in written]
+
+
+def put(tmp_path: Path, tensors: dict[str, torch.Tensor], name: str = "w.safetensors") -> str:
+    save_file({n: t.contiguous() for n, t in tensors.items()}, tmp_path / name)
+    return str(tmp_path / name)
+
+
+def bring(components: dict[str, Component], *written: dict[str, Any]) -> Started:
+    return start(components, items(*written))
+
+
+def weights(seed: int, words: int = 6) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return {n: torch.rand_like(t) if t.is_floating_point() else t for n, t in Tower(words).state_dict().items()}
+
+
+def test_one_component_is_filled_and_the_rest_is_new(tmp_path: Path) -> None:
+    towers, file = two_towers(), put(tmp_path, weights(1))
+    before = towers["text"].module.state_dict()["layers.0.weight"].clone()
+    told = bring(towers, {"from": file, "to": ("vision",)}, {"new": ("**",)})
+    for name, tensor in weights(1).items():
+        assert torch.equal(towers["vision"].module.state_dict()[name], tensor)
+    assert torch.equal(towers["text"].module.state_dict()["layers.0.weight"], before)
+    assert set(told.filled.values()) == {file}
+    assert all(name.startswith("text.") for name in told.new)
+    assert told.lines()[0] == f"10 weights of vision from {file}"
+
+
+def test_parameters_stay_parameters(tmp_path: Path) -> None:
+    towers = two_towers()
+    parameter = towers["vision"].module.layers[0].weight
+    bring(towers, {"from": put(tmp_path, weights(1)), "to": ("vision", "text")})
+    assert towers["vision"].module.layers[0].weight is parameter
+    assert parameter.requires_grad
+    assert parameter.grad_fn is None
+
+
+def test_the_first_item_that_has_a_weight_gives_it(tmp_path: Path) -> None:
+    towers = two_towers()
+    norms = {name: t for name, t in weights(2).items() if name.startswith("norm")}
+    first, second = put(tmp_path, norms, "first.safetensors"), put(tmp_path, weights(3), "second.safetensors")
+    told = bring(towers, {"from": first, "to": ("*",)}, {"from": second, "to": ("*",)})
+    assert told.filled["text.norm.weight"] == first
+    assert told.filled["text.layers.1.bias"] == second
+    assert torch.equal(towers["text"].module.norm.weight.detach(), weights(2)["norm.weight"])
+
+
+def test_new_before_a_file_keeps_a_part_out_of_it(tmp_path: Path) -> None:
+    towers = two_towers()
+    fresh = towers["vision"].module.embedding.weight.detach().clone()
+    told = bring(towers, {"new": ("**.embedding",)}, {"from": put(tmp_path, weights(1)), "to": ("**",)})
+    assert torch.equal(towers["vision"].module.embedding.weight.detach(), fresh)
+    assert told.new == ["vision.embedding.weight", "text.embedding.weight"]
+
+
+def test_a_part_alone_is_filled_and_the_rest_of_the_file_is_told(tmp_path: Path) -> None:
+    towers, file = two_towers(), put(tmp_path, weights(1))
+    told = bring(towers, {"from": file, "to": ("vision.layers.1",)}, {"new": ("**",)})
+    assert told.filled.keys() == {"vision.layers.1.weight", "vision.layers.1.bias"}
+    assert "layers.0.weight" in told.unused[file]
+    assert any(line.startswith(f"left over in {file}: ") and "layers.0.weight" in line for line in told.lines())
+
+
+def test_a_whole_model_is_filled_from_names_with_components(tmp_path: Path) -> None:
+    whole = {f"components.{c}.{n}": t for i, c in enumerate(("vision", "text")) for n, t in weights(i).items()}
+    whole["losses.itc.scale"] = torch.ones(1)
+    towers, file = two_towers(), put(tmp_path, whole)
+    told = bring(towers, {"from": file})
+    assert torch.equal(towers["text"].module.state_dict()["layers.0.weight"], weights(1)["layers.0.weight"])
+    assert told.unused[file] == ("losses.itc.scale",)
+    towers = two_towers()
+    bring(towers, {"from": file, "to": ("vision",)}, {"new": ("text",)})
+    assert torch.equal(towers["vision"].module.state_dict()["layers.0.weight"], weights(0)["layers.0.weight"])
+
+
+def test_shared_weights_need_to_be_given_once(tmp_path: Path) -> None:
+    towers = two_towers()
+    towers["text"].module.embedding.weight = towers["vision"].module.embedding.weight
+    file = put(tmp_path, {f"vision.{n}": t for n, t in weights(1).items()})
+    told = bring(towers, {"from": file}, {"new": ("text.layers", "text.norm")})
+    assert "text.embedding.weight" not in told.new
+
+
+def test_more_tokens_than_the_file_has_start_anew_and_are_told(tmp_path: Path) -> None:
+    towers, file = two_towers(words=8), put(tmp_path, weights(1))
+    fresh = towers["text"].module.embedding.weight.detach()[6:].clone()
+    told = bring(towers, {"from": file, "to": ("**",)})
+    table = towers["text"].module.embedding.weight.detach()
+    assert torch.equal(table[:6], weights(1)["embedding.weight"])
+    assert torch.equal(table[6:], fresh)
+    assert f"text.embedding.weight: 2 tokens more than in {file} start anew" in told.lines()
+
+
+def test_half_precision_files_fill_full_precision_weights(tmp_path: Path) -> None:
+    towers = two_towers()
+    half = {name: t.half() if t.is_floating_point() else t for name, t in weights(1).items()}
+    bring(towers, {"from": put(tmp_path, half), "to": ("**",)})
+    assert towers["text"].module.norm.weight.dtype == torch.float32
+
+
+def test_a_folder_of_shards_is_one_file(tmp_path: Path) -> None:
+    (first, *rest) = weights(1).items()
+    put(tmp_path, dict([first]), "model-1.safetensors")
+    put(tmp_path, dict(rest), "model-2.safetensors")
+    index = {first[0]: "model-1.safetensors", **{name: "model-2.safetensors" for name, _ in rest}}
+    (tmp_path / "model.safetensors.index.json").write_text(f'{{"weight_map": {str(index).replace(chr(39), chr(34))}}}')
+    assert len(bring(two_towers(), {"from": str(tmp_path), "to": ("**",)}).filled) == 20
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------
+
+
+def hints_of(caught: pytest.ExceptionInfo[UserError]) -> str:
+    return "\n".join(caught.value.problems[0].hints)
+
+
+def test_a_weight_that_nothing_gives_is_an_error_with_what_the_file_had_left(tmp_path: Path) -> None:
+    renamed = {name.replace("norm.", "ln."): t for name, t in weights(1).items()}
+    with pytest.raises(UserError, match=r"no file has a weight for vision\.norm\.weight") as caught:
+        bring(two_towers(), {"from": put(tmp_path, renamed), "to": ("vision",)}, {"new": ("text",)})
+    assert "has left over: ln." in hints_of(caught)
+    assert '"vision.norm.**"' in hints_of(caught)
+
+
+def test_other_shapes_are_listed_with_both(tmp_path: Path) -> None:
+    wide = {n: torch.ones(5, 5) if n == "layers.0.weight" else t for n, t in weights(1).items()}
+    with pytest.raises(UserError, match="1 weights of `text` have other shapes") as caught:
+        bring(two_towers(), {"from": put(tmp_path, wide), "to": ("text",)})
+    assert "text.layers.0.weight is [3, 3] here and [5, 5] in" in hints_of(caught)
+
+
+def test_fewer_tokens_than_the_file_has_is_another_shape(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="other shapes") as caught:
+        bring(two_towers(words=4), {"from": put(tmp_path, weights(1)), "to": ("text",)})
+    assert "text.embedding.weight is [4, 3] here and [6, 3] in" in hints_of(caught)
+
+
+@pytest.mark.parametrize(("key", "pattern"), [("to", "visoin"), ("new", "visoin")])
+def test_a_pattern_that_names_nothing_is_answered_with_the_nearest(tmp_path: Path, key: str, pattern: str) -> None:
+    item = {"from": put(tmp_path, weights(1)), "to": (pattern,)} if key == "to" else {"new": (pattern,)}
+    with pytest.raises(UserError, match=f"`{key}: visoin` names no weight") as caught:
+        bring(two_towers(), item)
+    assert "'vision'" in hints_of(caught)
+
+
+def test_an_unknown_format_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no format is called 'tim'") as caught:
+        bring(two_towers(), {"from": put(tmp_path, weights(1)), "as": "tim", "to": ("text",)})
+    assert "'timm'" in hints_of(caught)
+
+
+def test_a_format_for_another_kind_says_which_there_are(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="format 'timm' fills no 'tower'") as caught:
+        bring(two_towers(), {"from": put(tmp_path, weights(1)), "as": "timm", "to": ("text",)})
+    assert "formats for it: ours" in hints_of(caught)
+
+
+def test_a_file_of_one_component_needs_to(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="fills one component: say which, by `to`"):
+        bring(two_towers(), {"from": put(tmp_path, weights(1)), "as": "timm"})
+    with pytest.raises(UserError, match="has no weight of this model by our names"):
+        bring(two_towers(), {"from": put(tmp_path, weights(1))})
+
+
+def test_a_file_of_nothing_known_shows_both_sides(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="are of no format that is known for a 'tower'") as caught:
+        bring(two_towers(), {"from": put(tmp_path, {"stem.conv": torch.ones(1)}), "to": ("text",)})
+    assert "the file has: stem.conv" in hints_of(caught)
+    assert "the component has: embedding.weight" in hints_of(caught)
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch ran",)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"layers.0.weight": Evil()}, "evil.pt")
+    with pytest.raises(UserError, match="holds no plain tensors"):
+        bring(two_towers(), {"from": "evil.pt", "to": ("text",)})
+    assert not Path("ran").exists()
+
+
+def test_a_folder_without_safetensors_offers_its_files(tmp_path: Path) -> None:
+    torch.save(weights(1), tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"has none of model\.safetensors") as caught:
+        bring(two_towers(), {"from": str(tmp_path), "to": ("text",)})
+    assert "pytorch_model.bin" in hints_of(caught)
+    told = bring(two_towers(), {"from": str(tmp_path / "pytorch_model.bin"), "to": ("**",)})
+    assert len(told.filled) == 20
+
+
+@pytest.mark.parametrize("index", ["no json", "[]", '{"weight_map": {"a": "../outside.safetensors"}}'])
+def test_a_broken_index_is_refused(tmp_path: Path, index: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(UserError, match=r"is no index of weights|names a file outside its folder"):
+        bring(two_towers(), {"from": str(tmp_path), "to": ("text",)})
