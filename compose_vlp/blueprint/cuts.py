@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from compose_vlp.blueprint.nodes import BROKEN, Node, Scalar, Source
+from compose_vlp.blueprint.nodes import BROKEN, Entry, Node, Scalar, Source
 from compose_vlp.errors import Problem
 
 Pair = tuple[Node, Node | None]
@@ -48,6 +48,15 @@ def mend_cuts(pairs: Sequence[Pair], problems: list[Problem]) -> list[Pair]:
             mended.append(pairs[index])
         index += 1 + length
     return mended
+
+
+def cut_pair(entry: Entry) -> tuple[Scalar, Problem]:
+    """What YAML made a mapping of inside `[...]`, at a `: `: as it was written, and the problem."""
+    key, value = entry.key, entry.value
+    joined = _join(key, value if isinstance(value, Scalar) and not value.is_empty else key)
+    if open_brackets(key.text) > 0:
+        return joined, _cut_problem(key, joined)
+    return joined, Problem("a list holds values, not keys", joined.span, (f"a mapping has braces: {{{joined.text}}}",))
 
 
 def _last(pair: Pair) -> Scalar:

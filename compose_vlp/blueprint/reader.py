@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import yaml
 
 from compose_vlp.blueprint import syntax
-from compose_vlp.blueprint.cuts import mend_cuts
+from compose_vlp.blueprint.cuts import cut_pair, mend_cuts
 from compose_vlp.blueprint.nodes import BROKEN, Entry, Items, Mapping, Node, Scalar, Source
 from compose_vlp.errors import Problem, Span, UserError
 
@@ -98,7 +98,7 @@ def read_text(text: str, name: str) -> Reading:
     read = _read(source, source.text, 0)
     node, problems = read.node, read.problems
     if node is None and not problems:
-        problems.append(Problem(f"{name} is empty", source.span(1, 1), ("a blueprint is a mapping of sections",)))
+        problems.append(Problem(f"{name} is empty", source.span(1, 1, 2), ("a blueprint is a mapping of sections",)))
     elif isinstance(node, Mapping):
         root = node
     elif node is not None:
@@ -205,9 +205,19 @@ class _Builder:
         for event in events:
             if isinstance(event, yaml.SequenceEndEvent):
                 break
-            items.append(self._node(event, events))
+            item = self._node(event, events)
+            items.append(self._listed(item) if getattr(start, "flow_style", False) else item)
         mended = mend_cuts([(item, None) for item in items], self.problems)
         return Items(tuple(key for key, _ in mended), self._span(start, event))
+
+    def _listed(self, item: Node) -> Node:
+        """An item of `[...]`; `[f("a: b")]` and `[a: b]` are mappings to YAML, and mistakes to us."""
+        line = self.source.lines[item.span.line - 1]
+        if not isinstance(item, Mapping) or line[item.span.column - 1] == "{":
+            return item
+        joined, problem = cut_pair(item.entries[0])
+        self.problems.append(problem)
+        return joined
 
     def _mapping(self, start: yaml.Event, events: Iterator[yaml.Event]) -> Mapping:
         pairs: list[tuple[Node, Node | None]] = []
@@ -236,6 +246,8 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             hints = (_SHARE, "a pattern that begins with `*` needs quotes")
             self._lose(Problem(f"`*{event.anchor}` is an alias: {_NOT_YAML}", self._span(event), hints))
+            return
+        if event.anchor is None and getattr(event, "tag", None) is None:
             return
         mark = _begin(event)
         line = self.source.lines[mark.line + self.lines_before]

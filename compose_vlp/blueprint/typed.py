@@ -40,13 +40,8 @@ def read_model(
     """
     reader = _Reader(document)
     kept = Mapping(tuple(entry for entry in mapping if entry.name not in skip), mapping.span)
-    values = reader.fields(kept, model)
-    if reader.problems or reader.silent:
-        return None, [*reader.problems, *_missing(model, mapping, where)]
-    try:
-        return model.model_validate(values), []
-    except ValidationError as error:
-        return None, [_problem(dict(one), kept, where, model) for one in error.errors(include_url=False)]
+    found = reader.model(kept, model, where)
+    return (None, reader.problems) if found is NOTHING else (found, reader.problems)
 
 
 def read_typed(node: Node, annotation: Any, document: Document, name: str = "the value") -> tuple[Any, list[Problem]]:
@@ -60,7 +55,7 @@ def read_typed(node: Node, annotation: Any, document: Document, name: str = "the
     try:
         return TypeAdapter(annotation).validate_python(value), []
     except ValidationError as error:
-        return NOTHING, [Problem(_message(dict(one), name, node), node.span) for one in error.errors(include_url=False)]
+        return NOTHING, [Problem(_message(one, name, node), node.span) for one in _errors(error, node)]
 
 
 def field_names(model: type[BaseModel]) -> dict[str, Any]:
@@ -74,6 +69,19 @@ class _Reader:
     problems: list[Problem] = field(default_factory=list)
     silent: bool = False
     """Whether a value was left out that someone else has reported."""
+
+    def model(self, mapping: Mapping, model: type[Model], where: Span) -> Model | Any:
+        """The mapping as an instance of the model, or `NOTHING`."""
+        before = len(self.problems), self.silent
+        values = self.fields(mapping, model)
+        if (len(self.problems), self.silent) != before:
+            self.problems += _missing(model, mapping, where)
+            return NOTHING
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            self.problems += [_problem(one, mapping, where, model) for one in _errors(error, mapping)]
+            return NOTHING
 
     def fields(self, mapping: Mapping, model: type[BaseModel]) -> dict[str, Any]:
         known = field_names(model)
@@ -167,7 +175,7 @@ class _Reader:
 
     def _mapping(self, node: Mapping, annotation: Any) -> Any:
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            return self.fields(node, annotation)
+            return self.model(node, annotation, node.span)
         of = typing.get_args(annotation)
         values = {entry.name: self.convert(entry.value, of[1] if of else Any, entry.name) for entry in node}
         return NOTHING if any(value is NOTHING for value in values.values()) else values
@@ -229,10 +237,18 @@ def _missing_problem(name: str, description: str | None, where: Span) -> Problem
     return Problem(f"`{name}` is missing", where, (f"{name}: {description}",) if description else ())
 
 
-def _problem(error: Dict[str, Any], mapping: Mapping, where: Span, model: type[BaseModel]) -> Problem:
-    """One of pydantic's errors, at the deepest node of its location."""
-    name, node = "", typing.cast(Node, mapping)
-    for step in error["loc"]:
+def _errors(error: ValidationError, node: Node) -> list[dict[str, Any]]:
+    """Pydantic's errors, without what the other branches of a union say of a value that its own branch refuses."""
+    found: list[dict[str, Any]] = [{**one} for one in error.errors(include_url=False)]
+    telling = [one for one in found if not str(one["type"]).endswith(("_type", "_parsing"))]
+    told = {id(_deepest(one["loc"], node)[1]) for one in telling}
+    return telling + [one for one in found if one not in telling and id(_deepest(one["loc"], node)[1]) not in told]
+
+
+def _deepest(location: tuple[Any, ...], node: Node) -> tuple[str, Node]:
+    """The name and node of the deepest step of a location that was written."""
+    name = ""
+    for step in location:
         inner: Node | None = None
         if isinstance(node, Mapping) and isinstance(step, str):
             inner = node.get(step)
@@ -241,6 +257,12 @@ def _problem(error: Dict[str, Any], mapping: Mapping, where: Span, model: type[B
         if inner is None:
             break
         name, node = (step if isinstance(step, str) else name), inner
+    return name, node
+
+
+def _problem(error: Dict[str, Any], mapping: Mapping, where: Span, model: type[BaseModel]) -> Problem:
+    """One of pydantic's errors, at the deepest node of its location."""
+    name, node = _deepest(error["loc"], mapping)
     if error["type"] == "missing":
         wanted = str(error["loc"][-1])
         info = next((i for n, i in model.model_fields.items() if (i.alias or n) == wanted), None)
