@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 Layers = list[list[str]]
@@ -30,9 +31,7 @@ def order(layers: Layers, above: Neighbours, below: Neighbours) -> Layers:
 
 def crossings(layers: Layers, below: Neighbours) -> int:
     """How many pairs of arrows between adjacent layers cross."""
-    return sum(
-        _crossings_between(upper, _places(lower), below) for upper, lower in zip(layers, layers[1:], strict=False)
-    )
+    return sum(_crossings_between(upper, _places(lower), below) for upper, lower in pairwise(layers))
 
 
 def _places(layer: Sequence[str]) -> dict[str, int]:
@@ -59,7 +58,9 @@ def _sweep(layers: Layers, neighbours: Neighbours, downwards: bool) -> None:
         size = max(len(own), 1)
         scale = max(len(fixed), 1) / size
 
-        def mean(box: str, fixed: Mapping[str, int] = fixed, own: Mapping[str, int] = own, scale: float = scale) -> float:
+        def mean(
+            box: str, fixed: Mapping[str, int] = fixed, own: Mapping[str, int] = own, scale: float = scale
+        ) -> float:
             places = [fixed[one] for one in neighbours.get(box, ())]
             return sum(places) / len(places) if places else own[box] * scale
 

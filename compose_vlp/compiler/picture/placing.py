@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-SWEEPS: Final = 40
+SWEEPS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def place(
         _settle(layer, dict.fromkeys(layer, 0.0), dict.fromkeys(layer, 1.0), extents, gap, x)
     for sweep in range(SWEEPS):
         for layer in layers if sweep % 2 == 0 else reversed(layers):
-            _pull(layer, links, extents, gap, x)
+            _pull(layer, links, extents, gap, x, straighten=sweep > SWEEPS // 4)
     leftmost = min((x[box] - extents[box].left for box in x), default=0.0)
     return {box: value - leftmost for box, value in x.items()}
 
@@ -44,10 +44,19 @@ def _pull(
     extents: Mapping[str, Extent],
     gap: float,
     x: dict[str, float],
+    *,
+    straighten: bool,
 ) -> None:
+    """Move a layer towards its neighbours.
+
+    `straighten` weighs a link by the inverse of how far it leans (iteratively reweighted least squares): what is
+    lowered then is the sum of the leanings, not of their squares, so that one bend is as cheap as many small ones.
+    """
     wishes, weights = {}, {}
     for box in layer:
         near = links.get(box, ())
+        if straighten:
+            near = [(other, weight / max(abs(x[other] - x[box]), 1.0)) for other, weight in near]
         weights[box] = sum(weight for _, weight in near) or 0.01
         wishes[box] = sum(x[other] * weight for other, weight in near) / weights[box] if near else x[box]
     _settle(layer, wishes, weights, extents, gap, x)

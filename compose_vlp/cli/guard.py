@@ -1,0 +1,76 @@
+"""What becomes of errors: a mistake of the user's is explained, an unexpected one is written to a file."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from compose_vlp.errors import UserError
+
+FAILED: Final = 1
+MISTAKE: Final = 2
+STOPPED: Final = 130
+
+
+@dataclass
+class Outcome:
+    """The exit code so far."""
+
+    code: int = 0
+
+
+@contextmanager
+def guarded() -> Iterator[Outcome]:
+    """Turn what is raised inside into text on standard error and an exit code."""
+    outcome = Outcome()
+    try:
+        yield outcome
+        sys.stdout.flush()
+    except UserError as error:
+        outcome.code = MISTAKE
+        _explain(error)
+    except KeyboardInterrupt:
+        outcome.code = STOPPED
+    except BrokenPipeError:
+        outcome.code = FAILED
+        _forget_output()
+    except Exception as error:  # noqa: BLE001 - the one place where nothing may pass
+        outcome.code = FAILED
+        _report(error)
+
+
+def _explain(error: UserError) -> None:
+    from compose_vlp.cli import problems
+
+    problems.show(error)
+
+
+def _forget_output() -> None:
+    """Whoever read our output has gone (`| head`): what is still buffered is dropped without a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _report(error: Exception) -> None:
+    path = _save(error)
+    print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
+    print(f"This is a fault of compose-vlp, not yours. What happened is written down in {path}", file=sys.stderr)
+
+
+def _save(error: Exception) -> Path:
+    from importlib.metadata import version
+
+    handle, name = tempfile.mkstemp(prefix="compose-vlp-error-", suffix=".txt")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(f"compose-vlp {version('compose-vlp')}, Python {platform.python_version()}, {platform.platform()}\n")
+        file.write(f"{shlex.join(sys.argv)}\n\n")
+        file.writelines(traceback.format_exception(error))
+    return Path(name)

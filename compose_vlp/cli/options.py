@@ -1,0 +1,90 @@
+"""The arguments that commands share, so that they mean the same everywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compose_vlp.errors import UserError
+
+_OVERRIDE = re.compile(r"[+~](?!/)|[A-Za-z_*][\w.*-]*=")
+
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="BLUEPRINT... [CHANGE]...",
+        help="Blueprints by name (coca, tasks/vqa_generate) or file, later ones over earlier ones; and changes: "
+        r"'path=value' sets, '+path={...}' adds, '~path' removes. Use single quotes.",
+        show_default=False,
+    ),
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="Also import the kinds of this file; may be given several times."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Where all random choices start.")]
+Device = Annotated[
+    str,
+    typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; auto takes the fastest there is."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="FOLDER", help="Write here; a new folder under runs/ if left out.", show_default=False
+    ),
+]
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run's folder, or its MLflow run id.", show_default=False),
+]
+NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not log to MLflow.")]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command is to work on: blueprints in the order of merging, and overrides in the order written."""
+
+    blueprints: tuple[str, ...]
+    overrides: tuple[str, ...]
+
+
+def requested(words: Sequence[str], plugins: Sequence[Path] | None = None) -> Request:
+    """Sort the words of a command line into blueprints and overrides, and import the plugins that were asked for.
+
+    Raises:
+        UserError: no blueprint among the words, or a plugin that cannot be used.
+    """
+    request = sort_words(words)
+    import_plugins(plugins)
+    return request
+
+
+def sort_words(words: Sequence[str]) -> Request:
+    """Overrides are `path=value`, `+path=value` and `~path`; all else names a blueprint.
+
+    A path ends at its `=`, so `runs/lr=1/blueprint.yaml` is a file: what stands before `=` there is no path.
+    """
+    blueprints = tuple(word for word in words if not _OVERRIDE.match(word))
+    overrides = tuple(word for word in words if _OVERRIDE.match(word))
+    if not blueprints:
+        found = f": {overrides[0]!r} is a change" if overrides else ""
+        raise UserError(
+            f"no blueprint is named{found}",
+            hints=("a blueprint's name or file comes first, as in `compose-vlp check coca alpha=0`",),
+        )
+    return Request(blueprints, overrides)
+
+
+def import_plugins(plugins: Sequence[Path] | None) -> None:
+    """Import files that declare kinds, and the packages installed here that offer some."""
+    from compose_vlp import registry
+
+    registry.load_entry_points()
+    for plugin in plugins or ():
+        registry.load_plugin(plugin)

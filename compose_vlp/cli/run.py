@@ -1,0 +1,94 @@
+"""From the words of a command line to an exit code: 0 done, 1 failed, 2 the user's mistake, 130 stopped."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from compose_vlp.cli.table import BY_NAME, COMMANDS, PROGRAM
+
+if TYPE_CHECKING:
+    import typer
+
+COMPLETION = "_COMPOSE_VLP_COMPLETE"
+"""Set by the shell while it completes; typer then answers with names instead of running anything."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; prints what is to be printed and never raises."""
+    from compose_vlp.cli import guard
+
+    with guard.guarded() as outcome:
+        outcome.code = _dispatch(arguments)
+    return outcome.code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if COMPLETION in os.environ or arguments[:1] in (["--install-completion"], ["--show-completion"]):
+        return _call(application(BY_NAME), arguments, PROGRAM)
+    if not arguments or arguments[0] in ("--help", "-h"):
+        from compose_vlp.cli import top_help
+
+        top_help.show()
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(PROGRAM, version("compose-vlp"))
+        return 0
+    name = arguments[0]
+    known = [name] if name in BY_NAME else []
+    return _call(application(known), arguments, PROGRAM)
+
+
+def application(names: Iterable[str]) -> typer.Typer:
+    """The typer application that has all commands, of which those named are imported and the rest are names only."""
+    import typer
+
+    app = typer.Typer(
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    wanted = set(names)
+    for entry in COMMANDS:
+        if entry.name in wanted:
+            _add(app, entry.name, importlib.import_module(entry.module))
+        else:
+            app.command(entry.name, help=entry.summary)(_unimported)
+    return app
+
+
+def _add(app: typer.Typer, name: str, module: Any) -> None:
+    """A module offers `command`, a function, or `commands`, a group of its own; its `EXAMPLES` end the help."""
+    from compose_vlp.cli.help_text import epilog, flowing
+
+    end, panel = epilog(module.EXAMPLES), BY_NAME[name].panel
+    if hasattr(module, "commands"):
+        app.add_typer(module.commands, name=name, epilog=end, rich_help_panel=panel)
+    else:
+        text = flowing(module.command.__doc__)
+        app.command(name, help=text, epilog=end, rich_help_panel=panel)(module.command)
+
+
+def _root() -> None:
+    """Vision-language pretraining as typed, checked and compiled blueprints."""
+
+
+def _unimported() -> None:
+    raise AssertionError("a command that was not asked for was run")
+
+
+def _call(app: typer.Typer, arguments: list[str], program: str) -> int:
+    """Run the application. Typer ends the process by SystemExit, with 2 for wrong usage and 130 for Ctrl-C."""
+    try:
+        app(args=arguments, prog_name=program)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        sys.excepthook = sys.__excepthook__  # typer puts its own there
+    return 0

@@ -1,0 +1,40 @@
+"""What commands there are. Kept as a table, so that `--help` imports none of them; a test compares it with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+PROGRAM: Final = "compose-vlp"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command: the panel that it stands in, and the first line of its help."""
+
+    name: str
+    panel: str
+    summary: str
+
+    @property
+    def module(self) -> str:
+        return f"compose_vlp.cli.commands.{self.name}"
+
+
+COMMANDS: Final = (
+    Entry("check", "Look", "Find every mistake of a blueprint before anything is built."),
+    Entry("show", "Look", "Print a blueprint as merged, with where each value came from."),
+    Entry("diff", "Look", "Compare what two blueprints mean."),
+    Entry("components", "Look", "List the kinds of components, or explain one."),
+    Entry("schema", "Look", "Write the JSON Schema by which editors check blueprints."),
+    Entry("doctor", "Look", "Say what this machine offers and which backends run on it."),
+    Entry("build", "Build", "Compile a blueprint: sizes, shapes, FLOPs, code, picture."),
+    Entry("verify", "Build", "Prove that a port gives the same numbers as the original."),
+    Entry("train", "Train", "Train a blueprint, or go on with a run."),
+    Entry("demo", "Train", "Train a small model in minutes and show what it learnt."),
+    Entry("track", "Train", "Send what a run recorded while its MLflow was away."),
+    Entry("evaluate", "Use", "Measure a trained model: retrieval and captioning."),
+    Entry("generate", "Use", "Write captions for pictures with a trained model."),
+)
+
+BY_NAME: Final = {entry.name: entry for entry in COMMANDS}

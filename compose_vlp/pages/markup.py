@@ -1,0 +1,42 @@
+"""HTML and SVG written as calls: text is escaped unless it is `Markup` already."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import Final
+
+VOID: Final = frozenset({"br", "hr", "img", "input", "link", "meta"})
+
+
+class Markup(str):
+    """Text that is markup, and is put into other markup as it is."""
+
+    __slots__ = ()
+
+
+def escape(value: object) -> Markup:
+    """Anything as markup: `Markup` as it is, all else as text with its special characters escaped."""
+    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
+
+
+def join(children: Iterable[object]) -> Markup:
+    """Several pieces after each other; None is nothing."""
+    return Markup("".join(escape(child) for child in children if child is not None))
+
+
+def tag(name: str, /, *children: object, **attributes: object) -> Markup:
+    """An element. Attributes: `class_` is `class`, `stroke_width` is `stroke-width`; None and False are left out."""
+    words = [name]
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        attribute = key.rstrip("_").replace("_", "-")
+        words.append(attribute if value is True else f'{attribute}="{escape(_number(value))}"')
+    opening = f"<{' '.join(words)}>"
+    return Markup(opening) if name in VOID else Markup(f"{opening}{join(children)}</{name}>")
+
+
+def _number(value: object) -> object:
+    """Coordinates to a tenth of a pixel: pictures stay small and equal from run to run."""
+    return f"{value:.1f}".rstrip("0").rstrip(".") if isinstance(value, float) else value

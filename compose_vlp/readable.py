@@ -1,0 +1,42 @@
+"""Quantities as people read them."""
+
+from __future__ import annotations
+
+
+def count(number: float, unit: str = "") -> str:
+    """`86_300_000` is `86.3M`; three figures, with K, M, G or T (`B` for billions of anything but FLOP)."""
+    billion = "G" if unit else "B"
+    for size, letter in ((1e12, "T"), (1e9, billion), (1e6, "M"), (1e3, "K")):
+        if abs(number) >= 0.9995 * size:
+            return f"{_three(number / size)}{letter}{unit}"
+    return f"{_three(number)}{unit}" if number % 1 else f"{number:.0f}{unit}"
+
+
+def storage(number: float) -> str:
+    """Bytes as `1.5 GB` (decimal units)."""
+    for size, letter in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(number) >= 0.9995 * size:
+            return f"{_three(number / size)} {letter}"
+    return f"{number:.0f} B"
+
+
+def percent(share: float) -> str:
+    """`0.4567` is `45.7 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """`75` is `1 min 15 s`; under ten seconds with a tenth."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _three(number: float) -> str:
+    """Three significant figures, none of them after the point where there are three before it."""
+    digits = 0 if abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
+    return f"{number:.{digits}f}"
