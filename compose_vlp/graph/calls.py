@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -15,7 +15,7 @@ from compose_vlp.graph.binding import Bound, Given
 from compose_vlp.graph.dimensions import Dimensions
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.names import Callee, Names
-from compose_vlp.graph.plan import Arg, Call, Constant, Ref, Role
+from compose_vlp.graph.plan import Arg, Call, Constant, Ref, Role, refs_in
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.sizes import Sizing
 from compose_vlp.graph.types import (
@@ -56,6 +56,16 @@ class Calls:
         for name in ref.path:
             found = found.members()[name]
         return found
+
+    def weightless_world(self, args: Iterable[Arg], world: str | None) -> str | None:
+        """Where a call without weights belongs: to the world of its values, to `world` where they are of several.
+
+        So a teacher's value is read in the teacher's world, wherever the reading is written, and what stands on inputs
+        alone is one value in all worlds.
+        """
+        refs = [ref for arg in args for ref in refs_in(arg)]
+        worlds = {call.world for ref in refs if (call := self.done[ref.call]).role != "input"}
+        return next(iter(worlds), None) if len(worlds) < 2 else world
 
     def maker_of(self, ref: Ref) -> str:
         """The component or input that a value comes from, through functions, reads and indices."""
@@ -167,6 +177,8 @@ class Calls:
             roots = frozenset(v.root for one in bound for v in one.values() if isinstance(v, TextType | ImageType))
             result = derive.masked(result, label, roots)
         args = tuple((one.key, one.given.arg) for one in bound)
+        if callee.role == "function":
+            world = self.weightless_world((arg for _, arg in args), world)
         role: Role = "component" if callee.role == "component" else "function"
         return self.add(label, role, callee.name, args, complete(result, bound), callee.span, world, chain)
 

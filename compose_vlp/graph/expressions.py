@@ -280,7 +280,8 @@ class _Parser:
 
     def arguments(self, opened: _Token) -> tuple[Argument, ...]:
         found: list[Argument] = []
-        while self.peek.kind != ")":
+        more = self.peek.kind != ")"
+        while more:
             argument = self.argument()
             if argument.name and any(argument.name == other.name for other in found):
                 raise BlueprintError([Problem(f"argument `{argument.name}` is given twice", argument.span)])
@@ -288,9 +289,9 @@ class _Parser:
                 hint = f"`{found[-1].name}=` stands before it"
                 raise BlueprintError([Problem("arguments without a name come first", argument.span, (hint,))])
             found.append(argument)
-            if self.peek.kind != ",":
-                break
-            self.take(",")
+            more = self.peek.kind == ","
+            if more:
+                self.take(",")
         self.close(")", opened)
         return tuple(found)
 

@@ -74,6 +74,7 @@ class Substitution:
     calls: Calls
     problems: Problems
     _memo: dict[_Memo, Arg | None] = field(default_factory=dict)
+    _busy: set[Version] = field(default_factory=set)  # entries being computed with nothing replaced
 
     # --- entries
 
@@ -97,10 +98,13 @@ class Substitution:
         expression = self.names.expression(*version)
         if expression is None:
             return None
-        if (world or env) and self._entry(version, Context(version, str(version)), None) is None:
+        is_plain = not (world or env)
+        if not is_plain and version not in self._busy and self._entry(version, Context(version, ""), None) is None:
             return None  # the mistake was noted where nothing is replaced
+        self._busy |= {version} if is_plain else set()
         context = self._context(version, at, world, env, label)
         self._memo[memo] = self._value(expression, context, whole=True)
+        self._busy -= {version} if is_plain else set()
         return self._memo[memo]
 
     def _piece(self, node: Field | Index | Apply, at: Context) -> Arg | None:
@@ -200,7 +204,8 @@ class Substitution:
         if result is None:
             return None
         label = self._label(at, whole, node.name)
-        return self.calls.add(label, "read", node.name, (("x", value),), result, node.name_span, at.world, at.chain)
+        world = self.calls.weightless_world([value], at.world)
+        return self.calls.add(label, "read", node.name, (("x", value),), result, node.name_span, world, at.chain)
 
     def _in_world(self, node: Field, teacher: str, at: Context) -> Arg | None:
         section = self.names.section(node.name)
@@ -283,9 +288,8 @@ class Substitution:
         word = node.value.name if isinstance(node.value, Name) else "picked"
         label = self._label(at, whole, word)
         result = derive.indexed(kind, picked, str(index))
-        return self.calls.add(
-            label, "index", "", (("x", value), ("index", index)), result, node.span, at.world, at.chain
-        )
+        world = self.calls.weightless_world([value], at.world)
+        return self.calls.add(label, "index", "", (("x", value), ("index", index)), result, node.span, world, at.chain)
 
     # --- applications
 
@@ -439,6 +443,8 @@ class Substitution:
 
     def _fits(self, argument: expressions.Argument, key: Key, value: Arg) -> bool:
         """Whether what is put in is what the name stands for: of its kind, and of its tokenizer."""
+        if Version(key.name) in self._busy:
+            return True  # a circle that this substitution cuts: what the name stands for is not known yet
         plain = Context(Version(key.name), key.name)
         original = self._name(key.name, argument.span, key.world, plain)
         if original is None or not isinstance(original, Ref):

@@ -1,0 +1,76 @@
+"""The document with everything that nobody wrote: defaults, and sizes that follow from the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from compose_vlp.blueprint.document import Document
+from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
+from compose_vlp.blueprint.trees import Path, find, put
+from compose_vlp.errors import Span
+from compose_vlp.graph.graph import CheckedBlueprint
+
+DEFAULT: Final = "default"
+INFERRED: Final = "inferred"
+NOWHERE: Final = (DEFAULT, INFERRED)
+"""What stands for a file in the places of values that no file has."""
+
+
+def filled(checked: CheckedBlueprint) -> Document:
+    """The checked document, with a value for every field of inputs, components, losses, teachers and stages.
+
+    The place of such a value is `default` or `inferred`; one taken over by `like` counts as a default.
+    """
+    root = checked.document.root
+    for path, settings, inferred in _settings(checked):
+        for name, value in settings:
+            if value is not None and find(root, (*path, name)) is None and find(root, path) is not None:
+                origin = INFERRED if name in inferred else DEFAULT
+                root = put(root, (*path, name), _entry(name, value, origin))
+    document = checked.document
+    return Document(root, document.files, document.sources, document.removed, document.missing)
+
+
+def _settings(checked: CheckedBlueprint) -> Iterator[tuple[Path, list[tuple[str, Any]], frozenset[str]]]:
+    """Where settings stand, the settings as they are read, and which of them are inferred."""
+    for name, given in checked.inputs.items():
+        yield ("inputs", name), _fields(given), frozenset()
+    for name, component in checked.components.items():
+        yield ("components", name), _fields(component.config), frozenset(component.inferred)
+    for name, loss in checked.losses.items():
+        yield ("losses", name), _fields(loss.config), frozenset()
+    for name, teacher in checked.teachers.items():
+        yield ("teachers", name), _fields(teacher), frozenset()
+    for name, stage in checked.stages.items():
+        yield ("stages", name), _fields(stage), frozenset()
+    if checked.optimizer is not None:
+        yield ("optimizer",), _fields(checked.optimizer), frozenset()
+
+
+def _fields(model: BaseModel | None) -> list[tuple[str, Any]]:
+    """The fields under the names that a blueprint writes."""
+    if model is None:
+        return []
+    fields = type(model).model_fields
+    return [(info.alias or name, getattr(model, name)) for name, info in fields.items()]
+
+
+def _entry(name: str, value: Any, origin: str) -> Entry:
+    span = Span(origin, 0, 1, 2)
+    return Entry(Scalar(name, span), _node(value, span))
+
+
+def _node(value: Any, span: Span) -> Node:
+    if isinstance(value, BaseModel):
+        fields = [(name, one) for name, one in _fields(value) if one is not None]
+        return Mapping(tuple(Entry(Scalar(name, span), _node(one, span)) for name, one in fields), span)
+    if isinstance(value, dict):
+        return Mapping(tuple(Entry(Scalar(str(key), span), _node(one, span)) for key, one in value.items()), span)
+    if isinstance(value, list | tuple):
+        return Items(tuple(_node(one, span) for one in value), span)
+    if isinstance(value, bool):
+        return Scalar("true" if value else "false", span)
+    return Scalar(str(value), span, style="plain" if not isinstance(value, str) or value else "single")
