@@ -9,13 +9,13 @@ from transformers.cache_utils import CacheLayerMixin
 from compose_vlp.values.cache import Cache
 
 
-class KeptLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+class KeptLayer(CacheLayerMixin):  # type: ignore[misc]
     """One layer's keys and values, `[batch, heads, n, width]`, kept by our cache under the layer's number."""
 
     is_sliding = False
 
     def __init__(self, kept: Cache, number: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._kept = kept
         self._name = f"layer {number}"
 

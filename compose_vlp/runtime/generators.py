@@ -16,7 +16,7 @@ def capture() -> dict[str, Any]:
         "numpy": np.random.get_state(legacy=True),  # noqa: NPY002 - libraries draw from it
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
 
