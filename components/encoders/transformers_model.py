@@ -3,6 +3,7 @@
 import copy
 import inspect
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -78,9 +79,10 @@ def _facts(model: str, options: str, length: int) -> Facts:
             raise UserError(f"`model` {model!r} cannot be run on words alone: {_line(error)}") from error
         _check_length(own, model, length)
         attention, used = _attention(tiny, own)
-        causal = writes and (not masked or config.is_decoder) and _is_causal(used)
-        cached = causal and _goes_on(used)
-        return Facts(width, causal, attention, cached, masked and not causal, _counts_after_padding(used))
+        causal = writes and (not masked or getattr(config, "is_decoder", False)) and _holds(_is_causal, used)
+        cached = causal and _holds(_goes_on, used)
+        after_padding = _holds(_counts_after_padding, used)
+        return Facts(width, causal, attention, cached, masked and not causal, after_padding)
 
 
 # --- configurations and models ----------------------------------------------------------------------------------
@@ -92,6 +94,8 @@ def read_config(model: str, options: str) -> Any:
     Raises:
         UserError: no such type or folder, no such option, a value that the library refuses, or no text model.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         kind, written = _base_config(model)
         known = {*kind().to_dict(), *kind.attribute_map}
@@ -101,7 +105,7 @@ def read_config(model: str, options: str) -> Any:
                 raise UserError(f"{kind.model_type} has no `options` {name!r}", hints=did_you_mean(name, known))
         renamed = {kind.attribute_map.get(name, name): value for name, value in changes.items()}
         config = kind.from_dict({**written, **renamed})
-    except (*FOREIGN, OSError) as error:
+    except (*FOREIGN, OSError, StrictDataclassError) as error:
         raise UserError(f"transformers cannot read `model` {model!r} with these `options`: {_line(error)}") from error
     if model_class(config) is None:
         raise UserError(f"`model` {model!r} has no tower of its own for texts")
@@ -186,8 +190,10 @@ def _made_tiny(config: Any, sizes: dict[str, int]) -> tuple[Any, Any]:
 def _shortened(config: Any, layers: int) -> Any:
     """The configuration with fewer layers and words."""
     tiny = copy.deepcopy(config)
-    if vars(tiny).get("layer_types"):
-        tiny.layer_types = tiny.layer_types[:layers]
+    types = vars(tiny).get("layer_types")
+    if types:  # one of each at least
+        tiny.layer_types = (list(dict.fromkeys(types)) + types)[: max(layers, len(set(types)))]
+        layers = len(tiny.layer_types)
     tiny.num_hidden_layers = min(layers, tiny.num_hidden_layers)
     return sized(tiny, VOCABULARY)
 
@@ -239,6 +245,14 @@ def _agree(one: Any, other: Any) -> bool:
     return _same(_run(one, ids), _run(other, ids)) and _same(*padded)
 
 
+def _holds(trial: Callable[[Any], bool], model: Any) -> bool:
+    """Does a trial succeed? What a model cannot even be asked does not hold."""
+    try:
+        return trial(model)
+    except FOREIGN:
+        return False
+
+
 def _is_causal(model: Any) -> bool:
     ids = _ids()
     other = torch.cat((ids[:, :-1], (ids[:, -1:] - 3) % VOCABULARY), 1)
@@ -261,13 +275,10 @@ def _goes_on(model: Any) -> bool:
 
     ids, kept = _ids(), Cache()
     steps = []
-    try:
-        for begin, end in ((0, 3), (3, 4), (4, LENGTH)):
-            theirs = borrowed(kept, model.config.num_hidden_layers)
-            steps.append(_run(model, ids[:, begin:end], past_key_values=theirs, use_cache=True))
-            kept.advance(end - begin)
-    except FOREIGN:
-        return False
+    for begin, end in ((0, 3), (3, 4), (4, LENGTH)):
+        theirs = borrowed(kept, model.config.num_hidden_layers)
+        steps.append(_run(model, ids[:, begin:end], past_key_values=theirs, use_cache=True))
+        kept.advance(end - begin)
     return _same(torch.cat(steps, 1), _run(model, ids))
 
 
