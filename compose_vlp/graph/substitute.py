@@ -99,13 +99,20 @@ class Substitution:
         if expression is None:
             return None
         is_plain = not (world or env)
-        if not is_plain and version not in self._busy and self._entry(version, Context(version, ""), None) is None:
+        if not is_plain and not self._is_busy(version) and self._entry(version, Context(version, ""), None) is None:
             return None  # the mistake was noted where nothing is replaced
         self._busy |= {version} if is_plain else set()
         context = self._context(version, at, world, env, label)
         self._memo[memo] = self._value(expression, context, whole=True)
         self._busy -= {version} if is_plain else set()
         return self._memo[memo]
+
+    def _is_busy(self, version: Version) -> bool:
+        """Whether an entry, nothing replaced, stands on one that is being computed: a circle that something cuts."""
+        if not self._busy or self.names.section(version.name) != "graph":
+            return False
+        met = {key.name for key in self.reads.of(version.name, age=version.age)}
+        return any(one == version or one.name in met for one in self._busy)
 
     def _piece(self, node: Field | Index | Apply, at: Context) -> Arg | None:
         """A call inside an expression, in the part of the environment that it reads."""
@@ -443,8 +450,8 @@ class Substitution:
 
     def _fits(self, argument: expressions.Argument, key: Key, value: Arg) -> bool:
         """Whether what is put in is what the name stands for: of its kind, and of its tokenizer."""
-        if Version(key.name) in self._busy:
-            return True  # a circle that this substitution cuts: what the name stands for is not known yet
+        if self._is_busy(Version(key.name)):
+            return True  # what the name stands for is not known yet
         plain = Context(Version(key.name), key.name)
         original = self._name(key.name, argument.span, key.world, plain)
         if original is None or not isinstance(original, Ref):

@@ -136,6 +136,20 @@ def _feeds(
                 problems.add(f"no input comes from the source `{line.name}`", line.key.span, *near)
 
 
+def frozen_components(blueprint: CheckedBlueprint) -> frozenset[str]:
+    """The components that no stage trains any part of, by the patterns alone."""
+    found = frozenset(name for name, one in blueprint.components.items() if one.kind.trainable)
+    for entry in blueprint.document.stages:
+        train, freeze = (_patterns(blueprint, entry, key) for key in ("train", "freeze"))
+        found &= {
+            name
+            for name in found
+            if (train and not any(_may_match(p.text, name) for p in train))
+            or any(_covers(p.text, name) for p in freeze)
+        }
+    return found if blueprint.stages else frozenset()
+
+
 def untrained(blueprint: CheckedBlueprint) -> list[str]:
     """Remarks on outputs that read weights which no stage trains and no file brings."""
     if not blueprint.stages:
