@@ -24,10 +24,13 @@ if TYPE_CHECKING:
 class Blueprint:
     """A blueprint after its parents and overrides. Making one reads files and runs no code of theirs."""
 
-    def __init__(self, document: Document, problems: Sequence[Problem] = (), notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, document: Document, problems: Sequence[Problem] = (), notes: Sequence[str] = (), *, sound: bool = True
+    ) -> None:
         self.document = document
         self.problems = tuple(problems)
         self.notes = tuple(notes)
+        self._sound = sound
 
     @classmethod
     def load(cls, *names: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path] = ()) -> Blueprint:
@@ -41,20 +44,32 @@ class Blueprint:
         from compose_vlp import registry
         from compose_vlp.blueprint.resolve import resolve
 
+        registry.load_entry_points()
         for plugin in plugins:
             registry.load_plugin(plugin)
         found = resolve([str(name) for name in names], list(overrides), fields_of=registry.fields_of)
-        return cls(found.document, found.problems, found.notes)
+        return cls(found.document, found.problems, found.notes, sound=found.sound)
 
     @property
     def name(self) -> str:
         return self.document.name
+
+    def raise_problems(self) -> None:
+        """Raise the mistakes that reading and merging found, if there are any; `check` finds more.
+
+        Raises:
+            BlueprintError: these mistakes.
+        """
+        if self.problems:
+            raise BlueprintError(self.problems, self.document.lines())
 
     @cached_property
     def _checked(self) -> CheckedBlueprint:
         from compose_vlp import registry
         from compose_vlp.graph.check import check
 
+        if not self._sound:  # what could not be read would be missed everywhere
+            self.raise_problems()
         return check(self.document, registry, self.problems)
 
     def check(self) -> CheckedBlueprint:

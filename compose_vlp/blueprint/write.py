@@ -172,8 +172,8 @@ def _escaped(character: str) -> str:
 
 
 def place(span: Span) -> str:
-    """`albef.yaml:31`; an override is `command line`."""
-    return COMMAND_LINE if span.file == COMMAND_LINE else f"{span.file}:{span.line}"
+    """`albef.yaml:31`; an override is `command line`, and a value that no file has stands on line 0 of its origin."""
+    return span.file if span.file == COMMAND_LINE or not span.line else f"{span.file}:{span.line}"
 
 
 def _replaced(entry: Entry) -> str:

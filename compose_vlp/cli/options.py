@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from compose_vlp import registry
+from compose_vlp.api import Blueprint
+from compose_vlp.blueprint.arguments import split_arguments
 from compose_vlp.errors import UserError
-
-_OVERRIDE = re.compile(r"[+~](?!/)|[A-Za-z_*][\w.*-]*=")
 
 Words = Annotated[
     list[str],
@@ -54,37 +54,34 @@ class Request:
     overrides: tuple[str, ...]
 
 
-def requested(words: Sequence[str], plugins: Sequence[Path] | None = None) -> Request:
-    """Sort the words of a command line into blueprints and overrides, and import the plugins that were asked for.
+def load(words: Sequence[str], plugins: Sequence[Path] | None = None) -> Blueprint:
+    """The blueprint that a command line speaks of.
 
     Raises:
         UserError: no blueprint among the words, or a plugin that cannot be used.
     """
     request = sort_words(words)
-    import_plugins(plugins)
-    return request
+    return Blueprint.load(*request.blueprints, overrides=request.overrides, plugins=plugins or ())
 
 
 def sort_words(words: Sequence[str]) -> Request:
-    """Overrides are `path=value`, `+path=value` and `~path`; all else names a blueprint.
+    """The blueprints and the changes among the words of a command line.
 
-    A path ends at its `=`, so `runs/lr=1/blueprint.yaml` is a file: what stands before `=` there is no path.
+    Raises:
+        UserError: no blueprint.
     """
-    blueprints = tuple(word for word in words if not _OVERRIDE.match(word))
-    overrides = tuple(word for word in words if _OVERRIDE.match(word))
+    blueprints, overrides = split_arguments(words)
     if not blueprints:
         found = f": {overrides[0]!r} is a change" if overrides else ""
         raise UserError(
             f"no blueprint is named{found}",
             hints=("a blueprint's name or file comes first, as in `compose-vlp check coca alpha=0`",),
         )
-    return Request(blueprints, overrides)
+    return Request(tuple(blueprints), tuple(overrides))
 
 
 def import_plugins(plugins: Sequence[Path] | None) -> None:
     """Import files that declare kinds, and the packages installed here that offer some."""
-    from compose_vlp import registry
-
     registry.load_entry_points()
     for plugin in plugins or ():
         registry.load_plugin(plugin)

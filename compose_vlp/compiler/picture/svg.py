@@ -122,7 +122,7 @@ def _body(placed: Placed) -> Markup:
 
 def _bar(placed: Placed) -> Iterator[Markup]:
     """How much of the model it is: a bar along the bottom, as long as its share of the parameters."""
-    if placed.box.share > 0:
+    if placed.box.share > 0.005:
         room = placed.width - 16
         yield tag(
             "rect",

@@ -1,0 +1,41 @@
+"""`compose-vlp check`: every mistake of a blueprint, without building anything."""
+
+from __future__ import annotations
+
+import typer
+
+from compose_vlp.cli import problems
+from compose_vlp.cli.console import err, out, print_json
+from compose_vlp.cli.guard import MISTAKE
+from compose_vlp.cli.options import Json, Plugins, Words, load
+from compose_vlp.errors import BlueprintError
+
+EXAMPLES = (
+    ("a built-in blueprint", "compose-vlp check coca"),
+    ("a file of your own with two changes", "compose-vlp check mine.yaml components.vision.depth=6 alpha=0"),
+    ("a task on a paper", "compose-vlp check albef tasks/vqa_generate"),
+)
+
+
+def command(words: Words, plugins: Plugins = None, as_json: Json = False) -> None:
+    """Find every mistake of a blueprint before anything is built.
+
+    Reads, merges and checks names, types, bounds, shapes, rows, flow of positions, leaks, and that every loss reaches
+    something to train. Prints all mistakes at once, each with its place, and ends with exit code 2 if there are any.
+    """
+    blueprint = load(words, plugins)
+    try:
+        checked = blueprint.check()
+    except BlueprintError as error:
+        if not as_json:
+            raise
+        print_json({"ok": False, "name": blueprint.name, "problems": problems.as_json(error.problems)})
+        raise typer.Exit(MISTAKE) from None
+    notes = [*blueprint.notes, *checked.notes]
+    if as_json:
+        print_json({"ok": True, "name": blueprint.name, "problems": [], "notes": notes})
+        return
+    for note in notes:
+        err().print(f"note: {note}", style="dim", soft_wrap=True)
+    counted = f"{len(checked.components)} components, {len(checked.values)} values, {checked.plan.counted()} calls"
+    out().print(f"{blueprint.name}: no mistakes ({counted})")
