@@ -39,7 +39,7 @@ class Report:
 
 def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int) -> tuple[int, int]:
     """FLOPs of one forward and backward on `rows` rows, and the bytes kept for the backward, on the model's device."""
-    batch = synthetic_batch(blueprint, compiled.plan, rows, next(model.parameters()).device)
+    batch = synthetic_batch(compiled.plan, rows, next(model.parameters()).device)
     with FlopCounter() as counter, KeptBytes(model.parameters()) as kept:
         model(compiled.run, batch, Step(blueprint.constants_and_starts()))
         saved = kept.total

@@ -33,6 +33,7 @@ def tie(modules: Mapping[str, nn.Module], components: Mapping[str, Any]) -> None
 
 
 def owners_first(components: Mapping[str, Any]) -> list[str]:
+    """Names of the components that have weights, each after those from which it shares."""
     ordered: list[str] = []
 
     def visit(name: str) -> None:

@@ -74,7 +74,8 @@ def load_program(source: str, name: str, functions: Mapping[str, Any]) -> Progra
     file = f"<program {name} {abs(hash(source)):x}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     scope: dict[str, Any] = {**{n: getattr(support, n) for n in support.__all__}, "torch": torch, **functions}
-    exec(compile(source, file, "exec"), scope)  # our own generated text: blueprint literals enter as repr() only
+    # our own generated text: blueprint literals enter as repr() only
+    exec(compile(source, file, "exec"), scope)  # noqa: S102
     program: Program = scope[name]
     return program
 

@@ -6,15 +6,12 @@ from typing import Any
 
 import torch
 
-from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Plan
 from compose_vlp.graph.types import ImageType, TextType, ValueType
 from compose_vlp.values import Image, Number, Text, Value
 
 
-def synthetic_batch(
-    blueprint: CheckedBlueprint, plan: Plan, rows: int, device: torch.device | str = "meta", seed: int = 0
-) -> dict[str, Any]:
+def synthetic_batch(plan: Plan, rows: int, device: torch.device | str = "meta", seed: int = 0) -> dict[str, Any]:
     """Random pictures and words for every input that a plan reads: `rows` of each, texts as long as their frame."""
     generator = None if str(device) == "meta" else torch.Generator(device).manual_seed(seed)
     inputs = [call for call in plan.calls if call.role == "input"]

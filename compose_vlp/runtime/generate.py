@@ -13,7 +13,7 @@ from compose_vlp.compiler.model import Model, Step
 from compose_vlp.compiler.support import take
 from compose_vlp.runtime.modes import evaluating
 from compose_vlp.runtime.search import Search, search
-from compose_vlp.values import Index, Text
+from compose_vlp.values import Index, Text, rows_of
 from compose_vlp.values.cache import Cache
 
 
@@ -67,8 +67,7 @@ class Recomputed:
 
 
 def _repeated(value: Any, times: int) -> Any:
-    rows = next(t for t in torch.utils._pytree.tree_leaves(value) if isinstance(t, Tensor)).shape[0]
-    return take(value, Index(torch.arange(rows).repeat_interleave(times)))
+    return take(value, Index(torch.arange(rows_of(value)).repeat_interleave(times)))
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.generate import generate
 from compose_vlp.runtime.modes import evaluating
 from compose_vlp.runtime.search import Search
+from compose_vlp.values import rows_of
 
 SEARCH_SETTINGS = frozenset(
     {"beams", "max_length", "min_length", "length_penalty", "top_p", "top_k", "temperature", "repetition_penalty"}
@@ -81,7 +82,7 @@ class Asker:
             raise UserError(f"output {output!r} cannot begin a text: its tokenizer has no begin token")
         programs = self._generation(output)
         batch = {name: value for name, value in batch.items() if name != entry.over}
-        rows = _rows(batch)
+        rows = rows_of(dict(batch))
         start = torch.full((rows, 1), tokenizer.begin_id, device=self.device)
         generator = torch.Generator(self.device).manual_seed(seed)
         return generate(self.model, programs, batch, start, how, frame=frame, cached=cached, generator=generator)
@@ -144,7 +145,7 @@ class Asker:
         chosen = {"max_length": over.max_length, **written, **settings}
         if chosen["max_length"] > over.max_length:
             raise UserError(
-                f"max_length {chosen['max_length']} is longer than the {over.max_length} positions of input {entry.over!r}"
+                f"max_length {chosen['max_length']} is longer than the {over.max_length} positions of {entry.over!r}"
             )
         if tokenizer.end_id is None:
             raise UserError(f"output {output!r} would never end: its tokenizer has no end token")
@@ -157,8 +158,3 @@ def _tensor(value: Any) -> Tensor:
         if isinstance(found, Tensor):
             return found
     raise TypeError(f"{type(value).__name__} holds no tensor of its own")
-
-
-def _rows(batch: Mapping[str, Any]) -> int:
-    leaves = torch.utils._pytree.tree_leaves(dict(batch))
-    return next(int(leaf.shape[0]) for leaf in leaves if isinstance(leaf, Tensor))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Foreteller(Protocol):
-    """Gives scores of the next word. `step(ids)` takes the new words [rows, new] and gives scores [rows, vocabulary]."""
+    """Foretells: `step(ids)` takes the new words [rows, new] and gives scores [rows, vocabulary] of the next one."""
 
     def step(self, ids: Tensor) -> Tensor: ...
 

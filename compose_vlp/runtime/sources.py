@@ -34,7 +34,8 @@ def stage_sources(blueprint: CheckedBlueprint, stage: str) -> dict[str, Source]:
 def _open(blueprint: CheckedBlueprint, name: str) -> Source:
     """The source that an entry of the `data` section describes."""
     entry = blueprint.document.at("data", name)
-    assert entry is not None and isinstance(entry.value, Mapping), "the checker has seen the stage's data"
+    assert entry is not None, "the checker has seen the stage's data"
+    assert isinstance(entry.value, Mapping)
     use = kind_of(entry)
     if use is None:
         raise UserError(f"data source {name!r} has no `use`", span=entry.key.span, hints=[", ".join(names("source"))])

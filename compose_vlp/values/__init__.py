@@ -14,6 +14,7 @@ from compose_vlp.values.values import (
     Similarity,
     Text,
     Value,
+    rows_of,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "Similarity",
     "Text",
     "Value",
+    "rows_of",
 ]

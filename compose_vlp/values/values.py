@@ -119,7 +119,7 @@ class Sequence(Value):
 
 @dataclass(frozen=True)
 class Embedding(Value):
-    """One vector a row: `features` [rows, width]. `own` is the place of the local batch's first row among gathered rows."""
+    """One vector a row: `features` [rows, width]; `own` is the place of this process's first row among gathered ones."""
 
     kind: ClassVar[str] = "Embedding"
     features: Tensor
@@ -187,6 +187,11 @@ class Scalar(Value):
 
     kind: ClassVar[str] = "Scalar"
     value: Tensor
+
+
+def rows_of(values: Any) -> int:
+    """The number of rows of a value, or of a batch of them: the first dimension of its first tensor."""
+    return next(int(leaf.shape[0]) for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor))
 
 
 def _register(cls: type[Any]) -> None:
