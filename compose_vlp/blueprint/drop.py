@@ -69,8 +69,8 @@ def judge_drops(state: State, label: str) -> None:
         gone = state.gone(name, [one.reference.section] if one.reference.section else ())
         if gone is None or gone.by is None or gone.file != label or name in state.missing:
             continue
-        if one.reader[0] == "stages" and one.reference.span.file != label:
-            continue  # an inherited list: it shrinks
+        if one.reference.section == "losses":
+            continue  # a stage's list: an inherited one shrinks, a file's own is judged with the lists
         state.missing.add(name)
         if gone.section == "inputs":
             taken.setdefault(gone.by, []).append(name)

@@ -38,25 +38,33 @@ class _Change:
 
 
 def apply_overrides(state: State, overrides: Sequence[Override], label: str = COMMAND_LINE) -> set[tuple[str, str]]:
-    """Apply them all, whatever their order; gives the entries that were added. Problems and notes go to `state`."""
+    """Apply them all, whatever their order; gives the added entries that something must read.
+
+    Entries are added first, then kinds are changed, because the fields that the others may set follow from these.
+    Problems and notes go to `state`.
+    """
     changes: list[_Change] = []
     added: set[tuple[str, str]] = set()
-    for override in sorted(overrides, key=lambda one: one.sign != "+"):
+    for override in sorted(overrides, key=_precedence):
         try:
             reached = _Target(state, override).paths()
-            if override.sign == "+":
-                _lay(state, override, reached[0])
-                added |= {(reached[0][0], reached[0][-1])} if len(reached[0]) == 2 else set()
-            changes.append(_Change(override, reached))
         except _Refused as refused:
             state.problems.append(refused.problem)
+            continue
+        changes.append(_Change(override, reached))
+        if _precedence(override) < _LAST:
+            for path in reached:
+                _lay(state, override, path)
+        if override.sign == "+" and reached[0][0] in (*NAMESPACE, "losses"):
+            added.add((reached[0][0], reached[0][1]))
     changes.sort(key=lambda change: change.override.path.span)
     accepted = [change for change in changes if not _overlaps(state, change, changes)]
-    for change in sorted(accepted, key=_precedence):
+    waiting = [change for change in accepted if _precedence(change.override) == _LAST]
+    for change in sorted(waiting, key=lambda change: change.override.sign != "~"):
         for path in change.paths:
             if change.override.sign == "~":
                 take_out(state, path, change.override.path.span, label)
-            elif change.override.sign == "":
+            else:
                 _lay(state, change.override, path)
     return added
 
@@ -70,11 +78,13 @@ def apply_settings(
     return replace(document, root=state.root), state.problems
 
 
-def _precedence(change: _Change) -> int:
-    """Removals first; then another `use` or `type`, which replaces an entry whole; then what is set in it."""
-    if change.override.sign == "~":
+_LAST = 2
+
+
+def _precedence(override: Override) -> int:
+    if override.sign == "+":
         return 0
-    return 1 if change.paths[0][-1] in ("use", "type") else 2
+    return 1 if not override.sign and override.path.text.split(".")[-1] in ("use", "type") else _LAST
 
 
 def _overlaps(state: State, change: _Change, changes: list[_Change]) -> bool:

@@ -85,22 +85,18 @@ class Reads:
             if key in seen:
                 continue
             seen.add(key)
-            targets = []
+            targets: list[Key] = []
             for reference in self.references.get(key, ()):
-                target = self.target(reference)
-                if target is None:
-                    lost.append(Unresolved(key, reference))
-                else:
-                    targets.append(target)
+                meant = self.targets(reference)
+                targets += meant
+                lost += [] if meant else [Unresolved(key, reference)]
             waiting += targets[::-1]
         return seen, lost
 
-    def target(self, reference: Reference) -> Key | None:
-        """The entry that a reference means."""
-        section = reference.section or self.names.get(reference.name, "")
-        if section and reference.name in self.sections[section]:
-            return section, reference.name
-        return None
+    def targets(self, reference: Reference) -> list[Key]:
+        """The entries that a reference means: one, or none, or all that clash for the name."""
+        sections = (reference.section,) if reference.section else NAMESPACE
+        return [(section, reference.name) for section in sections if reference.name in self.sections[section]]
 
     def vocabulary(self) -> list[Key]:
         """The graph entries that may stay unread."""
@@ -139,13 +135,13 @@ class Reads:
             if lookup is not None:
                 yield from _words(field.value, lookup)
             elif _may_hold_names(section, field.name):
-                yield from self._names_in(field.value)
+                yield from self._names_in(field.value, OWN if field.name == "share" else "")
 
-    def _names_in(self, node: Node) -> Iterator[Reference]:
+    def _names_in(self, node: Node, no_name: str) -> Iterator[Reference]:
         """What a field reads that may hold names; a word that is none is a setting, and resolves to nothing."""
         for scalar in scalars(node):
             for read in names_read(scalar.text):
-                if not read.is_param and read.name != OWN:
+                if not read.is_param and read.name != no_name:
                     yield from self._read(scalar, read)
 
 

@@ -24,20 +24,24 @@ def render(problems: Iterable[Problem], excerpts: Excerpts) -> str:
     return "\n\n".join([*shown, f"{count} ({rest} not shown)" if rest else count]).strip() + "\n"
 
 
-def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """By file, line and column, those without a place first; the same message at the same place stands once."""
+def in_order(problems: Iterable[Problem], files: Iterable[str] = ()) -> list[Problem]:
+    """By file, line and column, those without a place first; the same message at the same place stands once.
+
+    Files come in the order given, then as they are met.
+    """
     once: dict[tuple[str, Span | None], Problem] = {}
     for problem in problems:
         once.setdefault((problem.message, problem.span), problem)
-    files: dict[str, int] = {}
+    order = {name: number for number, name in enumerate(files)}
     for problem in once.values():
-        files.setdefault(problem.span.file if problem.span else "", len(files))
-    return sorted(
-        once.values(), key=lambda p: (files[p.span.file], p.span, p.message) if p.span else (-1, _NOWHERE, p.message)
-    )
+        if problem.span:
+            order.setdefault(problem.span.file, len(order))
 
+    def place(problem: Problem) -> tuple[int, int, int]:
+        span = problem.span
+        return (order[span.file], span.line, span.column) if span else (-1, 0, 0)
 
-_NOWHERE = Span("", 0, 0, 0)
+    return sorted(once.values(), key=place)
 
 
 def _render_one(problem: Problem, excerpts: Excerpts) -> str:

@@ -16,6 +16,7 @@ from compose_vlp.blueprint.nodes import COMMAND_LINE, Entry, Mapping, Scalar, So
 from compose_vlp.blueprint.order import File, Order, order_files
 from compose_vlp.blueprint.overrides import apply_overrides
 from compose_vlp.blueprint.prune import judge_own, own_keys, prune
+from compose_vlp.blueprint.render import in_order
 from compose_vlp.blueprint.shrink import judge_lists
 from compose_vlp.blueprint.state import FieldsOf, State
 from compose_vlp.blueprint.trees import put
@@ -56,7 +57,8 @@ def resolve(
     source = command_line(names, overrides)
     mentions = [Scalar(line, source.span(number, 1), source=source) for number, line in enumerate(source.lines, 1)]
     order = order_files(mentions[: len(names)], library)
-    sources = {COMMAND_LINE: source} | {reading.source.name: reading.source for reading in order.readings}
+    read = {reading.source.name: reading.source for reading in order.readings}
+    sources = {file.label: read[file.label] for file in order.files} | read | {COMMAND_LINE: source}
     state = State(Mapping((), Span(COMMAND_LINE, 1, 1, 2)), fields_of, problems=list(order.problems))
     sound = not order.broken and all(_merge_file(state, file) for file in order.files)
     if sound:
@@ -73,7 +75,7 @@ def resolve(
         frozenset(state.missing),
     )
     whole = all(file.whole for file in order.files)
-    return Resolution(document, tuple(state.problems), tuple(state.notes), sound and whole)
+    return Resolution(document, tuple(in_order(state.problems, sources)), tuple(state.notes), sound and whole)
 
 
 def _merge_file(state: State, file: File) -> bool:

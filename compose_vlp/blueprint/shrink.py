@@ -33,18 +33,21 @@ def shrink_lists(state: State, label: str) -> bool:
 def judge_lists(state: State, label: str) -> None:
     """Report what a file writes into a pattern or a stage's list that names nothing."""
     heads = _heads(state.root)
-    losses = _names(state.root, "losses")
     for path, keep in _lists(state.root, heads):
         entry = find(state.root, path)
         for item in as_items(entry.value) if entry else ():
             if item.span.file == label and not keep(item):
-                state.problems += _names_nothing(item, path, heads, losses)
+                state.problems += _names_nothing(state, item, path, heads)
 
 
-def _names_nothing(item: Node, path: Path, heads: Collection[str], losses: Collection[str]) -> Iterator[Problem]:
+def _names_nothing(state: State, item: Node, path: Path, heads: Collection[str]) -> Iterator[Problem]:
     if path[-1] == "losses" and isinstance(item, Scalar):
-        hints = did_you_mean(item.text, losses) or (f"losses: {', '.join(losses) or 'none'}",)
-        yield Problem(f"no loss is called `{item.text}`", item.span, hints)
+        losses = _names(state.root, "losses")
+        gone = state.gone(item.text, ["losses"])
+        hints = (str(gone),) if gone else did_you_mean(item.text, losses)
+        yield Problem(
+            f"no loss is called `{item.text}`", item.span, hints or (f"losses: {', '.join(losses) or 'none'}",)
+        )
         return
     for pattern in _patterns(item):
         if not pattern_matches(pattern.text, heads):
