@@ -43,7 +43,8 @@ def explain_leak(substitution: Substitution, declared: Declared, ref: Ref, root:
     calls = substitution.calls
     path = leaking_path(calls, ref, root, Flow.PAST)
     first = path[0]
-    assert first.span is not None
+    if not substitution.problems.is_first(f"{root} leaks in {first.id}"):
+        return
     value = calls.type_of(ref)
     text = value.text.root if isinstance(value, LogitsType) and value.text else root
     if hidden:

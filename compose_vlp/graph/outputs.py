@@ -102,6 +102,8 @@ class Outputs:
 
     def _sees_later(self, ref: Ref, over: str, span: Span) -> None:
         first = leaking_path(self.substitution.calls, ref, over, Flow.PAST)[0]
+        if not self.problems.is_first(f"{over} leaks in {first.id}"):
+            return
         message = f"`{first.target}` lets positions of `{over}` see later words, which generation does not know yet"
         related = [(f"`{first.target}` is called here", first.span)] if first.span else []
         hint = "a causal decoder is needed (or `attention: prefix`, where the component has it)"

@@ -114,8 +114,12 @@ def _build(
             parts = one_part("tokens", _size(tail[0], env, config), reads=[everything])
         return SequenceType(rows, merge_reads(*(part.reads for part in parts)), width=width, parts=parts)
     if pattern.kind == "Logits":
-        text, reads = _stands_on(tail, ports, flows, arguments)
-        return LogitsType(rows, reads if text else everything, classes=_size(tail[-1], env, config), text=text)
+        part = _stands_on(tail, ports, flows, arguments)
+        classes = _size(tail[-1], env, config)
+        if part is None or part.text is None:
+            return LogitsType(rows, everything, classes=classes)
+        positions = part.length if part.length != part.text.length else None
+        return LogitsType(rows, dict(part.reads), classes=classes, text=part.text, positions=positions)
     if pattern.kind == "Embedding":
         return EmbeddingType(rows, everything, width=_size(tail[0], env, config))
     if pattern.kind == "Similarity":
@@ -135,13 +139,14 @@ def _parts(
     """The parts of the port whose token variable goes out again, reached also by whatever the other ports bring."""
     for name, port in ports.items():
         source = arguments.get(name)
-        if not isinstance(source, SequenceType):
+        if not isinstance(source, SequenceType | TextType):
             continue
         pattern = matching(port, source)
         if not pattern or len(pattern.dims) < 2 or pattern.dims[1] != tokens:
             continue
         flow = flows.get(name, port.flow)
-        inside = merge_reads(*(part.reads for part in source.parts), at_least=flow) if flow is Flow.ALL else {}
+        own = source.parts if isinstance(source, SequenceType) else _words(source)
+        inside = merge_reads(*(part.reads for part in own), at_least=flow) if flow is Flow.ALL else {}
         others = [
             merge_reads(value.reads, at_least=flows.get(other, ports[other].flow if other in ports else Flow.ALL))
             for other, argument in arguments.items()
@@ -150,19 +155,25 @@ def _parts(
         ]
         return tuple(
             Part(p.name, p.length, p.cls, p.text, merge_reads(merge_reads(p.reads, at_least=flow), inside, *others))
-            for p in source.parts
+            for p in own
         )
     return None
 
 
+def _words(text: TextType) -> tuple[Part, ...]:
+    """The positions of a text, before anything was made of them."""
+    return (Part("text", text.length, text=text, reads=text.reads),)
+
+
 def _stands_on(
     tail: tuple[str, ...], ports: Mapping[str, Port], flows: Mapping[str, Flow], arguments: Mapping[str, Any]
-) -> tuple[TextType | None, dict[str, Flow]]:
+) -> Part | None:
+    """The one part that stands on a text, where positions go out."""
     if len(tail) < 2:
-        return None, {}
+        return None
     parts = _parts(tail[0], ports, flows, arguments) or ()
     with_text = [part for part in parts if part.text is not None]
-    return (with_text[0].text, dict(with_text[0].reads)) if len(with_text) == 1 else (None, {})
+    return with_text[0] if len(with_text) == 1 else None
 
 
 def signature(ports: Mapping[str, Port], returns: Pattern | Mapping[str, Pattern], flows: Any = None) -> Output:

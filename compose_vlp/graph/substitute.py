@@ -342,7 +342,8 @@ class Substitution:
         met = self.reads.inside(node, at.version, None, frozenset(at.env))
         hit = next((put for key, put in at.env.items() if key in met), None)
         if hit is not None:
-            self._second(callee.name, at.version.name, hit)
+            with self.problems.within(()):  # the place that is pointed at is the substitution itself
+                self._second(callee.name, at.version.name, hit)
             return None
         if at.is_plain:
             return self._called(node, callee, at, whole)
