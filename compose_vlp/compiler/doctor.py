@@ -1,0 +1,192 @@
+"""What this machine can run, found out by running it: devices, precision, attention, tokenizers, room."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from compose_vlp.readable import storage
+
+State = Literal["fine", "note", "wrong"]
+SIGNS: dict[State, str] = {"fine": "✓", "note": "·", "wrong": "✗"}
+SCARCE = 2e9  # bytes of disk
+CLOSE = {"float32": 1e-5, "bfloat16": 2e-2}  # largest difference from eager attention in float32
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, and why. `wrong` is what will stop a run."""
+
+    topic: str
+    found: str
+    why: str = ""
+    state: State = "fine"
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Everything that decides whether and how fast a model trains here, with `folder` to write in."""
+    yield Finding("platform", platform.platform(), f"python {platform.python_version()}, {os.cpu_count()} cores")
+    yield from _torch()
+    yield _xformers()
+    yield from attention()
+    yield _tokenizers()
+    yield _memory()
+    yield _disk(folder)
+
+
+def as_lines(findings: Iterable[Finding]) -> list[str]:
+    """One line a finding, in columns; the first character says how it stands."""
+    rows = list(findings)
+    topics, found = (max((len(getattr(row, name)) for row in rows), default=0) for name in ("topic", "found"))
+    return [f"{SIGNS[r.state]} {r.topic:{topics}}  {r.found:{found}}  {r.why}".rstrip() for r in rows]
+
+
+# --- torch ------------------------------------------------------------------------------------------------------
+
+
+def _torch() -> Iterator[Finding]:
+    import torch
+
+    yield Finding("torch", torch.__version__, f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA")
+    yield Finding(
+        "cpu", f"{torch.get_num_threads()} threads", f"instructions {torch.backends.cpu.get_cpu_capability()}"
+    )
+    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 (torch asks itself so; nothing public does)
+    why = "in hardware" if fast else "computed by way of float32: slower than fp32, and less exact"
+    yield Finding("bf16 on cpu", "yes" if fast else "emulated", why, "fine" if fast else "note")
+    if not torch.cuda.is_available():
+        why = "torch sees no GPU or no driver" if torch.version.cuda else "torch was built without CUDA"
+        yield Finding("gpu", "none", f"{why}: everything runs on the CPU", "note")
+    for number in range(torch.cuda.device_count()):
+        one = torch.cuda.get_device_properties(number)
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        yield Finding(
+            f"cuda:{number}", f"{one.name}, {storage(one.total_memory)}", f"capability {one.major}.{one.minor}"
+        )
+        yield Finding(f"bf16 on cuda:{number}", "yes" if native else "no", "" if native else "use precision: fp32")
+
+
+def _xformers() -> Finding:
+    try:
+        version = metadata.version("xformers")
+    except metadata.PackageNotFoundError:
+        return Finding(
+            "xformers", "not installed", "it has wheels for Linux on x86-64 alone; sdpa does its work", "note"
+        )
+    return Finding("xformers", version, "used on CUDA")
+
+
+# --- attention --------------------------------------------------------------------------------------------------
+
+
+def attention() -> Iterator[Finding]:
+    """For each device and precision what `auto` takes and why; for each backend whether it gives eager's numbers."""
+    import torch
+
+    from compose_vlp.components.attention.attend import BACKENDS
+
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    for device in devices:
+        for dtype in (torch.float32, torch.bfloat16):
+            yield _chosen(device, dtype)
+    for device in devices:
+        for backend in BACKENDS:
+            yield tried(backend, device)
+
+
+def _named(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _chosen(device: str, dtype: Any) -> Finding:
+    import torch
+
+    from compose_vlp.components.attention.attend import explain
+    from compose_vlp.errors import UserError
+
+    x = torch.zeros(1, 2, 1, 64, device=device, dtype=dtype)
+    topic = f"attention on {device}, {_named(dtype)}"
+    try:
+        choice = explain(x, x, x)
+    except UserError as error:  # the variable asks for what is not there
+        return Finding(topic, "none", str(error), "wrong")
+    return Finding(topic, choice.backend, choice.reason)
+
+
+def tried(backend: str, device: str) -> Finding:
+    """A backend on a tiny causal batch of ragged rows, one of them empty, forward and backward, against eager."""
+    import torch
+
+    from compose_vlp.errors import UserError
+
+    topic = f"  {backend} on {device}"
+    wanted = _outcome("eager", "cpu", torch.float32)
+    scale = max(float(t.abs().max()) for t in wanted)
+    told, right = [], True
+    for dtype in (torch.float32, torch.bfloat16):
+        try:
+            got = _outcome(backend, device, dtype)
+        except UserError as error:
+            return Finding(topic, "not here", error.args[0].rpartition(": ")[2], "note")
+        except (RuntimeError, ImportError, ValueError) as error:  # a kernel or library that does not fit the machine
+            return Finding(topic, "fails", f"{type(error).__name__}: {str(error).splitlines()[0][:120]}", "wrong")
+        differences = torch.stack([(a - b).abs().max() for a, b in zip(got, wanted, strict=True)])
+        difference = float(differences.max()) / scale  # NaN if any of them is
+        right &= difference <= CLOSE[_named(dtype)]
+        told.append(f"{_named(dtype)} to {difference:.0e}")
+    why = f"equals eager attention, {' and '.join(told)}" if right else f"differs from eager: {', '.join(told)}"
+    return Finding(topic, "works" if right else "wrong", why, "fine" if right else "wrong")
+
+
+def _outcome(backend: str, device: str, dtype: Any) -> list[Any]:
+    """The output and the gradients of queries, keys and values, in float32 on the CPU."""
+    import torch
+
+    from compose_vlp.components.attention.attend import attend, use_backend
+
+    made = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(3, 5, 2, 16, generator=made).to(device, dtype).requires_grad_() for _ in range(3)]
+    valid = torch.arange(5) < torch.tensor([5, 2, 0])[:, None]
+    with use_backend(backend):
+        out = attend(*inputs, valid=valid.to(device), causal=True)
+    return [t.detach().float().cpu() for t in (out, *torch.autograd.grad(out.square().sum(), inputs))]
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------
+
+
+def _tokenizers() -> Finding:
+    from tokenizers import Tokenizer, models, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.train_from_iterator(["a cat", "a car"], trainers.BpeTrainer(vocab_size=12, show_progress=False))
+    trained = tokenizer.decode(tokenizer.encode("cat").ids).replace(" ", "") == "cat"
+    parallel = os.environ.get("TOKENIZERS_PARALLELISM", "on")
+    return Finding(
+        "tokenizers", metadata.version("tokenizers"), f"trains and encodes; parallelism {parallel}",
+        "fine" if trained else "wrong",
+    )  # fmt: skip
+
+
+def _memory() -> Finding:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return Finding("memory", f"{storage(memory.available)} free of {storage(memory.total)}")
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free
+    if not os.access(folder, os.W_OK):
+        return Finding("disk", f"{folder} is not writable", "runs are written below the working folder", "wrong")
+    if free < SCARCE:
+        return Finding(
+            "disk", f"{storage(free)} free", "a checkpoint with its optimiser takes 12 bytes a weight", "note"
+        )
+    return Finding("disk", f"{storage(free)} free", f"in {folder}")
