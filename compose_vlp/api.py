@@ -6,12 +6,13 @@ import sys
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compose_vlp.errors import BlueprintError, Problem
 
 if TYPE_CHECKING:
     from compose_vlp.blueprint.document import Document
+    from compose_vlp.building import Built
     from compose_vlp.compiler.compile import Compiled
     from compose_vlp.compiler.report import Report
     from compose_vlp.graph.graph import CheckedBlueprint
@@ -100,6 +101,28 @@ class Blueprint:
         (plain,) = self.compile(name, without=list(PASSES)).values()
         return build_report(checked, build(checked, "meta"), compiled, plain, batch)
 
+    def build(
+        self,
+        *,
+        out: str | Path | None = None,
+        stage: str | None = None,
+        without: Collection[str] = (),
+        batch: int = 8,
+        track: bool = True,
+        command: Sequence[str] | None = None,
+    ) -> Built:
+        """Compile and measure everything on the meta device, and write plan, programs and picture into a run folder.
+
+        Raises:
+            BlueprintError: mistakes in the blueprint.
+            UserError: no such stage or pass.
+        """
+        from compose_vlp.building import build
+
+        at = Path(out) if out is not None else None
+        said = sys.argv if command is None else command
+        return build(self, out=at, stage=stage, without=without, batch=batch, track=track, command=said)
+
     def train(
         self,
         *,
@@ -114,12 +137,14 @@ class Blueprint:
 
         Raises:
             BlueprintError: mistakes in the blueprint.
-            UserError: data that is not there, a checkpoint that does not fit, a loss that is not finite.
+            UserError: data or weights that are not there, a checkpoint that does not fit, a loss that is not finite.
         """
+        from compose_vlp.interop.start import initialiser
         from compose_vlp.run import load
+        from compose_vlp.runtime.listener import Silent
         from compose_vlp.runtime.run_folder import RunFolder
         from compose_vlp.runtime.trainer import Trainer, TrainOptions
-        from compose_vlp.training import open_tracker, prepare_folder
+        from compose_vlp.training import open_tracker, prepare_folder, sizes
 
         checked, options = self.check(), options or TrainOptions()
         said = list(command or sys.argv)
@@ -129,12 +154,12 @@ class Blueprint:
             folder.claim()
         else:
             folder = RunFolder.create(checked.name, options.seed, said, at=at)
-        artifacts = prepare_folder(self, folder)
+        artifacts = prepare_folder(self, folder, self.compile(), sizes(checked))
         ending: Ending = "FAILED"
         try:
             with open_tracker(checked, folder, artifacts, track) as tracker:
-                extra: dict[str, Any] = {"listener": listener} if listener else {}
-                Trainer(checked, folder, options, tracker, **extra).run(resume=resume)
+                told = listener or Silent()
+                Trainer(checked, folder, options, tracker, told, initialiser(checked, told.note)).run(resume=resume)
             ending = "FINISHED"
         except KeyboardInterrupt:
             ending = "KILLED"
