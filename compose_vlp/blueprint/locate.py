@@ -33,7 +33,7 @@ def locate(written: str, mention: Span, beside: Path | None = None, library: Pat
     roots = [folder, library] if beside or has_suffix else [library]
     for root in roots:
         for candidate in candidates:
-            path = (root / candidate).expanduser()
+            path = root / candidate
             if path.is_file() and (beside is None or path.resolve() != beside.resolve()):
                 return path.resolve()
     hints = did_you_mean(written.removesuffix(".yaml"), builtin_names(library))

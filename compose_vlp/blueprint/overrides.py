@@ -102,27 +102,44 @@ def _overlaps(state: State, change: _Change, changes: list[_Change]) -> bool:
 
 
 def _lay(state: State, override: Override, path: Path) -> None:
-    """Set the value at a path as a file would that holds nothing else."""
+    """Set the value at a path as a file would that holds nothing else; other entries and fields stay."""
     value, problems = override.read(path)
     state.problems += problems
     if problems:
         return
-    key = Scalar(path[-1], override.path.span, source=override.path.source)
-    if len(path) > 2 and path[-1] not in ("use", "type"):
-        state.root = put(state.root, path, Entry(key, value, find(state.root, path)))
+    entry = Entry(Scalar(path[-1], override.path.span, source=override.path.source), value)
+    root = _alone(path, entry)
+    if len(path) <= 2:
+        root, problems = check_structure(root)
+        state.problems += problems
+    if problems:
         return
-    root, node = Mapping((), override.path.span), Entry(key, value)
+    changes_kind = len(path) == 3 and path[-1] in ("use", "type")
+    if path[0] in _MERGED_BY_FILES_ONLY or path[0].startswith(DRAFT) or (len(path) > 2 and not changes_kind):
+        state.root = put(state.root, path, replace(entry, earlier=find(state.root, path)))
+    else:
+        state.root = _merged(state.root, root)
+
+
+_MERGED_BY_FILES_ONLY = ("stages",)
+"""Sections that a file replaces whole, while an override changes what its path says."""
+
+
+def _alone(path: Path, entry: Entry) -> Mapping:
+    """A root that holds one entry at a path."""
+    span = entry.key.span
     for name in path[-2::-1]:
-        node = Entry(Scalar(name, override.path.span), Mapping((node,), value.span))
-    root = Mapping((node,), override.path.span)
-    root, problems = check_structure(root)
-    state.problems += problems
-    named = [entry for entry in state.root if entry.name in ("name", "title")]
-    merged = merge(state.root, root)
-    for entry in named:
-        if entry.name not in merged:
+        entry = Entry(Scalar(name, span), Mapping((entry,), entry.value.span))
+    return Mapping((entry,), span)
+
+
+def _merged(base: Mapping, own: Mapping) -> Mapping:
+    """A file's merge, but that the document keeps its name and title."""
+    merged = merge(base, own)
+    for entry in base:
+        if entry.name in ("name", "title") and entry.name not in merged:
             merged = put(merged, (entry.name,), entry)
-    state.root = merged
+    return merged
 
 
 class _Target:

@@ -74,7 +74,10 @@ def read_file(path: Path, name: str | None = None) -> Reading:
             f"{name}: {size / 1e6:.1f} MB is too large for a blueprint (limit {MAX_BYTES / 1e6:.0f} MB)",
             hints=("class names, captions and other data belong into files that the blueprint names",),
         )
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{name}: {error.strerror}") from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -267,6 +270,8 @@ class _Builder:
         rows = _end(event).line - _begin(event).line + 1
         if style in ("literal", "folded"):
             return Scalar(event.value, self._block_span(event), style, rows, self.source)
+        if event.anchor is not None or event.tag is not None:
+            style = BROKEN  # the sign was refused, and hides where the value begins
         scalar = Scalar(event.value, self._span(event), style, rows, self.source)
         if style != "plain" or rows > 1 or scalar.is_empty:
             return scalar

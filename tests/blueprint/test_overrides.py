@@ -162,6 +162,26 @@ def test_an_override_wins_over_every_file_and_leaves_notes_for_what_it_orphans(l
     assert "hard" not in resolution.document.names  # what an override leaves unread is no mistake
 
 
+def test_an_override_of_one_stage_leaves_the_others(load: Resolve) -> None:
+    stages = at(load("vlmo", "stages.pairs.length=2 epochs").document, "stages")
+    assert isinstance(stages, dict)
+    assert list(stages) == ["language", "pairs"]
+    assert stages["pairs"]["length"] == "2 epochs"
+    assert stages["pairs"]["data"] == "pairs"
+    stages = at(load("vlmo", "+stages.more={data: pairs, losses: [itc]}").document, "stages")
+    assert isinstance(stages, dict)
+    assert list(stages) == ["language", "pairs", "more"]
+    stages = at(load("vlmo", "stages.pairs={data: pairs, losses: [itc, itm, itc_vl, mlm]}").document, "stages")
+    assert isinstance(stages, dict)
+    assert list(stages) == ["language", "pairs"]
+    assert list(load("vlmo", "~stages.language").document.stages.names) == ["pairs"]
+
+
+def test_an_override_in_a_free_section_leaves_the_rest(child: Resolve) -> None:
+    document = child("extends: coca\nx-paper: {a: 1, b: {c: 2}}\n", "x-paper.b.c=3", "x-paper.d=4").document
+    assert at(document, "x-paper") == {"a": 1, "b": {"c": 3}, "d": 4}
+
+
 # --- what they refuse
 
 

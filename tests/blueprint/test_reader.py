@@ -110,6 +110,27 @@ def test_every_character_of_a_quoted_scalar_is_where_place_says(value: str) -> N
             assert text[span.column - 1 : span.end_column - 1] in (character, "''", '\\"', "\\\\")
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.text("ab(),é", min_size=1, max_size=6)), min_size=1, max_size=4),
+    st.integers(0, 2),
+    st.integers(1, 4),
+    st.sampled_from(["|", "|-", "|+", "|  # why"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_character_of_a_literal_block_is_where_place_says(
+    rows: list[tuple[int, str]], blanks: int, indent: int, sign: str
+) -> None:
+    rows = [(0, rows[0][1]), *rows[1:]]  # the first row that is not blank sets the indentation
+    body = [""] * blanks + [" " * (indent + more) + row for more, row in rows]
+    text = f"a: 1\nt: {sign}\n" + "\n".join(body) + "\nb: 2\n"
+    read = scalar(text, "t")
+    lines = text.split("\n")
+    for index, character in enumerate(read.text):
+        if character not in " \n":
+            span = read.place(index)
+            assert lines[span.line - 1][span.column - 1] == character
+
+
 # --- what YAML cuts
 
 
@@ -209,6 +230,10 @@ def test_anchors_merges_aliases_and_tags_point_at_the_sign_and_offer_params() ->
     ]  # fmt: skip
     assert "write a shared value under `params` and read it as `$name`" in read_text(text, "f.yaml").problems[0].hints
     assert not read_text(text, "f.yaml").whole
+
+
+def test_a_value_with_a_sign_is_not_blamed_twice() -> None:
+    assert [scalar.is_broken for scalar in (read_text("a: !!int 3\n", "f.yaml").root.get("a"),)] == [True]  # type: ignore[union-attr]
 
 
 def test_a_second_document_is_refused() -> None:
@@ -315,6 +340,17 @@ def test_lines_end_as_yaml_says(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"no such file|not a file"):
         read_file(tmp_path / name)
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    path = tmp_path / "closed.yaml"
+    path.write_text("a: 1")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"closed\.yaml: Permission denied"):
+        read_file(path, "closed.yaml")
 
 
 @given(st.text(st.sampled_from("ab:,[]{}()'\"#*&!|>-? \n\t$.=x1%@`<\\"), max_size=60))
