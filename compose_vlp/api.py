@@ -48,7 +48,9 @@ class Blueprint:
         registry.load_entry_points()
         for plugin in plugins:
             registry.load_plugin(plugin)
-        found = resolve([str(name) for name in names], list(overrides), fields_of=registry.fields_of)
+        found = resolve(
+            [str(name) for name in names], list(overrides), fields_of=registry.fields_of, kinds=registry.names
+        )
         return cls(found.document, found.problems, found.notes, sound=found.sound)
 
     @property

@@ -245,13 +245,18 @@ class _Target:
         if not having:
             section = pattern[0]
             named = SECTIONS[section].named if section in SECTIONS else "entry"
-            elsewhere = [dotted(path) for path in self._ending_in(rest[0])]
-            known = {name for path in entries for name in self._fields(path) or ()}
-            hints = tuple(f"there is {path}" for path in elsewhere[:_SHOWN]) or did_you_mean(rest[0], known)
-            raise self._refused(f"no {named} that matches has a field `{rest[0]}`", *hints)
+            raise self._refused(f"no {named} that matches has a field `{rest[0]}`", *self._who_has(entries, rest[0]))
         matched = [(*path, *rest) for path in having]
         self.state.notes.append(f"{self.written} is {', '.join(map(dotted, matched))}")
         return matched
+
+    def _who_has(self, entries: list[Path], field: str) -> tuple[str, ...]:
+        """Where a field is that no entry of these has: in other entries, in other kinds, under a near name."""
+        hints = tuple(f"there is {dotted(path)}" for path in list(self._ending_in(field))[:_SHOWN])
+        if kinds := self.state.kinds_with(field):
+            hints += (f"kinds that have it: {', '.join(kinds)}",)
+        known = {name for path in entries for name in self._fields(path) or ()}
+        return hints or did_you_mean(field, known)
 
     def _has(self, path: Path, field: str) -> bool:
         known = self._fields(path)

@@ -18,7 +18,7 @@ from compose_vlp.blueprint.overrides import apply_overrides
 from compose_vlp.blueprint.prune import judge_own, own_keys, prune
 from compose_vlp.blueprint.render import in_order
 from compose_vlp.blueprint.shrink import judge_lists
-from compose_vlp.blueprint.state import FieldsOf, State
+from compose_vlp.blueprint.state import FieldsOf, KindNames, State
 from compose_vlp.blueprint.trees import put
 from compose_vlp.errors import BlueprintError, Problem, Span
 
@@ -48,18 +48,19 @@ def resolve(
     *,
     library: Path = LIBRARY,
     fields_of: FieldsOf | None = None,
+    kinds: KindNames | None = None,
 ) -> Resolution:
     """Merge the blueprints called `names` in their order, lay `overrides` over them, and drop what nothing reads.
 
     `fields_of` gives the keys that an entry of a kind may have (None for no such kind); without it no field is doubted.
-    Mistakes are collected, never raised.
+    `kinds` lists all kinds, for messages. Mistakes are collected, never raised.
     """
     source = command_line(names, overrides)
     mentions = [Scalar(line, source.span(number, 1), source=source) for number, line in enumerate(source.lines, 1)]
     order = order_files(mentions[: len(names)], library)
     read = {reading.source.name: reading.source for reading in order.readings}
     sources = {file.label: read[file.label] for file in order.files} | read | {COMMAND_LINE: source}
-    state = State(Mapping((), Span(COMMAND_LINE, 1, 1, 2)), fields_of, problems=list(order.problems))
+    state = State(Mapping((), Span(COMMAND_LINE, 1, 1, 2)), fields_of, kinds, problems=list(order.problems))
     sound = not order.broken and all(_merge_file(state, file) for file in order.files)
     if sound:
         _name(state, order, mentions[: len(names)])

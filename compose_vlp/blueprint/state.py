@@ -15,6 +15,9 @@ from compose_vlp.errors import Problem, Span
 FieldsOf: TypeAlias = Callable[[str], frozenset[str] | None]
 """The keys that an entry of a kind may have, or None where no kind has that name."""
 
+KindNames: TypeAlias = Callable[[], Iterable[str]]
+"""The names of all kinds, for messages."""
+
 
 @dataclass
 class State:
@@ -26,6 +29,7 @@ class State:
 
     root: Mapping
     fields_of: FieldsOf | None = None
+    kinds: KindNames | None = None
     removed: list[Removed] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -41,6 +45,12 @@ class State:
         """Take an entry out and remember that it was there."""
         self.root = without(self.root, (removed.section, removed.name))
         self.removed.append(removed)
+
+    def kinds_with(self, key: str) -> list[str]:
+        """The kinds that have a field of that name."""
+        if self.kinds is None or self.fields_of is None:
+            return []
+        return sorted(kind for kind in self.kinds() if key in (self.fields_of(kind) or ()))
 
     def is_function(self, name: str) -> bool:
         """Whether an unknown name that is called may be a function's; without a catalogue it may."""

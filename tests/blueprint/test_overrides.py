@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from compose_vlp.blueprint.arguments import split_arguments
 from compose_vlp.blueprint.nodes import COMMAND_LINE, Mapping
 from compose_vlp.blueprint.overrides import apply_settings
+from compose_vlp.blueprint.resolve import resolve
 from compose_vlp.blueprint.show import values
 from compose_vlp.errors import Problem
 from tests.blueprint.conftest import Resolve, only, pointed, said
@@ -250,6 +253,13 @@ def test_what_is_refused_points_into_the_argument(
     assert found[:2] == (under, message)
     if hint:
         assert found[2][0].startswith(hint.split(" or ", maxsplit=1)[0].rstrip("?"))
+
+
+def test_a_star_on_a_field_that_no_component_has_names_the_kinds_that_do(files: object, papers: Path) -> None:
+    resolution = resolve(["coca"], ["components.*.model=swin"], library=papers, fields_of=kinds, kinds=lambda: [*KINDS])
+    problem = only(resolution)
+    assert problem.message == "no component that matches has a field `model`"
+    assert problem.hints == ("kinds that have it: timm",)
 
 
 def test_previous_over_a_new_entry_is_refused(load: Resolve) -> None:
