@@ -68,7 +68,8 @@ class Dimensions:
             for sizing, against in found.get(call.id, ()):
                 tainted.add(call.id)
                 if self._is_new(_causes(against.fact, against.other)):
-                    sizing.explain(against, self.problems)
+                    with self.problems.within(call.chain):
+                        sizing.explain(against, self.problems)
 
     def _against(self, component: str, dimension: str, fact: Fact, first: Fact) -> None:
         """Two arguments of one call differ; a component that is called twice so says it once."""
