@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 
-def count(number: float, unit: str = "") -> str:
-    """`86_300_000` is `86.3M`; three figures, with K, M, G or T (`B` for billions of anything but FLOP)."""
-    billion = "G" if unit else "B"
-    for size, letter in ((1e12, "T"), (1e9, billion), (1e6, "M"), (1e3, "K")):
+def count(number: float) -> str:
+    """`86_300_000` is `86.3M`: three figures, with K, M, B or T."""
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
         if abs(number) >= 0.9995 * size:
-            return f"{_three(number / size)}{letter}{unit}"
-    return f"{_three(number)}{unit}" if number % 1 else f"{number:.0f}{unit}"
+            return f"{_three(number / size)}{letter}"
+    return _three(number) if number % 1 else f"{number:.0f}"
+
+
+def work(operations: float) -> str:
+    """Floating-point operations as `17.0 TFLOP`."""
+    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if operations >= 0.9995 * size:
+            return f"{_three(operations / size)} {letter}FLOP"
+    return f"{operations:.0f} FLOP"
 
 
 def storage(number: float) -> str:

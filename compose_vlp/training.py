@@ -1,32 +1,78 @@
-"""What surrounds training: the run folder's papers and the tracker."""
+"""What surrounds training and building: the run folder's papers, and the tracker."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compose_vlp.files import write_atomic
+from compose_vlp.readable import count
 from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSettings, environment_tags
 
 if TYPE_CHECKING:
     from compose_vlp.api import Blueprint
+    from compose_vlp.compiler.compile import Compiled
+    from compose_vlp.compiler.picture import Numbers
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.runtime.run_folder import RunFolder
 
 
-def prepare_folder(blueprint: Blueprint, folder: RunFolder) -> dict[str, Path]:
-    """Write the resolved blueprint, and each stage's source and plan, into a run's folder; gives them by name."""
-    from compose_vlp.blueprint.write import write
+def prepare_folder(
+    blueprint: Blueprint, folder: RunFolder, stages: Mapping[str, Compiled], numbers: Numbers
+) -> dict[str, Path]:
+    """Write the resolved blueprint, plans, programs and the picture of the graph into a run's folder.
 
-    written = {"blueprint.yaml": folder.path / "blueprint.yaml"}
-    write_atomic(written["blueprint.yaml"], write(blueprint.document))
-    for name, compiled in blueprint.compile().items():
-        written[f"programs/{name}.py"] = folder.artifacts / f"{name}.py"
-        write_atomic(written[f"programs/{name}.py"], compiled.source)
+    Gives the files by the names that they have in tracking.
+    """
+    from compose_vlp.blueprint.write import write
+    from compose_vlp.compiler.picture import diagram_of, page, svg
+    from compose_vlp.compiler.plan_json import plan_json
+
+    checked = blueprint.check()
+    diagram = diagram_of(checked, numbers)
+    plans = {name: plan_json(compiled.plan) for name, compiled in stages.items()}
+    papers = {
+        "blueprint.yaml": write(blueprint.document),
+        "plan.json": json.dumps({"blueprint": plan_json(checked.plan), "stages": plans}, indent=1, ensure_ascii=False),
+        "graph.svg": svg(diagram),
+        "graph.html": page(diagram),
+    }
+    papers |= {f"programs/{name}.py": source for name, source in program_sources(checked, stages).items()}
+    written = {}
+    for name, text in papers.items():
+        written[name] = (folder.path if name == "blueprint.yaml" else folder.artifacts) / name
+        written[name].parent.mkdir(exist_ok=True)
+        write_atomic(written[name], text, durable=False)
     return written
 
 
-def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: dict[str, Path], track: bool) -> Tracker:
+def sizes(checked: CheckedBlueprint) -> Numbers:
+    """Parameters by component, for the picture."""
+    from compose_vlp.compiler.model import build
+    from compose_vlp.compiler.picture import Numbers
+
+    by_component = build(checked, "meta").component_parameters()
+    return Numbers(by_component, (("parameters", count(sum(by_component.values()))),))
+
+
+def program_sources(checked: CheckedBlueprint, stages: Mapping[str, Compiled]) -> dict[str, str]:
+    """The generated source of every stage, of all outputs that are values, and of each that writes texts."""
+    from compose_vlp.compiler.compile import compile_outputs
+    from compose_vlp.compiler.incremental import compile_incremental
+
+    sources = {name: compiled.source for name, compiled in stages.items()}
+    plain = [name for name, output in checked.outputs.items() if output.form == "value"]
+    if plain:
+        sources["outputs"] = compile_outputs(checked, plain).source
+    for name, output in checked.outputs.items():
+        if output.form == "generate":
+            sources[f"outputs.{name}"] = compile_incremental(checked, name).source
+    return sources
+
+
+def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mapping[str, Path], track: bool) -> Tracker:
     """The tracker of a run; one that listens to nothing where tracking is off."""
     if not track:
         return NullTracker()

@@ -64,6 +64,11 @@ def load(words: Sequence[str], plugins: Sequence[Path] | None = None) -> Bluepri
     return Blueprint.load(*request.blueprints, overrides=request.overrides, plugins=plugins or ())
 
 
+def named(device: str) -> str | None:
+    """The device as the API takes it: None chooses."""
+    return None if device == "auto" else device
+
+
 def sort_words(words: Sequence[str]) -> Request:
     """The blueprints and the changes among the words of a command line.
 

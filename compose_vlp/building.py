@@ -1,0 +1,88 @@
+"""Building a blueprint: everything that can be known of a model before it has weights, in a folder and in tracking."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.readable import count, work
+
+if TYPE_CHECKING:
+    from compose_vlp.api import Blueprint
+    from compose_vlp.compiler.compile import Compiled
+    from compose_vlp.compiler.figures import Figure
+    from compose_vlp.compiler.report import Report
+    from compose_vlp.tracking.records import Ending
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build found and wrote. `sources` are the generated programs; `message` is what tracking could not send."""
+
+    folder: Path
+    files: Mapping[str, Path]
+    report: Report
+    figures: tuple[Figure, ...]
+    sources: Mapping[str, str]
+    message: str | None = None
+
+
+def build(
+    blueprint: Blueprint,
+    *,
+    out: Path | None = None,
+    stage: str | None = None,
+    without: Collection[str] = (),
+    batch: int = 8,
+    track: bool = True,
+    command: Sequence[str] = (),
+) -> Built:
+    """Check, compile and measure on the meta device; write the papers into a run folder, and log them.
+
+    `stage` is the one that is measured, the first if left out; `without` names passes to leave out.
+
+    Raises:
+        BlueprintError: mistakes in the blueprint.
+        UserError: no such stage or pass, or a blueprint without stages.
+    """
+    from compose_vlp.compiler.compile import compile_stage
+    from compose_vlp.compiler.figures import figures
+    from compose_vlp.compiler.model import build as build_model
+    from compose_vlp.compiler.passes import PASSES
+    from compose_vlp.compiler.picture import Numbers
+    from compose_vlp.compiler.report import build_report
+    from compose_vlp.runtime.run_folder import RunFolder
+    from compose_vlp.training import open_tracker, prepare_folder, program_sources
+
+    checked = blueprint.check()
+    measured = _stage(list(checked.stages), stage)
+    stages: dict[str, Compiled] = blueprint.compile(without=without)
+    plain = compile_stage(checked, measured, without=list(PASSES))
+    report = build_report(checked, build_model(checked, "meta"), stages[measured], plain, batch)
+    by_component = report.parameters["by_component"]
+    facts = (("parameters", count(report.parameters["total"])), (f"step of {batch}", work(report.flops["step"])))
+    compared = figures(blueprint.document, by_component)
+    folder = RunFolder.create(checked.name, 0, command, at=out)
+    folder.update(kind="build")
+    ending: Ending = "FAILED"
+    try:
+        files = prepare_folder(blueprint, folder, stages, Numbers(by_component, facts))
+        tracker = open_tracker(checked, folder, files, track)
+        tracker.tags({"kind": "build"})
+        tracker.metrics({"build.parameters": report.parameters["total"], "build.flops": report.flops["step"]}, 0)
+        message = tracker.finish("FINISHED")
+        ending = "FINISHED"
+    finally:
+        folder.finish(ending)
+    return Built(folder.path, files, report, compared, program_sources(checked, stages), message)
+
+
+def _stage(stages: Sequence[str], wanted: str | None) -> str:
+    if not stages:
+        raise UserError("the blueprint has no stages, so no step can be measured", hints=("`stages: {train: {...}}`",))
+    if wanted is not None and wanted not in stages:
+        raise UserError(f"no stage is called {wanted!r}", hints=did_you_mean(wanted, stages) or (", ".join(stages),))
+    return wanted or stages[0]

@@ -1,0 +1,87 @@
+"""`compose-vlp build`: everything that can be known of a model before it has weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from compose_vlp.cli.console import err, out, print_json
+from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Words, load, named
+
+EXAMPLES = (
+    ("the 2.1B CoCa, in seconds and without weights", "compose-vlp build coca"),
+    ("only look, leave nothing in MLflow", "compose-vlp build coca --no-track"),
+    ("the program that trains it", "compose-vlp build coca --code"),
+    ("what a pass is worth", "compose-vlp build coca --without rows"),
+    ("real weights, and one real step of a tiny batch", "compose-vlp build tiny/coca --materialise"),
+)
+
+
+def command(
+    words: Words,
+    code: Annotated[bool, typer.Option("--code", help="Print the generated programs instead of the report.")] = False,
+    materialise: Annotated[
+        bool, typer.Option("--materialise", help="Also make the weights, and run one step forward and backward.")
+    ] = False,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="NAME", help="Measure this stage; the first if left out.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="PASS", help="Leave out a pass; may be repeated.")
+    ] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Rows of the step that is measured.")] = 8,
+    plugins: Plugins = None,
+    device: Device = "auto",
+    path: Out = None,
+    no_track: NoTrack = False,
+    as_json: Json = False,
+) -> None:
+    """Compile a blueprint: sizes, shapes, FLOPs, code, picture.
+
+    Prints parameters beside the paper's figures, the shape of every value, the work and memory of a training step, and
+    what each pass did; writes the resolved blueprint, the plan, the programs and a picture of the graph into a folder,
+    and logs them to MLflow. No weight is made, unless `--materialise` asks for them.
+    """
+    blueprint = load(words, plugins)
+    built = blueprint.build(out=path, stage=stage, without=without or (), batch=batch, track=not no_track)
+    tried = None
+    if materialise:
+        from compose_vlp.compiler.materialise import materialise as try_step
+        from compose_vlp.runtime.device import choose_device
+
+        checked = blueprint.check()
+        tried = try_step(checked, stage or next(iter(checked.stages)), choose_device(named(device)))
+    if as_json:
+        figures = [
+            {"label": f.label, "built": f.built, "printed": f.printed, "agrees": f.agrees} for f in built.figures
+        ]
+        files = {name: str(file) for name, file in built.files.items()}
+        extra = {"materialised": tried.as_json()} if tried else {}
+        print_json({**built.report.as_json(), "figures": figures, "folder": str(built.folder), "files": files, **extra})
+    elif code:
+        print_code(built.sources)
+    else:
+        from compose_vlp.compiler.report_text import report_text
+
+        kinds = {name: one.kind.name for name, one in blueprint.check().components.items()}
+        out().print(report_text(built.report.as_json(), kinds, built.figures))
+        if tried:
+            out().print(tried.text())
+        out().print(f"Written to {built.folder}: {', '.join(built.files)}", soft_wrap=True)
+        out().print(f"The graph: {built.files['graph.html']}", soft_wrap=True)
+    if built.message:
+        err().print(built.message, soft_wrap=True)
+
+
+def print_code(sources: Mapping[str, str]) -> None:
+    """The programs, in colour on a terminal, and as one file elsewhere."""
+    console = out()
+    if not console.is_terminal:
+        print("\n\n".join(f"# {name}\n{text.strip()}\n" for name, text in sources.items()))
+        return
+    from rich.syntax import Syntax
+
+    for text in sources.values():
+        console.print(Syntax(text, "python", background_color="default", word_wrap=True))

@@ -1,0 +1,106 @@
+"""The report of a build as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from compose_vlp.compiler.figures import Figure
+from compose_vlp.graph.words import shape_words
+from compose_vlp.readable import count, percent, storage, work
+
+BAR = 16
+"""Characters that stand for the largest component."""
+
+
+def report_text(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequence[Figure] = ()) -> Group:
+    """`report` is what `build --json` prints; `kinds` names each component's kind."""
+    return Group(*_blocks(report, kinds, figures))
+
+
+def _blocks(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequence[Figure]) -> Iterator[RenderableType]:
+    parameters = report["parameters"]
+    trainable = parameters["trainable"] / max(parameters["total"], 1)
+    part = "all trained" if trainable == 1 else f"{percent(trainable)} trained"
+    yield _heading(f"Parameters  {count(parameters['total'])}", f"{parameters['total']:,}, {part}")
+    yield _parameters(parameters["by_component"], kinds)
+    if figures:
+        yield _heading("Beside the paper", "its own figures, and what is built")
+        yield _figures(figures)
+    yield _heading("Values", "B is the batch, `all B` the batch of all processes")
+    yield _values(report["values"])
+    yield _heading("A training step", f"at batch {report['flops']['batch']}, forward and backward")
+    yield _step(report["flops"], report["memory"])
+    if report["passes"]:
+        yield _heading("Passes", "`--without NAME` leaves one out")
+        yield _passes(report["passes"])
+
+
+def _heading(title: str, rest: str = "") -> Text:
+    return Text.assemble((title, "bold"), (f"  {rest}" if rest else "", "dim"))
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    """Columns are (heading, justification)."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for number, (heading, justify) in enumerate(columns):
+        right = justify == "right"
+        table.add_column(heading, justify="right" if right else "left", style="cyan" if number == 0 else "")
+    return table
+
+
+def _inset(table: Table) -> Padding:
+    return Padding(table, (0, 0, 1, 2))
+
+
+def _parameters(by_component: Mapping[str, int], kinds: Mapping[str, str]) -> Padding:
+    table = _table(("component", "left"), ("kind", "left"), ("parameters", "right"), ("", "right"), ("", "left"))
+    total = max(sum(by_component.values()), 1)
+    largest = max(by_component.values(), default=1)
+    for name, number in sorted(by_component.items(), key=lambda item: -item[1]):
+        bar = "█" * round(BAR * number / largest) or "▏"
+        table.add_row(name, kinds.get(name, ""), f"{number:,}", percent(number / total), Text(bar, style="blue"))
+    return _inset(table)
+
+
+def _figures(figures: Sequence[Figure]) -> Padding:
+    table = _table(("", "left"), ("components", "left"), ("built", "right"), ("paper", "right"), ("", "left"))
+    for one in figures:
+        sign, style = ("✓", "green") if one.agrees else ("✗", "yellow")
+        verdict = Text(f"{sign} {one.ratio - 1:+.1%}", style=style)
+        table.add_row(one.label, ", ".join(one.components), count(one.built), one.printed, verdict)
+    return _inset(table)
+
+
+def _values(values: Mapping[str, Mapping[str, Any]]) -> Padding:
+    table = _table(("value", "left"), ("kind", "left"), ("shape", "left"))
+    for name, value in values.items():
+        table.add_row(name, value["kind"], shape_words(value["kind"], value["shape"]))
+    return _inset(table)
+
+
+def _step(flops: Mapping[str, Any], memory: Mapping[str, int]) -> Padding:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    before = flops["step_without_passes"] or flops["step"]
+    less = 1 - flops["step"] / before
+    saved = f"{percent(less)} less than the {work(before)} without passes" if less > 0.0005 else ""
+    table.add_row(Text("work", style="cyan"), work(flops["step"]), Text(saved, style="dim"))
+    whole = storage(sum(memory.values()))
+    parts = ", ".join(f"{name} {storage(size)}" for name, size in memory.items())
+    table.add_row(Text("memory", style="cyan"), whole, Text(f"{parts} (float32, AdamW)", style="dim"))
+    return _inset(table)
+
+
+def _passes(passes: Sequence[Mapping[str, Any]]) -> Padding:
+    table = _table(("pass", "left"), ("calls", "right"), ("what it did", "left"))
+    for one in passes:
+        before, after = one["calls_before"], one["calls_after"]
+        calls = f"{before} → {after}" if before != after else str(after)
+        table.add_row(one["name"], calls, one["note"] or Text("nothing to do here", style="dim"))
+    return _inset(table)
