@@ -178,9 +178,10 @@ IGNORED = {
     "": {"custom_text", "init_logit_bias", "cast_dtype"},
     "vision_cfg": {"output_tokens"},
     "text_cfg": {"output_tokens", "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs", "eos_id", "pool_type"},
-    "multimodal_cfg": {"context_length", "vocab_size", "dim_head", "n_queries", "attn_pooler_heads"},
+    "multimodal_cfg": {"context_length", "vocab_size", "dim_head", "n_queries", "attn_pooler_heads", "mlp_ratio"},
 }
-"""Keys that change nothing in open_clip's CoCa (the CLS takes the place of `pool_type`)."""
+"""Keys that change nothing in open_clip's CoCa: the CLS stands for `pool_type`, and the decoder's MLP is never told its
+ratio."""
 
 TAKEN = {
     "": {"embed_dim", "vision_cfg", "text_cfg", "multimodal_cfg", "quick_gelu", "init_logit_scale", "pad_id"},
@@ -192,7 +193,7 @@ TAKEN = {
         "context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "embed_cls", "pad_id",
         "correct_cls_mask",
     },
-    "multimodal_cfg": {"width", "heads", "layers", "mlp_ratio"},
+    "multimodal_cfg": {"width", "heads", "layers"},
 }  # fmt: skip
 """Keys that `overrides` reads."""
 
@@ -226,7 +227,7 @@ def overrides(config: Mapping[str, Any]) -> list[str]:
         "components.unimodal.cls_mask": "correct" if text.get("correct_cls_mask") else "shifted",
         "components.multimodal.depth": multimodal.get("layers", 12),
         "components.multimodal.heads": multimodal.get("heads", 8),
-        "components.multimodal.mlp_width": int(text_width * multimodal.get("mlp_ratio", 4)),
+        "components.multimodal.mlp_width": 4 * text_width,
         "components.image_proj.out": config["embed_dim"],
         "components.text_proj.out": config["embed_dim"],
     }

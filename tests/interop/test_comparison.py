@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from compose_vlp.interop.comparison import Comparison, Outcome, compare, norms_of
 
 

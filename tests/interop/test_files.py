@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from compose_vlp.errors import UserError
 from compose_vlp.interop.files import read_state
-from safetensors.torch import save_file
 
 
 def test_safetensors_and_pytorch_files_read_alike(tmp_path: Path) -> None:

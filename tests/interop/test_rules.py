@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from compose_vlp.errors import UserError
 from compose_vlp.interop.rules import Rule, named, same, to_ours, to_theirs
 
