@@ -96,12 +96,11 @@ class TimmEncoder(nn.Module):
 
     @staticmethod
     def describe(config: Config) -> Mapping[str, Any]:
-        """Width, tokens and place of the CLS.
-
-        Raises:
-            UserError: timm has no such model, or cannot make it so.
-        """
-        shape = measure(config)
+        """Width, tokens and place of the CLS; nothing where timm has no such model, which `check` says."""
+        try:
+            shape = measure(config)
+        except UserError:
+            return {}
         return {"width": shape.width, "tokens": shape.tokens, "cls": shape.cls}
 
 

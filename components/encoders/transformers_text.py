@@ -113,12 +113,11 @@ class TransformersText(nn.Module):
 
     @staticmethod
     def describe(config: Config) -> Mapping[str, Any]:
-        """Width, and what a tiny copy showed.
-
-        Raises:
-            UserError: transformers has no such model, or cannot make it so.
-        """
-        known = _facts(config)
+        """Width, and what a tiny copy showed; nothing where transformers has no such model, which `check` says."""
+        try:
+            known = _facts(config)
+        except UserError:
+            return {}
         return {
             "width": known.width,
             "cls": _cls(known),

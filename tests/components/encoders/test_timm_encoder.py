@@ -152,6 +152,7 @@ def test_what_timm_cannot_make_is_a_clash_of_settings(
     with pytest.raises(UserError):
         TimmEncoder(config)
     assert TimmEncoder.output(config, {"image": ImageType()}).sizes()["width"] is None, "said once, by the clash"
+    assert TimmEncoder.describe(config) == {}
 
 
 def test_an_unknown_model_is_answered_with_the_nearest() -> None:
