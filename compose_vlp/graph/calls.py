@@ -14,6 +14,7 @@ from compose_vlp.graph import binding, derive
 from compose_vlp.graph.binding import Bound, Given
 from compose_vlp.graph.dimensions import Dimensions
 from compose_vlp.graph.kinds import Kind
+from compose_vlp.graph.mirrors import check_mirrors
 from compose_vlp.graph.names import Callee, Names
 from compose_vlp.graph.plan import Arg, Call, Constant, Ref, Role, refs_in
 from compose_vlp.graph.problems import Problems
@@ -189,7 +190,7 @@ class Calls:
         bound = binding.place(target, kind, given, span, self.problems)
         if bound is None or not binding.accept(target, bound, self.problems):
             return None
-        if not self._tokens_exist(bound):
+        if not self._tokens_exist(bound) or not check_mirrors(bound, self.problems):
             return None
         facts = self.dimensions.agree(target, kind, bound, sizing)
         if sizing is not None:

@@ -89,7 +89,9 @@ class Names:
         return found[0] if found else None
 
     def entry(self, name: str) -> Entry:
-        return self.document.names[name][1]
+        """The entry of a name of the namespace, or of an output (`outputs.match`)."""
+        output = self.document.outputs.entry(name.removeprefix(OUTPUT)) if name.startswith(OUTPUT) else None
+        return output or self.document.names[name][1]
 
     # --- graph entries
 

@@ -1,4 +1,4 @@
-"""What a loss may read: logits and labels of one text, scores that mirror each other, and never its own target."""
+"""What a loss may read: logits and labels of one text, and never its own target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compose_vlp.graph.binding import Bound
 from compose_vlp.graph.flow import explain_leak
 from compose_vlp.graph.names import Declared
 from compose_vlp.graph.plan import Ref, refs_in
-from compose_vlp.graph.types import Flow, LabelsType, LogitsType, MaskType, SimilarityType, TextType, ValueType
+from compose_vlp.graph.types import Flow, LabelsType, LogitsType, MaskType, TextType, ValueType
 
 if TYPE_CHECKING:
     from compose_vlp.graph.substitute import Substitution
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 def check_loss(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> bool:
     """Whether the values that a loss reads go together; notes what does not."""
     before = len(substitution.problems)
-    _mirrors(substitution, bound)
     _same_text(substitution, bound)
     foretells = declared.kind.traits.foretells
     if foretells != "nothing":
@@ -29,39 +28,6 @@ def check_loss(substitution: Substitution, declared: Declared, bound: Sequence[B
         elif foretells == "hidden":
             _hidden(substitution, declared, bound)
     return len(substitution.problems) == before
-
-
-# --- similarities -------------------------------------------------------------------------------------------------
-
-
-def _mirrors(substitution: Substitution, bound: Sequence[Bound]) -> None:
-    """Two scores in one list compare the same things from both sides, and lists of scores go side by side."""
-    lists = [(one, [v for v in one.values() if isinstance(v, SimilarityType)]) for one in bound]
-    lists = [(one, scores) for one, scores in lists if scores]
-    for one, scores in lists:
-        if len(scores) == 2 and scores[1].sides != scores[0].sides[::-1]:
-            first, second = (_words(score) for score in scores)
-            message = f"`{one.given.text}` compares {first}, then {second}: the second must mirror the first"
-            substitution.problems.add(message, one.given.span, "one similarity from rows to columns, one back")
-            return
-    first_bound, first_scores = lists[0] if lists else (None, [])
-    for other, scores in lists[1:]:
-        assert first_bound is not None
-        if len(scores) != len(first_scores):
-            message = f"`{other.key}` has {len(scores)} similarities, and `{first_bound.key}` {len(first_scores)}"
-            substitution.problems.add(message, other.given.span)
-            continue
-        for place, (mine, theirs) in enumerate(zip(scores, first_scores, strict=True), 1):
-            if mine.sides != theirs.sides:
-                message = (
-                    f"`{other.key}` compares {_words(mine)} at place {place}, and `{first_bound.key}` {_words(theirs)}"
-                )
-                substitution.problems.add(message, other.given.span, "both lists go from the same side at each place")
-                break
-
-
-def _words(score: SimilarityType) -> str:
-    return " with ".join("+".join(sorted(side)) or "nothing" for side in score.sides)
 
 
 # --- texts --------------------------------------------------------------------------------------------------------

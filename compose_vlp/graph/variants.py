@@ -67,7 +67,7 @@ def _same_parameters(
         return
     for name, size in after.inferred.items():
         old = before.inferred.get(name, size)
-        if old != size and after.measures.get(name) not in RESIZED:
+        if old != size and after.measures.get(name) not in RESIZED and problems.is_first(f"{stage} {name} {size}"):
             message = (
                 f"stage `{stage}` makes {name} of `{before.name}` {size}, which is {old}: parameters keep their shapes"
             )

@@ -576,8 +576,8 @@ def miner_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
 kind(
     "hard_negative_miner",
     [
-        port("i2t", "Similarity rows columns", detached=True),
-        port("t2i", "Similarity rows columns", detached=True),
+        port("i2t", "Similarity any_images any_texts", detached=True),
+        port("t2i", "Similarity any_texts any_images", detached=True),
         port("same", "Number rows", default=None),
     ],
     config=MinerConfig,

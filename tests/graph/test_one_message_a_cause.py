@@ -1,0 +1,61 @@
+"""A mistake is said once, wherever it is planted: papers are broken word by word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from compose_vlp.blueprint.nodes import Mapping, Scalar
+from compose_vlp.errors import Span
+from compose_vlp.graph.expressions import Apply, Field, Name, parse, walk
+from tests.graph.support import PAPERS, paper, problems
+
+WHOLE = ("coca", "albef", "vlmo", "beit3")  # papers in one file
+
+
+def _names(name: str) -> Iterator[Span]:
+    """Every name, field and argument in the graph."""
+    for entry in paper(name).document.graph:
+        assert isinstance(entry.value, Scalar)
+        for node in walk(parse(entry.value)):
+            if isinstance(node, Name):
+                yield node.span
+            elif isinstance(node, Field):
+                yield node.name_span
+            elif isinstance(node, Apply) and isinstance(node.callee, Name):
+                ports = paper(name).components.get(node.callee.name)
+                yield from (one.span for one in node.arguments if one.name and ports is not None)
+
+
+def _fields(name: str) -> Iterator[Span]:
+    """Kinds of components and losses, and the ports of losses."""
+    document = paper(name).document
+    for section in (document.components, document.losses):
+        for entry in section:
+            assert isinstance(entry.value, Mapping)
+            use = entry.value.get("use")
+            assert use is not None
+            yield use.span
+    for entry in document.losses:
+        assert isinstance(entry.value, Mapping)
+        yield from (field.key.span for field in entry.value if field.name not in ("use", "weight", "alpha"))
+
+
+@pytest.mark.parametrize("places", [_names, _fields], ids=["names", "fields"])
+@pytest.mark.parametrize("name", WHOLE)
+def test_one_wrong_word_is_one_message(name: str, places: object, tmp_path: Path) -> None:
+    lines = (PAPERS / f"{name}.yaml").read_text().split("\n")
+    file = tmp_path / "broken.yaml"
+    spans = sorted(set(places(name)))[::3]  # type: ignore[operator]  # every third, for the time that it takes
+    assert spans
+    for span in spans:
+        line = lines[span.line - 1]
+        broken = [*lines]
+        broken[span.line - 1] = f"{line[: span.column - 1]}zzz{line[span.end_column - 1 :]}"
+        file.write_text("\n".join(broken))
+        found = [problem for problem in problems(str(file)) if "nothing reads" not in problem.message]
+        assert len(found) == 1, (broken[span.line - 1], [problem.message for problem in found])
+        assert found[0].span is not None
+        assert found[0].span.line == span.line

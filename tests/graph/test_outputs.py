@@ -1,0 +1,99 @@
+"""Outputs: values, generated and ranked texts, relevance, and what each may be fed is derived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from compose_vlp.errors import Problem
+from compose_vlp.graph.graph import CheckedBlueprint, downstream
+from tests.graph.support import SMALL, checked, edited, paper, problems
+
+Child = Callable[..., CheckedBlueprint]
+Only = Callable[..., Problem]
+Said = Callable[..., list[tuple[str, str]]]
+
+
+def stored(blueprint: CheckedBlueprint, output: str) -> dict[str, list[str]]:
+    return {name: sorted(map(str, refs)) for name, refs in blueprint.outputs[output].stored.items()}
+
+
+def test_reranking_is_fed_the_towers() -> None:
+    """The frontier of values that read one input only; BLIP's text is read with the image, so it is not stored."""
+    assert stored(paper("albef"), "match") == {"image": ["v"], "caption": ["t"]}
+    assert stored(paper("blip"), "match") == {"image": ["v"]}
+    assert stored(paper("vlmo"), "match") == {"image": ["patches"], "caption": ["words"]}
+    assert stored(checked("hybrids/albef_two_towers"), "match") == {"image": ["v", "v2"], "caption": ["t"]}
+
+
+def test_an_embedding_is_stored_as_it_is() -> None:
+    assert stored(paper("albef"), "image_embedding") == {"image": ["image_embedding"]}
+
+
+def test_a_caption_is_made_of_one_pass_over_the_image() -> None:
+    """What is not downstream of `over` runs once, all else at every word."""
+    for name, once, each in [
+        ("coca", {"visual.vision", "visual"}, {"words", "joint.tokens", "joint", "logits"}),
+        ("blip", {"v"}, {"logits.begin", "logits.decoder", "logits"}),
+    ]:
+        blueprint = paper(name)
+        output = blueprint.outputs["caption"]
+        needed = {call.id for call in blueprint.fragment([output.ref]) if call.role != "input"}
+        later = downstream(blueprint.plan, output.over or "")
+        assert needed - later == once
+        assert needed & later == each
+
+
+def test_settings_of_generation_are_typed() -> None:
+    output = paper("blip").outputs["caption"]
+    assert (output.form, output.over, output.settings.beams) == ("generate", "caption", 3)
+
+
+@pytest.mark.parametrize(
+    ("output", "place", "message"),
+    [
+        ("{generte: logits, over: caption}", "{generte: logits, over: caption}", "`z` is no form of output"),
+        ("{generate: logits, over: captoin}", "captoin", "`over` names an input, and `captoin` is none"),
+        ("{generate: logits, over: joint}", "joint", "`over` names an input, and `joint` is none"),
+        ("{generate: joint, over: caption}", "joint",
+         "`generate` takes Logits over the positions of a text, and this is Sequence"),
+        ("{generate: lm_head(joint), over: caption}", "lm_head(joint)", "a name or a field stands here"),
+        ("{generate: logits, over: caption, max_length: 99}", "99", "max_length 99 against max_length 64 of `caption`"),
+        ("{generate: logits, over: caption, beams: 0}", "0", None),
+        ("{generate: logits}", "z", "`over` is missing"),
+        ("{rank: logits, over: caption, among: caption}", "caption", "`caption` has no table to choose from"),
+        ("{relevance: logits, to: visual, through: image}", "image", "no component is called `image`"),
+        ("{relevance: logits, to: image_embedding, through: multimodal}", "image_embedding",
+         "`to` takes a Sequence: its positions are weighed"),
+    ],
+)  # fmt: skip
+def test_an_output_that_means_nothing(said: Said, output: str, place: str, message: str | None) -> None:
+    found = said(f"extends: coca\noutputs:\n  z: {output}\n")
+    assert len(found) == 1, found
+    assert found[0][0].split(" ", 1)[1] == place
+    assert message is None or found[0][1] == message
+
+
+def test_generation_over_another_text_than_the_logits_stand_on() -> None:
+    (problem,) = problems(
+        "coca",
+        "+inputs.question={type: text, like: caption}",
+        "+outputs.z={generate: logits, over: question}",
+    )
+    assert problem.message == "these logits stand on `caption`, not on `question`"
+
+
+def test_an_output_is_one_value(only: Only) -> None:
+    problem = only(edited(SMALL, ("shown: ie", "shown: '[ie, te]'")))
+    assert problem.message == "output `shown` is one value"
+
+
+def test_an_output_may_go_on_from_what_it_was(child: Child) -> None:
+    blueprint = child("extends: albef\noutputs:\n  match: softmax(previous)\n")
+    assert [call.target for call in blueprint.fragment([blueprint.outputs["match"].ref])][-2:] == ["softmax", "softmax"]
+
+
+def test_candidates_are_of_the_same_tokenizer() -> None:
+    found = problems("albef", "tasks/vqa_generate", "inputs.closed.tokenizer=second", "+components.second={use: bpe}")
+    assert [problem.message for problem in found] == ["`closed` is of tokenizer `second`, and `answers` of `bert`"]
