@@ -17,8 +17,8 @@ def document(title: str, *body: object, style: str = "", script: str = "") -> st
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", title),
-        tag("style", _file("page.css"), Markup(style)),
-        tag("script", _file("theme.js")),
+        tag("style", Markup(shared("page.css")), Markup(style)),
+        tag("script", Markup(shared("theme.js"))),
     )
     end = tag("script", Markup(script)) if script else None
     return f"<!doctype html>\n{tag('html', head, tag('body', *body, end), lang='en')}\n"
@@ -29,5 +29,6 @@ def theme_button() -> Markup:
     return tag("button", "◐", class_="theme", type="button", title="light or dark", aria_label="light or dark")
 
 
-def _file(name: str) -> Markup:
-    return Markup((FOLDER / name).read_text(encoding="utf-8"))
+def shared(name: str) -> str:
+    """A style or script of this folder: `chart.css`, `chart.js` belong to `curves`."""
+    return (FOLDER / name).read_text(encoding="utf-8")
