@@ -118,6 +118,12 @@ class Outputs:
             hint = f"`{settings.among}: {{type: text, like: {over}, table: answers.txt}}`"
             self.problems.add(f"`{settings.among}` has no table to choose from", _span(mapping, "among"), hint)
             return False
+        if isinstance(mine, TextInput) and mine.max_length < spec.max_length:
+            message = (
+                f"max_length {spec.max_length} of `{settings.among}` against max_length {mine.max_length} of `{over}`"
+            )
+            self.problems.add(message, _span(mapping, "among"), "positions are made for so many tokens")
+            return False
         if isinstance(mine, TextInput) and mine.tokenizer != spec.tokenizer:
             message = f"`{settings.among}` is of tokenizer `{spec.tokenizer}`, and `{over}` of `{mine.tokenizer}`"
             self.problems.add(message, _span(mapping, "among"))

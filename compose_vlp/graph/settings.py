@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from compose_vlp.blueprint.document import kind_of
 from compose_vlp.blueprint.inputs import INPUTS, Input
 from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
 from compose_vlp.blueprint.typed import read_model
-from compose_vlp.errors import Problem, Span, did_you_mean
+from compose_vlp.errors import Problem, Span, UserError, did_you_mean
 from compose_vlp.graph.names import Declared, Names
 from compose_vlp.graph.sizes import Sizing
 
@@ -37,8 +38,21 @@ def read_settings(
         written, _ = read_model(Mapping(sound, mapping.span), kind.config, names.document, declared.span)
     if written is None:
         return None
-    described = dict(kind.describe(written)) if kind.describe else {}
-    return Sizing(declared, written, described)
+    described = _described(names, declared, written)
+    return None if described is None else Sizing(declared, written, described)
+
+
+def _described(names: Names, declared: Declared, written: Any) -> dict[str, Any] | None:
+    """The sizes that only the kind's library knows; None where it knows no such thing (noted)."""
+    if declared.kind.describe is None:
+        return {}
+    try:
+        return dict(declared.kind.describe(written))
+    except UserError as error:
+        for problem in error.problems:
+            message = f"`{declared.name}`: {problem.message}"
+            names.problems.add(message, problem.span or declared.span, *problem.hints, related=problem.related)
+        return None
 
 
 def _unknown(names: Names, declared: Declared, skip: Collection[str]) -> None:
