@@ -91,6 +91,9 @@ _LAYOUTS: MutableMapping[Tensor, tuple[int, Layout]] = WeakIdKeyDictionary()  # 
 
 def layout_of(valid: Bool[Tensor, "batch keys"]) -> Layout:
     """The layout of a mask; remembered while the mask lives, so that a tower's layers wait once for the device."""
+    base = valid._base  # noqa: SLF001 (layers of other libraries take views of one mask)
+    if base is not None and base.shape == valid.shape and base.stride() == valid.stride():
+        valid = base
     version = 0 if valid.is_inference() else valid._version  # noqa: SLF001 (changed in place since?)
     known = _LAYOUTS.get(valid)
     if known is None or known[0] != version:
