@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from compose_vlp.blueprint.document import Document, is_expression
+from compose_vlp.blueprint.document import DRAFT, Document, is_expression
 from compose_vlp.blueprint.names import tokens
 from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
 from compose_vlp.blueprint.plain import guess
@@ -14,7 +14,7 @@ from compose_vlp.blueprint.trees import Path, dotted
 from compose_vlp.blueprint.write import expression_text, place
 
 _SAYS_NOTHING = ("name", "title", "paper")
-"""Sections that change no model and no training."""
+"""Sections that change no model and no training; so do free ones."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Change:
 
 def diff(before: Document, after: Document) -> list[Change]:
     """The changes from one document to the other, section by section, in the order of their entries."""
-    return [change for change in _mappings(before.root, after.root, ()) if change.path[0] not in _SAYS_NOTHING]
+    found = _mappings(before.root, after.root, ())
+    return [one for one in found if one.path[0] not in _SAYS_NOTHING and not one.path[0].startswith(DRAFT)]
 
 
 def _mappings(before: Mapping, after: Mapping, path: Path) -> Iterator[Change]:

@@ -76,7 +76,7 @@ def _unread_problem(state: State, reads: Reads, section: str, entry: Entry) -> P
     message = f"nothing reads {SECTIONS[section].named} `{name}`"
     if gone := state.gone(name, [section]):
         return Problem(message, entry.key.span, (str(gone),))
-    hints = did_you_mean(name, [other for other in reads.names if other != name])
+    hints = did_you_mean(name, [other for other in reads.sections[section].names if other != name])
     for missed in nearest(name, [r.name for r in state.removed if r.section == section], 1):
         hints += (str(state.gone(missed, [section])),)
     return Problem(message, entry.key.span, hints or ("whatever a file writes must be read by a loss or an output",))

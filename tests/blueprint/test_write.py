@@ -142,6 +142,7 @@ def test_only_meaning_differs(load: Resolve, tmp_path: Path) -> None:
         ("components.masker.whole_words=true", ["+ components.masker.whole_words: None -> true"]),
         ("components.masker.probability='0.15'", ["~ components.masker.probability: 0.15 -> 0.15"]),
         ("name=other", []),
+        ("+x-note=tried", []),
     ],
 )
 def test_changes_by_path(load: Resolve, override: str, expected: list[str]) -> None:
@@ -159,7 +160,7 @@ def test_a_change_says_where_both_values_stand(load: Resolve) -> None:
 
 def test_true_and_one_differ(files: Callable[..., None]) -> None:
     def of(text: str) -> Document:
-        return Document(read_text(f"x-a: {text}\n", "f.yaml").root)
+        return Document(read_text(f"params: {{a: {text}}}\n", "f.yaml").root)
 
     assert diff(of("true"), of("1"))
     assert not diff(of("768"), of("768.0"))
