@@ -41,43 +41,50 @@ class FlopCounter(TorchFunctionMode):
         result = stand_in(*args, **kwargs) if stand_in and meta else func(*args, **kwargs)
         count = COUNTS.get(func)
         if count is not None:
-            flops, factors = count(result, *args, **kwargs)
-            self.forward += flops
-            if torch.is_grad_enabled():
-                self.backward += flops * sum(t.requires_grad for t in factors)
+            forward, backward = count(result, *args, **kwargs)
+            self.forward += forward
+            self.backward += backward if torch.is_grad_enabled() else 0
         return result
 
 
-Count = tuple[int, tuple[Tensor, ...]]
-"""FLOPs of the forward, and the factors whose gradients cost as much again."""
+Count = tuple[int, int]
+"""FLOPs of the forward and of the backward."""
+
+
+def _product(flops: int, *factors: Tensor) -> Count:
+    """The gradient of each factor costs as much as the product itself."""
+    return flops, flops * sum(t.requires_grad for t in factors)
 
 
 def _linear(result: Tensor, x: Tensor, weight: Tensor, *_: Any, **__: Any) -> Count:
-    return 2 * result.numel() * weight.shape[-1], (x, weight)
+    return _product(2 * result.numel() * weight.shape[-1], x, weight)
 
 
 def _matmul(result: Tensor, a: Tensor, b: Tensor, *_: Any, **__: Any) -> Count:
-    return 2 * result.numel() * a.shape[-1], (a, b)
+    return _product(2 * result.numel() * a.shape[-1], a, b)
 
 
 def _addmm(result: Tensor, _: Tensor, a: Tensor, b: Tensor, **__: Any) -> Count:
-    return 2 * result.numel() * a.shape[-1], (a, b)
+    return _product(2 * result.numel() * a.shape[-1], a, b)
 
 
 def _convolution(result: Tensor, x: Tensor, weight: Tensor, *_: Any, **__: Any) -> Count:
-    return 2 * result.numel() * prod(weight.shape[1:]), (x, weight)
+    return _product(2 * result.numel() * prod(weight.shape[1:]), x, weight)
 
 
 def _einsum(_: Tensor, equation: str, *operands: Any) -> Count:
     factors = operands[0] if isinstance(operands[0], list | tuple) else operands
     names = equation.replace(" ", "").split("->")[0].split(",")
     sizes = {n: s for term, t in zip(names, factors, strict=True) for n, s in zip(term, t.shape, strict=True)}
-    return (2 * prod(sizes.values()) if len(factors) == 2 else 0), tuple(factors)
+    return _product(2 * prod(sizes.values()) if len(factors) == 2 else 0, *factors)
 
 
 def _attention(result: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> Count:
-    """Two products forward; two for each of them backward. Scores that are made again in the backward do not count."""
-    return 2 * 2 * result.numel() * keys.shape[-2], (queries, values)
+    """Scores and their use, and the gradients of the three and of the scores. Making scores anew does not count."""
+    use = 2 * result.numel() * keys.shape[-2]
+    scores = use // values.shape[-1] * queries.shape[-1]
+    q, k, v = (t.requires_grad for t in (queries, keys, values))
+    return scores + use, scores * (q + k) + use * (v + (q or k))
 
 
 COUNTS: dict[Callable[..., Any], Callable[..., Count]] = {
@@ -110,8 +117,9 @@ class _Keeps(torch.autograd.Function):
         return result
 
 
-def _normed(x: Tensor, *_: Any, **__: Any) -> Tensor:
-    kept: Tensor = _Keeps.apply(x.shape, x)  # type: ignore[no-untyped-call]
+def _normed(x: Tensor, *rest: Any, **named: Any) -> Tensor:
+    weights = [t for t in (*rest, *named.values()) if isinstance(t, Tensor)]
+    kept: Tensor = _Keeps.apply(x.shape, x, *weights)  # type: ignore[no-untyped-call]
     return kept
 
 

@@ -50,7 +50,10 @@ class Asker:
         Raises:
             UserError: no such output, or inputs that are missing or not read.
         """
-        batch = self.batch(output, inputs)
+        return self.value_of_batch(output, self.batch(output, inputs))
+
+    def value_of_batch(self, output: str, batch: Mapping[str, Any]) -> Tensor:
+        """The same for a batch that a loader made."""
         with evaluating(self.model), torch.no_grad():
             result = self.model(self._program(output).run, batch, Step(self.blueprint.constants_and_starts()))[output]
         return _tensor(result)

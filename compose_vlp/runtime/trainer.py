@@ -115,14 +115,14 @@ class _Stage:
         model.tokenizers = dict(tokenizers)
         modules = dict(model.components.named_children())
         paths = parameter_paths(modules)
-        trained = choose_trained(paths, stage.train, stage.freeze)
+        choose_trained(paths, stage.train, stage.freeze)
         set_modes(modules)
         values = Values(blueprint.params, scale)
         self.optimizer = make_optimizer(paths, optimizer_of(stage.optimizer, values))
         compiled = compile_stage(
             blueprint,
             name,
-            trainable=lambda component: any(path.startswith(f"{component}.") for path in trained),
+            trainable=lambda component: any(p.requires_grad for p in modules[component].parameters()),
             without=options.without,
         )
         self.loaders = {

@@ -1,0 +1,69 @@
+"""Batches of any source for the outputs of a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from compose_vlp.blueprint.inputs import Input
+from compose_vlp.data.loader import Loader
+from compose_vlp.data.source import BadRecord, Source
+from compose_vlp.errors import UserError
+from compose_vlp.runtime.outputs import Asker
+from compose_vlp.values import Value
+
+BATCH = 50
+"""Rows that outputs are asked for at once."""
+
+
+@dataclass(frozen=True)
+class First(Source):
+    """The first records of a source."""
+
+    source: Source
+    count: int
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.source))
+
+    def record(self, index: int) -> Any:
+        return self.source.record(index)
+
+
+def batches(
+    asker: Asker, source: Source, inputs: Iterable[str], count: int
+) -> Iterator[tuple[tuple[int, ...], dict[str, Value]]]:
+    """Record numbers and values, record by record once through, pictures as in evaluation; broken ones left out."""
+    kept: dict[str, Input] = {name: asker.blueprint.inputs[name] for name in inputs}
+    loader = Loader(First(source, count), kept, asker.tokenizers, batch=BATCH, train=False)
+    for batch in loader:
+        yield batch.rows, {name: value.to(asker.device) for name, value in batch.values.items()}
+
+
+def need(asker: Asker, task: str, *outputs: str) -> None:
+    """Refuse a task whose outputs a blueprint does not have.
+
+    Raises:
+        UserError: names the outputs that are missing.
+    """
+    missing = [name for name in outputs if name not in asker.blueprint.outputs]
+    if missing:
+        raise UserError(
+            f"{task} asks for the outputs {' and '.join(outputs)}; there is no {' and no '.join(missing)}",
+            hints=[f"its outputs: {', '.join(asker.blueprint.outputs) or 'none'}"],
+        )
+
+
+def texts_of(source: Source, rows: Iterable[int], field: str) -> list[tuple[str, ...]]:
+    """The texts of records, several where a record has several captions."""
+    found: list[tuple[str, ...]] = []
+    for row in rows:
+        try:
+            value = source.record(row)[field]
+        except (BadRecord, KeyError):
+            found.append(())
+            continue
+        value = value() if callable(value) else value
+        found.append((value,) if isinstance(value, str) else tuple(value))
+    return found
