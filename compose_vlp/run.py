@@ -80,11 +80,19 @@ class Run:
         return [*super().__dir__(), *self.outputs]
 
 
-def load(run: str | Path, *, device: str | None = None, plugins: Sequence[str | Path] = ()) -> Run:
+def load(
+    run: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> Run:
     """The trained model of a run: a run folder or an MLflow run id.
 
+    `overrides` may change what needs no other weights: `data.test.path=new.jsonl`, `outputs.caption.beams=3`.
+
     Raises:
-        UserError: no such run, or it has no checkpoint yet.
+        UserError: no such run, it has no checkpoint yet, or its weights do not fit the changed blueprint.
     """
     from compose_vlp.api import Blueprint
     from compose_vlp.compiler.model import build, fingerprint
@@ -95,7 +103,7 @@ def load(run: str | Path, *, device: str | None = None, plugins: Sequence[str | 
     from compose_vlp.runtime.sources import open_tokenizers
 
     folder = find_run(str(run))
-    checked = Blueprint.load(folder.path / "blueprint.yaml", plugins=plugins).check()
+    checked = Blueprint.load(folder.path / "blueprint.yaml", overrides=overrides, plugins=plugins).check()
     newest = checkpoint.latest(folder.checkpoints)
     if newest is None:
         raise UserError(f"run {folder.path} has no checkpoint yet")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,15 +14,18 @@ from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.arguments import split_arguments
 from compose_vlp.errors import UserError
 
-Words = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="BLUEPRINT... [CHANGE]...",
+
+def words_argument() -> Any:
+    """Blueprints and changes, mixed as they come."""
+    return typer.Argument(
+        metavar="BLUEPRINT|CHANGE",
         help="Blueprints by name (coca, tasks/vqa_generate) or file, later ones over earlier ones; and changes: "
         r"'path=value' sets, '+path={...}' adds, '~path' removes. Use single quotes.",
         show_default=False,
-    ),
-]
+    )
+
+
+Words = Annotated[list[str], words_argument()]
 Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE.py", help="Also import the kinds of this file; may be given several times."),

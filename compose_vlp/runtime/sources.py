@@ -11,7 +11,7 @@ from compose_vlp.blueprint.typed import read_model
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.corpus import prepare_tokenizers
 from compose_vlp.data.source import Source
-from compose_vlp.errors import BlueprintError, UserError
+from compose_vlp.errors import BlueprintError, UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.registry import get, names
 
@@ -28,14 +28,22 @@ def stage_sources(blueprint: CheckedBlueprint, stage: str) -> dict[str, Source]:
     if not named:
         raise UserError(f"stage {stage!r} has no `data`", hints=["`data: NAME` names an entry of the `data` section"])
     by_input = {MAIN: named} if isinstance(named, str) else dict(named)
-    return {name: _open(blueprint, source) for name, source in by_input.items()}
+    return {name: open_source(blueprint, source) for name, source in by_input.items()}
 
 
-def _open(blueprint: CheckedBlueprint, name: str) -> Source:
-    """The source that an entry of the `data` section describes."""
+def open_source(blueprint: CheckedBlueprint, name: str) -> Source:
+    """The source that an entry of the `data` section describes.
+
+    Raises:
+        UserError: there is no such entry, or its data is not there.
+    """
     entry = blueprint.document.at("data", name)
-    assert entry is not None, "the checker has seen the stage's data"
-    assert isinstance(entry.value, Mapping)
+    if entry is None:
+        known = blueprint.document.data.names
+        raise UserError(
+            f"no data is called {name!r}", hints=did_you_mean(name, known) or (f"data: {', '.join(known)}",)
+        )
+    assert isinstance(entry.value, Mapping), "entries of `data` are mappings"
     use = kind_of(entry)
     if use is None:
         raise UserError(f"data source {name!r} has no `use`", span=entry.key.span, hints=[", ".join(names("source"))])

@@ -1,0 +1,109 @@
+"""`compose-vlp evaluate`: what a trained model can do, in numbers and on a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from compose_vlp.cli.console import err, out, print_json
+from compose_vlp.cli.options import Device, Json, Plugins, Run, named
+
+if TYPE_CHECKING:
+    from compose_vlp.graph.graph import CheckedBlueprint
+
+EXAMPLES = (
+    ("on unseen drawn pictures", "compose-vlp evaluate runs/coca_tiny-1 data.pairs.split=unseen"),
+    (
+        "on captions of your own",
+        "compose-vlp evaluate runs/coca_tiny-1 '+data.mine={use: jsonl, path: test.jsonl}' --data mine",
+    ),
+    ("retrieval alone, on 5,000 records", "compose-vlp evaluate runs/coca_tiny-1 --task retrieval --count 5000"),
+)
+
+
+def command(
+    run: Run,
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CHANGE", help="Changes of data or outputs: 'path=value', '+path={...}'.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME", help="An entry of `data`; the last stage's if left out.")
+    ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="TASK", help="retrieval or captioning; all that the outputs allow if left out."),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=2, help="Records, the first ones.")] = 1000,
+    path: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="FOLDER", help="Write the page here; the run's reports if left out.", show_default=False
+        ),
+    ] = None,
+    device: Device = "auto",
+    plugins: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a trained model: retrieval and captioning.
+
+    Asks the model's outputs for what each task needs, prints the scores, and writes a page with pictures and captions.
+    The records are those the model was trained with, unless `--data` or a change of `data` names others.
+    """
+    from compose_vlp.evaluation.results import evaluate, page_of, possible_tasks
+    from compose_vlp.files import write_atomic
+    from compose_vlp.run import load
+    from compose_vlp.runtime.sources import open_source
+
+    trained = load(run, overrides=changes or (), device=named(device), plugins=plugins or ())
+    asker, name = trained.asker, data or trained_on(trained.blueprint)
+    source = open_source(trained.blueprint, name)
+    if data is None and not any(change.startswith(("data.", "+data.")) for change in changes or ()):
+        err().print(
+            f"note: on `{name}`, which it was trained with; `--data` or a change names other records", style="dim"
+        )
+    with ticking(count) as tick:
+        results = evaluate(asker, source, tasks or possible_tasks(asker), min(count, len(source)), tick)
+    folder = path or trained.folder.reports
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{name}.html"
+    subtitle = f"{results.records} records of `{name}`; {trained.folder.path}"
+    write_atomic(page, page_of(results, asker, source, title=trained.blueprint.name, subtitle=subtitle))
+    if as_json:
+        print_json({"run": str(trained.folder.path), "data": name, "page": str(page), **results.as_json()})
+        return
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, show_edge=False, padding=(0, 2, 0, 0))
+    for key, value in results.flat().items():
+        table.add_row(key, f"{value:.4f}")
+    out().print(table)
+    out().print(f"Pictures and captions: {page}", soft_wrap=True)
+
+
+def trained_on(blueprint: CheckedBlueprint) -> str:
+    """The data of the last stage: of its main source, or of its first."""
+    data = list(blueprint.stages.values())[-1].data
+    return data if isinstance(data, str) else data.get("main") or next(iter(data.values()))
+
+
+@contextmanager
+def ticking(count: int) -> Iterator[Callable[[str, int], None]]:
+    """A bar for each task, on a terminal."""
+    console = err()
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        known: dict[str, TaskID] = {}
+
+        def tick(task: str, done: int) -> None:
+            if task not in known:
+                known[task] = bar.add_task(task, total=count)
+            bar.update(known[task], completed=done)
+
+        yield tick

@@ -1,0 +1,89 @@
+"""`compose-vlp train`: from a blueprint to a trained model in a run folder."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from compose_vlp.cli.console import out, print_json
+from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Seed, load, named, words_argument
+from compose_vlp.errors import UserError
+
+EXAMPLES = (
+    ("a small CoCa on drawn pictures, in minutes", "compose-vlp train tiny/coca"),
+    ("your own captions", "compose-vlp train coca_base data.pairs.path=captions.jsonl"),
+    ("an ablation: no contrastive loss", "compose-vlp train tiny/coca ~losses.contrastive"),
+    ("go on with a run that was stopped", "compose-vlp train --resume runs/coca_tiny-1"),
+)
+
+
+def command(
+    words: Annotated[list[str] | None, words_argument()] = None,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run from its last checkpoint.")
+    ] = None,
+    path: Out = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    plugins: Plugins = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that read data; 0 reads in between.")] = 0,
+    log_every: Annotated[int, typer.Option("--log-every", min=1, help="Steps between two logged losses.")] = 10,
+    checkpoint_every: Annotated[
+        int,
+        typer.Option("--checkpoint-every", min=1, help="Steps between two checkpoints, where a stage does not say."),
+    ] = 500,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Checkpoints that are kept, the newest.")] = 2,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="PASS", help="Leave out a compiler's pass; may be repeated."),
+    ] = None,
+    no_track: NoTrack = False,
+    as_json: Json = False,
+) -> None:
+    """Train a blueprint, or go on with a run.
+
+    Runs the blueprint's stages in their order, with a bar of progress, and leaves checkpoints, tokenizers, the
+    resolved blueprint and the generated programs in a run folder. Everything is logged to MLflow as it happens;
+    training never waits for it. Ctrl-C stops; `--resume` goes on, and comes out where it would have without the stop.
+    """
+    from compose_vlp.cli.progress import TrainProgress
+    from compose_vlp.runtime.find_run import find_run
+    from compose_vlp.runtime.trainer import TrainOptions
+
+    if resume is not None:
+        if words or path:
+            raise UserError("`--resume RUN` goes on with the run's own blueprint, in its own folder")
+        folder = find_run(resume)
+        words, path, seed = [str(folder.path / "blueprint.yaml")], folder.path, folder.info.seed
+    options = TrainOptions(
+        seed=seed,
+        device=named(device),
+        workers=workers,
+        log_every=log_every,
+        checkpoint_every=checkpoint_every,
+        keep=keep,
+        without=tuple(without or ()),
+    )
+    blueprint = load(words or (), plugins)
+    with TrainProgress() as progress:
+        for note in blueprint.notes:
+            progress.note(f"note: {note}")
+        run = blueprint.train(
+            out=path,
+            options=options,
+            resume=resume is not None,
+            track=not no_track,
+            listener=progress,
+            command=sys.argv,
+        )
+    if as_json:
+        print_json({"run": str(run.folder.path), "status": run.folder.info.status})
+        return
+    out().print(f"Trained: {run.folder.path}", soft_wrap=True)
+    out().print(f"Measure it: compose-vlp evaluate {run.folder.path}", soft_wrap=True)
+    if not no_track:
+        from compose_vlp.tracking import how_to_look
+
+        out().print(f"Its curves: {how_to_look(run.folder.path)}", soft_wrap=True)
