@@ -1,0 +1,242 @@
+"""One training step of our open_clip-shaped CoCa beside open_clip's own.
+
+Same weights, same pictures and captions (8 to 24 tokens in a frame of 76), same precision; whole optimiser steps of the
+candidates alternate in one process. Times are printed only where losses, gradients and the weights after 5 steps agree.
+
+    ours        the compiled blueprint: texts trimmed to the longest plus a column of padding, logits at labelled
+                positions only, fused AdamW
+    open_clip   its model, loss and torch's default AdamW, texts in the full frame
+    open_clip+  the same with fused AdamW, and with texts trimmed as ours are (the CLS keeps its position row)
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils.flop_counter import FlopCounterMode
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.model import build
+from compose_vlp.interop import open_clip_coca
+from compose_vlp.interop.replays.open_clip_coca import text_of
+from compose_vlp.interop.weights import load_weights
+from compose_vlp.values import Image
+
+ADAMW: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2}
+STEPS = 5
+NOISE = (".self_attention.branch.qkv.bias", ".cross_attention.branch.kv.bias", "pool.attention.kv.bias")
+"""Tensors that hold key biases, whose true gradient is 0: AdamW makes steps of full size out of their rounding."""
+
+Data = tuple[Tensor, Tensor]
+Step = Callable[[Data], tuple[float, float]]
+
+
+def main() -> int:
+    """Compare, time, print."""
+    arguments = _arguments()
+    torch.manual_seed(0)
+    theirs = open_clip.create_model(arguments.model).train()
+    candidates = {
+        "ours": Ours(theirs, arguments.model, arguments.precision),
+        "open_clip": OpenClip(copy.deepcopy(theirs), arguments.precision, fused=False, trimmed=False),
+        "open_clip+": OpenClip(copy.deepcopy(theirs), arguments.precision, fused=True, trimmed=True),
+    }
+    data = list(_data(theirs, arguments.batch, STEPS))
+    if not _agree(candidates, data, theirs):
+        print("the numbers differ, so there is nothing to time")
+        return 1
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(arguments.rounds + 1):
+        for name, candidate in candidates.items():
+            began = time.perf_counter()
+            candidate.step(data[number % STEPS])
+            if number:  # the first round warms up
+                times[name].append(time.perf_counter() - began)
+    _print(times, {name: _flops(one, data[0]) for name, one in candidates.items()}, arguments)
+    return 0
+
+
+class Ours:
+    """Our blueprint with open_clip's weights."""
+
+    def __init__(self, theirs: nn.Module, name: str, precision: str) -> None:
+        blueprint = {"coca_ViT-B-32": "coca_openclip_vit_b_32", "coca_ViT-L-14": "coca_openclip_vit_l_14"}[name]
+        loaded = Blueprint.load(blueprint)
+        self.checked = loaded.check()
+        self.program = loaded.compile("pretrain")["pretrain"].run
+        self.model = build(self.checked)
+        load_weights(self.model, open_clip_coca.import_state(theirs.state_dict()))
+        self.optimizer = torch.optim.AdamW(_groups(self.model), **ADAMW, fused=True)
+        self.precision = precision
+
+    def losses(self, data: Data) -> tuple[Tensor, Tensor]:
+        images, ids = data
+        text = text_of(ids, frame=ids.shape[1])
+        longest = min(int(text.lengths.max()) + 1, ids.shape[1])
+        text = text_of(ids[:, :longest], frame=ids.shape[1])
+        with _autocast(self.precision):
+            found = self.model(self.program, {"image": Image(images), "caption": text})
+        weight = {name: loss.weight for name, loss in self.checked.losses.items()}
+        return weight["contrastive"] * found["contrastive"].value, weight["captioning"] * found["captioning"].value
+
+    def step(self, data: Data) -> tuple[float, float]:
+        contrastive, captioning = self.losses(data)
+        (contrastive + captioning).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(contrastive.detach()), float(captioning.detach())
+
+    def tensors(self, read: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
+        """Parameters, or something of theirs, under our names."""
+        return {
+            n.removeprefix("components."): t.clone()
+            for n, p in self.model.named_parameters()
+            if (t := read(p)) is not None
+        }
+
+
+class OpenClip:
+    """open_clip's own model, loss and optimizer."""
+
+    def __init__(self, model: nn.Module, precision: str, *, fused: bool, trimmed: bool) -> None:
+        self.model, self.precision, self.trimmed = model, precision, trimmed
+        self.loss = open_clip.CoCaLoss(caption_loss_weight=2.0, clip_loss_weight=1.0)
+        self.rows = Rows()
+        if trimmed:
+            parametrize.register_parametrization(model.text, "positional_embedding", self.rows, unsafe=True)
+        self.optimizer = torch.optim.AdamW(_groups(model), **ADAMW, fused=fused)
+
+    def losses(self, data: Data) -> tuple[Tensor, Tensor]:
+        images, ids = data
+        if self.trimmed:
+            frame = ids.shape[1]
+            ids = ids[:, : int((ids != 0).sum(1).max()) + 1]
+            self.rows.kept = [*range(ids.shape[1]), frame]
+        with _autocast(self.precision):
+            found = self.model(images, ids)
+            scores = self.loss(**found, output_dict=True)
+        return scores["contrastive_loss"], scores["caption_loss"]
+
+    def step(self, data: Data) -> tuple[float, float]:
+        contrastive, captioning = self.losses(data)
+        (contrastive + captioning).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return float(contrastive.detach()), float(captioning.detach())
+
+    def tensors(self, read: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
+        """Parameters, or something of theirs, under our names."""
+        found = {
+            name.replace("parametrizations.positional_embedding.original", "positional_embedding"): tensor.clone()
+            for name, p in self.model.named_parameters()
+            if (tensor := read(p)) is not None
+        }
+        return open_clip_coca.import_state(found)
+
+
+class Rows(nn.Module):
+    """The rows of a position table that a trimmed batch reads: its words', and the CLS's own."""
+
+    kept: list[int] | None = None
+
+    def forward(self, table: Tensor) -> Tensor:
+        return table if self.kept is None else table[self.kept]
+
+
+def _flops(candidate: Any, data: Data) -> int:
+    """Matrix products of a step as torch counts them (those inside its fused attention on a CPU are not among them)."""
+    with FlopCounterMode(display=False) as counter:
+        contrastive, captioning = candidate.losses(data)
+        (contrastive + captioning).backward()
+    candidate.optimizer.zero_grad()
+    return int(counter.get_total_flops())
+
+
+def _agree(candidates: dict[str, Any], data: list[Data], start: nn.Module) -> bool:
+    """Losses within 1e-5, gradients within 1e-4 of their norms, weights after the steps within 1e-3 of their change."""
+    fine = True
+    begun = open_clip_coca.import_state(start.state_dict())
+    reference = None
+    for name, candidate in candidates.items():
+        contrastive, captioning = candidate.losses(data[0])
+        (contrastive + captioning).backward()
+        gradients = candidate.tensors(lambda p: p.grad)
+        candidate.optimizer.zero_grad()
+        trace = [candidate.step(one) for one in data]
+        weights = candidate.tensors(lambda p: p.detach())
+        if reference is None:
+            reference = (gradients, trace, weights)
+            continue
+        losses = max(
+            abs(a - b) / abs(b) for x, y in zip(reference[1], trace, strict=True) for a, b in zip(x, y, strict=True)
+        )
+        largest = max(float(g.norm()) for g in gradients.values())
+        gradient = max(
+            float((reference[0][n] - g).norm()) / (float(g.norm()) + 1e-2 * largest) for n, g in gradients.items()
+        )
+        changed = {
+            n: float((reference[2][n] - w).abs().max() / (w - begun[n]).abs().max().clamp_min(1e-12))
+            for n, w in weights.items()
+            if not n.endswith(NOISE)
+        }
+        worst = max(changed, key=lambda n: changed[n])
+        print(f"ours and {name}: losses differ by {losses:.1e}, gradients by {gradient:.1e}, "
+              f"weights after {STEPS} steps by {changed[worst]:.1e} of their change ({worst})")  # fmt: skip
+        fine &= losses <= 1e-5 and gradient <= 1e-4 and changed[worst] <= 1e-3
+    return fine
+
+
+def _data(model: nn.Module, batch: int, count: int) -> Iterator[Data]:
+    size = model.visual.image_size
+    side = size if isinstance(size, int) else size[0]
+    frame, words = model.text.context_length, model.text.vocab_size
+    for _ in range(count):
+        ids = torch.zeros(batch, frame, dtype=torch.long)
+        for row, length in enumerate(torch.randint(8, 25, (batch,)).tolist()):
+            ids[row, :length] = torch.randint(1, words - 2, (length,))
+            ids[row, 0], ids[row, length - 1] = words - 2, words - 1
+        yield torch.randn(batch, 3, side, side), ids
+
+
+def _groups(model: nn.Module) -> list[dict[str, Any]]:
+    decayed = [p for p in model.parameters() if p.dim() >= 2]
+    plain = [p for p in model.parameters() if p.dim() < 2]
+    return [{"params": decayed}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _autocast(precision: str) -> Any:
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
+def _print(times: dict[str, list[float]], flops: dict[str, int], arguments: argparse.Namespace) -> None:
+    print(f"{arguments.model}, batch {arguments.batch}, {arguments.precision}, {torch.get_num_threads()} threads, "
+          f"torch {torch.__version__}, median of {arguments.rounds} steps")  # fmt: skip
+    for name, seconds in times.items():
+        print(f"{name:11} {statistics.median(seconds):6.2f} s   {flops[name] / 1e9:7.0f} GFLOP")
+    for name in ("open_clip", "open_clip+"):
+        pairs = [theirs / ours for theirs, ours in zip(times[name], times["ours"], strict=True)]
+        print(f"{name} / ours: {statistics.median(pairs):.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); "
+              f"FLOPs {flops[name] / flops['ours']:.2f}")  # fmt: skip
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--model", default="coca_ViT-B-32", choices=("coca_ViT-B-32", "coca_ViT-L-14"))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
