@@ -35,11 +35,12 @@ def take_out(state: State, path: Path, by: Span, label: str) -> None:
     entry = find(state.root, path)
     if entry is None:
         return
-    if len(path) == 1 and SECTIONS.get(path[0]) and SECTIONS[path[0]].form == "entries":
+    holds_entries = path[0] in SECTIONS and SECTIONS[path[0]].form == "entries"
+    if holds_entries and len(path) == 1:
         assert isinstance(entry.value, Mapping), "files are merged by the form of their sections"
         for one in entry.value:
             take_out(state, (path[0], one.name), by, label)
-    elif len(path) == 2 and SECTIONS[path[0]].form == "entries":
+    elif holds_entries and len(path) == 2:
         state.remove(Removed(path[0], path[1], entry.key.span, label, by))
     else:
         state.root = without(state.root, path)

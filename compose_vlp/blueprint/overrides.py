@@ -264,6 +264,11 @@ class _Target:
 
     def _must_be_settable(self, parts: Path) -> None:
         section = SECTIONS.get(parts[0])
+        for length in range(1, len(parts)):
+            above = find(self.root, parts[:length])
+            if above is not None and not isinstance(above.value, Mapping):
+                path = dotted(parts[:length])
+                raise self._refused(f"`{path}` has no fields", f"set it whole: {path}=...", at=above)
         if section is None or len(parts) == 1:
             return
         if section.form == "mapping":
@@ -278,10 +283,6 @@ class _Target:
             add = f"+{dotted(parts[:2])}={{...}} adds one"
             raise self._refused(f"no {section.named} is called `{parts[1]}`", *([str(gone)] if gone else near), add)
         if len(parts) > 2:
-            if isinstance(entry.value, Scalar):
-                raise self._refused(
-                    f"`{dotted(parts[:2])}` has no fields", f"set it whole: {dotted(parts[:2])}=...", at=entry
-                )
             known = self._fields(parts[:2])
             if known is not None:
                 self._must_know(parts[2], known, f"{section.named} `{parts[1]}`")

@@ -283,10 +283,11 @@ class _Builder:
         text = line[span.column - 1 : span.end_column - 1]
         if text == "<<":
             self.problems.append(Problem(f"`<<` merges mappings: {_NOT_YAML}", span, (_SHARE,)))
-        elif problem := syntax.comment_cut(scalar):
+        elif cut := syntax.comment_cut(scalar):
+            problem, end_column = cut
             self.problems.append(problem)
-            span = self.source.span(span.line, span.column)
-            text = line[span.column - 1 : span.end_column - 1]
+            span = self.source.span(span.line, span.column, end_column)
+            text = line[span.column - 1 : end_column - 1]
         lost = any(
             piece.line == span.line and piece.column < span.end_column and span.column < piece.end_column
             for piece in self.lost

@@ -148,25 +148,39 @@ class _Finder:
         return problem, text, Mend(self._span(line, start, end), lost)
 
 
-def comment_cut(scalar: Scalar) -> Problem | None:
-    """`prompt("item # 3", caption)` unquoted: YAML takes the rest of the line for a comment, in silence."""
-    if scalar.style != "plain" or scalar.source is None:
+def comment_cut(scalar: Scalar) -> tuple[Problem, int] | None:
+    """`prompt("item # 3", caption)` unquoted: YAML takes the rest of the line for a comment, in silence.
+
+    Gives the problem, and the column where the value really ends.
+    """
+    source, span = scalar.source, scalar.span
+    if scalar.style != "plain" or source is None or open_brackets(scalar.text) < 1:
         return None
-    line = scalar.source.lines[scalar.span.line - 1]
-    rest = line[scalar.span.end_column - 1 :]
-    if not rest.lstrip().startswith("#") or open_brackets(scalar.text) < 1:
+    line = source.lines[span.line - 1]
+    string = STRING.match(line, span.column - 1 + _open_quote(scalar.text))
+    if string is None or string.end() <= span.end_column or not line[span.end_column - 1 :].lstrip().startswith("#"):
         return None
-    quote = _open_quote(scalar.text)
-    start = scalar.span.column - 1 + (quote if quote is not None else len(scalar.text) + rest.index("#"))
-    string = STRING.match(line, start)
-    span = scalar.source.span(scalar.span.line, start + 1, string.end() + 1 if string else start + 2)
-    value = line[scalar.span.column - 1 :].strip()
+    end = _value_end(line, span.column - 1)
+    value = line[span.column - 1 : end]
     hint = f"quote the whole value: '{value}'" if "'" not in value else "quote the whole value"
-    return Problem("YAML ends the value here, at ` #`", span, (hint,))
+    place = source.span(span.line, string.start() + 1, string.end() + 1)
+    return Problem("YAML ends the value here, at ` #`", place, (hint,)), end + 1
 
 
-def _open_quote(text: str) -> int | None:
-    """Where a string of the expression `text` begins that does not end in it."""
+def _open_quote(text: str) -> int:
+    """Where a string of the expression `text` begins that does not end in it; its end where there is none."""
     bare = STRING.sub(lambda found: "_" * len(found[0]), text)
-    places = [bare.find(sign) for sign in "\"'" if sign in bare]
-    return min(places) if places else None
+    return min((bare.find(sign) for sign in "\"'" if sign in bare), default=len(text))
+
+
+def _value_end(line: str, begin: int) -> int:
+    """Where the value that begins at `begin` ends: before a comment that stands in no string."""
+    at = begin
+    while at < len(line):
+        if string := STRING.match(line, at):
+            at = string.end()
+        elif line[at] == "#" and line[at - 1].isspace():
+            break
+        else:
+            at += 1
+    return len(line[:at].rstrip())

@@ -43,8 +43,8 @@ def lines(document: Document) -> list[Line]:
     """The document line by line, sections in the language's order."""
     found: list[Line] = []
     for entry in in_order(document.root):
-        is_open = entry.name in SECTIONS and SECTIONS[entry.name].form == "entries" and isinstance(entry.value, Mapping)
-        if is_open and isinstance(entry.value, Mapping):
+        is_open = entry.name in SECTIONS and SECTIONS[entry.name].form == "entries"
+        if is_open and isinstance(entry.value, Mapping) and entry.value.entries:
             section = Mapping(tuple(_standalone(entry.name, entry.value)), entry.value.span)
             found += [Line(""), *_block(Entry(entry.key, section), 0)]
         else:

@@ -196,7 +196,22 @@ def test_an_unquoted_value_that_yaml_ends_early_is_read_whole(line: str, under: 
     )
 
 
-@pytest.mark.parametrize("line", ["title: BLIP's decoder  # it's the third", "a: f(b)  # f(", "a: 'x # y'"])
+def test_a_comment_after_an_expression_with_a_sharp_in_it_is_none_of_it() -> None:
+    reading = read_text('a: prompt("item # 3", b)  # "why"\n', "f.yaml")
+    assert plain(reading.root) == {"a": 'prompt("item # 3", b)'}
+    assert len(reading.problems) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "title: BLIP's decoder  # it's the third",
+        "a: f(b)  # f(",
+        "a: 'x # y'",
+        "a: f(b  # not closed",
+        'a: f("b  # open',
+    ],
+)
 def test_a_comment_after_a_whole_value_is_a_comment(line: str) -> None:
     assert read_problems(line) == []
 
