@@ -28,10 +28,10 @@ def stage_sources(blueprint: CheckedBlueprint, stage: str) -> dict[str, Source]:
     if not named:
         raise UserError(f"stage {stage!r} has no `data`", hints=["`data: NAME` names an entry of the `data` section"])
     by_input = {MAIN: named} if isinstance(named, str) else dict(named)
-    return {name: open_source(blueprint, source) for name, source in by_input.items()}
+    return {name: declared_source(blueprint, source) for name, source in by_input.items()}
 
 
-def open_source(blueprint: CheckedBlueprint, name: str) -> Source:
+def declared_source(blueprint: CheckedBlueprint, name: str) -> Source:
     """The source that an entry of the `data` section describes.
 
     Raises:

@@ -62,11 +62,11 @@ def command(
     from compose_vlp.evaluation.results import evaluate, page_of, possible_tasks
     from compose_vlp.files import write_atomic
     from compose_vlp.run import load
-    from compose_vlp.runtime.sources import open_source
+    from compose_vlp.runtime.sources import declared_source
 
     trained = load(run, overrides=changes or (), device=named(device), plugins=plugins or ())
     asker, name = trained.asker, data or trained_on(trained.blueprint)
-    source = open_source(trained.blueprint, name)
+    source = declared_source(trained.blueprint, name)
     if data is None and not any(change.startswith(("data.", "+data.")) for change in changes or ()):
         err().print(
             f"note: on `{name}`, which it was trained with; `--data` or a change names other records", style="dim"
