@@ -31,9 +31,8 @@ class Shape(NamedTuple):
     headless: bool
 
 
-# Batch norms move their statistics in training, as in timm; nothing in a blueprint reads them, so they are no state of
-# its graph, but rows of a batch reach each other through them.
-@component("timm", rows="batch", state="none", draws="noise")
+# In training batch norms move their statistics, as in timm, and through them rows of a batch reach each other.
+@component("timm", rows="batch", state="effect", draws="noise")
 class TimmEncoder(nn.Module):
     """Any model of timm without its head: `[batch, 3, size, size]` to `[batch, tokens, width]`.
 

@@ -77,7 +77,7 @@ def concat(values: list[Channels]) -> Embedding | Sequence:
     return _with(values, torch.cat([value.features for value in values], -1))
 
 
-@function("rows", output=_all_rows)
+@function("rows", rows="batch", output=_all_rows)
 def rows(values: list[Rows]) -> Embedding | Sequence:
     """The rows of several values, one after the other; shorter Sequences are padded to the longest."""
     if isinstance(values[0], Embedding):

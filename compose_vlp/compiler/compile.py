@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from compose_vlp.compiler.noise import may_draw
 from compose_vlp.compiler.passes import Applied, PassContext, run_passes
 from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -27,10 +28,6 @@ class Compiled:
     run: Program
 
 
-NOISES = ("dropout", "attention_dropout", "drop_path")
-"""Settings that make a component draw where they are not zero."""
-
-
 def kind_of(blueprint: CheckedBlueprint, call: Call) -> Kind | None:
     """The kind behind a call; None for inputs, reads, indices and selections."""
     if call.role == "component":
@@ -43,13 +40,8 @@ def kind_of(blueprint: CheckedBlueprint, call: Call) -> Kind | None:
 def draws(blueprint: CheckedBlueprint, call: Call) -> bool:
     """Does the call draw random numbers with its present settings?"""
     kind = kind_of(blueprint, call)
-    if kind is None or kind.traits.draws == "none":
-        return False
-    if kind.traits.draws == "choice" or call.role != "component":
-        return True
-    config = blueprint.components[call.target].config
-    noises = [getattr(config, name) for name in NOISES if hasattr(config, name)]
-    return not noises or any(noises)
+    config = blueprint.components[call.target].config if call.role == "component" else None
+    return kind is not None and may_draw(kind, config)
 
 
 def compile_plan(

@@ -1,0 +1,233 @@
+"""Does a component keep what it promises? Probes in training mode of what passes rely on.
+
+A test "merged equals separate" is not enough: a softmax over the batch passes it where the batch is the same. Each
+probe gives a sentence for every promise that it found broken.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from compose_vlp.compiler.noise import may_draw
+from compose_vlp.graph.kinds import Kind
+from compose_vlp.values import Value
+
+FILLINGS = (float("nan"), 1e4)
+Call = Callable[[Mapping[str, Any]], Any]
+
+
+def probe(kind: Kind, implementation: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """The promises of `kind` that `implementation` (a module, or a function) breaks on these arguments.
+
+    `arguments` are the ports' values, of at least two rows; anything else in it (`tokenizer`) is handed on as it is.
+    Give it a module of its own: it is left in training mode, and its state may be another.
+    """
+    if isinstance(implementation, nn.Module):
+        implementation.train()
+
+    def call(given: Mapping[str, Any]) -> Any:
+        return implementation(**given)
+
+    broken = []
+    if kind.traits.rows == "independent":
+        own = row_ports(kind, arguments)
+        broken += [*rows_by_filling(call, arguments, own), *rows_by_derivative(call, arguments, own)]
+    if kind.traits.state == "none" and isinstance(implementation, nn.Module):
+        broken += state_unchanged(call, arguments, implementation)
+    if not may_draw(kind, getattr(implementation, "config", None)):
+        broken += nothing_drawn(call, arguments)
+    if kind.traits.context == "indexed":
+        broken += context_indexed(implementation, arguments)
+    if kind.traits.selects:
+        broken += chosen_alike(implementation, arguments)
+    return broken
+
+
+def row_ports(kind: Kind, arguments: Mapping[str, Any]) -> frozenset[str]:
+    """The arguments whose rows are those of the result: their first dimension is named as that of the first port."""
+    found = {}
+    for name, value in arguments.items():
+        port = kind.ports.get(name) or next((p for p in kind.ports.values() if p.open), None)
+        values = value if isinstance(value, list) else [value]
+        if port is not None and isinstance(values[0], Value):
+            patterns = [p for p in port.accepts if p.kind in (values[0].kind, "Value")]
+            found[name] = patterns[0].dims[0] if patterns and patterns[0].dims else ""
+    first = next(iter(found.values()), "")
+    return frozenset(name for name, rows in found.items() if rows == first)
+
+
+def rows_by_filling(call: Call, arguments: Mapping[str, Any], own: frozenset[str]) -> list[str]:
+    """Fill all other rows with NaN and with 1e4 (whole numbers: with those of other rows): a row stays bit for bit."""
+    whole = _leaves(_seeded(call, arguments))
+    rows = _rows(arguments, own)
+    for row in range(rows):
+        for filling in FILLINGS:
+            filled = {n: _filled(v, row, rows, filling) if n in own else v for n, v in arguments.items()}
+            for before, after in zip(whole, _leaves(_seeded(call, filled)), strict=True):
+                if before.shape[:1] == (rows,) and not _same(before[row], after[row]):
+                    return [f"rows: row {row} of the result changes when the other rows are filled with {filling}"]
+    return []
+
+
+def rows_by_derivative(call: Call, arguments: Mapping[str, Any], own: frozenset[str]) -> list[str]:
+    """The derivative of a row of the result by any other row of what came in is zero."""
+    inputs: list[Tensor] = []
+
+    def tracked(leaf: Tensor) -> Tensor:
+        if not leaf.is_floating_point():
+            return leaf
+        inputs.append(leaf.detach().clone().requires_grad_())
+        return inputs[-1]
+
+    given = {n: _mapped(tracked, v) if n in own else v for n, v in arguments.items()}
+    rows = _rows(arguments, own)
+    if not inputs:
+        return []
+    results = [leaf for leaf in _leaves(_seeded(call, given)) if leaf.requires_grad and leaf.shape[:1] == (rows,)]
+    for result in results:
+        for row in range(rows):
+            total = (result[row] * torch.linspace(1, 2, result[row].numel()).reshape(result[row].shape)).sum()
+            gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+                total, inputs, retain_graph=True, allow_unused=True
+            )
+            for gradient in gradients:
+                others = [i for i in range(rows) if i != row]
+                if gradient is not None and gradient.shape[:1] == (rows,) and bool((gradient[others] != 0).any()):
+                    return [f"rows: row {row} of the result has a derivative by other rows"]
+    return []
+
+
+def state_unchanged(call: Call, arguments: Mapping[str, Any], module: nn.Module) -> list[str]:
+    """No weight and no buffer is another after a forward."""
+    before = {name: tensor.clone() for name, tensor in _state(module).items()}
+    _seeded(call, arguments)
+    after = _state(module)
+    changed = [name for name in before.keys() | after.keys() if not _kept(before.get(name), after.get(name))]
+    return [f"state: a forward changes {', '.join(sorted(changed))}"] if changed else []
+
+
+def nothing_drawn(call: Call, arguments: Mapping[str, Any]) -> list[str]:
+    """Python's, numpy's and torch's generators stand where they stood."""
+    with _restored():
+        states = _generators()
+        call(arguments)
+        moved = [name for name, state in _generators().items() if not _equal(state, states[name])]
+    return [f"draws: a forward moves the generator of {name}" for name in moved]
+
+
+def context_indexed(module: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """`kv=keys_values(context)` with `rows=` gives what the context's rows themselves give."""
+    context = arguments.get("context")
+    if context is None:
+        return []
+    rows = torch.arange(len(context.features)).flip(0)
+    rest = {name: value for name, value in arguments.items() if name != "context"}
+    indexed = _mapped(lambda leaf: leaf[rows] if leaf.dim() else leaf, context)
+    wanted = _seeded(lambda given: module(**given), {**rest, "context": indexed})
+    found = _seeded(lambda given: module(**given), {**rest, "kv": module.keys_values(context), "rows": rows})
+    return [] if _near(found, wanted) else ["context: keys_values(context) with rows= gives other values"]
+
+
+def chosen_alike(head: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """`at=` gives the rows of the whole result that it names."""
+    whole = _seeded(lambda given: head(**given), arguments)
+    if whole.scores.dim() < 3:
+        return []
+    flat = whole.scores.flatten(0, -2)
+    at = torch.arange(len(flat)).flip(0)[::2]
+    chosen = _seeded(lambda given: head(**given), {**arguments, "at": at})
+    alike = torch.equal(chosen.at, at) and torch.allclose(chosen.scores, flat[at], rtol=1e-5, atol=1e-6)
+    return [] if alike else ["selects: `at` gives other scores than the whole result has there"]
+
+
+# --- help -------------------------------------------------------------------------------------------------------
+
+
+def _seeded(call: Call, arguments: Mapping[str, Any]) -> Any:
+    """A call with the generator where it always begins, so that noise is the same noise."""
+    with _restored():
+        torch.manual_seed(0)
+        return call(arguments)
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (what libraries use is watched)
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _generators() -> dict[str, Any]:
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["CUDA"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, tuple):
+        return all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    return bool(np.array_equal(a, b))
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _kept(before: Tensor | None, after: Tensor | None) -> bool:
+    return before is not None and after is not None and _same(before, after)
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)) and _nans(a) == _nans(b)
+
+
+def _nans(tensor: Tensor) -> int:
+    return int(tensor.isnan().sum()) if tensor.is_floating_point() else 0
+
+
+def _near(a: Any, b: Any) -> bool:
+    pairs = zip(_leaves(a), _leaves(b), strict=True)
+    return all(x.shape == y.shape and torch.allclose(x.double(), y.double(), atol=1e-5) for x, y in pairs)
+
+
+def _leaves(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def _mapped(change: Callable[[Tensor], Tensor], value: Any) -> Any:
+    return pytree.tree_map_only(Tensor, change, value)
+
+
+def _rows(arguments: Mapping[str, Any], own: frozenset[str]) -> int:
+    return len(_leaves([arguments[name] for name in sorted(own)])[0])
+
+
+def _filled(value: Any, row: int, rows: int, filling: float) -> Any:
+    def change(leaf: Tensor) -> Tensor:
+        if leaf.shape[:1] != (rows,):
+            return leaf
+        others = torch.full_like(leaf, filling) if leaf.is_floating_point() else leaf.roll(1, 0)
+        changed = others.clone()
+        changed[row] = leaf[row]
+        return changed
+
+    return _mapped(change, value)
