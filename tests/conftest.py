@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from compose_vlp.api import Blueprint
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -73,3 +77,32 @@ def _same_draws_every_time() -> None:
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.manual_seed(0)
+
+
+SMALL = (
+    "inputs.image.size=16",
+    "components.vision.patch=8",
+    "components.vision.stem=patch",
+    "components.*.width=32",
+    "components.*.mlp_width=48",
+    "components.vision.depth=2",
+    "components.pool_many.queries=5",
+    "components.image_proj.out=24",
+    "components.text_proj.out=24",
+    "components.bpe.vocab_size=300",
+    "inputs.caption.max_length=12",
+)
+
+
+@pytest.fixture(scope="session")
+def small_coca() -> Callable[..., Blueprint]:
+    """A CoCa of a few thousand weights; `small_coca("path=value", ...)` with more overrides, which go before its own."""
+
+    def load(*overrides: str, plugins: Sequence[Path] = ()) -> Blueprint:
+        from compose_vlp.api import Blueprint
+
+        written = {one.split("=")[0] for one in overrides}
+        chosen = [one for one in SMALL if one.split("=")[0] not in written]
+        return Blueprint.load("tiny/coca", overrides=[*chosen, *overrides], plugins=plugins)
+
+    return load
