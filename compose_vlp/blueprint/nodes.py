@@ -142,14 +142,6 @@ class Entry:
     def name(self) -> str:
         return self.key.text
 
-    @property
-    def first(self) -> Entry:
-        """The entry as it was first written, under all that came later."""
-        entry = self
-        while entry.earlier is not None:
-            entry = entry.earlier
-        return entry
-
 
 @dataclass(frozen=True)
 class Mapping:
