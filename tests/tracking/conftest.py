@@ -21,7 +21,7 @@ import pytest
 
 from compose_vlp.tracking import OutboxTracker, TrackSettings
 
-PATIENCE_S = 120.0
+PATIENCE_S = 200.0
 
 
 @pytest.fixture(autouse=True)

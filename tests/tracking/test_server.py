@@ -18,9 +18,9 @@ from compose_vlp.tracking import OutboxTracker, how_to_look, sync
 from compose_vlp.tracking.layout import TrackFolder
 from compose_vlp.tracking.state import SenderState
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PATIENCE_S = 120.0
+PATIENCE_S = 200.0
 
 
 def problem(tracker: OutboxTracker) -> str | None:

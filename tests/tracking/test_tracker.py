@@ -19,7 +19,7 @@ from compose_vlp.tracking import NullTracker, OutboxTracker, TrackSettings, endi
 from compose_vlp.tracking.layout import TrackFolder, default_uri
 from compose_vlp.tracking.state import SenderState
 
-PATIENCE_S = 120.0
+PATIENCE_S = 200.0
 
 TRAIN = """
 import sys, time
