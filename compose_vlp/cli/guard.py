@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import platform
-import shlex
 import sys
-import tempfile
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from compose_vlp.errors import UserError
@@ -65,7 +60,12 @@ def _report(error: Exception) -> None:
     print(f"This is a fault of compose-vlp, not yours. What happened is written down in {path}", file=sys.stderr)
 
 
-def _save(error: Exception) -> Path:
+def _save(error: Exception) -> str:
+    """Imports what only a fault needs."""
+    import platform
+    import shlex
+    import tempfile
+    import traceback
     from importlib.metadata import version
 
     handle, name = tempfile.mkstemp(prefix="compose-vlp-error-", suffix=".txt")
@@ -73,4 +73,4 @@ def _save(error: Exception) -> Path:
         file.write(f"compose-vlp {version('compose-vlp')}, Python {platform.python_version()}, {platform.platform()}\n")
         file.write(f"{shlex.join(sys.argv)}\n\n")
         file.writelines(traceback.format_exception(error))
-    return Path(name)
+    return name

@@ -13,7 +13,6 @@ from compose_vlp.errors import BlueprintError
 EXAMPLES = (
     ("a built-in blueprint", "compose-vlp check coca"),
     ("a file of your own with two changes", "compose-vlp check mine.yaml components.vision.depth=6 alpha=0"),
-    ("a task on a paper", "compose-vlp check albef tasks/vqa_generate"),
 )
 
 

@@ -12,7 +12,6 @@ from compose_vlp.errors import UserError
 EXAMPLES = (
     ("two blueprints", "compose-vlp diff coca_base coca_large"),
     ("what changes on the command line do", "compose-vlp diff coca 'inputs.image.size=576' ~losses.contrastive"),
-    ("a paper before and after a task", "compose-vlp diff albef albef+tasks/vqa_generate"),
 )
 STYLES = {"+": "green", "-": "red", "~": "yellow"}
 

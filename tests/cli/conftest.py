@@ -1,0 +1,27 @@
+"""Running a command line in this process, as a user would type it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from compose_vlp.cli.run import run as run_command
+from tests.cli.support import Cli, Result
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """`cli("check coca alpha=0")` runs the command in an empty folder, on a terminal of 120 columns without colours."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(line: str, *words: str) -> Result:
+        capsys.readouterr()
+        code = run_command([*shlex.split(line), *words])
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
