@@ -47,6 +47,7 @@ class Calls:
     done: dict[str, Call] = field(default_factory=dict)
     functions: dict[str, Kind] = field(default_factory=dict)
     _kept: dict[str, Span] = field(default_factory=dict)
+    _makers: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.dimensions = Dimensions(self.problems, self.maker_of)
@@ -70,10 +71,11 @@ class Calls:
 
     def maker_of(self, ref: Ref) -> str:
         """The component or input that a value comes from, through functions, reads and indices."""
-        call = self.done[ref.call]
-        while call.role in ("function", "read", "index") and (inner := next(call.refs(), None)) is not None:
-            call = self.done[inner.call]
-        return call.target
+        if ref.call not in self._makers:
+            call = self.done[ref.call]
+            inner = next(call.refs(), None) if call.role in ("function", "read", "index") else None
+            self._makers[ref.call] = call.target if inner is None else self.maker_of(inner)
+        return self._makers[ref.call]
 
     def add(
         self,

@@ -35,6 +35,10 @@ MAX_WALKS = 6
 in the wrong order needs one walk a link."""
 
 
+MAX_CHAIN = 500
+"""Graph entries that stand on each other; no person writes as many, and they are followed recursively."""
+
+
 def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) -> CheckedBlueprint:
     """The typed plan of a blueprint.
 
@@ -46,6 +50,10 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
     with _deep_recursion():
         checker = Checker(document, kinds)
         checker.problems.extend(problems)
+        name, depth = checker.reads.deepest()
+        if depth > MAX_CHAIN:
+            message = f"`{name}` stands on a chain of {depth} graph entries; {MAX_CHAIN} are the most"
+            raise BlueprintError([Problem(message, document.names[name][1].key.span)], document.lines())
         checked = checker.run()
         if not checker.problems.found:
             checked = checker.with_variants(checked)
@@ -69,7 +77,7 @@ def in_order(problems: Iterable[Problem], document: Document) -> list[Problem]:
 
 @contextmanager
 def _deep_recursion() -> Iterator[None]:
-    """A chain of graph entries is followed recursively, a few frames a link; Python counts frames, not memory."""
+    """Graph entries are followed recursively, some ten frames a link; Python counts frames, not memory."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, 20_000))
     try:

@@ -79,6 +79,14 @@ class Reads:
                     on_path.discard(name)
         return list(done)
 
+    def deepest(self) -> tuple[str, int]:
+        """The entry that stands on the longest chain of others, and how long that is."""
+        depth: dict[str, int] = {}
+        for name in self.order():
+            depth[name] = 1 + max((depth.get(one, 0) for one in self._mentioned(name)), default=0)
+        name = max(depth, key=lambda one: depth[one], default="")
+        return name, depth.get(name, 0)
+
     def _mentioned(self, name: str) -> list[str]:
         """The graph entries that an entry's expression, or those that it replaced, mention."""
         found: dict[str, None] = {}

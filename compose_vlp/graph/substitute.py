@@ -103,9 +103,19 @@ class Substitution:
             return None  # the mistake was noted where nothing is replaced
         self._busy |= {version} if is_plain else set()
         context = self._context(version, at, world, env, label)
-        self._memo[memo] = self._value(expression, context, whole=True)
+        value = self._value(expression, context, whole=True)
+        if value is not None and not isinstance(value, Ref):
+            self._no_value(version, expression, value)
+            value = None
+        self._memo[memo] = value
         self._busy -= {version} if is_plain else set()
-        return self._memo[memo]
+        return value
+
+    def _no_value(self, version: Version, expression: Expression, value: Arg) -> None:
+        """A list or a literal has no name: it stands where it is taken."""
+        hint = "constants stand in `params`, and are read as `$name`"
+        hint = "a list stands in the call whose port takes several values" if isinstance(value, tuple) else hint
+        self.problems.add(f"graph entry `{version.name}` is {_what(value)}, and no value", expression.span, hint)
 
     def _is_busy(self, version: Version) -> bool:
         """Whether an entry, nothing replaced, stands on one that is being computed: a circle that something cuts."""
@@ -339,6 +349,10 @@ class Substitution:
 
     def _one_value(self, node: Apply, callee: Callee, at: Context, whole: bool) -> Arg | None:
         """A choice or a kept state: the student's value, whole, whoever reads it."""
+        if callee.world is not None:
+            message = f"`{callee.name}` is the student's in every world: a teacher makes no choices and keeps no state"
+            self.problems.add(message, callee.span, f"write `{callee.name}(...)`")
+            return None
         met = self.reads.inside(node, at.version, None, frozenset(at.env))
         hit = next((put for key, put in at.env.items() if key in met), None)
         if hit is not None:

@@ -48,7 +48,7 @@ def _fields(name: str) -> Iterator[Span]:
 def test_one_wrong_word_is_one_message(name: str, places: object, tmp_path: Path) -> None:
     lines = (PAPERS / f"{name}.yaml").read_text().split("\n")
     file = tmp_path / "broken.yaml"
-    spans = sorted(set(places(name)))[::3]  # type: ignore[operator]  # every third, for the time that it takes
+    spans = sorted(set(places(name)))[::5]  # type: ignore[operator]  # every fifth, for the time that it takes
     assert spans
     for span in spans:
         line = lines[span.line - 1]

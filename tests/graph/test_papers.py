@@ -147,7 +147,7 @@ def test_checking_a_paper_takes_no_time_worth_speaking_of() -> None:
 # --- what does not matter -----------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.sampled_from(FIVE), st.randoms(use_true_random=False))
 def test_the_order_of_graph_entries_does_not_matter(name: str, shuffle: random.Random) -> None:
     library = Library()

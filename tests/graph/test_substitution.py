@@ -175,9 +175,16 @@ def test_a_substitution_that_cuts_a_circle_is_none(child: Child) -> None:
 
 
 def test_long_chains_of_entries_are_followed(child: Child) -> None:
-    chain = "".join(f"  n{i}: normalize(n{i + 1})\n" for i in range(400))
-    text = edited(SMALL, ("  i2t:", f"{chain}  n400: ie\n  again: n0(ie=te)\n  i2t:"), ("shown: ie", "shown: again"))
-    assert len(child(text).fragment([child(text).outputs["shown"].ref])) == 6 + 400 - 1
+    chain = "".join(f"  n{i}: normalize(n{i + 1})\n" for i in range(300))
+    text = edited(SMALL, ("  i2t:", f"{chain}  n300: ie\n  again: n0(ie=te)\n  i2t:"), ("shown: ie", "shown: again"))
+    blueprint = child(text)
+    assert len(blueprint.fragment([blueprint.outputs["shown"].ref])) == 6 + 300 - 1
+
+
+def test_a_chain_that_no_person_writes_is_refused(only: Only) -> None:
+    chain = "".join(f"  n{i}: normalize(n{i + 1})\n" for i in range(600))
+    text = edited(SMALL, ("  i2t:", f"{chain}  n600: ie\n  i2t:"), ("shown: ie", "shown: n0"))
+    assert only(text).message == "`n0` stands on a chain of 603 graph entries; 500 are the most"
 
 
 # --- rows that belong together ------------------------------------------------------------------------------------
