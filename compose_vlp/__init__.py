@@ -1,1 +1,30 @@
-"""Vision-language pretraining as typed, checked and compiled blueprints."""
+"""Vision-language pretraining as typed, checked and compiled blueprints.
+
+`Blueprint` and `load` are imported when they are first asked for, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_HOMES = {
+    "Blueprint": "compose_vlp.api",
+    "BlueprintError": "compose_vlp.errors",
+    "UserError": "compose_vlp.errors",
+    "Run": "compose_vlp.run",
+    "load": "compose_vlp.run",
+}
+
+__all__ = ["Blueprint", "BlueprintError", "Run", "UserError", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'compose_vlp' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -56,7 +56,6 @@ class StagePlan:
     losses: tuple[str, ...]
     length: Quantity
     batch: int
-    accumulate: int
     train: tuple[str, ...]
     freeze: tuple[str, ...]
     optimizer: Optimizer
@@ -73,6 +72,9 @@ def plan_stage(blueprint: CheckedBlueprint, name: str) -> StagePlan:
     stage, defaults = blueprint.stages[name], blueprint.settings
     length = stage.length or defaults.get("length")
     optimizer = stage.optimizer or blueprint.optimizer
+    for field, asked in (("accumulate", stage.accumulate > 1), ("set", stage.set), ("evaluate", stage.evaluate)):
+        if asked:
+            raise UserError(f"stage {name!r} asks for `{field}`: this release checks it and does not run it")
     if length is None:
         raise UserError(f"stage {name!r} has no length", hints=["`length: 10 epochs`, in the stage or at the top"])
     if optimizer is None:
@@ -82,7 +84,6 @@ def plan_stage(blueprint: CheckedBlueprint, name: str) -> StagePlan:
         losses=stage.losses,
         length=length,
         batch=stage.batch or defaults.get("batch") or BATCH,
-        accumulate=stage.accumulate,
         train=stage.train or defaults.get("train") or (),
         freeze=stage.freeze or defaults.get("freeze") or (),
         optimizer=optimizer,

@@ -87,7 +87,7 @@ def test_a_trained_run_is_asked_with_pictures_and_texts(small_coca: Load, tmp_pa
     vectors = run.text_embedding(["a red circle", "a blue square"])
     assert vectors.shape == (2, 24)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
-    with pytest.raises(AttributeError, match="no output 'captoin'.*caption"):
+    with pytest.raises(AttributeError, match=r"no output .captoin.*caption"):
         run.captoin(picture)
     with pytest.raises(UserError, match="has no setting 'beam'"):
         run.caption(picture, beam=2)
@@ -113,3 +113,27 @@ def test_docs_variable_cuts_every_stage(small_coca: Load, tmp_path: Path, monkey
     watch = Watch()
     train(small_coca(*STEPS), tmp_path / "run", watch)
     assert list(watch.totals) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["stages.pretrain.accumulate=2", "stages.pretrain.evaluate=1 epoch", "stages.pretrain.set={precision: bf16}"],
+)
+def test_what_is_not_run_yet_is_refused_and_never_ignored(small_coca: Load, tmp_path: Path, asked: str) -> None:
+    with pytest.raises(UserError, match="this release checks it and does not run it"):
+        train(small_coca(*STEPS, asked), tmp_path / "run", Watch())
+
+
+def test_a_teacher_is_refused_where_it_would_be_run(tmp_path: Path) -> None:
+    hybrid = tmp_path / "momentum.yaml"
+    hybrid.write_text(
+        "extends: tiny/coca\nteachers: {momentum: {decay: 0.995}}\n"
+        "graph:\n  i2t_m: i2t(image_embedding=momentum.image_embedding, text_embedding=momentum.text_embedding)\n"
+        "  t2i_m: t2i(image_embedding=momentum.image_embedding, text_embedding=momentum.text_embedding)\n"
+        "losses: {contrastive: {soft: [i2t_m, t2i_m], alpha: 0.4}}\n"
+    )
+    blueprint = Blueprint.load(hybrid)
+    assert blueprint.check().teachers["momentum"].decay == 0.995
+    with pytest.raises(UserError, match="the teacher `momentum`") as refused:
+        blueprint.compile()
+    assert refused.value.problems[0].span is not None
