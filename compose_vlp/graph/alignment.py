@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from compose_vlp.graph.contexts import Put
 from compose_vlp.graph.names import Callee, Key
 from compose_vlp.graph.plan import Arg, Ref, refs_in
 
 if TYPE_CHECKING:
-    from compose_vlp.graph.substitute import Put, Substitution
+    from compose_vlp.graph.substitute import Substitution
 
 
 def check_alignment(

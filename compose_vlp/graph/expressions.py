@@ -9,13 +9,13 @@ and takes `vit-b(x)` for a subtraction. Every node knows its place in the file.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias
 
 from compose_vlp.blueprint.nodes import Scalar
 from compose_vlp.errors import BlueprintError, Problem, Span
+from compose_vlp.graph.tokens import NOT_HERE, WHOLE_NUMBER, Token, refuse, tokens, unescape
 
 MAX_DEPTH = 50
 """Nesting beyond this is refused: no person writes it, and reading it would exhaust Python's stack."""
@@ -152,70 +152,13 @@ def _quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
-# --- tokens -------------------------------------------------------------------------------------------------------
-
-
-class _Token(NamedTuple):
-    kind: str  # name, number, string, end, or the sign itself
-    text: str
-    start: int
-    end: int
-
-
-_TOKEN = re.compile(
-    r"""\s*(?:
-        (?P<name>[^\W\d_]\w*)
-      | (?P<number>-?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)
-      | (?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
-      | (?P<sign>[.,()\[\]=$])
-    )""",
-    re.VERBOSE | re.DOTALL,
-)
-_WHOLE = re.compile(r"-?\d+\Z")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_NOT_HERE = {
-    "{": "a mapping cannot stand in an expression",
-    "+": "there is no arithmetic in expressions; `add(a, b)` adds two values",
-    "-": "there is no arithmetic in expressions, and a name has no `-`: write `_`",
-    "*": "there is no arithmetic in expressions; a loss has a `weight`",
-    "/": "there is no arithmetic in expressions",
-    ":": "an argument's name is followed by `=`",
-    '"': "this string has no end",
-    "'": "this string has no end",
-    "_": "a name begins with a letter",
-}
-
-
-def _tokens(scalar: Scalar) -> list[_Token]:
-    text, at, found = scalar.text, 0, []
-    end = len(text.rstrip())
-    while at < end:
-        match = _TOKEN.match(text, at)
-        if match is None or match.lastgroup is None:
-            start = at + len(text[at:]) - len(text[at:].lstrip())
-            _refuse(scalar, start, start + 1, f"`{text[start]}` does not belong here", _NOT_HERE.get(text[start]))
-        kind = match.lastgroup
-        word, start = match[kind], match.start(kind)
-        if kind == "number" and re.match(r"\w", text[match.end() :]):
-            stop = match.end() + len(re.match(r"\w*", text[match.end() :])[0])  # type: ignore[index]
-            _refuse(scalar, start, stop, f"`{text[start:stop]}` is neither a number nor a name", _NOT_HERE["_"])
-        found.append(_Token(word if kind == "sign" else kind, word, start, match.end()))
-        at = match.end()
-    found.append(_Token("end", "", end, end + 1))
-    return found
-
-
-def _refuse(scalar: Scalar, start: int, end: int, message: str, hint: str | None = None) -> NoReturn:
-    raise BlueprintError([Problem(message, scalar.place(start, end), (hint,) if hint else ())])
-
-
 # --- grammar ------------------------------------------------------------------------------------------------------
 
 
 class _Parser:
     def __init__(self, scalar: Scalar) -> None:
         self.scalar = scalar
-        self.tokens = _tokens(scalar)
+        self.tokens = tokens(scalar)
         self.at = 0
         self.depth = 0
 
@@ -256,11 +199,11 @@ class _Parser:
             return Name(token.text, self.place(self.take("name")))
         if token.kind == "number":
             self.take("number")
-            number = int(token.text) if _WHOLE.match(token.text) else float(token.text)
+            number = int(token.text) if WHOLE_NUMBER.match(token.text) else float(token.text)
             return Literal(number, self.place(token))
         if token.kind == "string":
             self.take("string")
-            return Literal(_unescape(token.text[1:-1]), self.place(token))
+            return Literal(unescape(token.text[1:-1]), self.place(token))
         if token.kind == "$":
             self.take("$")
             name = self.take("name", "a param's name")
@@ -278,7 +221,7 @@ class _Parser:
         self.close("]", opened)
         return Several(tuple(items), self.span(opened.start))
 
-    def arguments(self, opened: _Token) -> tuple[Argument, ...]:
+    def arguments(self, opened: Token) -> tuple[Argument, ...]:
         found: list[Argument] = []
         more = self.peek.kind != ")"
         while more:
@@ -306,24 +249,24 @@ class _Parser:
     # --- tokens and places
 
     @property
-    def peek(self) -> _Token:
+    def peek(self) -> Token:
         return self.tokens[self.at]
 
-    def take(self, kind: str, wanted: str = "") -> _Token:
+    def take(self, kind: str, wanted: str = "") -> Token:
         token = self.peek
         if token.kind != kind:
             self.refuse(f"{wanted or f'`{kind}`'} is missing here")
         self.at += 1
         return token
 
-    def close(self, sign: str, opened: _Token) -> None:
+    def close(self, sign: str, opened: Token) -> None:
         if self.peek.kind == "end":
-            _refuse(self.scalar, opened.start, opened.end, f"`{opened.text}` is never closed: `{sign}` is missing")
+            refuse(self.scalar, opened.start, opened.end, f"`{opened.text}` is never closed: `{sign}` is missing")
         if self.peek.kind != sign:
             self.refuse(f"`,` or `{sign}` is missing before `{self.peek.text}`", self._after())
         self.at += 1
 
-    def place(self, token: _Token) -> Span:
+    def place(self, token: Token) -> Span:
         return self.scalar.place(token.start, token.end)
 
     def span(self, start: int) -> Span:
@@ -331,14 +274,10 @@ class _Parser:
         return self.scalar.place(start, self.tokens[self.at - 1].end)
 
     def refuse(self, message: str, hint: str | None = None) -> NoReturn:
-        _refuse(self.scalar, self.peek.start, self.peek.end, message, hint)
+        refuse(self.scalar, self.peek.start, self.peek.end, message, hint)
 
     def _after(self) -> str | None:
         """What to say of two names in a row that look like one with a sign between them."""
         if self.peek.kind == "number" and self.peek.text.startswith("-"):
-            return _NOT_HERE["-"]
+            return NOT_HERE["-"]
         return None
-
-
-def _unescape(text: str) -> str:
-    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else found[1], text)

@@ -9,57 +9,24 @@ difference whether a piece has a name in `graph` or stands in place.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 
 from compose_vlp.blueprint.nodes import Mapping
 from compose_vlp.blueprint.plain import guess
-from compose_vlp.errors import Span, did_you_mean, nearest
-from compose_vlp.graph import derive, expressions
+from compose_vlp.errors import Span, did_you_mean
+from compose_vlp.graph import derive
 from compose_vlp.graph.alignment import check_alignment
 from compose_vlp.graph.binding import ArgType, Given
 from compose_vlp.graph.calls import Calls
+from compose_vlp.graph.contexts import Context, Environment, Put
 from compose_vlp.graph.expressions import Apply, Expression, Field, Index, Literal, Name, Param, Several, unparse
+from compose_vlp.graph.fields import points_at_rows, read_type
 from compose_vlp.graph.names import Callee, Key, Names
 from compose_vlp.graph.plan import Arg, Constant, ParamRef, Ref
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.reads import Reads, Version
-from compose_vlp.graph.types import IndexType, SequenceType, ValueType
-
-
-@dataclass(frozen=True)
-class Put:
-    """What stands for a replaced name: its value, the argument's place, and the call that it was written in."""
-
-    arg: Arg
-    text: str
-    span: Span
-    call: Span
-
-
-Environment = Dict[Key, Put]
-
-
-@dataclass(frozen=True)
-class Context:
-    """Where an expression is computed.
-
-    `label` is what its last call will be called, `prefix` (and the world in which that stands) what calls of entries
-    that an environment makes anew begin with, `chain` the substitutions that led here.
-    """
-
-    version: Version
-    label: str
-    world: str | None = None
-    env: Environment = field(default_factory=dict)
-    prefix: str = ""
-    prefix_world: str | None = None
-    chain: tuple[str, ...] = ()
-
-    @property
-    def is_plain(self) -> bool:
-        return self.world is None and not self.env
-
+from compose_vlp.graph.replacing import are_named, explain_unread, fits
+from compose_vlp.graph.types import IndexType
 
 _Memo = tuple[Version, Span | None, str | None, frozenset[tuple[Key, Arg]]]
 """An entry, or the piece of it at a place; the world; and what was put in for the names that it reads."""
@@ -214,10 +181,7 @@ class Substitution:
         kind = self.calls.type_of(value)
         if node.name in kind.members():
             return Ref(value.call, (*value.path, node.name))
-        if not isinstance(kind, SequenceType):
-            self._no_field(node, kind)
-            return None
-        result = self._read(node, kind)
+        result = read_type(node, kind, self.problems)
         if result is None:
             return None
         label = self._label(at, whole, node.name)
@@ -239,68 +203,20 @@ class Substitution:
             self.problems.add(f"nothing in the world of `{teacher}` is called `{node.name}`", node.name_span, *hints)
         return None
 
-    def _read(self, node: Field, kind: SequenceType) -> ValueType | None:
-        """`.cls`, `.tokens` or a part; None where the Sequence has none (noted)."""
-        text = unparse(node.value)
-        if node.name == "cls":
-            if not kind.parts or kind.parts[0].cls == "none":
-                hint = f"`mean({text})` pools its tokens"
-                self.problems.add("this Sequence has no CLS", node.name_span, hint)
-                return None
-            self._hidden_cls(node, kind)
-            return derive.cls_of(kind)
-        if node.name == "tokens":
-            return derive.tokens_of(kind)
-        part = kind.part(node.name)
-        if part is None:
-            self._no_field(node, kind)
-            return None
-        return derive.part_of(kind, part)
-
-    def _hidden_cls(self, node: Field, kind: SequenceType) -> None:
-        """A CLS in front of words that may look back only has seen nothing but itself."""
-        part = kind.parts[0]
-        flow = part.reads.get(part.text.root) if part.text else None
-        if part.cls == "first" and flow is not None and flow < 2:
-            reach = "no position sees later ones" if flow else "no position sees another one"
-            message = f"the CLS of `{unparse(node.value)}` stands first, and {reach}: it has seen nothing of the words"
-            self.problems.add(
-                message, node.name_span, f"`mean({unparse(node.value)})` pools its tokens; or `cls: last`"
-            )
-
-    def _no_field(self, node: Field, kind: ValueType) -> None:
-        there = list(kind.members())
-        if isinstance(kind, SequenceType):
-            there = [
-                *(["cls"] if kind.parts and kind.parts[0].cls != "none" else []),
-                "tokens",
-                *(p.name for p in kind.parts),
-            ]
-        hint = f"it has {', '.join(f'`.{name}`' for name in there)}" if there else "it has no fields"
-        near = did_you_mean(node.name, there)
-        self.problems.add(f"`{unparse(node.value)}` ({kind.kind}) has no `.{node.name}`", node.name_span, *near, hint)
-
     def _index(self, node: Index, at: Context, whole: bool) -> Arg | None:
         value, index = self._value(node.value, at), self._value(node.index, at)
         if value is None or index is None:
             return None
-        text = unparse(node.index)
         picked = self.calls.type_of(index) if isinstance(index, Ref) else None
         if not isinstance(picked, IndexType):
             what = picked.kind if picked else _what(index)
-            self.problems.add(f"an Index is wanted here, and `{text}` is {what}", node.index.span)
+            self.problems.add(f"an Index is wanted here, and `{unparse(node.index)}` is {what}", node.index.span)
             return None
         if not isinstance(value, Ref):
             self.problems.add(f"`{unparse(node.value)}` is {_what(value)}, which has no rows", node.value.span)
             return None
         kind = self.calls.type_of(value)
-        if kind.rows != picked.points_at:
-            inner = unparse(node.value)
-            message = f"`{text}` points at rows of {picked.points_at}, and `{inner}` has rows of {kind.rows}"
-            hint: tuple[str, ...] = ()
-            if dataclasses.replace(kind.rows, gathered=True) == picked.points_at:
-                hint = (f"it chose among the rows of all processes: `gathered({inner})[{text}]`",)
-            self.problems.add(message, node.index.span, *hint)
+        if not points_at_rows(node, kind, picked, self.problems):
             return None
         word = node.value.name if isinstance(node.value, Name) else "picked"
         label = self._label(at, whole, word)
@@ -381,7 +297,7 @@ class Substitution:
     def _substituted(self, node: Apply, callee: Callee, at: Context, whole: bool) -> Arg | None:
         """A graph entry called with named arguments."""
         world = callee.world or at.world
-        if not self._is_sound(node, callee):
+        if not are_named(self, node, callee):
             return None
         here = frozenset(self.reads.key(argument.name, world) for argument in node.arguments)
         met = self.reads.of(callee.name, world, here)
@@ -392,8 +308,8 @@ class Substitution:
             key = self.reads.key(argument.name, world)
             value = self._value(argument.value, at)
             if key not in met:
-                self._not_read(argument, key, callee, met)
-            elif value is not None and self._fits(argument, key, value):
+                explain_unread(self, argument, key, callee, met)
+            elif value is not None and fits(self, argument, key, value):
                 text = f"{argument.name}={unparse(argument.value)}"
                 puts[key] = Put(value, text, argument.span, node.span)
         if len(puts) < len(node.arguments):
@@ -407,86 +323,12 @@ class Substitution:
             inner = dataclasses.replace(inner, prefix_world=world)
         return self._entry(Version(callee.name), inner, world, at.label if whole else f"{at.label}.{callee.name}")
 
-    def _is_sound(self, node: Apply, callee: Callee) -> bool:
-        before = len(self.problems)
-        if not node.arguments:
-            self.problems.add(
-                f"`{callee.name}` is a graph entry: without arguments it is read as `{callee.name}`", node.span
-            )
-        for argument in node.arguments:
-            if not argument.name:
-                names = self._readable(self.reads.of(callee.name, callee.world))
-                hint = f"`{callee.name}(name={unparse(argument.value)})` replaces a name; it reads {names}"
-                self.problems.add("a graph entry's arguments are named", argument.span, hint)
-        return len(self.problems) == before
-
-    def _not_read(self, argument: expressions.Argument, key: Key, callee: Callee, met: frozenset[Key]) -> None:
-        unsound = self.reads.broken | self.reads.unsure
-        if any(one.name in unsound for one in (*met, key, Key(None, callee.name))):
-            return  # what it reads is not known, for a mistake that was noted
-        name, section = argument.name, self.names.section(argument.name)
-        where = f" in the world of `{key.world}`" if key.world else ""
-        there = f"it reads {self._readable(met)}"
-        names = [one.name for one in met if one.world == key.world or one.world is None]
-        if section not in ("graph", "inputs"):
-            if name in self.names.document.missing or not self.problems.is_first(f"no {name}"):
-                return
-            what = f"`{name}` is a {section[:-1]}, and is not replaced" if section else f"no such name: `{name}`"
-            self.problems.add(
-                f"{what} (in a call of `{callee.name}`)", argument.span, *did_you_mean(name, names), there
-            )
-            return
-        related = []
-        entry = self.names.entry(callee.name)
-        for met_key in (Key(key.world, callee.name), *met):
-            changed = self.names.entry(met_key.name)
-            if changed.earlier is not None and self._was_read(met_key.name, name):
-                text = f"`{met_key.name}` is replaced here, and read `{name}` before"
-                related.append((text, changed.value.span))
-        near = nearest(name, names)
-        hints = (f"did you mean {' or '.join(repr(n) for n in near)}?",) if near else ()
-        assert entry is not None
-        message = f"`{callee.name}` does not read `{name}`{where}"
-        self.problems.add(message, argument.span, *hints, there, related=related)
-
-    def _was_read(self, name: str, read: str) -> bool:
-        """Whether the expression that an entry's present one replaced mentions a name."""
-        before = self.names.expression(name, 1)
-        return before is not None and any(
-            isinstance(node, Name) and node.name == read for node in expressions.walk(before)
-        )
-
-    def _readable(self, keys: frozenset[Key]) -> str:
-        order = list(self.names.document.names)
-        return (
-            ", ".join(f"`{key}`" for key in sorted(keys, key=lambda k: (k.world or "", order.index(k.name))))
-            or "nothing"
-        )
-
-    def _fits(self, argument: expressions.Argument, key: Key, value: Arg) -> bool:
-        """Whether what is put in is what the name stands for: of its kind, and of its tokenizer."""
+    def original(self, key: Key, span: Span) -> Ref | None:
+        """What a replaced name stands for; None where that is not known."""
         if self._is_busy(Version(key.name)):
-            return True  # what the name stands for is not known yet
-        plain = Context(Version(key.name), key.name)
-        original = self._name(key.name, argument.span, key.world, plain)
-        if original is None or not isinstance(original, Ref):
-            return False
-        wanted = self.calls.type_of(original)
-        if not isinstance(value, Ref | tuple):
-            self.problems.add(f"`{argument.name}` takes {wanted.kind}, and this is a literal", argument.value.span)
-            return False
-        for one in value if isinstance(value, tuple) else (value,):
-            given = self.calls.type_of(one) if isinstance(one, Ref) else None
-            if given is None or given.kind != wanted.kind:
-                what = given.kind if given else "a literal"
-                self.problems.add(f"`{argument.name}` takes {wanted.kind}, and this is {what}", argument.span)
-                return False
-            mine, theirs = getattr(given, "tokenizer", ""), getattr(wanted, "tokenizer", "")
-            if mine != theirs:
-                message = f"`{argument.name}` takes Text of tokenizer `{theirs}`, and this is Text of `{mine}`"
-                self.problems.add(message, argument.span)
-                return False
-        return True
+            return None  # a circle that the substitution cuts
+        value = self._name(key.name, span, key.world, Context(Version(key.name), key.name))
+        return value if isinstance(value, Ref) else None
 
 
 def _items(node: Expression) -> tuple[tuple[str, Span], ...]:
