@@ -1,0 +1,75 @@
+"""CoCa's blueprints: the paper's sizes, and what the paper says of layout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.figures import figures
+from compose_vlp.compiler.model import Model, build
+from compose_vlp.graph.types import Flow, LogitsType, SequenceType
+
+
+def model_of(name: str) -> tuple[Blueprint, Model]:
+    blueprint = Blueprint.load(name)
+    return blueprint, build(blueprint.check(), "meta")
+
+
+@pytest.mark.parametrize(
+    ("name", "image_encoder", "text_decoder"),
+    [("coca_base", 86e6, 297e6), ("coca_large", 303e6, 484e6), ("coca", 1.01e9, 1.09e9)],
+)
+def test_parameters_are_those_of_the_papers_table_1(name: str, image_encoder: float, text_decoder: float) -> None:
+    blueprint, model = model_of(name)
+    counts = model.component_parameters()
+    assert counts["vision"] == pytest.approx(image_encoder, rel=0.005)
+    words = counts["unimodal"] + counts["multimodal"] + counts["lm_head"]
+    assert words == pytest.approx(text_decoder, rel=0.005)
+    lines = figures(blueprint.document, counts)
+    assert [line.label for line in lines] == ["image_encoder", "text_decoder", "both"]
+    assert all(line.agrees for line in lines)
+    assert lines[-1].ratio == pytest.approx(1, abs=0.002)
+
+
+@pytest.mark.parametrize(("name", "tables"), [("coca", 1), ("coca_base", 2), ("coca_large", 2)])
+def test_words_are_read_and_written_by_one_table_or_two(name: str, tables: int) -> None:
+    _, model = model_of(name)
+    student = model.student
+    assert (student.lm_head.weight is student.unimodal.embedding.weight) is (tables == 1)
+
+
+def test_half_of_the_decoders_layers_look_at_the_image() -> None:
+    _, model = model_of("coca_base")
+    names = {name.split(".branch")[0] for name in model.components.state_dict()}
+    looking = {name.split(".")[0] for name in names if "cross_attention" in name}
+    assert looking == {"multimodal"}
+    assert len(model.student.unimodal.layers) == len(model.student.multimodal.layers) == 12
+
+
+def test_the_image_pooler_of_one_query_reads_the_one_of_many() -> None:
+    checked = Blueprint.load("coca").check()
+    calls = checked.plan.by_id()
+    one = next(call for call in calls.values() if call.target == "pool_one")
+    (ref,) = one.refs()
+    assert calls[ref.call].target == "pool_many"
+
+
+def test_logits_have_seen_earlier_words_alone() -> None:
+    checked = Blueprint.load("coca").check()
+    logits = checked.type_of(checked.values["logits"])
+    assert isinstance(logits, LogitsType)
+    assert (logits.classes, logits.reads["caption"]) == (64000, Flow.PAST)
+    words = checked.type_of(checked.values["words"])
+    assert isinstance(words, SequenceType)
+    assert (words.parts[0].cls, words.parts[0].length) == ("last", 65)
+
+
+def test_open_clips_blueprints_have_its_number_of_parameters() -> None:
+    open_clip = pytest.importorskip("open_clip")
+    config = open_clip.get_model_config("coca_ViT-B-32")
+    config.pop("custom_text")
+    with torch.device("meta"):
+        theirs = open_clip.coca_model.CoCa(**config)
+    _, model = model_of("coca_openclip_vit_b_32")
+    assert sum(model.component_parameters().values()) == sum(p.numel() for p in theirs.parameters())

@@ -1,0 +1,81 @@
+"""Every position foretells the next word, and nothing else is asked of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from compose_vlp.components.losses.next_token import NextToken
+from compose_vlp.values import Logits, Text
+
+IDS = torch.tensor([[1, 5, 0, 3, 2], [1, 4, 2, 0, 0]])  # a word with the padding's id in the first text
+TEXT = Text(IDS, torch.tensor([5, 3]), frame=8)
+
+
+def loss(**settings: Any) -> NextToken:
+    return NextToken(NextToken.Config(**settings))
+
+
+def scores() -> torch.Tensor:
+    return torch.randn(2, 5, 7)
+
+
+def test_it_is_the_mean_over_the_words_that_follow_another() -> None:
+    s = scores()
+    wanted = F.cross_entropy(torch.cat((s[0, :4], s[1, :2])), torch.tensor([5, 0, 3, 2, 4, 2]))
+    assert torch.allclose(loss()(Logits(s, TEXT)).value, wanted)
+
+
+def test_words_with_the_paddings_id_can_be_left_out_as_open_clip_does() -> None:
+    s = scores()
+    wanted = F.cross_entropy(s[:, :-1].transpose(1, 2), IDS[:, 1:], ignore_index=0)
+    assert torch.allclose(loss(skip="pad_id")(Logits(s, TEXT)).value, wanted)
+
+
+def test_given_words_are_not_foretold() -> None:
+    s = scores()
+    text = Text(IDS, TEXT.lengths, 8, given=torch.tensor([3, 2]))
+    wanted = F.cross_entropy(torch.cat((s[0, 2:4], s[1, 1:2])), torch.tensor([3, 2, 2]))
+    assert torch.allclose(loss()(Logits(s, text)).value, wanted)
+
+
+def test_label_smoothing_is_torchs() -> None:
+    s = scores()
+    wanted = F.cross_entropy(torch.cat((s[0, :4], s[1, :2])), torch.tensor([5, 0, 3, 2, 4, 2]), label_smoothing=0.1)
+    assert torch.allclose(loss(label_smoothing=0.1)(Logits(s, TEXT)).value, wanted)
+
+
+@pytest.mark.parametrize("skip", ["padding", "pad_id"])
+def test_logits_at_the_places_that_it_selects_give_the_same_loss_and_gradients(skip: str) -> None:
+    s = scores().requires_grad_()
+    one = loss(skip=skip)
+    at = one.selects(TEXT)
+    assert at.tolist() == ([0, 1, 2, 3, 5, 6] if skip == "padding" else [0, 2, 3, 5, 6])
+    whole = one(Logits(s, TEXT)).value
+    chosen = one(Logits(s.flatten(0, 1)[at], TEXT, at)).value
+    assert torch.allclose(whole, chosen)
+    gradients = [torch.autograd.grad(value, s)[0] for value in (whole, chosen)]
+    assert torch.allclose(*gradients)
+
+
+def test_other_places_than_it_selects_change_nothing() -> None:
+    s = scores()
+    every = torch.arange(10)
+    assert torch.allclose(loss()(Logits(s.flatten(0, 1), TEXT, every)).value, loss()(Logits(s, TEXT)).value)
+
+
+def test_texts_without_a_word_to_foretell_cost_nothing() -> None:
+    s = torch.randn(2, 1, 7, requires_grad=True)
+    value = loss()(Logits(s, Text(IDS[:, :1], torch.tensor([1, 1]), 8))).value
+    assert float(value.detach()) == 0
+    value.backward()
+    assert s.grad is not None
+    assert not s.grad.any()
+
+
+def test_logits_that_stand_on_no_text_are_refused() -> None:
+    with pytest.raises(ValueError, match="stand on a text"):
+        loss()(Logits(scores()))
