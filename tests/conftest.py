@@ -85,7 +85,6 @@ SMALL = (
     "components.vision.stem=patch",
     "components.*.width=32",
     "components.*.mlp_width=48",
-    "components.vision.depth=2",
     "components.pool_many.queries=5",
     "components.image_proj.out=24",
     "components.text_proj.out=24",

@@ -150,14 +150,19 @@ class KeptBytes:
         self._own = {_identity(p) for p in parameters}
         self._held: list[Tensor] = []
         self._sizes: dict[int, int] = {}
+        self._others = 0
+        self.repeated = 0  # of layers that were counted and not run
         self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
 
     @property
     def total(self) -> int:
-        return sum(size for storage, size in self._sizes.items() if storage not in self._own)
+        return self._others + self.repeated
 
     def _pack(self, tensor: Tensor) -> Tensor:
-        self._sizes[_identity(tensor)] = tensor.untyped_storage().nbytes()
+        storage = _identity(tensor)
+        if storage not in self._sizes and storage not in self._own:
+            self._sizes[storage] = tensor.untyped_storage().nbytes()
+            self._others += self._sizes[storage]
         self._held.append(tensor)
         return tensor
 

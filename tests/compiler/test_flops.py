@@ -17,7 +17,7 @@ from compose_vlp.compiler.synthetic import synthetic_batch
 
 @pytest.mark.parametrize("frozen", [(), ("vision",), ("unimodal", "multimodal")], ids=str)
 def test_a_training_step_costs_what_torch_counts(small_coca: Callable[..., Blueprint], frozen: tuple[str, ...]) -> None:
-    checked = small_coca().check()
+    checked = small_coca("components.*.depth=4").check()
     compiled = compile_stage(checked, "pretrain")
     model = build(checked, "meta")
     for name in frozen:
@@ -57,3 +57,16 @@ def test_kept_bytes_leave_out_parameters_and_count_a_storage_once() -> None:
         hidden = layer(x)
         (hidden.relu() * hidden).sum()
         assert kept.total == 3 * 4 * 8 * 4  # x, hidden, its relu
+
+
+def test_a_stack_of_equal_layers_is_measured_by_two_and_left_as_it_was(small_coca: Callable[..., Blueprint]) -> None:
+    checked = small_coca("components.*.depth=6").check()
+    compiled = compile_stage(checked, "pretrain")
+    model = build(checked, "meta")
+    layers = list(model.modules())
+    batch = synthetic_batch(compiled.plan, 4)
+    with FlopCounter() as counter, KeptBytes(model.parameters()) as kept:
+        model(compiled.run, batch, Step())
+        wanted = (counter.total, kept.total)
+    assert measure_flops(checked, model, compiled, 4) == wanted
+    assert list(model.modules()) == layers
