@@ -1,5 +1,6 @@
 """open_clip's CoCa and ours give the same numbers: on a recorded step, and live on fresh weights of other sizes."""
 
+import dataclasses
 import json
 import shutil
 import warnings
@@ -13,12 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from compose_vlp.blueprint.sections import Start
 from compose_vlp.compiler.compile import compile_plan, compile_stage
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import open_clip_coca as names
 from compose_vlp.interop.replays.open_clip_coca import ended, text_of
+from compose_vlp.interop.start import initialiser
 from compose_vlp.interop.verify import checked, verify
 from compose_vlp.interop.weights import gradients_of, load_weights, weights_of
 from compose_vlp.values import Image, Text
@@ -215,6 +218,16 @@ def test_what_is_exported_loads_strictly_and_gives_the_same_features(pair: Pair)
 
 def width(pair: Pair) -> int:
     return int(pair.theirs.visual.output_dim)
+
+
+def test_a_blueprint_starts_from_open_clips_file(pair: Pair, tmp_path: Path) -> None:
+    torch.save({"state_dict": {f"module.{n}": t for n, t in pair.theirs.state_dict().items()}}, tmp_path / "epoch_1.pt")
+    fresh, told = build(pair.blueprint), list[str]()
+    item = Start.model_validate({"from": str(tmp_path / "epoch_1.pt"), "as": "open_clip_coca"})
+    initialiser(dataclasses.replace(pair.blueprint, start=(item,)), told.append)(fresh)
+    ours = weights_of(fresh)
+    assert all(torch.equal(ours[name], tensor) for name, tensor in weights_of(pair.ours).items())
+    assert len(told) == 1
 
 
 def test_there_and_back_leaves_every_tensor_as_it_was(pair: Pair) -> None:

@@ -75,7 +75,11 @@ def show(found: Comparison) -> None:
         console.print(f"  and {len(found.failures) - MOST} more (--json lists all)")
     if found.by_floor:
         console.print(
-            f"{len(found.by_floor)} gradients are 0 but for rounding, and pass by the floor alone", style="dim"
+            f"{len(found.by_floor)} gradients are 0 but for rounding, and pass by the floor alone:", style="dim"
         )
+        for row in found.by_floor[:MOST]:
+            console.print(f"  {row.name}", style="dim")
+        if len(found.by_floor) > MOST:
+            console.print(f"  and {len(found.by_floor) - MOST} more (--json lists all)", style="dim")
     verdict = ("the same numbers", "bold green") if found.passed else ("not the same", "bold red")
     console.print(Text(*verdict))
