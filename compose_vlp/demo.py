@@ -135,7 +135,7 @@ def _page(run: Run, before: Skill, after: Skill, source: Source, watched: Curves
 
 def _tiles(before: Skill, after: Skill) -> list[Tile]:
     chance = f"chance {percent(after.recall.chance)}"
-    pairs = (
+    pairs: tuple[tuple[str, Callable[[Skill], float], str], ...] = (
         ("picture to text, recall@1", lambda s: s.recall.image_to_text[1], chance),
         ("text to picture, recall@1", lambda s: s.recall.text_to_image[1], chance),
         ("objects named rightly", lambda s: s.named, "with colour and shape"),

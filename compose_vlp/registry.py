@@ -8,8 +8,9 @@ A kind is one class (or function) with annotations:
             hidden: int = Field(64, gt=0, description="width of the bottleneck")
             width: int = inferred()                      # from the dimension of the same name
 
-        def forward(self, x: Annotated[Sequence, "rows tokens width", EACH]) -> Annotated[Sequence, "rows tokens width"]:
-            ...
+        def forward(
+            self, x: Annotated[Sequence, "rows tokens width", EACH]
+        ) -> Annotated[Sequence, "rows tokens width"]: ...
 """
 
 from __future__ import annotations

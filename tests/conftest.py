@@ -95,7 +95,7 @@ SMALL = (
 
 @pytest.fixture(scope="session")
 def small_coca() -> Callable[..., Blueprint]:
-    """A CoCa of a few thousand weights; `small_coca("path=value", ...)` with more overrides, which go before its own."""
+    """A CoCa of a few thousand weights; `small_coca("path=value", ...)` with more overrides, put before its own."""
 
     def load(*overrides: str, plugins: Sequence[Path] = ()) -> Blueprint:
         from compose_vlp.api import Blueprint

@@ -176,4 +176,4 @@ class KeptBytes:
 
 
 def _identity(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # noqa: SLF001  (on the meta device the public data_ptr is 0 for all)
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  (on the meta device the public data_ptr is 0 for all)

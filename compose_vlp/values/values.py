@@ -119,7 +119,7 @@ class Sequence(Value):
 
 @dataclass(frozen=True)
 class Embedding(Value):
-    """One vector a row: `features` [rows, width]; `own` is the place of this process's first row among gathered ones."""
+    """One vector a row: `features` [rows, width]; `own` is where this process's rows start among gathered ones."""
 
     kind: ClassVar[str] = "Embedding"
     features: Tensor
