@@ -53,7 +53,7 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 pytest: setup
-	$(BIN)/pytest --numprocesses $(JOBS) $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 # Newest releases within the ranges of pyproject.toml, as pins for every Python from 3.11.0 on and every platform.
 upgrade: setup
