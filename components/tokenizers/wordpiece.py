@@ -1,5 +1,6 @@
 """WordPiece, as BERT has it."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +14,9 @@ from compose_vlp.registry import Settings, tokenizer
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
+
+ALPHABET = 1000
+"""Characters that a learnt vocabulary has at most, at the beginning of words and within them."""
 
 
 @tokenizer("wordpiece")
@@ -62,15 +66,18 @@ class WordPiece(FastTokenizer):
     def train(self, texts: Iterable[str]) -> None:
         from tokenizers.trainers import WordPieceTrainer
 
-        special = dict.fromkeys(
-            (self.config.pad, self.config.unknown, self.config.begin, self.config.end, self.config.mask)
-        )
-        reserved = [token for token in special if token is not None and token not in self.config.tokens]
+        cleaned = [self.clean(text) for text in texts]
         learner = self._around({})
+        special = (self.config.pad, self.config.unknown, self.config.begin, self.config.end, self.config.mask)
+        reserved = [token for token in dict.fromkeys(special) if token is not None and token not in self.config.tokens]
         trainer = WordPieceTrainer(
-            vocab_size=self.base_size, min_frequency=2, special_tokens=reserved, show_progress=False
+            vocab_size=self.base_size,
+            min_frequency=2,
+            special_tokens=[*reserved, *_continuing(learner, cleaned)],
+            limit_alphabet=ALPHABET,
+            show_progress=False,
         )
-        learner.train_from_iterator((self.clean(text) for text in texts), trainer)
+        learner.train_from_iterator(cleaned, trainer)
         # A new object, since the learner would find the special tokens in what people write, too.
         self._set(self._around(learner.get_vocab()), learnt=True)
 
@@ -93,3 +100,19 @@ class WordPiece(FastTokenizer):
         backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         backend.decoder = decoders.WordPiece(cleanup=False)
         return backend
+
+
+def _continuing(backend: "Backend", texts: Iterable[str]) -> list[str]:
+    """The characters that stand within words, as `##x`.
+
+    The library numbers them as it comes upon them in a hash table, in another order in every process, and what is
+    learnt depends on the numbers. Handed in beforehand, they are numbered in order.
+    """
+    words = Counter(word for text in texts for word in text.split())
+    characters: Counter[str] = Counter()
+    for word, count in words.items():
+        for piece, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(word)):
+            for character in piece[1:]:
+                characters[character] += count
+    frequent = sorted(characters, key=lambda character: (-characters[character], character))[:ALPHABET]
+    return [f"##{character}" for character in sorted(frequent)]

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from compose_vlp.blueprint.inputs import Input, TextInput
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
-from compose_vlp.data.fields import find_tokenizer
 from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.data.tables import read_table
-from compose_vlp.errors import UserError
+from compose_vlp.errors import UserError, did_you_mean
 
 MOST_RECORDS = 50_000
 
@@ -53,6 +52,14 @@ def prepare_tokenizers(
         if isinstance(settings, TextInput):
             find_tokenizer(name, settings, tokenizers)
     return tuple(untrained)
+
+
+def find_tokenizer(name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer]) -> Tokenizer:
+    """The tokenizer that an input names."""
+    if settings.tokenizer not in tokenizers:
+        hints = did_you_mean(settings.tokenizer, tokenizers)
+        raise UserError(f"input {name!r} names the tokenizer {settings.tokenizer!r}, which is not there", hints=hints)
+    return tokenizers[settings.tokenizer]
 
 
 def _corpus(readers: Mapping[str, TextInput], sources: Mapping[str, Source]) -> Iterator[str]:

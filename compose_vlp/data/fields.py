@@ -13,12 +13,12 @@ from typing_extensions import override
 
 from compose_vlp.blueprint.inputs import IdInput, ImageInput, Input, LabelInput, TextInput
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.data.corpus import find_tokenizer
 from compose_vlp.data.draws import Draws
 from compose_vlp.data.pictures import open_picture
 from compose_vlp.data.source import BadRecord
 from compose_vlp.data.tables import read_table
 from compose_vlp.data.transforms import ImageTransform, Pixels
-from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.values import Image, Index, Number, Text, Value
 
 Ids = list[int]
@@ -189,14 +189,6 @@ def table_values(name: str, settings: TextInput, tokenizers: Mapping[str, Tokeni
     field = TextField(name, settings, find_tokenizer(name, settings, tokenizers))
     text = field.text([field.encode(one) for one in texts])
     return {name: text, f"{name}.owner": Index(torch.tensor(lines, dtype=torch.int64))}
-
-
-def find_tokenizer(name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer]) -> Tokenizer:
-    """The tokenizer that an input names."""
-    if settings.tokenizer not in tokenizers:
-        hints = did_you_mean(settings.tokenizer, tokenizers)
-        raise UserError(f"input {name!r} names the tokenizer {settings.tokenizer!r}, which is not there", hints=hints)
-    return tokenizers[settings.tokenizer]
 
 
 class Classes:

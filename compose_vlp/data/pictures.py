@@ -14,8 +14,9 @@ from compose_vlp.data.source import BadRecord
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-MOST_PIXELS = 90_000_000
-"""A larger picture (9,500 x 9,500) is refused: decoded, it takes a quarter of a gigabyte and more."""
+MOST_PIXELS = 89_000_000
+"""A larger picture (9,400 x 9,400) is refused: decoded, it takes a quarter of a gigabyte and more. Pillow warns a
+little above it."""
 
 
 def open_picture(path: Path) -> Picture:
@@ -36,7 +37,7 @@ def open_picture(path: Path) -> Picture:
     # What Pillow's decoders raise on bytes that are not what they should be.
     except (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise BadRecord(f"{path}: {error}") from error
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadRecord(f"{path}: {error}") from error
 
 

@@ -1,0 +1,88 @@
+"""Tokenizers of the transformers library, from folders that the tests make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compose_vlp.components.tokenizers.transformers_tokenizer import TransformersTokenizer
+from compose_vlp.components.tokenizers.wordpiece import WordPiece
+from compose_vlp.errors import UserError
+
+transformers = pytest.importorskip("transformers")
+CORPUS = ["a big red star above the tiny circle"] * 3
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    learnt = WordPiece(WordPiece.Config(vocab_size=200))
+    learnt.train(CORPUS)
+    folder = tmp_path_factory.mktemp("bert")
+    transformers.BertTokenizer(vocab=dict(learnt.vocabulary())).save_pretrained(folder)
+    return folder
+
+
+def opened(folder: Path, **config: Any) -> TransformersTokenizer:
+    return TransformersTokenizer(TransformersTokenizer.Config(name=str(folder), **config))
+
+
+def test_the_ids_are_the_librarys_with_its_own_special_tokens(bert: Path) -> None:
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(bert), opened(bert)
+    for text in ["A big RED star", "the tiny circles, unknown!", ""]:
+        assert ours.encode(text, 64) == theirs(text)["input_ids"]
+    assert ours.decode(ours.encode("A big RED star", 64)) == "a big red star"
+    assert ours.vocab_size == len(theirs)
+    assert (ours.begin_id, ours.end_id, ours.pad_id, ours.mask_id) == (
+        theirs.cls_token_id,
+        theirs.sep_token_id,
+        theirs.pad_token_id,
+        theirs.mask_token_id,
+    )
+
+
+def test_extra_tokens_follow_and_roles_can_be_named(bert: Path) -> None:
+    one = opened(bert, tokens=("[DEC]",), begin="[DEC]", end="[MASK]")
+    size = opened(bert).vocab_size
+    assert one.vocab_size == size + 1
+    assert one.encode("star", 9)[0] == one.id_of("[DEC]") == size
+    assert one.encode("star", 9)[-1] == opened(bert).mask_id
+    assert TransformersTokenizer.describe(one.config) == {"vocab_size": size + 1}
+
+
+def test_long_texts_are_cut(bert: Path) -> None:
+    ids = opened(bert).encode("star " * 9000, 12)
+    assert len(ids) == 12
+    assert ids[-1] == opened(bert).end_id
+
+
+def test_what_is_stored_is_restored(bert: Path, tmp_path: Path) -> None:
+    opened(bert).save(tmp_path / "words")
+    moved = opened(tmp_path / "gone")
+    moved.restore(tmp_path / "words")
+    assert moved.encode("a big star", 9) == opened(bert).encode("a big star", 9)
+    assert moved.pad_id == opened(bert).pad_id
+
+
+def test_a_name_that_is_nothing_and_a_wrong_size_are_told(bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no tokenizer"):
+        opened(tmp_path / "nothing").encode("a", 4)
+    with pytest.raises(UserError, match="`vocab_size` says 7"):
+        opened(bert, vocab_size=7).encode("a", 4)
+    with pytest.raises(UserError, match="learn one from the corpus"):
+        opened(bert).train(CORPUS)
+
+
+def test_without_a_pad_token_one_has_to_be_named(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers
+
+    backend = Backend(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path)
+    one = opened(tmp_path)
+    assert one.encode("a b", 9) == [0, 1]
+    with pytest.raises(UserError, match="no pad token"):
+        _ = one.pad_id
+    assert opened(tmp_path, pad="?").pad_id == 2

@@ -1,0 +1,223 @@
+"""Pictures of every kind and size become squares; random crops follow their draws."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from compose_vlp.blueprint.inputs import ImageAugment, ImageInput
+from compose_vlp.data import BadRecord
+from compose_vlp.data.draws import Draws
+from compose_vlp.data.pictures import MOST_PIXELS, open_picture, to_rgb
+from compose_vlp.data.transforms import ImageTransform, random_box
+
+WHITE = (255, 255, 255)
+
+
+def transform(**settings: Any) -> ImageTransform:
+    return ImageTransform(ImageInput(**settings))
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, 255 - x], -1).astype(np.uint8))
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I", "I;16", "F", "YCbCr", "HSV", "PA"])
+def test_every_mode_becomes_rgb(mode: str) -> None:
+    grey = Image.fromarray(np.full((5, 7), 100, np.uint8))
+    if mode == "I;16":
+        picture = Image.fromarray(np.full((5, 7), 100 * 257, np.uint16))
+    else:
+        picture = grey.convert("P").convert("PA") if mode == "PA" else grey.convert("RGB").convert(mode)
+    rgb = to_rgb(picture, WHITE)
+    assert rgb.mode == "RGB"
+    assert rgb.size == (7, 5)
+    if mode != "1":
+        assert abs(np.asarray(rgb).astype(int) - 100).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["alpha", "palette", "key"])
+def test_transparent_pixels_show_the_ground(tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "a.png"
+    if kind == "alpha":
+        Image.new("RGBA", (4, 4), (10, 20, 30, 0)).save(file)
+    elif kind == "palette":
+        Image.new("P", (4, 4), 0).save(file, transparency=0)
+    else:
+        Image.new("RGB", (4, 4), (1, 2, 3)).save(file, transparency=(1, 2, 3))
+    assert np.asarray(to_rgb(open_picture(file), (255, 128, 0))).tolist() == [[[255, 128, 0]] * 4] * 4
+
+
+def test_half_transparent_pixels_mix_with_the_ground() -> None:
+    mixed = to_rgb(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), WHITE)
+    assert abs(np.asarray(mixed).astype(int) - 127).max() <= 1
+
+
+def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (3, 3), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert np.asarray(to_rgb(open_picture(tmp_path / "a.gif"), WHITE))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_photograph_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    gradient(40, 20).save(tmp_path / "a.jpg", exif=exif)
+    assert open_picture(tmp_path / "a.jpg").size == (20, 40)
+
+
+def broken_files(folder: Path) -> dict[str, Path]:
+    gradient(60, 60).save(folder / "whole.png")
+    gradient(60, 60).save(folder / "whole.jpg")
+    gradient(60, 60).save(folder / "whole.gif")
+    files = {"missing": folder / "missing.png", "a folder": folder}
+    for kind in ("png", "jpg", "gif"):
+        raw = (folder / f"whole.{kind}").read_bytes()
+        for name, content in {"short": raw[: len(raw) // 2], "empty": b"", "words": b"not a picture" * 9}.items():
+            files[f"{name} {kind}"] = folder / f"{name}.{kind}"
+            files[f"{name} {kind}"].write_bytes(content)
+    raw = (folder / "whole.png").read_bytes()
+    (folder / "flipped.png").write_bytes(raw[:50] + bytes(byte ^ 0x55 for byte in raw[50:90]) + raw[90:])
+    return {**files, "flipped": folder / "flipped.png"}
+
+
+def test_broken_files_are_bad_records_that_name_the_file(tmp_path: Path) -> None:
+    for name, file in broken_files(tmp_path).items():
+        with pytest.raises(BadRecord) as caught:
+            open_picture(file)
+        assert file.name in str(caught.value), name
+
+
+def write_png_header(file: Path, width: int, height: int) -> None:
+    """The start of a PNG, which is all that may be read of a picture that is too large."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    empty = b"IDAT"
+    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, empty)]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def test_a_picture_too_large_to_decode_is_a_bad_record(tmp_path: Path) -> None:
+    write_png_header(tmp_path / "huge.png", 20_000, 20_000)
+    with pytest.raises(BadRecord, match=r"huge\.png"):
+        open_picture(tmp_path / "huge.png")
+    assert 20_000 * 20_000 > MOST_PIXELS > 9000 * 9000
+
+
+def test_a_picture_just_over_the_limit_is_a_bad_record(tmp_path: Path) -> None:
+    write_png_header(tmp_path / "large.png", MOST_PIXELS // 5000 + 1, 5000)
+    with pytest.raises(BadRecord, match="more than 89,000,000"):
+        open_picture(tmp_path / "large.png")
+
+
+# --- squares ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (400, 100), (30, 31), (32, 32)])
+@pytest.mark.parametrize("train", [False, True])
+def test_any_size_becomes_the_square(resize: str, size: tuple[int, int], train: bool) -> None:
+    augment = ImageAugment(crop=(0.2, 1.0), flip=0.5)
+    one = transform(size=32, resize=resize, augment=augment)
+    pixels = one(gradient(*size), Draws(0) if train else None)
+    assert pixels.shape == (32, 32, 3)
+    assert pixels.dtype == np.uint8
+
+
+def test_a_square_of_the_right_size_passes_untouched() -> None:
+    pixels = np.asarray(gradient(16, 16))
+    assert transform(size=16)(pixels) is pixels
+
+
+def test_stretch_crop_and_pad_keep_what_they_say() -> None:
+    wide = Image.fromarray(np.repeat(np.uint8([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]]), 60, 0).repeat(60, 1))
+    middle = {
+        how: np.asarray(transform(size=60, resize=how, interpolation="nearest", ground=(9, 9, 9))(wide))
+        for how in ("stretch", "crop", "pad")
+    }
+    assert middle["stretch"][30, [5, 30, 55]].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    assert (middle["crop"] == [0, 255, 0]).all()
+    assert middle["pad"][30, [5, 30, 55]].tolist() == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    assert (middle["pad"][[2, 57]] == 9).all()
+
+
+def test_crop_and_normalisation_are_open_clips_to_the_bit() -> None:
+    open_clip = pytest.importorskip("open_clip")
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    theirs = open_clip.image_transform(224, is_train=False, mean=mean, std=std)
+    ours = transform(size=224, resize="crop", mean=mean, std=std)
+    for size in [(500, 375), (333, 500), (224, 224), (97, 101), (640, 113)]:
+        picture = gradient(*size)
+        assert torch.equal(ours.normalise(np.stack([ours(picture)]))[0], theirs(picture))
+
+
+def test_normalise_is_per_channel() -> None:
+    one = transform(size=1, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 2.0))
+    pixels = np.full((2, 1, 1, 3), 255, np.uint8)
+    assert one.normalise(pixels).flatten(1).tolist() == [[1.0, 1.0, 0.0]] * 2
+    assert one.normalise(pixels).is_contiguous()
+
+
+# --- augmentation -----------------------------------------------------------------------------------------------
+
+
+def test_random_boxes_keep_within_area_and_proportions() -> None:
+    augment = ImageAugment(crop=(0.3, 0.6), ratio=(0.5, 2.0))
+    for seed in range(300):
+        left, top, right, bottom = random_box(200, 120, augment, Draws(seed))
+        assert 0 <= left < right <= 200
+        assert 0 <= top < bottom <= 120
+        assert 0.28 < (right - left) * (bottom - top) / (200 * 120) < 0.62
+        assert 0.48 < (right - left) / (bottom - top) < 2.1
+
+
+def test_a_box_that_cannot_be_had_is_the_centre_within_proportions() -> None:
+    augment = ImageAugment(crop=(1.0, 1.0))
+    assert random_box(100, 10, augment, Draws(0)) == (44, 0, 57, 10)
+    assert random_box(10, 100, augment, Draws(0)) == (0, 44, 10, 57)
+
+
+def test_flip_mirrors_and_its_rate_holds() -> None:
+    one = transform(size=32, augment=ImageAugment(flip=0.25))
+    picture = gradient(32, 32)
+    straight = one(picture)
+    flipped = [bool((one(picture, Draws(seed)) != straight).any()) for seed in range(400)]
+    assert 0.2 < np.mean(flipped) < 0.3
+    seed = flipped.index(True)
+    assert np.array_equal(one(picture, Draws(seed)), straight[:, ::-1])
+
+
+def test_equal_draws_show_the_same_part_at_two_sizes() -> None:
+    augment = ImageAugment(crop=(0.2, 0.4), flip=0.5)
+    small, large = transform(size=16, augment=augment), transform(size=128, augment=augment)
+    picture = gradient(300, 200)
+    for seed in range(20):
+        low, high = small(picture, Draws(seed)).astype(int), large(picture, Draws(seed)).astype(int)
+        assert abs(high.reshape(16, 8, 16, 8, 3).mean((1, 3)) - low).max() < 4
+
+
+def test_without_draws_nothing_is_augmented() -> None:
+    picture = gradient(50, 50)
+    assert np.array_equal(
+        transform(size=32, augment=ImageAugment(crop=(0.1, 0.2), flip=1.0))(picture), transform(size=32)(picture)
+    )
+
+
+def test_real_pictures_with_transparency(real_data: Callable[[str], Path]) -> None:
+    file = next(iter(sorted((real_data("nlvr") / "images").glob("*.png"))))
+    picture = open_picture(file)
+    assert picture.size == (400, 100)
+    pixels = transform(size=64, resize="pad")(picture)
+    assert (pixels[0] == 255).all()
+    assert pixels[32].std() > 10
