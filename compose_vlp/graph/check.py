@@ -48,8 +48,7 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
         BlueprintError: all mistakes, each once, in the order of the files and their lines.
     """
     with _deep_recursion():
-        checker = Checker(document, kinds)
-        checker.problems.extend(problems)
+        checker = Checker(document, kinds, problems)
         name, depth = checker.reads.deepest()
         if depth > MAX_CHAIN:
             message = f"`{name}` stands on a chain of {depth} graph entries; {MAX_CHAIN} are the most"
@@ -100,11 +99,14 @@ class Walk:
 class Checker:
     """One check of one document."""
 
-    def __init__(self, document: Document, kinds: Kinds) -> None:
+    def __init__(self, document: Document, kinds: Kinds, before: Iterable[Problem] = ()) -> None:
         self.document = document
         self.kinds = kinds
         self.problems = Problems()
-        self.names = Names(document, kinds, self.problems)
+        self.problems.extend(before)
+        # After a mistake, merging may have taken what is read after all for unread.
+        pruned = [one.name for one in document.removed if one.by is None] if self.problems.found else []
+        self.names = Names(document, kinds, self.problems, document.missing | frozenset(pruned))
         self.reads = Reads(self.names)
         self.inputs: dict[str, Input] = {}
         self.shares: dict[str, dict[str, str]] = {}

@@ -21,7 +21,7 @@ def texts_without_tokenizer(names: Names, inputs: Dict[str, Input]) -> list[str]
 
 def _is_tokenizer(names: Names, name: str, tokenizer: str) -> bool:
     if names.section(tokenizer) != "components":
-        if tokenizer not in names.document.missing:
+        if tokenizer not in names.missing:
             near = did_you_mean(tokenizer, _tokenizers(names))
             hint = f"a tokenizer is a component: `components: {{{tokenizer}: {{use: wordpiece, ...}}}}`"
             names.problems.add(f"no component is called `{tokenizer}`", _span(names, name), *near, hint)

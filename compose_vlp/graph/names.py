@@ -79,6 +79,7 @@ class Names:
     document: Document
     kinds: Kinds
     problems: Problems
+    missing: frozenset[str] = frozenset()  # names whose absence was spoken of, or follows from what was
     _declared: dict[tuple[str, str], Declared | None] = field(default_factory=dict)
     _functions: dict[str, Kind | None] = field(default_factory=dict)
     _expressions: dict[tuple[str, int], Expression | None] = field(default_factory=dict)
@@ -207,6 +208,8 @@ class Names:
             problems.add("only a component, a graph entry or a function can be called, by its name", target.span)
             return
         section = self.section(target.name)
+        if section is None and target.name in self.missing:
+            return
         if section is not None:
             problems.add(f"`{target.name}` is {_ARTICLES[section]}, which cannot be called", target.span)
         elif (kind := self.kind(target.name)) is not None:
@@ -218,7 +221,7 @@ class Names:
 
     def unknown(self, name: str, span: Span, problems: Problems, *, calling: bool = False) -> None:
         """Note that nothing has that name; once, however many read it."""
-        if name in self.document.missing or not problems.is_first(f"no {name}"):
+        if name in self.missing or not problems.is_first(f"no {name}"):
             return
         if name in self.document.outputs:
             hint = f"move its expression to `graph`, and let the output read it: `{name}: {name}`"

@@ -161,7 +161,7 @@ class Outputs:
         names = self.substitution.names
         if names.section(value.text) == "inputs":
             return value.text if value.text in self.substitution.calls.inputs else None
-        if names.section(value.text) is None and value.text in names.document.missing:
+        if names.section(value.text) is None and value.text in names.missing:
             return None
         near = did_you_mean(value.text, names.document.inputs.names)
         self.problems.add(f"`{field}` names an input, and `{value.text}` is none", value.span, *near)

@@ -40,7 +40,7 @@ def explain_unread(
     readable = [one.name for one in met if one.world in (key.world, None)]
     hints = (*did_you_mean(name, readable), f"it reads {_readable(substitution, met)}")
     if section not in ("graph", "inputs"):
-        if name not in names.document.missing and problems.is_first(f"no {name}"):
+        if name not in names.missing and problems.is_first(f"no {name}"):
             what = f"`{name}` is a {section[:-1]}, and is not replaced" if section else f"no such name: `{name}`"
             problems.add(f"{what} (in a call of `{callee.name}`)", argument.span, *hints)
         return

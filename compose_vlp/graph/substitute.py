@@ -198,7 +198,7 @@ class Substitution:
         elif section == "components":
             message = f"`{node.name}` is a component, and is called: `{teacher}.{node.name}(...)`"
             self.problems.add(message, node.name_span)
-        elif node.name not in self.names.document.missing:
+        elif node.name not in self.names.missing:
             hints = did_you_mean(node.name, self.names.document.graph.names)
             self.problems.add(f"nothing in the world of `{teacher}` is called `{node.name}`", node.name_span, *hints)
         return None

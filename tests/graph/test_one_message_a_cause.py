@@ -59,3 +59,16 @@ def test_one_wrong_word_is_one_message(name: str, places: object, tmp_path: Path
         assert len(found) == 1, (broken[span.line - 1], [problem.message for problem in found])
         assert found[0].span is not None
         assert found[0].span.line == span.line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        (["albef", "~teachers.momentum"], ["nothing is called `momentum`: it was dropped by an override"]),
+        (["albef", "+stages.a={data: pairs, length: 1 epoch, losses: [itd]}", "+data.pairs={use: scenes}"],
+         ["no loss is called `itd`"]),
+        (["albef", "losses.itc.alpha=$alfa"], ["no param is called `$alfa`"]),
+    ],
+)  # fmt: skip
+def test_what_merging_has_said_is_not_said_again(arguments: list[str], messages: list[str]) -> None:
+    assert [problem.message for problem in problems(*arguments)] == messages
