@@ -177,6 +177,8 @@ def _gradient_only(x: Tensor) -> Tensor:
 
 
 class Counting(nn.Module):
+    calls: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("calls", torch.zeros(1), persistent=False)
@@ -187,6 +189,8 @@ class Counting(nn.Module):
 
 
 class Remembering(nn.Module):
+    rows: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(0, 8))

@@ -67,7 +67,7 @@ def test_the_cls_sees_all_words_and_no_padding_and_no_word_sees_it() -> None:
     before = model(words())
     with torch.no_grad():
         assert model.cls is not None
-        model.cls += torch.randn(16)
+        model.cls.add_(torch.randn(16))
     after = model(words())
     assert torch.equal(before.tokens.features, after.tokens.features)
     assert not torch.allclose(before.cls.features, after.cls.features)
