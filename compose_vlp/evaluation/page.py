@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from compose_vlp.data.pictures import open_picture, to_rgb
 from compose_vlp.pages import Markup, document, join, shared, tag, theme_button
 
 PICTURE_SIDE = 320
@@ -109,8 +110,8 @@ def titled(title: str, block: Markup) -> Markup:
 
 def picture_uri(picture: Image.Image | Path) -> str:
     """A picture as a `data:` address, PNG where it is small (drawings stay sharp), else JPEG."""
-    image = picture if isinstance(picture, Image.Image) else Image.open(picture)
-    image = image.convert("RGB")
+    opened = open_picture(picture) if isinstance(picture, Path) else picture
+    image = to_rgb(opened, ground=(255, 255, 255)).copy()
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     small = max(image.size) <= 128
     buffer = io.BytesIO()

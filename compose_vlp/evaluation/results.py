@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -121,5 +122,8 @@ def _examples(captions: Captions, asker: Asker, source: Source) -> list[Example]
     return found
 
 
-def _picture(value: Any) -> Image.Image:
+def _picture(value: Any) -> Image.Image | Path:
+    """A record's picture: a path, a picture of Pillow's, or bytes `[height, width, 3]`."""
+    if isinstance(value, str | Path):
+        return Path(value)
     return value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value))

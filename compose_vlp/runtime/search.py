@@ -21,7 +21,7 @@ class Foreteller(Protocol):
 class Search:
     """How to choose words. Lengths count the begin and end tokens and a prompt, as in Hugging Face's `generate`.
 
-    `beams` 1 and `top_p` None is greedy; `top_p` or `top_k` samples (Holtzman et al. 2020).
+    One beam is greedy, unless `top_p` (Holtzman et al. 2020), `top_k` or `temperature` ask for words to be drawn.
     """
 
     end: int
@@ -32,12 +32,12 @@ class Search:
     length_penalty: float = 1.0
     top_p: float | None = None
     top_k: int | None = None
-    temperature: float = 1.0
+    temperature: float | None = None
     repetition_penalty: float = 1.0
 
     @property
     def samples(self) -> bool:
-        return self.top_p is not None or (self.top_k is not None and self.top_k > 1)
+        return self.top_p is not None or self.temperature is not None or (self.top_k is not None and self.top_k > 1)
 
 
 def search(model: Foreteller, start: Tensor, how: Search, generator: torch.Generator | None = None) -> Tensor:
@@ -73,7 +73,7 @@ def _shaped(scores: Tensor, ids: Tensor, how: Search) -> Tensor:
 
 
 def _sample(scores: Tensor, how: Search, generator: torch.Generator | None) -> Tensor:
-    scores = scores / how.temperature
+    scores = scores / (how.temperature or 1.0)
     ordered, places = scores.sort(-1, descending=True)
     shares = ordered.softmax(-1)
     drop = torch.zeros_like(shares, dtype=torch.bool)

@@ -25,15 +25,16 @@ class Header(NamedTuple):
 def header(diagram: Diagram) -> Header:
     """Title, facts and legend."""
     line = second_line(diagram)
+    below = TITLE_SIZE + (32 if line else 10)
     drawing = join(
         [
             tag("text", diagram.title, y=TITLE_SIZE - 3, font_size=TITLE_SIZE, class_="ink title"),
-            tag("text", line, y=TITLE_SIZE + 17, font_size=LINE_SIZE, class_="dim"),
-            tag("g", legend(diagram), transform=f"translate(0 {TITLE_SIZE + 32:.0f})"),
+            tag("text", line, y=TITLE_SIZE + 17, font_size=LINE_SIZE, class_="dim") if line else None,
+            tag("g", legend(diagram), transform=f"translate(0 {below:.0f})"),
         ]
     )
     widths = (width(diagram.title, TITLE_SIZE, bold=True), width(line, LINE_SIZE), legend_width(diagram))
-    return Header(drawing, max(widths), TITLE_SIZE + 74.0)
+    return Header(drawing, max(widths), below + 42.0)
 
 
 def second_line(diagram: Diagram) -> str:
@@ -64,7 +65,7 @@ def _signs(diagram: Diagram) -> Iterator[Markup]:
         else:
             sign = tag("rect", x=0.5, y=0.0, width=17.0, height=11.0, rx=3, class_="body")
         label = tag("text", words, x=23.0, y=9.5, font_size=LEGEND_SIZE, class_="dim")
-        yield tag("g", sign, label, class_=classes, transform=f"translate({x:.1f} 0)")
+        yield tag("g", tag("g", sign, class_=classes), label, transform=f"translate({x:.1f} 0)")
         x += _room(words)
 
 

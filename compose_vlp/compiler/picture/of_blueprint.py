@@ -77,7 +77,7 @@ class _Drawing:
         return Box(
             id=call.id,
             family=self.family(call),
-            title=_title(call),
+            title=self.title(call),
             notes=tuple(self.notes(call, parameters)),
             name="" if call.role in ("input", "loss") else self.names.get(call.id, ""),
             carries="" if call.role == "loss" else type_words(call.type),
@@ -89,6 +89,15 @@ class _Drawing:
             twin=call.target if component else "",
             details=details_of(self.checked, call, parameters),
         )
+
+    def title(self, call: Call) -> str:
+        if call.role == "read":
+            return f".{call.target}"
+        if call.role == "index":
+            x, index = call.arg("x"), call.arg("index")
+            known = isinstance(x, Ref) and (x.call in self.names or x.call in self.checked.inputs)
+            return f"{x if known else ''}[{index}]"
+        return call.target
 
     def family(self, call: Call) -> Family:
         if call.role == "component":
@@ -111,7 +120,7 @@ class _Drawing:
     def output(self, output: OutputEntry) -> Box:
         form = {"generate": f"generate {output.over}", "rank": f"rank {output.over} among {output.among}"}
         notes = () if output.form == "value" else (form.get(output.form, output.form),)
-        return Box(id=f"outputs.{output.name}", family="output", title=output.name, notes=notes)
+        return Box(id=f"output:{output.name}", family="output", title=output.name, notes=notes)
 
     # --- arrows -------------------------------------------------------------------------------------------------
 
@@ -133,7 +142,7 @@ class _Drawing:
 
     def output_arrows(self, output: OutputEntry) -> Iterator[Arrow]:
         for port, ref in zip(("", "to"), _asked(output), strict=False):
-            yield Arrow(ref.call, f"outputs.{output.name}", port, ".".join(ref.path))
+            yield Arrow(ref.call, f"output:{output.name}", port, ".".join(ref.path))
 
 
 def family_of(kind: Kind) -> Family:
@@ -143,15 +152,6 @@ def family_of(kind: Kind) -> Family:
     if folder in FOLDERS:
         return FOLDERS[folder]
     return "choice" if kind.traits.draws == "choice" else "tower"
-
-
-def _title(call: Call) -> str:
-    if call.role == "read":
-        return f".{call.target}"
-    if call.role == "index":
-        x, index = call.arg("x"), call.arg("index")
-        return f"{x}[{index}]"
-    return call.target
 
 
 def _asked(output: OutputEntry) -> list[Ref]:

@@ -1,0 +1,110 @@
+"""build: report, files, programs, and a real step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compose_vlp.runtime.run_folder import RunFolder
+from tests.cli.support import Cli
+
+
+def test_build_prints_parameters_shapes_work_and_passes(cli: Cli) -> None:
+    result = cli("build tiny/coca --no-track")
+    assert result.code == 0
+    for words in ("Parameters  ", "Sequence     B × 16 × 128", "GFLOP", "prune", "The graph: runs/coca_tiny-"):
+        assert words in result.out
+
+
+def test_build_gives_a_script_numbers_and_files(cli: Cli, tmp_path: Path) -> None:
+    said = json.loads(cli("build tiny/coca --no-track --json --out here --batch 4").out)
+    by_component = said["parameters"]["by_component"]
+    assert said["parameters"]["total"] == sum(by_component.values()) == said["parameters"]["trainable"]
+    assert said["flops"]["batch"] == 4
+    assert said["values"]["visual"] == {"kind": "Sequence", "shape": ["main", 16, 128]}
+    assert [one["name"] for one in said["passes"]] == ["prune", "dedupe", "rows", "frozen"]
+    assert {Path(file).name for file in said["files"].values()} == {
+        "blueprint.yaml",
+        "plan.json",
+        "graph.svg",
+        "graph.html",
+        "pretrain.py",
+        "outputs.py",
+        "outputs.caption.py",
+    }
+    assert all((tmp_path / file).is_file() for file in said["files"].values())
+    assert RunFolder.open(tmp_path / "here").info.status == "FINISHED"
+
+
+def test_build_of_a_paper_stands_beside_its_figures(cli: Cli) -> None:
+    figures = json.loads(cli("build coca_base --no-track --json").out)["figures"]
+    assert {one["label"]: one["agrees"] for one in figures} == dict.fromkeys(
+        ("image_encoder", "text_decoder", "both"), True
+    )
+
+
+def test_resolved_blueprint_of_a_build_is_the_same_blueprint(cli: Cli) -> None:
+    cli("build tiny/coca --no-track --out here")
+    assert cli("diff tiny/coca here/blueprint.yaml").out == "coca_tiny and coca_tiny mean the same\n"
+
+
+def test_code_is_the_program_that_runs(cli: Cli) -> None:
+    said = cli("build tiny/coca --no-track --code").out
+    assert "# pretrain\ndef pretrain(root, batch, step):" in said
+    assert "    visual = m.pool_many(visual_vision)" in said
+    compile(said, "printed", "exec")
+
+
+def test_pass_left_out_leaves_the_plan_as_it_was(cli: Cli) -> None:
+    said = json.loads(cli("build tiny/coca --no-track --json --without prune --without rows").out)
+    assert [one["name"] for one in said["passes"]] == ["dedupe", "frozen"]
+
+
+def test_unknown_pass_and_stage_offer_the_nearest(cli: Cli) -> None:
+    result = cli("build tiny/coca --no-track --without prun")
+    assert result.code == 2
+    assert "did you mean 'prune'?" in result.err
+    result = cli("build tiny/coca --no-track --stage pretrian")
+    assert result.code == 2
+    assert "did you mean 'pretrain'?" in result.err
+
+
+def test_materialise_runs_a_real_step(cli: Cli) -> None:
+    result = cli("build tiny/coca --no-track --materialise --device cpu")
+    assert "Materialised in float32" in result.out
+    assert "captioning 6." in result.out
+    said = json.loads(cli("build tiny/coca --no-track --materialise --json").out)
+    assert said["materialised"]["gradient_norm"] > 0
+
+
+def test_blueprint_without_stages_cannot_be_measured(cli: Cli) -> None:
+    result = cli("build tiny/coca --no-track ~stages.pretrain")
+    assert result.code == 2
+    assert "no stages" in result.err
+
+
+def test_folder_in_use_is_refused(cli: Cli) -> None:
+    assert cli("build tiny/coca --no-track --out here").code == 0
+    result = cli("build tiny/coca --no-track --out here")
+    assert result.code == 2
+    assert "here" in result.err
+
+
+@pytest.mark.slow
+def test_build_is_logged_to_mlflow(cli: Cli, tmp_path: Path) -> None:
+    result = cli("build tiny/coca --out here")
+    assert result.code == 0
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("coca_tiny")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["kind"] == "build"
+    assert run.data.metrics["build.parameters"] > 1e6
+    assert {"blueprint.yaml", "plan.json", "graph.svg", "graph.html", "programs"} <= {
+        file.path for file in client.list_artifacts(run.info.run_id)
+    }

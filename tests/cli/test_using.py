@@ -1,0 +1,221 @@
+"""train, evaluate, generate, verify: from a blueprint to captions of pictures, on a few steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from compose_vlp.cli.run import run as run_command
+from compose_vlp.runtime import checkpoint
+from tests.cli.support import Cli
+
+SMALL = ("stages.pretrain.length=4 steps", "stages.pretrain.batch=4", "components.vision.depth=1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert run_command(["train", "tiny/coca", *SMALL, "--no-track", "--seed", "3", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of two pictures and a text."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, colour in (("b.png", "red"), ("a.JPG", "blue")):
+        Image.new("RGB", (80, 60), colour).save(folder / name)
+    (folder / "notes.txt").write_text("no picture", encoding="utf-8")
+    return folder
+
+
+# --- train ------------------------------------------------------------------------------------------------------
+
+
+def test_training_leaves_a_run_with_all_its_papers(trained: Path) -> None:
+    assert json.loads((trained / "run.json").read_text(encoding="utf-8"))["status"] == "FINISHED"
+    for file in ("blueprint.yaml", "artifacts/graph.html", "artifacts/plan.json", "artifacts/programs/pretrain.py"):
+        assert (trained / file).is_file()
+    assert checkpoint.latest(trained / "checkpoints") is not None
+
+
+def test_training_says_where_the_run_is_and_what_comes_next(cli: Cli) -> None:
+    result = cli("train tiny/coca --no-track --out here", *SMALL, "stages.pretrain.length=1 steps")
+    assert result.code == 2  # two overrides of one path
+    result = cli("train tiny/coca --no-track --out here", *SMALL[1:], "stages.pretrain.length=1 steps")
+    assert result.code == 0
+    assert "Trained: here" in result.out
+    assert "compose-vlp evaluate here" in result.out
+    assert "pretrain 1/1  contrastive" in result.err
+
+
+def test_training_of_a_mistake_makes_no_run(cli: Cli, tmp_path: Path) -> None:
+    assert cli("train tiny/coca --no-track components.vision.heads=3").code == 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_resume_takes_no_blueprint(cli: Cli, trained: Path) -> None:
+    result = cli("train tiny/coca --resume", str(trained))
+    assert result.code == 2
+    assert "goes on with the run's own blueprint" in result.err
+
+
+def test_resuming_a_finished_run_trains_nothing_more(cli: Cli, trained: Path) -> None:
+    newest = checkpoint.latest(trained / "checkpoints")
+    result = cli("train --no-track --json --resume", str(trained))
+    assert result.code == 0
+    assert json.loads(result.out) == {"run": str(trained), "status": "FINISHED"}
+    assert checkpoint.latest(trained / "checkpoints") == newest
+
+
+def test_training_without_words_or_a_run_asks_for_a_blueprint(cli: Cli) -> None:
+    result = cli("train")
+    assert result.code == 2
+    assert "no blueprint is named" in result.err
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------
+
+
+def test_evaluation_prints_scores_and_writes_a_page(cli: Cli, trained: Path) -> None:
+    result = cli("evaluate --count 6", str(trained), "data.pairs.split=unseen")
+    assert result.code == 0
+    assert "image_to_text_recall_at_1" in result.out
+    assert "cider" in result.out
+    assert result.err == ""
+    page = (trained / "reports" / "pairs.html").read_text(encoding="utf-8")
+    assert page.count("<figure>") == 6
+    assert "recall@10" in page
+
+
+def test_evaluation_on_the_training_data_is_told(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    result = cli("evaluate --count 4 --task retrieval --json --out reports", str(trained))
+    assert "on `pairs`, which it was trained with" in result.err
+    said = json.loads(result.out)
+    assert said["captions"] is None
+    assert said["records"] == 4
+    assert (tmp_path / "reports" / "pairs.html").is_file()
+
+
+def test_evaluation_on_other_records(cli: Cli, trained: Path, pictures: Path) -> None:
+    lines = [json.dumps({"image": name, "caption": f"caption {name}"}) for name in ("a.JPG", "b.png")]
+    (pictures / "mine.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    change = f"+data.mine={{use: jsonl, path: {pictures / 'mine.jsonl'}}}"
+    result = cli("evaluate --data mine --json", str(trained), change)
+    assert result.err == ""
+    said = json.loads(result.out)
+    assert said["records"] == 2
+    assert [one["references"] for one in said["captions"]] == [["caption a.JPG"], ["caption b.png"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--data", "pair"), "did you mean 'pairs'?"),
+        (("--task", "retrival"), "did you mean 'retrieval'?"),
+        (("components.vision.depth=2",), "vision.depth: 1 in the checkpoint, 2 here"),
+    ],
+)
+def test_evaluation_explains_mistakes(cli: Cli, trained: Path, words: tuple[str, ...], says: str) -> None:
+    result = cli("evaluate", str(trained), *words)
+    assert result.code == 2
+    assert says in result.err
+
+
+# --- generate ---------------------------------------------------------------------------------------------------
+
+
+def test_generate_writes_a_line_for_each_picture(cli: Cli, trained: Path, pictures: Path) -> None:
+    result = cli("generate", str(trained), str(pictures), "--max-length", "5")
+    assert result.code == 0
+    assert [line.split(":")[0] for line in result.out.strip().split("\n")] == [
+        str(pictures / "a.JPG"),
+        str(pictures / "b.png"),
+    ]
+
+
+def test_generate_gives_a_script_pictures_and_captions(cli: Cli, trained: Path, pictures: Path) -> None:
+    line = ("generate --json --beams 2 --max-length 5", str(trained), str(pictures / "b.png"))
+    (said,) = json.loads(cli(*line).out)
+    assert said["picture"] == str(pictures / "b.png")
+    assert json.loads(cli(*line).out) == [said]
+
+
+def test_draws_follow_the_seed(cli: Cli, trained: Path, pictures: Path) -> None:
+    def drawn(seed: int) -> str:
+        return cli("generate --temperature 2", str(trained), str(pictures / "b.png"), "--seed", str(seed)).out
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nowhere.png",), "no picture 'nowhere.png'"),
+        (("{pictures}", "--output", "captoin"), "the run has no output 'captoin'"),
+        (("{pictures}", "--with", "question"), "is not INPUT=TEXT"),
+        (("{pictures}", "--with", "question=why?"), "question"),
+        (("{pictures}", "--max-length", "500"), "max_length 500 is longer"),
+        ((".",), "no pictures in"),
+    ],
+)
+def test_generate_explains_mistakes(cli: Cli, trained: Path, pictures: Path, words: tuple[str, ...], says: str) -> None:
+    result = cli("generate", str(trained), *(word.format(pictures=pictures) for word in words))
+    assert result.code == 2
+    assert says in result.err
+
+
+@pytest.mark.parametrize("command", ["evaluate", "generate", "track sync", "track look"])
+def test_run_that_is_not_there_is_the_user_s_mistake(cli: Cli, command: str, pictures: Path) -> None:
+    result = cli(command, "nowhere", *([str(pictures)] if command == "generate" else []))
+    assert result.code == 2
+    assert "no run 'nowhere'" in result.err
+
+
+def test_run_that_was_not_tracked_has_nothing_to_send(cli: Cli, trained: Path) -> None:
+    result = cli("track sync", str(trained))
+    assert result.code == 2
+    assert "was not tracked" in result.err
+
+
+# --- verify -----------------------------------------------------------------------------------------------------
+
+
+def test_verify_of_the_recorded_step_passes(cli: Cli, oracle: Callable[[str], Path]) -> None:
+    folder = oracle("coca/pretrain")
+    result = cli("verify --format open_clip_coca", str(folder))
+    assert result.code == 0
+    assert result.out.strip().endswith("the same numbers")
+    said = json.loads(cli("verify --format open_clip_coca --json", str(folder)).out)
+    assert said["passed"] is True
+
+
+def test_verify_of_another_number_fails_and_names_it(cli: Cli, oracle: Callable[[str], Path], tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = oracle("coca/pretrain")
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    outputs = copy / "outputs.safetensors"
+    tensors = load_file(outputs)
+    name = next(name for name, value in tensors.items() if value.is_floating_point())
+    tensors[name] = tensors[name] + 1
+    save_file(tensors, outputs)
+    result = cli("verify --format open_clip_coca", str(copy))
+    assert result.code == 1
+    assert name in result.out
+    assert result.out.strip().endswith("not the same")
+
+
+def test_verify_of_a_folder_without_a_recording_is_a_mistake(cli: Cli, tmp_path: Path) -> None:
+    result = cli("verify --format open_clip_coca", str(tmp_path))
+    assert result.code == 2
+    assert "no file" in result.err

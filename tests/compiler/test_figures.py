@@ -1,0 +1,62 @@
+"""The paper's figures beside what is built."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose_vlp.blueprint.document import Document
+from compose_vlp.blueprint.reader import read_text
+from compose_vlp.compiler.figures import Figure, figures
+from compose_vlp.errors import UserError
+
+
+def document(paper: str) -> Document:
+    text = f"components:\n  vision: {{use: vit}}\n  text: {{use: vit}}\nx-paper: {paper}\n"
+    return Document(read_text(text, "test").root)
+
+
+def test_components_are_summed_and_compared() -> None:
+    (one,) = figures(
+        document("{parameters: {both: {components: [vision, text], count: 86M}}}"),
+        {"vision": 80_000_000, "text": 6_100_000, "other": 5},
+    )
+    assert (one.label, one.built, one.printed) == ("both", 86_100_000, "86M")
+    assert one.ratio == pytest.approx(86.1 / 86)
+    assert one.agrees
+
+
+@pytest.mark.parametrize(
+    ("built", "printed", "agrees"),
+    [
+        (1_011_740_288, "1B", True),  # 1.2 % off, and printed as 1B
+        (1_100_000_000, "1B", True),  # as far as one digit tells
+        (1_500_000_001, "1B", False),
+        (382_000_000, "383M", True),
+        (370_000_000, "383M", False),
+        (990, "1.0K", True),
+    ],
+)
+def test_figure_agrees_within_a_percent_or_as_printed(built: int, printed: str, agrees: bool) -> None:
+    assert Figure("x", ("x",), built, printed).agrees is agrees
+
+
+def test_blueprint_without_figures_has_none() -> None:
+    assert figures(document("{anything: else}"), {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("paper", "says"),
+    [
+        ("{parameters: 86M}", "x-paper.parameters is a mapping of figures"),
+        ("{parameters: {a: {components: [vision]}}}", "figure `a` has no count"),
+        ("{parameters: {a: {components: [vision], count: many}}}", "figure `a` has no count"),
+        ("{parameters: {a: {components: [visoin], count: 1M}}}", "names `visoin`, which is no component"),
+        ("{parameters: {a: {count: 1M}}}", "names no components"),
+    ],
+)
+def test_malformed_figure_is_the_user_s_mistake(paper: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        figures(document(paper), {})
+    (problem,) = caught.value.problems
+    assert problem.span is not None
+    assert "components: [vision]" in problem.hints[0]

@@ -1,0 +1,55 @@
+"""Real weights and one real step."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler import materialise as module
+from compose_vlp.compiler.materialise import choose_precision, materialise
+from compose_vlp.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def test_one_step_gives_finite_losses_and_gradients() -> None:
+    found = materialise(Blueprint.load("tiny/coca").check(), "pretrain", CPU)
+    assert found.precision == "float32"
+    assert set(found.losses) == {"contrastive", "captioning"}
+    assert found.losses["captioning"] == pytest.approx(math.log(512), rel=0.1)  # nothing is known yet
+    assert found.gradient_norm > 0
+    assert found.without_gradient == ("pool_joint",)  # only tasks read it
+    assert "captioning 6" in found.text()
+    assert found.as_json()["bytes"] == found.bytes
+
+
+def test_bf16_is_taken_where_float32_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = Blueprint.load("tiny/coca").check()
+    needed = materialise(checked, "pretrain", CPU).bytes
+    monkeypatch.setattr(module, "free_memory", lambda _: int(0.8 * needed))
+    found = materialise(checked, "pretrain", CPU)
+    assert found.precision == "bfloat16"
+    assert found.bytes < needed
+    assert math.isfinite(found.gradient_norm)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_neither_fits_is_refused_with_the_estimate() -> None:
+    with pytest.raises(UserError, match=r"even bfloat16 takes 9\.00 GB .* 1\.00 GB are free"):
+        choose_precision(2_000_000_000, 2_000_000_000, 1_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("free", "precision", "needed"), [(10_000, torch.float32, 8_400), (5_000, torch.bfloat16, 4_200)]
+)
+def test_precision_follows_from_what_is_free(free: int, precision: torch.dtype, needed: int) -> None:
+    assert choose_precision(1_000, 400, free) == (precision, needed)
+
+
+def test_loss_that_is_not_finite_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_step", lambda *_: {"captioning": torch.tensor(math.inf)})
+    with pytest.raises(UserError, match="loss 'captioning' of freshly made weights is inf"):
+        materialise(Blueprint.load("tiny/coca").check(), "pretrain", CPU)
