@@ -66,7 +66,7 @@ def test_show_names_the_line_that_wrote_a_value_and_what_it_replaced(cli: Cli) -
     value, _, origin = line.partition("#")
     assert value.split() == ["size:", "32"]
     assert origin.strip().startswith("command line, replaces ")
-    assert "tiny/coca.yaml:13" in origin
+    assert "tiny/coca.yaml:14" in origin
 
 
 def test_show_reads_back_to_the_same_blueprint(cli: Cli, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_show_full_adds_defaults_and_inferred_sizes(cli: Cli) -> None:
 def test_show_gives_a_script_values_and_origins(cli: Cli) -> None:
     said = json.loads(cli("show tiny/coca --json").out)
     assert said["document"]["components"]["vision"]["width"] == 128
-    assert said["origins"]["components.vision.width"].endswith("tiny/coca.yaml:18")
+    assert said["origins"]["components.vision.width"].endswith("tiny/coca.yaml:19")
 
 
 def test_show_of_a_mistake_is_a_mistake(cli: Cli) -> None:
