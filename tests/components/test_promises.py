@@ -116,7 +116,9 @@ def test_every_component_and_function_is_probed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "case"), [(name, case) for name, cases in CASES.items() for case in cases], ids=lambda x: str(x)[:60]
+    ("name", "case"),
+    [(name, case) for name, cases in CASES.items() for case in cases],
+    ids=lambda x: x if isinstance(x, str) else str(x.settings),
 )
 def test_promises_are_kept(name: str, case: Case) -> None:
     kind = registry.get(name)
