@@ -78,10 +78,6 @@ def _triangle(x: Plane, y: Plane) -> NDArray[np.bool_]:
     return np.asarray((y <= 0.8) & (y >= 1.8 * abs(x) - 1))
 
 
-def _diamond(x: Plane, y: Plane) -> NDArray[np.bool_]:
-    return np.asarray(1.5 * abs(x) + abs(y) <= 1)
-
-
 def _cross(x: Plane, y: Plane) -> NDArray[np.bool_]:
     return (np.minimum(abs(x), abs(y)) <= 0.3) & (np.maximum(abs(x), abs(y)) <= 1)
 
@@ -103,7 +99,6 @@ INSIDE: dict[str, Callable[[Plane, Plane], NDArray[np.bool_]]] = {
     "circle": _circle,
     "square": _square,
     "triangle": _triangle,
-    "diamond": _diamond,
     "cross": _cross,
     "star": _star,
     "ring": _ring,

@@ -17,10 +17,10 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "purple": (140, 50, 165),
     "black": (25, 25, 28),
 }
-SHAPES = ("circle", "square", "triangle", "diamond", "cross", "star", "ring")
-RADII = {"small": (0.085, 0.105), "large": (0.15, 0.18)}
+SHAPES = ("circle", "square", "triangle", "cross", "star", "ring")
+RADII = {"small": (0.12, 0.14), "large": (0.20, 0.23)}
 """Bounds of a thing's radius, as a share of the picture's side, in scenes of up to `ROOMY` things."""
-ROOMY = 3
+ROOMY = 2
 MAX_THINGS = 6
 REPEATED = 0.4
 """How often a thing beyond the second takes colour and shape of an earlier one, so that there is something to count."""
