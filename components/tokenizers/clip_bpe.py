@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 WORD_END = "</w>"
-WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# CLIP's expression ignores case: so `'s` takes a long s too, and U+0345, an iota by case but no letter, is dropped.
+WORDS = r"'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\x{345}]+"
 SIZE = 49408
 
 

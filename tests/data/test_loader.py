@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ import torch
 
 from compose_vlp.blueprint.inputs import parse_input
 from compose_vlp.components.tokenizers.ids import Ids
+from compose_vlp.components.tokenizers.wordpiece import WordPiece
 from compose_vlp.data import BadRecord, Record, Source, open_source
 from compose_vlp.data.collate import Batch
+from compose_vlp.data.corpus import prepare_tokenizers
 from compose_vlp.data.loader import Loader
 from compose_vlp.data.sampler import Position
 from compose_vlp.errors import UserError
@@ -79,6 +82,14 @@ def test_workers_change_nothing(workers: int) -> None:
     helped = taken(iter(loader(BROKEN, seed=4, workers=workers)), 45)
     assert all(equal(a, b) for a, b in zip(alone, helped, strict=True))
     assert any(one.skipped for one in alone)
+
+
+def test_what_workers_hold_can_be_sent_to_a_process_of_its_own() -> None:
+    one = loader(BROKEN)
+    plan = next(iter(one.order.plans(Position())))
+    here, there = one.reader[plan], pickle.loads(pickle.dumps(one.reader))[plan]
+    assert isinstance(here, Batch)
+    assert equal(here, there)
 
 
 def test_reading_ahead_leaves_the_global_generator_alone() -> None:
@@ -187,6 +198,26 @@ def test_without_training_once_through_unaugmented_and_skips_leave_gaps() -> Non
 def test_a_batch_with_nothing_but_broken_records_is_left_out() -> None:
     one = loader(Numbers(12, frozenset(range(4, 8))), train=False, skip_limit=0.5)
     assert [b.rows for b in one] == [(0, 1, 2, 3), (8, 9, 10, 11)]
+
+
+def test_real_pictures_and_sentences(real_data: Callable[[str], Path]) -> None:
+    source = open_source({"use": "jsonl", "path": str(real_data("nlvr") / "val.jsonl"), "only": {"label": "true"}})
+    inputs = {
+        "image": parse_input({"type": "image", "size": 64, "resize": "pad"}),
+        "caption": parse_input({"type": "text", "tokenizer": "words", "max_length": 40, "from": "sentence"}),
+        "label": parse_input({"type": "label", "classes": ("false", "true")}),
+        "id": parse_input({"type": "id", "from": "identifier"}),
+    }
+    words = WordPiece(WordPiece.Config(vocab_size=1000))
+    prepare_tokenizers({"words": words}, inputs, {"main": source})
+    one = Loader(source, inputs, {"words": words}, batch=8)
+    for batch in taken(iter(one), 3):
+        assert batch.values["image"].pixels.shape == (8, 3, 64, 64)
+        assert batch.values["label"].values.tolist() == [1] * 8
+        sentence = source.record(batch.rows[0])["sentence"].lower()
+        said = words.decode(batch.values["caption"].ids[0].tolist())
+        assert said.replace(" ", "")[:20] == sentence.replace(" ", "")[:20]
+    assert not one.skipped
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------

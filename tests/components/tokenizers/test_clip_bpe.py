@@ -27,6 +27,7 @@ TEXTS = [
     "mañana&lt;br&gt; Ã©",
     "مرحبا بالعالم שלום สวัสดี नमस्ते 👨‍👩‍👧",
     "",
+    "a\u0345b it'\u017f \u212a",
     "supercalifragilisticexpialidocious" * 4,
 ]
 
