@@ -10,17 +10,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from compose_vlp import registry
+from compose_vlp.cli import kinds as words
 from compose_vlp.graph.kinds import Kind, Pattern, Port, Setting
-
-CATEGORIES = {
-    "component": "Components",
-    "loss": "Losses",
-    "function": "Functions",
-    "tokenizer": "Tokenizers",
-    "source": "Data sources",
-    "optimizer": "Optimizers",
-}
-BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "multiple_of": "multiple of", "multipleof": "multiple of"}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -43,7 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def _navigation() -> list[dict[str, list[str]]]:
     return [
         {title: [f"components/{name}.md" for name in registry.names(category)]}
-        for category, title in CATEGORIES.items()
+        for category, title in words.CATEGORIES.items()
         if registry.names(category)
     ]
 
@@ -59,7 +50,7 @@ def index_page(kinds: Iterable[Kind]) -> str:
         "Every kind that a blueprint can `use`, or call by name. These pages are made from the classes themselves;",
         "`compose-vlp components NAME` prints the same.",
     ]
-    for category, title in CATEGORIES.items():
+    for category, title in words.CATEGORIES.items():
         if grouped[category]:
             lines += ["", f"## {title}", "", "| kind | what it is |", "|---|---|"]
             lines += [f"| [`{kind.name}`]({kind.name}.md) | {_cell(_summary(kind))} |" for kind in grouped[category]]
@@ -88,45 +79,41 @@ def kind_page(kind: Kind) -> str:
 
 
 def _port_row(port: Port) -> str:
-    takes = [f"`{pattern}`" for pattern in port.accepts]
-    takes += [f"`{choice}`" for choice in port.choices] or (["a literal"] if port.literal else [])
-    several = " (several)" if port.several else ""
+    takes = " or ".join(f"`{one}`" for one in words.takes(port)) + (" (several)" if port.several else "")
     name = f"{port.name}=…" if port.open else port.name
     reaches = "no position (detached)" if port.detached else f"`{port.flow.name.lower()}`"
-    must = "yes" if port.required and not port.open else f"no, `{port.default}`" if not port.open else "no"
-    return f"| `{name}` | {_cell(' or '.join(takes) + several)} | {reaches} | {_cell(must)} |"
+    must = "no" if port.open else "yes" if port.required else f"no, `{words.written(port.default)}`"
+    return f"| `{name}` | {_cell(takes)} | {reaches} | {_cell(must)} |"
 
 
 def _result(returns: Pattern | Mapping[str, Pattern] | None) -> list[str]:
-    if returns is None:
+    given = words.gives(returns)
+    if given is None:
         return []
-    if isinstance(returns, Pattern):
-        return [f"Gives `{returns}`.", ""]
-    return ["Gives several values:", "", *(f"- `.{name}`: `{pattern}`" for name, pattern in returns.items()), ""]
+    if isinstance(given, str):
+        return [f"Gives `{given}`.", ""]
+    return ["Gives several values:", "", *(f"- `.{name}`: `{pattern}`" for name, pattern in given.items()), ""]
 
 
 def _setting_row(setting: Setting) -> str:
-    bounds = ", ".join(f"{BOUNDS[name]} {value}" for name, value in setting.bounds.items() if name in BOUNDS)
-    cells = (f"`{setting.name}`", f"`{setting.annotation}`", _default(setting), bounds, setting.description)
+    cells = (
+        f"`{setting.name}`",
+        f"`{words.type_of(setting)}`",
+        _default(setting),
+        words.bounds(setting),
+        setting.description,
+    )
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
 def _default(setting: Setting) -> str:
-    if setting.inferred is not None:
-        return f"inferred from `{setting.inferred}`" if setting.inferred else "inferred"
-    return "must be given" if setting.default is ... else f"`{setting.default!r}`"
+    """In words where something else decides, as a value where there is one."""
+    said = words.default(setting)
+    return said if setting.inferred is not None or setting.default is ... else f"`{said}`"
 
 
 def _promises(kind: Kind) -> list[str]:
-    traits = kind.traits
-    sentences = {
-        "a row of the result depends on its own row alone": traits.rows == "independent",
-        "a call changes no buffer": traits.state == "none",
-        "nothing is drawn": traits.draws == "none",
-        "a context can be shared by several rows (`keys_values`)": traits.context == "indexed",
-        "positions nobody reads can be left out": traits.selects,
-    }
-    held = [f"- {sentence}" for sentence, holds in sentences.items() if holds]
+    held = [f"- {sentence}" for sentence in words.promises(kind.traits)]
     return ["## Promises", "", "What the compiler may rely on:", "", *held, ""] if held else []
 
 

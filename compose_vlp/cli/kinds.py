@@ -73,7 +73,7 @@ def setting_json(setting: Setting) -> dict[str, Any]:
 
 def takes(port: Port) -> list[str]:
     """What may be given to a port: kinds of values, words to choose from, types of literals."""
-    literals = [repr(choice) for choice in port.choices] or [name for name in port.literal_types if port.literal]
+    literals = [f'"{choice}"' for choice in port.choices] or [name for name in port.literal_types if port.literal]
     return [*(str(pattern) for pattern in port.accepts), *literals]
 
 

@@ -56,8 +56,8 @@ def adapter() -> Kind:
 def test_page_shows_ports_result_settings_parts_and_promises(pages: ModuleType, adapter: Kind) -> None:
     text = pages.kind_page(adapter)
     assert "| `x` | `Sequence[rows tokens width]` | `each` | yes |" in text
-    assert "| `mode` | `a` or `b` | `all` | no, `a` |" in text
-    assert "| `soft` | `Logits` | no position (detached) | no, `None` |" in text
+    assert '| `mode` | `"a"` or `"b"` | `all` | no, `a` |' in text
+    assert "| `soft` | `Logits` | no position (detached) | no, `none` |" in text
     assert "Gives `Sequence[rows tokens width]`." in text
     assert "| `hidden` | `int` | `64` | > 0 | width of the \\| bottleneck |" in text
     assert "| `width` | `int` | inferred |  |  |" in text
