@@ -37,6 +37,9 @@ class VisionTransformer(nn.Module):
         stem: Literal["patch", "convolution"] = Field(
             "patch", description="one convolution a patch wide, or a stack of halving 3 x 3 ones (patch: a power of 2)"
         )
+        stem_depth: int = Field(
+            0, ge=0, description="3 x 3 convolutions upon the grid of patches, after the halving ones of such a stem"
+        )
         cls: Literal["first", "none"] = Field("first", description="where the CLS vector stands")
         positions: Literal["learned", "none"] = Field("learned", description="what tells the tokens' places")
         embedding_norm: bool = Field(False, description="LayerNorm before the first layer")
@@ -61,7 +64,11 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.config = c = config
         convolution = c.stem == "convolution"
-        self.stem = ConvolutionStem(c.width, c.patch) if convolution else PatchStem(c.width, c.patch, bias=c.patch_bias)
+        self.stem = (
+            ConvolutionStem(c.width, c.patch, c.stem_depth)
+            if convolution
+            else PatchStem(c.width, c.patch, bias=c.patch_bias)
+        )
         tokens = (c.size // c.patch) ** 2 + (c.cls == "first")
         self.cls = nn.Parameter(torch.empty(c.width)) if c.cls == "first" else None
         self.positions = nn.Parameter(torch.empty(tokens, c.width)) if c.positions == "learned" else None

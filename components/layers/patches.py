@@ -25,13 +25,13 @@ class PatchStem(nn.Module):
 
 
 class ConvolutionStem(nn.Module):
-    """Halving 3 x 3 convolutions down to the patch grid, then a 1 x 1 one (Xiao et al. 2021); shapes as `PatchStem`.
+    """Halving 3 x 3 convolutions down to the patch grid, `flat` more upon it, then a 1 x 1 one (Xiao et al. 2021).
 
-    Channels double up to `width`. The norms are over each picture by itself, where the paper's are over the batch:
-    rows stay independent of each other.
+    Shapes as `PatchStem`. Channels double up to `width`; those upon the grid are residual. The norms are over each
+    picture by itself, where the paper's are over the batch: rows stay independent of each other.
     """
 
-    def __init__(self, width: int, patch: int) -> None:
+    def __init__(self, width: int, patch: int, flat: int = 0) -> None:
         super().__init__()
         halvings = patch.bit_length() - 1
         channels = [COLOURS, *(max(width >> (halvings - 1 - i), 1) for i in range(halvings))]
@@ -40,6 +40,11 @@ class ConvolutionStem(nn.Module):
             for n, m in pairwise(channels)
         ]
         self.blocks = nn.Sequential(*blocks)
+        last = channels[-1]
+        self.flat = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(last, last, 3, padding=1, bias=False), nn.GroupNorm(1, last), nn.GELU())
+            for _ in range(flat)
+        )
         self.projection = nn.Conv2d(channels[-1], width, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -48,5 +53,8 @@ class ConvolutionStem(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, pixels: Float[Tensor, "batch 3 size size"]) -> Float[Tensor, "batch tokens width"]:
-        patches: Tensor = self.projection(self.blocks(pixels)).flatten(2).transpose(1, 2)
+        grid: Tensor = self.blocks(pixels)
+        for block in self.flat:
+            grid = grid + block(grid)
+        patches: Tensor = self.projection(grid).flatten(2).transpose(1, 2)
         return patches

@@ -87,6 +87,13 @@ def test_drop_path_rises_with_depth_and_rests_in_evaluation() -> None:
     assert not torch.equal(tower(one).features, tower(one).features)
 
 
+def test_convolutions_upon_the_grid_come_after_the_halving_ones() -> None:
+    tower = vit(stem="convolution", stem_depth=2)
+    convolutions = [m for m in tower.stem.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert sorted((m.stride[0], m.kernel_size[0]) for m in convolutions) == [(1, 1), (1, 3), (1, 3), *[(2, 3)] * 3]
+    assert tower(pictures()).features.shape == (2, 17, 16)
+
+
 def test_built_on_the_meta_device_it_has_shapes_and_no_numbers() -> None:
     with torch.device("meta"):
         tower = vit(stem="convolution")
