@@ -5,7 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers, who ask for everything
+    from compose_vlp.api import Blueprint
+    from compose_vlp.errors import BlueprintError, UserError
+    from compose_vlp.run import Run, load
 
 _HOMES = {
     "Blueprint": "compose_vlp.api",
