@@ -77,13 +77,13 @@ def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[t
 def scale(values: Sequence[float], begin: float, end: float, count: int = 5) -> Scale:
     """A scale over all values whose ends and grid lines are round numbers."""
     low, high = min(values), max(values)
-    if high == low:
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):  # constant, as far as a chart can tell
         low, high = low - 0.5, high + 0.5
     rough = (high - low) / count
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(number * step, 12) for number in range(first, last + 1))
+    ticks = tuple(float(f"{number * step:.12g}") for number in range(first, last + 1))
     return Scale(ticks[0], ticks[-1], begin, end, ticks)
 
 

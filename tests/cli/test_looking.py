@@ -24,7 +24,7 @@ def test_check_prints_all_mistakes_with_carets_and_ends_with_two(cli: Cli) -> No
     assert result.code == 2
     assert result.out == ""
     assert "component `vision` has no field `dept`\n   | components.vision.dept=3\n   | ^^^" in result.err
-    assert "= did you mean 'depth'?" in result.err
+    assert "= did you mean 'depth'" in result.err
     assert "`joint` reads itself" in result.err
     assert "2 mistakes" in result.err
 
@@ -46,7 +46,7 @@ def test_check_gives_a_script_its_mistakes(cli: Cli) -> None:
     assert said["ok"] is False
     (problem,) = said["problems"]
     assert problem["at"] == {"file": "command line", "line": 2, "column": 1, "end_column": 23}
-    assert problem["hints"] == ["did you mean 'depth'?"]
+    assert problem["hints"][0].startswith("did you mean 'depth'")
 
 
 def test_check_gives_a_script_its_approval(cli: Cli) -> None:
