@@ -32,7 +32,7 @@ from compose_vlp.interop.replays.open_clip_coca import text_of
 from compose_vlp.interop.weights import load_weights
 from compose_vlp.values import Image
 
-ADAMW: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2}
+ADAMW: dict[str, Any] = {"lr": 1e-5, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2}
 STEPS = 5
 NOISE = (".self_attention.branch.qkv.bias", ".cross_attention.branch.kv.bias", "pool.attention.kv.bias")
 """Tensors that hold key biases, whose true gradient is 0: AdamW makes steps of full size out of their rounding."""
@@ -46,6 +46,8 @@ def main() -> int:
     arguments = _arguments()
     torch.manual_seed(0)
     theirs = open_clip.create_model(arguments.model).train()
+    # open_clip leaves this matrix as memory was, and gradients through it are then noise that AdamW makes steps of.
+    nn.init.normal_(theirs.text_decoder.text_projection, std=theirs.text_decoder.width**-0.5)
     candidates = {
         "ours": Ours(theirs, arguments.model, arguments.precision),
         "open_clip": OpenClip(copy.deepcopy(theirs), arguments.precision, fused=False, trimmed=False),

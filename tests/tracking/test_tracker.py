@@ -170,7 +170,8 @@ def test_a_resume_while_the_sender_of_the_killed_run_is_still_busy_is_one_run_to
 def test_ctrl_c_at_the_terminal_is_meant_for_training_not_for_its_sender(
     tmp_path: Path, store: str, look: Callable[[str], Any], until: Callable[..., None]
 ) -> None:
-    script = TRAIN.replace(
+    # Whoever runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
+    script = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + TRAIN.replace(
         "time.sleep(600)",
         "try:\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    tracker.metrics({'last': 2.0}, 9)\n"
         f"    print(tracker.finish('KILLED', wait_s={PATIENCE_S}))",
