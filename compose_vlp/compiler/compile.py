@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.compiler.passes import Applied, PassContext, run_passes
 from compose_vlp.compiler.source import Program, load_program, write_program
-from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Plan, Ref
@@ -62,26 +61,25 @@ def compile_plan(
         draws=lambda call: draws(blueprint, call),
     )
     plan, applied = run_passes(whole, context, without)
-    _refuse_teachers(plan)
     source = write_program(
-        plan, name, title=title or f"`{name}` of {blueprint.name}.", tokenizers=tokenizers_of(blueprint, plan)
+        plan,
+        name,
+        title=title or f"`{name}` of {blueprint.name}.",
+        tokenizers=tokenizers_of(blueprint, plan),
+        choices=choices_of(blueprint, plan),
     )
     return Compiled(name, whole, plan, applied, source, load_program(source, name, functions_of(blueprint, plan)))
-
-
-def _refuse_teachers(plan: Plan) -> None:
-    """What is checked and not run yet is said here, and not found out in the middle of a run."""
-    for call in plan.calls:
-        if call.world is not None:
-            raise UserError(
-                f"`{call.id}` is computed by the teacher `{call.world}`: this release checks it and does not run it",
-                span=call.span,
-            )
 
 
 def functions_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, object]:
     """The Python functions that a plan calls."""
     return {c.target: blueprint.functions[c.target].implementation for c in plan.calls if c.role == "function"}
+
+
+def choices_of(blueprint: CheckedBlueprint, plan: Plan) -> frozenset[str]:
+    """The calls of maskers and miners, whose draws a replay may hand in."""
+    kinds = ((call.id, kind_of(blueprint, call)) for call in plan.calls if call.role == "component")
+    return frozenset(call for call, kind in kinds if kind is not None and kind.traits.draws == "choice")
 
 
 def tokenizers_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, str]:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from compose_vlp.compiler.sharing import owners_first, tie
+from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.values.cache import Cache
 
 
 @dataclass
 class Step:
-    """What a program may ask of the moment: the values of params' schedules, and caches during generation."""
+    """What a program may ask of the moment: the values of params' schedules, caches during generation, and recorded
+    choices.
+
+    `choices` maps calls of maskers and miners (`masked`, `neg`) to what they chose: a replay hands in what was drawn
+    elsewhere, and nothing is drawn there.
+    """
 
     params: Mapping[str, Any] = field(default_factory=dict)
     caches: dict[str, Cache] = field(default_factory=dict)
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+    def choice(self, call: str, component: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What was recorded for this call, or else what the component draws now."""
+        return self.choices[call] if call in self.choices else component(*args, **kwargs)
 
 
 class Named(nn.Module):
@@ -52,7 +63,10 @@ class Model(nn.Module):
         self.owners_first = owners_first(blueprint.components)
         self.student = self.components.by_name()
         self.losses_by_name = self.losses.by_name()
-        self.worlds: dict[str, SimpleNamespace] = {}
+        self.teachers = Named(_teachers(blueprint, built))
+        self.worlds = {name: teacher.by_name() for name, teacher in self._teachers()}
+        self.following: tuple[str, ...] = ()  # the teachers that the running stage calls
+        self._updates = {name: teacher.update for name, teacher in blueprint.teachers.items()}
         self.tokenizers: dict[str, Any] = {}  # given by the runtime where a program finds tokens by name
 
     def forward(self, program: Any, batch: Mapping[str, Any], step: Step | None = None) -> dict[str, Any]:
@@ -60,11 +74,53 @@ class Model(nn.Module):
         result: dict[str, Any] = program(self, batch, step or Step())
         return result
 
+    def start_teachers(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Say which teachers follow from now on; those that have no weights of their own yet start as copies.
+
+        Gives the names of those that were copied. Call it where a stage begins, after weights were loaded.
+        """
+        self.following = tuple(names)
+        students = dict(self.components.named_children())
+        fresh = [(name, teacher) for name, teacher in self._teachers() if name in self.following]
+        copied = [(name, teacher) for name, teacher in fresh if not teacher.started]
+        for _, teacher in copied:
+            teacher.copy_from(students)
+        return tuple(name for name, _ in copied)
+
+    def update_teachers(self, when: Literal["before", "after"], decays: Mapping[str, float] | None = None) -> None:
+        """Let those teachers follow that do so `before` a step's forward, or `after` its optimiser step.
+
+        `decays` are the values at this step of decays that are schedules.
+        """
+        students = dict(self.components.named_children())
+        for name, teacher in self._teachers():
+            if name in self.following and self._updates[name] == when:
+                teacher.follow(students, (decays or {}).get(name))
+
+    def commit(self) -> None:
+        """Write what kept state (queues) remembers of the last forward in training; once a step, after the backward."""
+        for module in self.components.modules():
+            commit = getattr(module, "commit", None)
+            if callable(commit):
+                commit()
+
+    def _teachers(self) -> list[tuple[str, Teacher]]:
+        return [(name, one) for name, one in self.teachers.named_children() if isinstance(one, Teacher)]
+
     def component_parameters(self) -> dict[str, int]:
         """Parameters of each component; one that is shared counts with the component that owns it."""
         modules, seen = dict(self.components.named_children()), set[int]()
         counts = {name: _count(modules[name].parameters(), seen) for name in self.owners_first}
         return {name: counts[name] for name in modules}
+
+
+def _teachers(blueprint: CheckedBlueprint, built: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    found: dict[str, nn.Module] = {}
+    for name, reached in reached_by_teachers(blueprint).items():
+        settings = blueprint.teachers[name]
+        decay = settings.decay if isinstance(settings.decay, float | int) else None
+        found[name] = Teacher({component: built[component] for component in reached}, decay, settings.mode)
+    return found
 
 
 def _count(parameters: Iterable[nn.Parameter], seen: set[int]) -> int:
@@ -91,9 +147,11 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def fingerprint(blueprint: CheckedBlueprint) -> dict[str, Any]:
-    """What decides the names and shapes of a model's weights: kinds, settings and sharing of its components."""
-    return {
+    """What decides the names and shapes of a model's weights: kinds, settings and sharing of its components, and what
+    its teachers copy."""
+    components = {
         name: {"use": part.kind.name, **part.config.model_dump(mode="json"), "share": dict(part.share)}
         for name, part in blueprint.components.items()
         if part.kind.category == "component"
     }
+    return components | {name: {"copies": copied} for name, copied in reached_by_teachers(blueprint).items()}

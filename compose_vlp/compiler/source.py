@@ -43,11 +43,12 @@ def write_program(
     title: str = "",
     caches: frozenset[str] = frozenset(),
     tokenizers: Mapping[str, str] | None = None,
+    choices: frozenset[str] = frozenset(),
 ) -> str:
     """The source of a function `name(root, batch, step)` that gives the plan's wanted values by name.
 
     Calls in `caches` get a cache of their own, `step.caches[id]`; those in `tokenizers` (call id -> component) the
-    tokenizer of their text.
+    tokenizer of their text; what those in `choices` draw may be handed in. Teachers run without gradients.
     """
     functions = {call.target for call in plan.calls if call.role == "function"}
     names = Names(plan.calls, functions)
@@ -59,9 +60,12 @@ def write_program(
         if call.id in (tokenizers or {}):
             extra.append(f"tokenizer=root.tokenizers[{(tokenizers or {})[call.id]!r}]")
         written = _expression(call, names, extra)
-        if call.no_grad and not inside:
+        if call.id in choices:
+            written = _recorded(call.id, written)
+        without = call.no_grad or call.world is not None
+        if without and not inside:
             lines.append("    with torch.no_grad():")
-        inside = call.no_grad
+        inside = without
         indent = "        " if inside else "    "
         lines.append(f"{indent}{names[call.id]} = {written}{_place(call)}")
     results = ", ".join(f"{key!r}: {_reference(ref, names)}" for key, ref in plan.wanted.items())
@@ -106,6 +110,12 @@ def _expression(call: Call, names: Names, extra: list[str]) -> str:
         return f"{call.target}({', '.join(written)})"
     home = "losses" if call.role == "loss" else f"m_{call.world}" if call.world else "m"
     return f"{home}.{call.target}({', '.join(written)})"
+
+
+def _recorded(call: str, written: str) -> str:
+    """`m.masker(caption)` as `step.choice('masked', m.masker, caption)`."""
+    component, _, arguments = written.partition("(")
+    return f"step.choice({call!r}, {component}, {arguments}"
 
 
 def _keyword(position: int, name: str, argument: str) -> str:

@@ -48,6 +48,7 @@ class StageLoop:
     params: Callable[[int], Mapping[str, float]]
     autocast: Callable[[], Any]
     backward: Callable[[Tensor], None]
+    decays: Callable[[int], Mapping[str, float]] = lambda _: {}  # of the teachers' weights
     after_step: List[Any] = ()  # modules with a method of that name, called after every optimiser step
 
     def run(self, first: int, last: int) -> Iterator[StepReport]:
@@ -61,13 +62,17 @@ class StageLoop:
             batch = next(self.batches)
             ready = time.perf_counter()
             lr = self.optimizer.set_rates(step)
+            decays = self.decays(step)
+            self.model.update_teachers("before", decays)
             losses, total = self._losses(step, batch)
             self.backward(total)
+            self.model.commit()
             norm = self._clip()
             self.optimizer.torch.step()
             self.optimizer.torch.zero_grad(set_to_none=True)
             for module in self.after_step:
                 module.after_step()
+            self.model.update_teachers("after", decays)
             done = time.perf_counter()
             yield StepReport(step, losses, float(total.detach()), lr, norm, done - began, ready - began)
 

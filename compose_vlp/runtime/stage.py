@@ -152,3 +152,9 @@ def loss_weights(
     """Each active loss's weight as a function of the step."""
     rates = {name: values.rate(blueprint.losses[name].weight) for name in names}
     return lambda step: {name: rate(step) for name, rate in rates.items()}
+
+
+def teacher_decays(blueprint: CheckedBlueprint, values: Values) -> Callable[[int], dict[str, float]]:
+    """Each teacher's decay as a function of the step."""
+    rates = {name: values.rate(teacher.decay) for name, teacher in blueprint.teachers.items()}
+    return lambda step: {name: rate(step) for name, rate in rates.items()}

@@ -11,6 +11,7 @@ import torch
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Model, build, fingerprint
+from compose_vlp.compiler.teachers import taught_by
 from compose_vlp.data.loader import Loader
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -21,7 +22,15 @@ from compose_vlp.runtime.loop import StageLoop, StepReport
 from compose_vlp.runtime.optimizer import choose_trained, make_optimizer, parameter_paths, set_modes
 from compose_vlp.runtime.run_folder import RunFolder
 from compose_vlp.runtime.sources import ready_tokenizers, stage_sources
-from compose_vlp.runtime.stage import Scale, Values, loss_weights, optimizer_of, plan_stage, stage_steps
+from compose_vlp.runtime.stage import (
+    Scale,
+    Values,
+    loss_weights,
+    optimizer_of,
+    plan_stage,
+    stage_steps,
+    teacher_decays,
+)
 from compose_vlp.tracking import NullTracker, Tracker
 
 
@@ -142,6 +151,8 @@ class _Stage:
         self.first = 0
         if saved:
             self._restore(saved)
+        for teacher in model.start_teachers(taught_by(compiled.plan)):
+            run.listener.note(f"teacher {teacher} starts as a copy")
         self.loop = StageLoop(
             model=model,
             forward=self.accelerator.prepare_model(model) if world > 1 else model,
@@ -152,6 +163,7 @@ class _Stage:
             params=values.at,
             autocast=self.accelerator.autocast,
             backward=self.accelerator.backward,
+            decays=teacher_decays(blueprint, values),
             after_step=[module for module in model.modules() if hasattr(module, "after_step")],
         )
 

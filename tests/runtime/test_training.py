@@ -13,6 +13,7 @@ from compose_vlp.runtime.listener import Silent
 from compose_vlp.runtime.loop import StepReport
 from compose_vlp.runtime.run_folder import RunFolder
 from compose_vlp.runtime.trainer import TrainOptions
+from tests.conftest import SMALL
 
 Load = Callable[..., Blueprint]
 STEPS = ("stages.pretrain.length=8 steps", "stages.pretrain.batch=6", "data.pairs.count=20", "data.pairs.size=16")
@@ -123,16 +124,17 @@ def test_what_is_not_run_yet_is_refused_and_never_ignored(small_coca: Load, tmp_
         train(small_coca(*STEPS, asked), tmp_path / "run", Watch())
 
 
-def test_a_teacher_is_refused_where_it_would_be_run(tmp_path: Path) -> None:
-    hybrid = tmp_path / "momentum.yaml"
-    hybrid.write_text(
-        "extends: tiny/coca\nteachers: {momentum: {decay: 0.995}}\n"
-        "graph:\n  i2t_m: i2t(image_embedding=momentum.image_embedding, text_embedding=momentum.text_embedding)\n"
-        "  t2i_m: t2i(image_embedding=momentum.image_embedding, text_embedding=momentum.text_embedding)\n"
-        "losses: {contrastive: {soft: [i2t_m, t2i_m], alpha: 0.4}}\n"
-    )
-    blueprint = Blueprint.load(hybrid)
-    assert blueprint.check().teachers["momentum"].decay == 0.995
-    with pytest.raises(UserError, match="the teacher `momentum`") as refused:
-        blueprint.compile()
-    assert refused.value.problems[0].span is not None
+def test_a_run_with_a_teacher_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    overrides = [*SMALL, *STEPS, "components.multimodal.dropout=0.1", "teachers.momentum.decay=0.8"]
+    hybrid = Blueprint.load("tiny/coca", "hybrids/coca_momentum", overrides=overrides)
+    whole, after = Watch(), Watch()
+    uninterrupted = train(hybrid, tmp_path / "whole", whole).asker.model
+    with pytest.raises(KeyboardInterrupt):
+        train(hybrid, tmp_path / "stopped", Watch(stop_after=4))
+    resumed = train(hybrid, tmp_path / "stopped", after, resume=True).asker.model
+    assert after.totals == {step: whole.totals[step] for step in after.totals} and min(after.totals) == 3
+    state = resumed.state_dict()
+    for name, tensor in uninterrupted.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    student, teacher = (world.vision.norm.bias for world in (resumed.student, resumed.worlds["momentum"]))
+    assert not torch.equal(student, teacher)
