@@ -141,6 +141,7 @@ class Blueprint:
             BlueprintError: mistakes in the blueprint.
             UserError: data or weights that are not there, a checkpoint that does not fit, a loss that is not finite.
         """
+        from compose_vlp.evaluation.results import ready
         from compose_vlp.interop.start import initialiser
         from compose_vlp.run import load
         from compose_vlp.runtime.listener import Silent
@@ -161,7 +162,8 @@ class Blueprint:
         try:
             with open_tracker(checked, folder, artifacts, track) as tracker:
                 told = listener or Silent()
-                Trainer(checked, folder, options, tracker, told, initialiser(checked, told.note)).run(resume=resume)
+                initialise = initialiser(checked, told.note)
+                Trainer(checked, folder, ready, options, tracker, told, initialise).run(resume=resume)
             ending = "FINISHED"
         except KeyboardInterrupt:
             ending = "KILLED"

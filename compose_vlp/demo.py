@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +71,9 @@ class Curves:
         for name, value in report.losses.items():
             self.losses.setdefault(name, []).append((report.step, value))
         self.listener.step(report)
+
+    def evaluated(self, data: str, step: int, scores: Mapping[str, float]) -> None:
+        self.listener.evaluated(data, step, scores)
 
     def note(self, text: str) -> None:
         self.listener.note(text)

@@ -108,8 +108,7 @@ def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
 def _unknown_data(reads: Reads) -> Iterator[Problem]:
     known = reads.sections["data"].names
     for entry in reads.sections["stages"]:
-        data = entry.value.get("data") if isinstance(entry.value, Mapping) else None
-        for scalar in scalars(data) if data is not None else ():
+        for scalar in _data_of(entry):
             if scalar.text not in known and not scalar.is_broken and not scalar.text.startswith("$"):
                 yield _no_source(scalar, known)
     for entry in reads.sections["data"]:
@@ -117,6 +116,14 @@ def _unknown_data(reads: Reads) -> Iterator[Problem]:
         for part in mix if isinstance(mix, Mapping) else ():
             if part.name not in known:
                 yield _no_source(part.key, known)
+
+
+def _data_of(stage: Entry) -> Iterator[Scalar]:
+    """The sources that a stage is trained and evaluated on."""
+    evaluate = stage.value.get("evaluate") if isinstance(stage.value, Mapping) else None
+    for part in (stage.value, evaluate):
+        data = part.get("data") if isinstance(part, Mapping) else None
+        yield from scalars(data) if data is not None else ()
 
 
 def _no_source(word: Scalar, known: tuple[str, ...]) -> Problem:

@@ -16,6 +16,7 @@ from compose_vlp.blueprint.typed import field_names as annotations_of
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)] | Schedule
 Precision: TypeAlias = Literal["fp32", "bf16"]
+Task: TypeAlias = Literal["retrieval", "captioning", "zero_shot"]
 if TYPE_CHECKING:
     Patterns: TypeAlias = tuple[str, ...]
 else:  # one pattern stands for a list of one
@@ -59,6 +60,28 @@ class Optimizer(_Section):
     rules: tuple[Rule, ...] = Field((), description="exceptions by pattern, in order")
 
 
+class ZeroShot(_Section):
+    """Classifying pictures by texts that name the classes (CLIP, Radford et al. 2021, section 3.1)."""
+
+    label: str = Field("label", description="field of the records that holds a picture's class: its name or number")
+    classes: str | tuple[str, ...] | None = Field(
+        None, description="names of the classes or a file of them, a line each; those of the data, if left out"
+    )
+    templates: str | tuple[str, ...] | None = Field(
+        None, description="texts with `{}` for the name, or a file of them; a small list, if left out"
+    )
+
+
+class Evaluate(_Section):
+    """What is measured while a stage trains, and at its end; it changes nothing of what is learnt."""
+
+    every: Quantity = Field(description="how often: `1 epoch`, `500 steps`, `10 %`; 0 is at the end alone")
+    data: str | None = Field(None, description="the source; the stage's own, if left out")
+    tasks: tuple[Task, ...] | None = Field(None, min_length=1, description="all that the outputs allow, if left out")
+    count: int = Field(1000, ge=2, description="records, the first ones")
+    zero_shot: ZeroShot | None = Field(None, description="classes and texts of the task `zero_shot`")
+
+
 class Stage(_Section):
     """A part of training with a plan of its own; nothing is inherited from the stage before."""
 
@@ -73,7 +96,9 @@ class Stage(_Section):
     optimizer: Optimizer | None = Field(None, description="the optimizer; the blueprint's, if left out")
     precision: Precision | None = Field(None, description="precision of the arithmetic; the blueprint's, if left out")
     checkpoint: Quantity | None = Field(None, description="how often the run is saved")
-    evaluate: Quantity | None = Field(None, description="how often the outputs are evaluated")
+    evaluate: Quantity | Evaluate | None = Field(
+        None, description="how often the outputs are evaluated, or also on what (`every`, `data`, `tasks`, `count`)"
+    )
 
 
 class Start(_Section):

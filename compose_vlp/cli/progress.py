@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -58,6 +59,10 @@ class TrainProgress:
         if now - self.shown_at >= (REFRESH_S if self.live else QUIET_S) or last:
             self._show(report.step + 1)
             self.shown_at = now
+
+    def evaluated(self, data: str, step: int, scores: Mapping[str, float]) -> None:
+        numbers = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+        self.console.print(f"{data} after {step} steps  {numbers}", soft_wrap=True)
 
     def note(self, text: str) -> None:
         self.console.print(text, style="dim")

@@ -10,8 +10,10 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
+from compose_vlp.blueprint.sections import Evaluate
 from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.evaluation.batches import need
 from compose_vlp.evaluation.page import Example, Section, Tile, gallery, results_page, table, tiles
 from compose_vlp.evaluation.retrieval import Recall
 from compose_vlp.evaluation.tasks import Captions, evaluate_captioning, evaluate_retrieval
@@ -65,15 +67,42 @@ def evaluate(asker: Asker, source: Source, tasks: Sequence[str], count: int, tic
     Raises:
         UserError: no such task, or one whose outputs the blueprint lacks.
     """
-    for task in tasks:
-        if task not in TASKS:
-            raise UserError(f"no task is called {task!r}", hints=did_you_mean(task, TASKS) or (", ".join(TASKS),))
+    check_tasks(asker, tasks)
     retrieval = captions = None
     if "retrieval" in tasks:
         retrieval = evaluate_retrieval(asker, source, count, tick=lambda done: tick("retrieval", done))
     if "captioning" in tasks:
         captions = evaluate_captioning(asker, source, count, tick=lambda done: tick("captioning", done))
     return Results(min(count, len(source)), retrieval, captions)
+
+
+def ready(asker: Asker, source: Source, settings: Evaluate) -> Callable[[], dict[str, float]]:
+    """What a stage's `evaluate` asks for, looked over now and measured at each call.
+
+    Raises:
+        UserError: no such task, or one whose outputs the blueprint lacks.
+    """
+    tasks = settings.tasks or tuple(possible_tasks(asker))
+    if not tasks:
+        raise UserError("`evaluate` finds nothing to measure", hints=_wanted())
+    check_tasks(asker, tasks)
+    return lambda: evaluate(asker, source, tasks, settings.count).flat()
+
+
+def check_tasks(asker: Asker, tasks: Sequence[str]) -> None:
+    """Refuse tasks that are unknown, or whose outputs a blueprint lacks.
+
+    Raises:
+        UserError: names what is missing.
+    """
+    for task in tasks:
+        if task not in TASKS:
+            raise UserError(f"no task is called {task!r}", hints=did_you_mean(task, TASKS) or (", ".join(TASKS),))
+        need(asker, task, *TASKS[task])
+
+
+def _wanted() -> list[str]:
+    return [f"{task} asks for the outputs {' and '.join(outputs)}" for task, outputs in TASKS.items()]
 
 
 def page_of(results: Results, asker: Asker, source: Source, *, title: str, subtitle: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from compose_vlp.runtime.loop import StepReport
@@ -16,6 +17,9 @@ class Listener(Protocol):
     def step(self, report: StepReport) -> None:
         """A step is done."""
 
+    def evaluated(self, data: str, step: int, scores: Mapping[str, float]) -> None:
+        """The outputs were measured on a source after `step` steps of the run."""
+
     def note(self, text: str) -> None:
         """Something that a person should read."""
 
@@ -29,6 +33,8 @@ class Silent:
     def stage(self, name: str, first: int, steps: int) -> None: ...
 
     def step(self, report: StepReport) -> None: ...
+
+    def evaluated(self, data: str, step: int, scores: Mapping[str, float]) -> None: ...
 
     def note(self, text: str) -> None: ...
 

@@ -72,7 +72,7 @@ def plan_stage(blueprint: CheckedBlueprint, name: str) -> StagePlan:
     stage, defaults = blueprint.stages[name], blueprint.settings
     length = stage.length or defaults.get("length")
     optimizer = stage.optimizer or blueprint.optimizer
-    for field, asked in (("accumulate", stage.accumulate > 1), ("set", stage.set), ("evaluate", stage.evaluate)):
+    for field, asked in (("accumulate", stage.accumulate > 1), ("set", stage.set)):
         if asked:
             raise UserError(f"stage {name!r} asks for `{field}`: this release checks it and does not run it")
     if length is None:

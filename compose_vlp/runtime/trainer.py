@@ -17,9 +17,11 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime import checkpoint, generators
 from compose_vlp.runtime.device import choose_device, make_accelerator
+from compose_vlp.runtime.evaluating import Measure, stage_evaluation
 from compose_vlp.runtime.listener import Listener, Silent
 from compose_vlp.runtime.loop import StageLoop, StepReport
 from compose_vlp.runtime.optimizer import choose_trained, make_optimizer, parameter_paths, set_modes
+from compose_vlp.runtime.outputs import Asker
 from compose_vlp.runtime.run_folder import RunFolder
 from compose_vlp.runtime.sources import ready_tokenizers, stage_sources
 from compose_vlp.runtime.stage import (
@@ -49,10 +51,14 @@ class TrainOptions:
 
 @dataclass
 class Trainer:
-    """Trains in a run folder; `initialise(model)` brings in pretrained weights where a run begins."""
+    """Trains in a run folder; `initialise(model)` brings in pretrained weights where a run begins.
+
+    `measure` is what evaluates where a stage asks for it.
+    """
 
     blueprint: CheckedBlueprint
     folder: RunFolder
+    measure: Measure
     options: TrainOptions = TrainOptions()
     tracker: Tracker = field(default_factory=NullTracker)
     listener: Listener = field(default_factory=Silent)
@@ -122,6 +128,8 @@ class _Stage:
         scale = Scale(records, stage.batch, self.steps)
         self.checkpoint_every = scale.in_steps(stage.checkpoint) if stage.checkpoint else options.checkpoint_every
         model.tokenizers = dict(tokenizers)
+        asker = Asker(blueprint, model, tokenizers, device)
+        self.evaluation = stage_evaluation(asker, blueprint.stages[name], scale, run.measure)
         modules = dict(model.components.named_children())
         paths = parameter_paths(modules)
         choose_trained(paths, stage.train, stage.freeze)
@@ -178,10 +186,29 @@ class _Stage:
             run.listener.step(report)
             if report.step % every.log_every == 0 or last == self.steps:
                 run.tracker.metrics(self._metrics(report), self.before + report.step)
-            if last % self.checkpoint_every == 0 and last < self.steps:
-                self._save(self.number, last)
-        self._save(self.number + 1, 0)
+            if last < self.steps:
+                self._evaluate(last)
+                if last % self.checkpoint_every == 0:
+                    self._save(self.number, last)
+        self._end()
         run.listener.end()
+
+    def _end(self) -> None:
+        """Measure what was learnt, which must not cost it where that fails, and save."""
+        if self.evaluation:
+            self._save(self.number, self.steps)
+            self._evaluate(self.steps)
+        self._save(self.number + 1, 0)
+
+    def _evaluate(self, done: int) -> None:
+        """Measure in the first process, where that is due; before saving, so that what is saved has been measured."""
+        run, asked = self.run_, self.evaluation
+        if asked is None or not asked.is_due(done, self.steps) or not self.accelerator.is_main_process:
+            return
+        scores, step = asked.scores(), self.before + done
+        run.listener.evaluated(asked.data, step, scores)
+        run.tracker.metrics({f"{asked.data}.{name}": value for name, value in scores.items()}, step)
+        run.folder.update(scores={**run.folder.info.extra.get("scores", {}), asked.data: {"step": step, **scores}})
 
     def _metrics(self, report: StepReport) -> dict[str, float]:
         metrics = {f"{self.name}.{name}": value for name, value in report.losses.items()}

@@ -117,7 +117,7 @@ def test_docs_variable_cuts_every_stage(small_coca: Load, tmp_path: Path, monkey
 
 @pytest.mark.parametrize(
     "asked",
-    ["stages.pretrain.accumulate=2", "stages.pretrain.evaluate=1 epoch", "stages.pretrain.set={precision: bf16}"],
+    ["stages.pretrain.accumulate=2", "stages.pretrain.set={precision: bf16}"],
 )
 def test_what_is_not_run_yet_is_refused_and_never_ignored(small_coca: Load, tmp_path: Path, asked: str) -> None:
     with pytest.raises(UserError, match="this release checks it and does not run it"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich import box
@@ -14,9 +14,6 @@ from rich.table import Table
 
 from compose_vlp.cli.console import err, out, print_json
 from compose_vlp.cli.options import Device, Json, Plugins, Run, named
-
-if TYPE_CHECKING:
-    from compose_vlp.graph.graph import CheckedBlueprint
 
 EXAMPLES = (
     ("on unseen drawn pictures", "compose-vlp evaluate runs/coca_tiny-1 data.pairs.split=unseen"),
@@ -62,10 +59,11 @@ def command(
     from compose_vlp.evaluation.results import evaluate, page_of, possible_tasks
     from compose_vlp.files import write_atomic
     from compose_vlp.run import load
+    from compose_vlp.runtime.evaluating import data_of
     from compose_vlp.runtime.sources import declared_source
 
     trained = load(run, overrides=changes or (), device=named(device), plugins=plugins or ())
-    asker, name = trained.asker, data or trained_on(trained.blueprint)
+    asker, name = trained.asker, data or data_of(list(trained.blueprint.stages.values())[-1])
     source = declared_source(trained.blueprint, name)
     if data is None and not any(change.startswith(("data.", "+data.")) for change in changes or ()):
         err().print(
@@ -86,12 +84,6 @@ def command(
         table.add_row(key, f"{value:.4f}")
     out().print(table)
     out().print(f"Pictures and captions: {page}", soft_wrap=True)
-
-
-def trained_on(blueprint: CheckedBlueprint) -> str:
-    """The data of the last stage: of its main source, or of its first."""
-    data = list(blueprint.stages.values())[-1].data
-    return data if isinstance(data, str) else data.get("main") or next(iter(data.values()))
 
 
 @contextmanager
