@@ -15,8 +15,8 @@ from compose_vlp.blueprint.inputs import IdInput, ImageInput, Input, LabelInput,
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.corpus import find_tokenizer
 from compose_vlp.data.draws import Draws
-from compose_vlp.data.pictures import open_picture
-from compose_vlp.data.source import BadRecord
+from compose_vlp.data.pictures import open_reduced
+from compose_vlp.data.source import BadRecord, Encoded
 from compose_vlp.data.tables import read_table
 from compose_vlp.data.transforms import ImageTransform, Pixels
 from compose_vlp.values import Image, Index, Number, Text, Value
@@ -60,11 +60,14 @@ class ImageField(Field):
     def read(self, value: Any, chance: Chance | None) -> Pixels:
         from PIL.Image import Image as Picture
 
-        if isinstance(value, str | Path):
-            value = open_picture(Path(value))
+        draws = chance() if chance is not None and self.augments else None
+        if isinstance(value, str | Path | Encoded):
+            file = Path(value) if isinstance(value, str) else value
+            opened = open_reduced(file, None if chance is None else self.transform.reducible)
+            return self.transform(opened.picture, draws, (opened.width, opened.height))
         if not isinstance(value, np.ndarray | Picture):
             raise BadRecord(f"{self.name} is {_short(value)}, not a picture")
-        return self.transform(value, chance() if chance is not None and self.augments else None)
+        return self.transform(value, draws)
 
     def stack(self, items: Sequence[Pixels]) -> dict[str, Value]:
         return {self.input: Image(self.transform.normalise(np.stack(items)))}

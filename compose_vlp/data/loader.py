@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.collate import Batch, BatchReader, Collator, Skipped
 from compose_vlp.data.sampler import Order, Position
-from compose_vlp.data.source import BadRecord, Source
+from compose_vlp.data.source import BadRecord, Part, Record, Source
 from compose_vlp.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Loader:
         world: number of processes; their batches are parts of one global batch.
         workers: worker processes that read ahead; 0 reads in this process.
         pin: hand out batches in page-locked memory (for CUDA).
-        skip_limit: share of broken records above which the run stops.
+        skip_limit: share of broken records above which the run stops; the source's own if left out.
 
     Raises:
         UserError: no record of the source has the field that an input reads; fewer records than a batch; a tokenizer
@@ -63,13 +63,13 @@ class Loader:
         world: int = 1,
         workers: int = 0,
         pin: bool = False,
-        skip_limit: float = 0.05,
+        skip_limit: float | None = None,
     ) -> None:
-        self.order = Order(len(source), batch, seed, rank, world, shuffle=train)
+        self.order = Order(len(source), batch, seed, rank, world, shuffle=train, parts=source.parts)
         self.reader = BatchReader(source, Collator(inputs, tokenizers, seed=seed, train=train), self.order)
         self.workers = workers
         self.pin = pin
-        self.skip_limit = skip_limit
+        self.skip_limit = source.skip_limit if skip_limit is None else skip_limit
         self.position = Position()
         self.seen = 0
         self.skipped: dict[int, str] = {}
@@ -152,21 +152,30 @@ def too_many_skipped(skipped: Mapping[int, str], seen: int, limit: float) -> Use
 
 
 def _check_fields(source: Source, collator: Collator) -> None:
-    """Fields that no record has are a mistake in the blueprint, not in the data."""
-    records = []
-    for index in range(min(PROBED, len(source))):
+    """Fields that no record has are a mistake in the blueprint, not in the data; of a mixture, each part is asked."""
+    for name, first, count, _ in source.parts or (Part("", 0, len(source), len(source)),):
+        records = list(_readable(source, range(first, first + min(PROBED, count))))
+        lacking = [collator.fieldless(record) for record in records]
+        for one in lacking[0] if lacking else []:
+            if all(one in others for others in lacking):
+                known = [str(name) for name in records[0]]
+                where = f" of {name!r}" if name else ""
+                raise UserError(
+                    f"input {one.input!r} reads the field {one.name!r}, which the records{where} do not have",
+                    hints=[
+                        *did_you_mean(one.name, known),
+                        f"fields: {', '.join(known)}",
+                        "`from:` names another field",
+                    ],
+                )
+
+
+def _readable(source: Source, indices: Iterable[int]) -> Iterator[Record]:
+    for index in indices:
         try:
-            records.append(source.record(index))
+            yield source.record(index)
         except BadRecord:
             continue
-    lacking = [collator.fieldless(record) for record in records]
-    for one in lacking[0] if lacking else []:
-        if all(one in others for others in lacking):
-            known = [str(name) for name in records[0]]
-            raise UserError(
-                f"input {one.input!r} reads the field {one.name!r}, which the records do not have",
-                hints=[*did_you_mean(one.name, known), f"fields: {', '.join(known)}", "`from:` names another field"],
-            )
 
 
 __all__ = ["Batch", "Loader", "Position", "Skipped"]

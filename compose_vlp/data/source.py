@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,7 +17,8 @@ Record: TypeAlias = Mapping[str, Any]
 =========  ==========================================================================================================
 read as    may be
 =========  ==========================================================================================================
-an image   a PIL image, uint8 pixels `[height, width, 3]` or `[height, width]`, or the path of a picture file
+an image   a PIL image, uint8 pixels `[height, width, 3]` or `[height, width]`, the path of a picture file, or what
+           one holds (`Encoded`)
 a text     a string, or a list of strings (one is drawn in training, the first is taken elsewhere)
 `many`     a list of strings (equal ones count as often as they stand there), or strings with their weights
 an id      a whole number or a string
@@ -27,6 +28,26 @@ a number   a number
 
 Any value may instead be a function without arguments that gives it: it is called only where an input reads the field.
 """
+
+
+SKIP_LIMIT = 0.05
+"""Share of a source's records that may be broken, where nothing else is said."""
+
+
+class Encoded(NamedTuple):
+    """What a picture file holds; `name` says in messages where it came from."""
+
+    data: bytes
+    name: str
+
+
+class Part(NamedTuple):
+    """A part of a mixture: `records` of it from `first` on, of which an epoch has `each_epoch`."""
+
+    name: str
+    first: int
+    records: int
+    each_epoch: int
 
 
 class BadRecord(Exception):
@@ -41,6 +62,12 @@ class Source(ABC):
 
     kind_name: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
+    decodes: bool = True
+    """Whether its pictures are files that have to be decoded, so that worker processes pay."""
+    parts: tuple[Part, ...] = ()
+    """Of a mixture, its parts; nothing, where an epoch has every record once."""
+    skip_limit: float = SKIP_LIMIT
+    """Share of broken records above which a run stops."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -23,6 +23,8 @@ LONGEST = 16
 """A picture longer than so many times its width is cut to that before its shorter side is brought to size: a line of
 1 x 10,000 pixels would grow to 2 million otherwise."""
 CROP_TRIES = 10
+SPARE = 2.0
+"""In training, a picture is decoded no smaller than so many times the size it is brought to: no difference is seen."""
 
 
 class ImageTransform:
@@ -31,8 +33,14 @@ class ImageTransform:
     def __init__(self, settings: ImageInput) -> None:
         self.settings = settings
 
-    def __call__(self, picture: Picture | Pixels, draws: Draws | None = None) -> Pixels:
-        """The picture as `[size, size, 3]`; augmented by `draws`, or as for evaluation without them."""
+    def __call__(
+        self, picture: Picture | Pixels, draws: Draws | None = None, full: tuple[int, int] | None = None
+    ) -> Pixels:
+        """The picture as `[size, size, 3]`; augmented by `draws`, or as for evaluation without them.
+
+        `full` is the width and height of the whole picture, where it was decoded smaller: crops are drawn for that one,
+        so that two inputs of one view agree however small each had its picture.
+        """
         augment = self.settings.augment if draws is not None else None
         if augment is None and isinstance(picture, np.ndarray) and self._fits(picture):
             return picture
@@ -43,9 +51,21 @@ class ImageTransform:
         if augment.crop is None:
             square = self._square(picture)
         else:
-            square = self._resized(picture, box=random_box(picture.width, picture.height, augment, draws))
+            width, height = full or picture.size
+            box = random_box(width, height, augment, draws)
+            square = self._resized(picture, box=reduced_box(box, width / picture.width, height / picture.height))
         pixels = np.asarray(square)
         return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
+
+    def reducible(self, width: int, height: int) -> float:
+        """The factor by which a picture of that width and height may be decoded smaller, in training."""
+        augment = self.settings.augment
+        if augment is not None and augment.crop is not None:
+            area = augment.crop[0] * width * height
+            side = min((area * augment.ratio[0]) ** 0.5, (area / augment.ratio[1]) ** 0.5, width, height)
+        else:
+            side = max(width, height) if self.settings.resize == "pad" else min(width, height)
+        return side / (SPARE * self.settings.size)
 
     def normalise(self, pixels: Pixels) -> Tensor:
         """`[batch, size, size, 3]` in 0 to 255 as `[batch, 3, size, size]`, float32: (x / 255 - mean) / std."""
@@ -118,6 +138,12 @@ def random_box(width: int, height: int, augment: ImageAugment, draws: Draws) -> 
     box_width = min(width, max(1, round(height * wide)))
     box_height = min(height, max(1, round(width / narrow)))
     return centre_box(width, height, box_width, box_height)
+
+
+def reduced_box(box: Box, across: float, down: float) -> Box:
+    """The same part of a picture that is smaller by these factors; at least a pixel."""
+    left, top = min(int(box[0] / across), int(box[2] / across) - 1), min(int(box[1] / down), int(box[3] / down) - 1)
+    return max(0, left), max(0, top), max(1, round(box[2] / across)), max(1, round(box[3] / down))
 
 
 def _as_picture(picture: Picture | NDArray[Any]) -> Picture:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Dict
+from collections.abc import Set
 from pathlib import Path
+from typing import Any
 
-from compose_vlp.blueprint.document import kind_of
-from compose_vlp.blueprint.nodes import Mapping
+from compose_vlp.blueprint.nodes import Entry, Mapping
+from compose_vlp.blueprint.sections import DataSource, field_names
 from compose_vlp.blueprint.typed import read_model
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.corpus import prepare_tokenizers
+from compose_vlp.data.mixture import Mixture
+from compose_vlp.data.renamed import Renamed
 from compose_vlp.data.source import Source
 from compose_vlp.errors import BlueprintError, UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.registry import get, names
 
 MAIN = "main"
+COMMON = field_names(DataSource)
+"""What an entry of `data` may say whatever its kind."""
 
 
 def stage_sources(blueprint: CheckedBlueprint, stage: str) -> dict[str, Source]:
@@ -35,8 +41,13 @@ def declared_source(blueprint: CheckedBlueprint, name: str) -> Source:
     """The source that an entry of the `data` section describes.
 
     Raises:
-        UserError: there is no such entry, or its data is not there.
+        UserError: there is no such entry, its data is not there, or a mixture is a part of itself.
     """
+    return _declared(blueprint, name, ())
+
+
+def _declared(blueprint: CheckedBlueprint, name: str, within: tuple[str, ...]) -> Source:
+    """`within` are the mixtures that this entry is a part of."""
     entry = blueprint.document.at("data", name)
     if entry is None:
         known = blueprint.document.data.names
@@ -44,15 +55,32 @@ def declared_source(blueprint: CheckedBlueprint, name: str) -> Source:
             f"no data is called {name!r}", hints=did_you_mean(name, known) or (f"data: {', '.join(known)}",)
         )
     assert isinstance(entry.value, Mapping), "entries of `data` are mappings"
-    use = kind_of(entry)
-    if use is None:
+    if name in within:
+        raise UserError(f"data {name!r} is a part of itself: {' > '.join((*within, name))}", span=entry.key.span)
+    common = _read(blueprint, entry, DataSource, frozenset(entry.value.names) - COMMON)
+    if common.mix is not None and common.use is not None:
+        raise UserError(f"data {name!r} has `use` and `mix`: it is one source or several", span=entry.key.span)
+    if common.mix is not None:
+        parts = {part: _declared(blueprint, part, (*within, name)) for part in common.mix}
+        source: Source = Mixture(parts, common.mix)
+    elif common.use is not None:
+        kind = get(common.use)
+        source = kind.implementation(_read(blueprint, entry, kind.implementation.Config, COMMON))
+    else:
         raise UserError(f"data source {name!r} has no `use`", span=entry.key.span, hints=[", ".join(names("source"))])
-    kind = get(use.text)
-    config, problems = read_model(entry.value, kind.implementation.Config, blueprint.document, entry.key.span, {"use"})
+    if common.fields:
+        source = Renamed(source, common.fields)
+    source.skip_limit = common.skip_limit
+    return source
+
+
+def _read(blueprint: CheckedBlueprint, entry: Entry, model: type[Any], skip: Set[str]) -> Any:
+    """The entry's fields but those of `skip`, by a schema."""
+    assert isinstance(entry.value, Mapping)
+    config, problems = read_model(entry.value, model, blueprint.document, entry.key.span, skip)
     if config is None or problems:
         raise BlueprintError(problems, blueprint.document.lines())
-    source: Source = kind.implementation(config)
-    return source
+    return config
 
 
 def open_tokenizers(blueprint: CheckedBlueprint, stored: Path | None = None) -> dict[str, Tokenizer]:

@@ -44,6 +44,8 @@ class Scenes(Source):
                 raise ValueError(f"min_objects {self.min_objects} is more than max_objects {self.max_objects}")
             return self
 
+    decodes = False
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.settings = config

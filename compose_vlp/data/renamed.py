@@ -1,0 +1,27 @@
+"""A source whose fields are called otherwise, so that sources of different makers fit one blueprint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compose_vlp.data.source import Record, Source
+
+
+class Renamed(Source):
+    """Another source's records with fields under further names: `fields: {caption: sentence}`.
+
+    A field keeps its own name too, unless another takes it. One that a record lacks stays away there.
+    """
+
+    def __init__(self, source: Source, fields: Mapping[str, str]) -> None:
+        super().__init__(None)
+        self.source = source
+        self.fields = dict(fields)
+        self.decodes, self.parts = source.decodes, source.parts
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def record(self, index: int) -> Record:
+        record = self.source.record(index)
+        return {**record, **{name: record[field] for name, field in self.fields.items() if field in record}}
