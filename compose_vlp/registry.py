@@ -90,12 +90,19 @@ def component(
     return _declare("component", name, Traits(rows, state, draws, context, selects, cuts))
 
 
-def loss(name: str, *, foretells: Literal["nothing", "next", "hidden"] = "nothing") -> Callable[[Any], Any]:
+def loss(
+    name: str,
+    *,
+    rows: Literal["independent", "batch"] = "batch",
+    foretells: Literal["nothing", "next", "hidden"] = "nothing",
+) -> Callable[[Any], Any]:
     """Register a loss: an `nn.Module` class whose annotated `forward` gives a `Scalar`.
 
+    `rows="independent"`: it is a mean over terms that each read one row, so that a batch may be computed in pieces;
+    where its terms are not the rows, it has `selects`, which names them, and gives their number as `Scalar.count`.
     `foretells` says what its logits must not have seen: the `next` word, or the words that a masker has `hidden`.
     """
-    return _declare("loss", name, Traits(rows="batch", state="none", draws="none", foretells=foretells))
+    return _declare("loss", name, Traits(rows=rows, state="none", draws="none", foretells=foretells))
 
 
 def function(

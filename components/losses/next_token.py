@@ -7,16 +7,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.processes import mean_over_processes
 from compose_vlp.registry import Settings, loss
 from compose_vlp.values import Logits, Scalar, Text
 
 IGNORED = -100
 
 
-@loss("next_token", foretells="next")
+@loss("next_token", rows="independent", foretells="next")
 class NextToken(nn.Module):
-    """Mean negative log-likelihood of the next word (CoCa, Yu et al. 2022, eq. 3), over all words of all processes.
+    """Mean negative log-likelihood of the next word (CoCa, Yu et al. 2022, eq. 3), over all words.
 
     The loss shifts the words itself; padding and given words (a prompt) are not foretold.
     """
@@ -43,8 +42,8 @@ class NextToken(nn.Module):
             labels = labels[logits.at]
         smoothing = self.config.label_smoothing
         total = F.cross_entropy(scores, labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum")
-        words = mean_over_processes((labels != IGNORED).sum())
-        return Scalar(total / words.clamp(min=1))
+        words = (labels != IGNORED).sum()
+        return Scalar(total / words.clamp(min=1), count=words)
 
     def selects(self, text: Text) -> Tensor:
         """Places `[chosen]` of the flattened `[batch * length]` that have a word to foretell."""

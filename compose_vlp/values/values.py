@@ -183,10 +183,15 @@ class Number(Value):
 
 @dataclass(frozen=True)
 class Scalar(Value):
-    """One number of the whole batch, [] (a loss)."""
+    """One number of the whole batch, [] (a loss).
+
+    `count` [] is the number of terms that it is the mean of, None where these are the rows: means of several processes,
+    or of pieces of a batch, are weighed by it.
+    """
 
     kind: ClassVar[str] = "Scalar"
     value: Tensor
+    count: Tensor | None = None
 
 
 def rows_of(values: Any) -> int:

@@ -1,0 +1,141 @@
+"""The processes that train one model together: what they agree on, add up and tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from compose_vlp.errors import UserError
+
+T = TypeVar("T")
+
+BUCKET = 25 * 2**20
+"""Bytes of gradients that travel together: enough to fill a link, few enough to overlap with making the next."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process, number `rank` of `world`; `device` is where what it sends lies."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Is this the one that writes files and speaks to the user?"""
+        return self.rank == 0
+
+    def total(self, numbers: Sequence[float]) -> list[float]:
+        """Sums over all processes, in float64."""
+        if self.world == 1:
+            return list(numbers)
+        sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
+        dist.all_reduce(sums)
+        found: list[float] = sums.tolist()
+        return found
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Give every parameter the mean of its gradients over the processes.
+
+        A parameter that no process reached keeps none; one that some did not reach counts as zero there.
+        """
+        if self.world == 1:
+            return
+        parameters = list(parameters)
+        reached = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8, device=self.device)
+        dist.all_reduce(reached, dist.ReduceOp.MAX)
+        gradients = []
+        for parameter, anywhere in zip(parameters, reached.tolist(), strict=True):
+            if anywhere:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+        sent = [(bucket, _send(bucket)) for bucket in _buckets(gradients)]
+        for bucket, (flat, work) in sent:
+            work.wait()
+            parts = flat.div_(self.world).split([gradient.numel() for gradient in bucket])
+            torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
+
+    def share_weights(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
+
+    def gather(self, own: T) -> list[T]:
+        """What every process has, in the order of their ranks; picklable things."""
+        if self.world == 1:
+            return [own]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, own)
+        return found
+
+    def by_main(self, action: Callable[[], T]) -> T:
+        """What the first process's `action` gives; the others wait for it and do nothing themselves.
+
+        Raises:
+            UserError: the action's own, in every process.
+        """
+        if self.world == 1:
+            return action()
+        outcome: list[Any] = [None, None]
+        if self.main:
+            try:
+                outcome = [action(), None]
+            except UserError as error:
+                outcome = [None, _portable(error)]
+            except BaseException:
+                dist.broadcast_object_list([None, UserError("the first process failed")], src=0)
+                raise
+        dist.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: T = outcome[0]
+        return result
+
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+"""One process."""
+
+
+def join_processes(device: torch.device) -> Processes:
+    """Meet the processes that `torchrun` or `accelerate launch` started with this one; alone where nobody did."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device.type == "cpu")
+    own = state.device if device.type != "cpu" and state.num_processes > 1 else device
+    return Processes(state.process_index, state.num_processes, own)
+
+
+def _portable(error: UserError) -> UserError:
+    """The same mistakes in a form that every process can read again."""
+    plain = UserError(str(error))
+    plain.problems = error.problems
+    return plain
+
+
+def _buckets(gradients: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Gradients of one type each, in runs of about `BUCKET` bytes."""
+    runs: list[list[Tensor]] = []
+    open_runs: dict[torch.dtype, int] = {}
+    for gradient in gradients:
+        size = gradient.numel() * gradient.element_size()
+        room = open_runs.get(gradient.dtype, 0)
+        if room < size:
+            runs.append([])
+            room = BUCKET
+        run = next(run for run in reversed(runs) if not run or run[0].dtype == gradient.dtype)
+        run.append(gradient)
+        open_runs[gradient.dtype] = room - size
+    return runs
+
+
+def _send(bucket: Sequence[Tensor]) -> tuple[Tensor, Any]:
+    flat = torch.cat([gradient.flatten() for gradient in bucket])
+    return flat, dist.all_reduce(flat, async_op=True)
