@@ -28,7 +28,7 @@ class Report:
     """Everything that `build --json` gives. `values`: name -> kind and shape; bytes are for float32 with AdamW."""
 
     name: str
-    parameters: dict[str, Any]  # total, trainable, by_component
+    parameters: dict[str, Any]  # total, trainable, by_component, untrained (components that the stage does not reach)
     flops: dict[str, Any]
     passes: list[dict[str, Any]]
     values: dict[str, dict[str, Any]]
@@ -55,10 +55,13 @@ def build_report(
     before = measure_flops(blueprint, model, plain, rows)[0] if plain else None
     by_component = {name: count for name, count in model.component_parameters().items() if count}
     total = sum(by_component.values())
-    trainable = sum(p.numel() for p in {id(p): p for p in model.parameters() if p.requires_grad}.values())
+    reached = {call.target for call in compiled.plan.calls if call.role == "component" and call.world is None}
+    modules = [module for name, module in model.components.named_children() if name in reached]
+    trainable = sum(p.numel() for p in {p for module in modules for p in module.parameters() if p.requires_grad})
+    idle = [name for name in by_component if name not in reached]
     return Report(
         name=blueprint.name,
-        parameters={"total": total, "trainable": trainable, "by_component": by_component},
+        parameters={"total": total, "trainable": trainable, "by_component": by_component, "untrained": idle},
         flops=asdict(Flops(rows, flops, before, saved)),
         passes=[asdict(one) for one in compiled.passes],
         values=shapes(blueprint),

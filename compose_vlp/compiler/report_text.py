@@ -30,6 +30,8 @@ def _blocks(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequen
     part = "all trained" if trainable == 1 else f"{percent(trainable)} trained"
     yield _heading(f"Parameters  {count(parameters['total'])}", f"{parameters['total']:,}, {part}")
     yield _parameters(parameters["by_component"], kinds)
+    if parameters["untrained"]:
+        yield Text(f"  no loss of this stage reaches {', '.join(parameters['untrained'])}", style="dim")
     if figures:
         yield _heading("Beside the paper", "its own figures, and what is built")
         yield _figures(figures)

@@ -11,7 +11,7 @@ from compose_vlp.compiler.figures import Figure
 from compose_vlp.compiler.report_text import report_text
 
 REPORT: dict[str, Any] = {
-    "parameters": {"total": 120, "trainable": 100, "by_component": {"small": 20, "large": 100}},
+    "parameters": {"total": 120, "trainable": 100, "by_component": {"small": 20, "large": 100}, "untrained": ["small"]},
     "flops": {"batch": 8, "step": 7.5e11, "step_without_passes": 1e12, "saved_bytes": 10**9},
     "passes": [
         {"name": "prune", "calls_before": 21, "calls_after": 19, "note": "2 calls that nothing reads"},
@@ -43,6 +43,7 @@ def test_components_stand_largest_first_with_kind_and_share() -> None:
     assert line(text, "large").startswith("large vit 100 83.3 %")
     assert text.index("large") < text.index("small")
     assert "120, 83.3 % trained" in text
+    assert "no loss of this stage reaches small" in text
 
 
 def test_figures_of_the_paper_are_judged() -> None:
