@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from compose_vlp.interop.oracle import Oracle
 
 State = Mapping[str, Tensor]
 
-MODULES: Mapping[str, str] = {"open_clip_coca": "compose_vlp.interop.replays.open_clip_coca"}
+MODULES: Mapping[str, str] = {name: f"compose_vlp.interop.replays.{name}" for name in ("open_clip_coca",)}
 """Formats by name, and the modules that hold their `FORMAT`."""
 
 
@@ -31,15 +30,17 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Format:
-    """One format: `settings(config.json)` names a blueprint and its overrides, the state dict is renamed both ways,
-    and `replay` runs the recorded step with its recorded draws. `losses` are the names of outputs that are losses."""
+    """One format: `settings` names the blueprints of a folder and their overrides, the state dict is renamed to ours,
+    and `replay` runs the recorded step with its recorded draws, without the compiler's passes that are named.
+
+    `losses` are the names of outputs that are losses.
+    """
 
     name: str
     losses: frozenset[str]
-    settings: Callable[[Mapping[str, Any]], tuple[str, list[str]]]
+    settings: Callable[[Oracle], tuple[tuple[str, ...], list[str]]]
     import_state: Callable[[State], dict[str, Tensor]]
-    export_state: Callable[[State], dict[str, Tensor]]
-    replay: Callable[[CheckedBlueprint, Model, Oracle], Replayed]
+    replay: Callable[[CheckedBlueprint, Model, Oracle, Collection[str]], Replayed]
 
 
 def format_named(name: str) -> Format:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compose_vlp.errors import UserError, did_you_mean
 
-Form = Literal["same", "transposed", "scalar"]
+Form = Literal["same", "transposed", "scalar", "batched", "token"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Rule:
     """Their tensors, one below the other, are ours, one below the other (`in_proj_weight` = `q` over `kv`).
 
     `shares` are the rows of ours, and `their_shares` those of theirs, in proportion. `form` says what else differs:
-    `transposed` (their matrices map from the left), `scalar` (their `[]` is our `[1]`).
+    `transposed` (their matrices map from the left), `scalar` (their `[]` is our `[1]`), `batched` (their `[1, m, n]` is
+    our `[m, n]`), `token` (their `[1, 1, n]` is our `[n]`).
     """
 
     theirs: tuple[str, ...]
@@ -43,6 +44,10 @@ class Rule:
             return tensor.T
         if self.form == "scalar":
             return tensor.reshape(() if back else (1,))
+        if self.form == "batched":
+            return tensor[None] if back else tensor[0]
+        if self.form == "token":
+            return tensor[None, None] if back else tensor[0, 0]
         return tensor
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
@@ -23,32 +24,34 @@ def verify(
     *,
     device: torch.device | str = "cpu",
     tolerances: Tolerances | None = None,
+    without: Collection[str] = (),
 ) -> Comparison:
     """Run the step that a folder records, and compare all that the folder holds.
 
     The blueprint's overrides come from the folder's `config.json`; a model of any size will do. What the folder holds
-    and the replay does not give is a failure, and so is an input that the replay does not use.
+    and the replay does not give is a failure, and so is an input that the replay does not use. `without` names
+    passes of the compiler that are left out.
 
     Raises:
         UserError: no such format; a file is missing or broken; weights that do not fit the blueprint.
     """
     form = format_named(format_name)
     oracle = read_oracle(folder, form.losses)
-    blueprint = checked(*form.settings(oracle.config))
+    blueprint = checked(*form.settings(oracle))
     model = build(blueprint)
     load_weights(model, form.import_state(oracle.weights))
-    replayed = form.replay(blueprint, model.to(device), oracle)
+    replayed = form.replay(blueprint, model.to(device), oracle, without)
     unused = tuple(sorted(oracle.inputs.keys() - replayed.inputs))
     return compare(replayed.outcome, oracle.wanted, unused=unused, tolerances=tolerances)
 
 
-def checked(name: str, overrides: list[str]) -> CheckedBlueprint:
-    """A blueprint with overrides, without mistakes.
+def checked(names: str | Sequence[str], overrides: list[str]) -> CheckedBlueprint:
+    """A blueprint (or several, as the command line takes them) with overrides, without mistakes.
 
     Raises:
         BlueprintError: with all of them.
     """
-    found = resolve([name], overrides, fields_of=registry.fields_of)
+    found = resolve([names] if isinstance(names, str) else list(names), overrides, fields_of=registry.fields_of)
     if not found.sound:
         found.raise_problems()
     return check(found.document, registry, found.problems)

@@ -1,4 +1,4 @@
-"""A model's weights and gradients by component name (`vision.layers.0...`)."""
+"""A model's weights and gradients by component name (`vision.layers.0...`), a teacher's below its own name."""
 
 from __future__ import annotations
 
@@ -8,16 +8,36 @@ import torch
 from torch import Tensor
 
 from compose_vlp.compiler.model import Model
+from compose_vlp.compiler.teachers import Teacher
 
 
-def load_weights(model: Model, state: Mapping[str, Tensor]) -> None:
-    """Put weights into a model: every one of them, and all that it has."""
-    model.components.load_state_dict(dict(state), strict=True)
+def load_weights(model: Model, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Put weights into a model: every one of them, and all that it has, but for teachers of which the state has none.
+
+    A teacher's stand below its name (`momentum.vision.layers.0...`). Gives the teachers that have to start as copies.
+    """
+    own, copies = dict(state), list[str]()
+    for name, teacher in teachers_of(model).items():
+        mine = {path.removeprefix(f"{name}."): own.pop(path) for path in state if path.startswith(f"{name}.")}
+        if mine:
+            teacher.load_state_dict({**mine, "_started": torch.ones(1, dtype=torch.bool)}, strict=True)
+        else:
+            copies.append(name)
+    model.components.load_state_dict(own, strict=True)
+    return tuple(copies)
 
 
 def weights_of(model: Model) -> dict[str, Tensor]:
-    """All weights; shared ones under every name that they have."""
-    return dict(model.components.state_dict())
+    """All weights; shared ones under every name that they have, those of teachers below the teacher's name."""
+    found = dict(model.components.state_dict())
+    for name, teacher in teachers_of(model).items():
+        found |= {f"{name}.{path}": tensor for path, tensor in teacher.state_dict().items() if path != "_started"}
+    return found
+
+
+def teachers_of(model: Model) -> dict[str, Teacher]:
+    """The teachers by name."""
+    return {name: one for name, one in model.teachers.named_children() if isinstance(one, Teacher)}
 
 
 def gradients_of(model: Model) -> dict[str, Tensor]:

@@ -36,6 +36,10 @@ def command(
         str, typer.Option("--format", metavar="NAME", help="The implementation's format.", show_default=False)
     ],
     device: Device = "cpu",
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="PASS", help="Leave out a compiler's pass; may be repeated."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Prove that a port gives the same numbers as the original.
@@ -47,7 +51,7 @@ def command(
     from compose_vlp.interop.verify import verify
     from compose_vlp.runtime.device import choose_device
 
-    found = verify(folder, form, device=choose_device(named(device)))
+    found = verify(folder, form, device=choose_device(named(device)), without=without or ())
     if as_json:
         print_json(found.as_json())
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -29,13 +29,14 @@ SHORTEST = 5
 """`min_seq_len` of open_clip's `generate`: an end token is not chosen before, begin token counted."""
 
 
-def settings(config: Mapping[str, Any]) -> tuple[str, list[str]]:
+def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     """The blueprint of a folder's `config.json`; its texts are ids, the last two of them begin and end."""
+    config = oracle.config
     if "official" not in config:
         raise UserError("config.json has no `official`, the model's configuration as open_clip takes it")
     official = config["official"]
     words = official["text_cfg"].get("vocab_size", 49408)
-    return names.BLUEPRINT, [
+    return (names.BLUEPRINT,), [
         *names.overrides(official),
         f"components.clip={{use: ids, vocab_size: {words}, begin: '{words - 2}', end: '{words - 1}'}}",
         f"losses.captioning.weight={config.get('caption_loss_weight', 2.0)}",
@@ -43,12 +44,12 @@ def settings(config: Mapping[str, Any]) -> tuple[str, list[str]]:
     ]
 
 
-def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle) -> Replayed:
+def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: Collection[str]) -> Replayed:
     """The step's values, losses and gradients, and the greedy caption where the folder has one."""
     text = text_of(oracle.inputs["text_ids"], frame=blueprint.inputs["caption"].max_length)  # type: ignore[union-attr]
     device = next(model.parameters()).device
     batch = {"image": Image(oracle.inputs["image"]).to(device), "caption": text.to(device)}
-    losses = step(blueprint, model, batch)
+    losses = step(blueprint, model, batch, without)
     values = {**features(blueprint, model, batch), **losses}
     if "greedy_ids" in oracle.wanted.values:
         length = oracle.wanted.values["greedy_ids"].shape[1]
@@ -64,9 +65,11 @@ def text_of(ids: Tensor, frame: int, pad: int = 0) -> Text:
     return Text(ids, ((ids != pad) * places).amax(1), frame, pad)
 
 
-def step(blueprint: CheckedBlueprint, model: Model, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+def step(
+    blueprint: CheckedBlueprint, model: Model, batch: Mapping[str, Any], without: Collection[str] = ()
+) -> dict[str, Tensor]:
     """The weighted losses of the stage's own program, and the backward of their sum."""
-    found = model(compile_stage(blueprint, STAGE).run, batch)
+    found = model(compile_stage(blueprint, STAGE, without=without).run, batch)
     weighted = {name: found[name].value * blueprint.losses[name].weight for name in ("contrastive", "captioning")}
     torch.stack([*weighted.values()]).sum().backward()
     return {"contrastive_loss": weighted["contrastive"], "caption_loss_weighted": weighted["captioning"]}
@@ -114,6 +117,5 @@ FORMAT = Format(
     losses=frozenset({"contrastive_loss", "caption_loss_weighted"}),
     settings=settings,
     import_state=names.import_state,
-    export_state=names.export_state,
     replay=replay,
 )
