@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import exp, log
+from math import exp, log, sqrt
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -62,7 +62,7 @@ class ImageTransform:
         augment = self.settings.augment
         if augment is not None and augment.crop is not None:
             area = augment.crop[0] * width * height
-            side = min((area * augment.ratio[0]) ** 0.5, (area / augment.ratio[1]) ** 0.5, width, height)
+            side = min(sqrt(area * augment.ratio[0]), sqrt(area / augment.ratio[1]), width, height)
         else:
             side = max(width, height) if self.settings.resize == "pad" else min(width, height)
         return side / (SPARE * self.settings.size)

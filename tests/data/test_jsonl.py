@@ -29,6 +29,7 @@ def test_every_key_is_a_field_and_pictures_are_found_beside_the_file(tmp_path: P
 
 def test_folder_and_picture_fields_can_be_named(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/1.png").touch()
     file = write(tmp_path / "a.jsonl", {"left": "1.png", "right": "2.png", "image": "kept as it is"})
     source = open_source(
         {"use": "jsonl", "path": str(file), "images": str(tmp_path / "pictures"), "pictures": ("left", "right")}

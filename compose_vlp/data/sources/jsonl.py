@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
+from compose_vlp.data.places import find_file, find_folder, no_records, picture_at, reads_so
 from compose_vlp.data.source import BadRecord, Record, Source
-from compose_vlp.errors import UserError
 from compose_vlp.registry import Settings, source
 
 
@@ -35,25 +34,21 @@ class JsonLines(Source):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.settings = config
-        self.file = Path(config.path)
-        if not self.file.is_file():
-            raise UserError(f"no file {config.path!r}", hints=[f"looked from {Path.cwd()}"])
-        self.folder = Path(config.images) if config.images is not None else self.file.parent
-        if not self.folder.is_dir():
-            raise UserError(f"no folder {str(self.folder)!r} of pictures", hints=[f"looked from {Path.cwd()}"])
+        self.file = find_file(config.path)
+        self.folder = find_folder(config.images) if config.images is not None else self.file.parent
         self.starts, self.lines = self._index()
         if not len(self.starts):
-            wanted = ", ".join(f"{field} {value!r}" for field, value in config.only.items())
-            raise UserError(f"{config.path} has no record" + (f" with {wanted}" if wanted else ""))
+            raise no_records(self.file, config.only)
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def record(self, index: int) -> Record:
-        fields = self._parse(self._line(index), int(self.lines[index]))
+        number = int(self.lines[index])
+        fields = self._parse(self._line(index), number)
         for name in self.settings.pictures:
             if name in fields:
-                fields[name] = self._picture(fields[name], name, int(self.lines[index]))
+                fields[name] = picture_at(self.folder, fields[name], name, f"{self.file}:{number}")
         return fields
 
     def _index(self) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]:
@@ -74,7 +69,7 @@ class JsonLines(Source):
             fields = self._parse(line, number)
         except BadRecord:
             return True  # a broken line is to be counted and named when it is read, not lost here
-        return all(_as_written(fields.get(field)) == value for field, value in self.settings.only.items())
+        return reads_so(fields, self.settings.only)
 
     def _line(self, index: int) -> bytes:
         """Opened anew each time (microseconds): an open file would share its place among forked workers."""
@@ -90,13 +85,3 @@ class JsonLines(Source):
         if not isinstance(fields, dict):
             raise BadRecord(f"{self.file}:{number}: {type(fields).__name__} where a JSON object was expected")
         return fields
-
-    def _picture(self, written: object, field: str, number: int) -> Path:
-        if not isinstance(written, str) or not written:
-            raise BadRecord(f"{self.file}:{number}: {field} is {written!r}, not the path of a picture")
-        return self.folder / written
-
-
-def _as_written(value: object) -> str:
-    """A value as blueprints write it: true and false in lower case."""
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,124 @@
+"""Tar shards of the WebDataset form, as img2dataset and others write them: any record at any time."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from compose_vlp.data.places import PICTURES, find_files
+from compose_vlp.data.shards import Shard, default_cache, open_shard
+from compose_vlp.data.source import BadRecord, Encoded, Record, Source
+from compose_vlp.errors import UserError
+from compose_vlp.registry import Settings, source
+
+PICTURE_ENDINGS = frozenset(ending[1:] for ending in PICTURES)
+PICKLES = frozenset({"pickle", "pkl", "pyd"})
+"""Endings of members in Python's own format: to read one is to run what it says."""
+
+
+@source("webdataset")
+class WebDataset(Source):
+    """Records of tar shards: members of one name. The headers are read once, then every record is had directly.
+
+    Fields of a record: `image`, where it has one picture; `caption` from `.txt`; the keys of `.json`, where none of
+    these is called so; `label` from `.cls`; `key`, the name; and every member by its ending (`jpg`, `seg.png`), as
+    bytes where it is none of those. A shard that ends early loses its last record, which is counted as a broken one.
+    Members that are pickles are refused.
+    """
+
+    class Config(Settings):
+        """Which shards."""
+
+        path: str | tuple[str, ...] = Field(
+            description="shards on disk, not compressed: `web-{00000..00099}.tar`, `web-*.tar`, or a list of such"
+        )
+        cache: str | None = Field(
+            None, description="folder that keeps where everything lies; ~/.cache/compose-vlp/shards if left out"
+        )
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        cache = Path(config.cache).expanduser() if config.cache is not None else default_cache()
+        self.shards = [open_shard(file, cache) for file in find_files(config.path)]
+        for shard in self.shards:
+            _refuse_pickles(shard)
+        self.ends = list(accumulate(len(shard) for shard in self.shards))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def record(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        number = bisect_right(self.ends, index)
+        shard = self.shards[number]
+        place = index - (self.ends[number - 1] if number else 0)
+        return _record(shard, shard.key(place), shard.members(place))
+
+
+def _record(shard: Shard, key: str, members: dict[str, tuple[int, int]]) -> Record:
+    name = f"{shard.path}:{key}"
+    fields: dict[str, Any] = {}
+    for ending, (offset, size) in members.items():
+        last = ending.rpartition(".")[2]
+        if last in PICTURE_ENDINGS:
+            fields[ending] = partial(_picture, shard, offset, size, f"{name}.{ending}")
+        elif last == "json":
+            fields[ending] = _json(shard.read(offset, size), f"{name}.{ending}")
+        elif last in ("txt", "text", "cls"):
+            fields[ending] = _text(shard.read(offset, size), f"{name}.{ending}")
+        else:
+            fields[ending] = partial(shard.read, offset, size)
+    return {**_named(fields, name), **fields, "key": key}
+
+
+def _named(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """What the inputs of blueprints look for, from what the members are."""
+    found: dict[str, Any] = {}
+    described = fields.get("json")
+    if isinstance(described, dict):
+        found.update(described)
+    pictures = [ending for ending in fields if ending in PICTURE_ENDINGS]
+    if len(pictures) == 1:
+        found["image"] = fields[pictures[0]]
+    if "txt" in fields:
+        found["caption"] = fields["txt"]
+    if "cls" in fields:
+        try:
+            found["label"] = int(fields["cls"])
+        except ValueError as error:
+            raise BadRecord(f"{name}.cls: {error}") from error
+    return found
+
+
+def _picture(shard: Shard, offset: int, size: int, name: str) -> Encoded:
+    return Encoded(shard.read(offset, size), name)
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise BadRecord(f"{name} is no text in UTF-8: {error}") from error
+
+
+def _json(data: bytes, name: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadRecord(f"{name} is no JSON: {error}") from error
+
+
+def _refuse_pickles(shard: Shard) -> None:
+    for kind in dict.fromkeys(shard.kinds.tolist()):
+        if kind.rpartition(".")[2] in PICKLES:
+            raise UserError(
+                f"{shard.path} has members `.{kind}`, which are pickles: whoever made them could run code here",
+                hints=["make shards without them: text as .txt, numbers as .json, pictures as .jpg or .png"],
+            )
