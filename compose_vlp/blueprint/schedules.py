@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compose_vlp.blueprint.scalars import Quantity
 
-Shape = Literal["constant", "linear", "cosine"]
-SHAPES: tuple[Shape, ...] = ("constant", "linear", "cosine")
+Shape = Literal["constant", "linear", "cosine", "exponential"]
+SHAPES: tuple[Shape, ...] = ("constant", "linear", "cosine", "exponential")
 
 
 class Schedule(BaseModel):
@@ -20,8 +20,12 @@ class Schedule(BaseModel):
     constant: float | None = Field(None, description="one value")
     linear: tuple[float, float] | None = Field(None, description="from the first value to the second, in a line")
     cosine: tuple[float, float] | None = Field(None, description="from the first value to the second, in half a cosine")
+    exponential: tuple[float, float] | None = Field(
+        None, description="from the first value to the second, by the same factor at every step; neither is 0"
+    )
     over: Quantity | None = Field(
-        None, description="how long `linear` and `cosine` take, warm-up included; the whole stage, if left out"
+        None,
+        description="how long `linear`, `cosine` and `exponential` take, warm-up included; the whole stage, if left out",
     )
     warmup: Quantity | None = Field(None, description="how long the value rises to its first value")
     warmup_from: float = Field(0.0, description="where the warm-up begins")
@@ -32,7 +36,9 @@ class Schedule(BaseModel):
         if len(shapes) != 1:
             raise ValueError(f"a schedule has one of {', '.join(SHAPES)}, not {' and '.join(shapes) or 'none'}")
         if self.over is not None and self.constant is not None:
-            raise ValueError("`over` belongs to `linear` and `cosine`")
+            raise ValueError("`over` belongs to `linear`, `cosine` and `exponential`")
+        if self.exponential is not None and min(self.exponential) <= 0:
+            raise ValueError("exponential: two values above 0")
         return self
 
     @property
@@ -58,6 +64,6 @@ class Schedule(BaseModel):
     def _ends(self) -> tuple[float, float]:
         if self.constant is not None:
             return self.constant, self.constant
-        ends = self.linear or self.cosine
+        ends = self.linear or self.cosine or self.exponential
         assert ends is not None, "a schedule has one shape"
         return ends

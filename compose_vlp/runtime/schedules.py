@@ -1,4 +1,4 @@
-"""Values that change with the step: `linear`, `cosine`, `constant`, with a warm-up."""
+"""Values that change with the step: `linear`, `cosine`, `exponential`, `constant`, with a warm-up."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Literal
 class Schedule:
     """A number as a function of the step.
 
-    From `start` to `end` along a line or half a cosine over `over` steps, after `warmup` steps that rise linearly from
+    From `start` to `end` along a line, half a cosine or a geometric series over `over` steps, after `warmup` steps that rise linearly from
     `warmup_from` to `start`; constant from then on.
     """
 
-    form: Literal["linear", "cosine", "constant"]
+    form: Literal["linear", "cosine", "exponential", "constant"]
     start: float
     end: float
     over: int
@@ -30,5 +30,7 @@ class Schedule:
             return self.start
         span = max(self.over - self.warmup, 1)
         done = min((step - self.warmup) / span, 1.0)
+        if self.form == "exponential":
+            return float(self.start * (self.end / self.start) ** done)
         share = done if self.form == "linear" else (1 - math.cos(math.pi * done)) / 2
         return self.start + (self.end - self.start) * share

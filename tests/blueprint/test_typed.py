@@ -93,7 +93,7 @@ def test_null_is_nothing_only_where_nothing_may_be() -> None:
         ("width: 1, flag: true", "f.yaml:2:1 c", "`flag` needs a `rate`"),
         ("rate: 1", "f.yaml:2:1 c", "`width` is missing"),
         ("width: 1, alpha: {linear: [0, 1], cosine: [0, 1]}", "f.yaml:2:22 {linear: [0, 1], cosine: [0, 1]}",
-         "a schedule has one of constant, linear, cosine, not linear and cosine"),
+         "a schedule has one of constant, linear, cosine, exponential, not linear and cosine"),
     ],
 )  # fmt: skip
 def test_a_mistake_stands_at_its_value(fields: str, place: str, message: str) -> None:

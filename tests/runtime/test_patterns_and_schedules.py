@@ -35,6 +35,8 @@ def test_schedules_pass_through_their_known_points() -> None:
     cosine = Schedule("cosine", 1.0, 0.2, over=110, warmup=10)
     assert cosine.at(0) == pytest.approx(0.1) and cosine.at(9) == 1.0 and cosine.at(10) == 1.0
     assert cosine.at(60) == pytest.approx(0.6) and cosine.at(110) == pytest.approx(0.2) == cosine.at(500)
+    exponential = Schedule("exponential", 1.0, 0.01, over=110, warmup=10)
+    assert exponential.at(10) == 1.0 and exponential.at(60) == pytest.approx(0.1) and exponential.at(300) == 0.01
     assert cosine.at(35) == pytest.approx(1 - 0.8 * (1 - math.cos(math.pi / 4)) / 2)
     linear = Schedule("linear", 0.0, 0.4, over=100)
     assert [linear.at(s) for s in (0, 50, 100, 900)] == pytest.approx([0, 0.2, 0.4, 0.4])
