@@ -1,0 +1,141 @@
+"""The source over Hugging Face's library: local files and folders, pictures left encoded until they are read."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from compose_vlp.blueprint.inputs import parse_input
+from compose_vlp.components.tokenizers.ids import Ids
+from compose_vlp.data import BadRecord, Encoded, Source, open_source
+from compose_vlp.data.loader import Loader
+from compose_vlp.errors import UserError
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+def png(number: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 4), (number, 0, 0)).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def rows(count: int) -> Any:
+    held = [{"bytes": png(n), "path": f"{n}.png"} for n in range(count)]
+    features = {"image": datasets.Image(), "caption": datasets.Value("string")}
+    table = {"image": held, "caption": [f"{n}" for n in range(count)]}
+    return datasets.Dataset.from_dict(table, features=datasets.Features(features))
+
+
+def opened(path: Path | str, **settings: Any) -> Source:
+    return open_source({"use": "datasets", "path": str(path), **settings})
+
+
+def test_parquet_files_with_pictures_in_them(tmp_path: Path) -> None:
+    for number in range(2):
+        rows(6).to_parquet(tmp_path / f"part-{number}.parquet")
+    source = pickle.loads(pickle.dumps(opened(tmp_path / "part-*.parquet")))
+    assert len(source) == 12
+    held = source.record(7)["image"]
+    assert isinstance(held, Encoded)
+    assert (held.data, source.record(7)["caption"]) == (png(1), "1")
+    assert len(opened(tmp_path / "part-*.parquet", split="train[:25%]")) == 3
+    inputs = {
+        "image": parse_input({"type": "image", "size": 4}),
+        "caption": parse_input({"type": "text", "tokenizer": "ids", "max_length": 4}),
+    }
+    batches = [
+        next(iter(Loader(source, inputs, {"ids": Ids(Ids.Config(vocab_size=99))}, batch=4, workers=w))) for w in (0, 1)
+    ]
+    assert batches[0].rows == batches[1].rows
+    assert batches[0].values["image"].pixels.equal(batches[1].values["image"].pixels)
+
+
+def test_json_lines_and_what_the_library_saved(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"n": n, "captions": ["a", "b"]}) for n in range(3)))
+    assert opened(tmp_path / "a.jsonl").record(2) == {"n": 2, "captions": ["a", "b"]}
+    rows(3).save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": rows(2), "val": rows(4)}).save_to_disk(tmp_path / "two")
+    assert len(opened(tmp_path / "one")) == 3
+    assert len(opened(tmp_path / "two", split="val")) == 4
+    with pytest.raises(UserError, match="has no split 'test'"):
+        opened(tmp_path / "two", split="test")
+
+
+def test_folders_of_pictures_by_class_and_with_metadata(tmp_path: Path) -> None:
+    for name in ("cats/1.png", "dogs/2.png", "dogs/3.png"):
+        (tmp_path / "classes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "classes" / name).write_bytes(png(7))
+    source = opened(tmp_path / "classes")
+    assert [source.record(i)["label"] for i in range(3)] == [0, 1, 1]
+    assert source.record(0)["image"] == tmp_path / "classes/cats/1.png"
+    (tmp_path / "said").mkdir()
+    (tmp_path / "said/1.png").write_bytes(png(7))
+    (tmp_path / "said/metadata.csv").write_text("file_name,caption\n1.png,a cat\n")
+    assert opened(tmp_path / "said").record(0)["caption"] == "a cat"
+
+
+def test_pictures_that_are_missing_or_broken_are_bad_records(tmp_path: Path) -> None:
+    held = [{"bytes": png(1), "path": "a"}, None, {"bytes": b"no picture", "path": "c"}, {"path": str(tmp_path / "d.png")}]
+    (tmp_path / "d.png").write_bytes(png(3))
+    table = datasets.Dataset.from_dict({"image": held}, features=datasets.Features({"image": datasets.Image()}))
+    table.save_to_disk(tmp_path / "one")
+    (tmp_path / "d.png").unlink()
+    source = opened(tmp_path / "one")
+    with pytest.raises(BadRecord, match="row 1, image is empty"):
+        source.record(1)
+    one = Loader(source, {"image": parse_input({"type": "image", "size": 4})}, {}, batch=1, train=False, skip_limit=1)
+    assert [batch.rows for batch in one] == [(0,)]
+    assert "row 2, image (c): cannot identify" in one.skipped[2]
+    assert "d.png" in one.skipped[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.parquet", b"not parquet", "cannot open .*a.parquet"),
+        ("a.jsonl", b'{"a": 1}\n{broken', "cannot open .*a.jsonl"),
+        ("moved.parquet", None, "no file .*moved.parquet"),
+        ("owner/nowhere", None, "cannot open .*nowhere"),
+    ],
+)
+def test_what_cannot_be_opened_is_told(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=says) as caught:
+        opened(tmp_path / name if "/" not in name else name)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(UserError, match="is empty"):
+        opened(tmp_path / "bare")
+
+
+def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match="needs the library of this name") as caught:
+        opened(tmp_path)
+    assert "compose-vlp[datasets]" in caught.value.problems[0].hints[0]
+
+
+def test_array_pictures_are_pictures(tmp_path: Path) -> None:
+    table = datasets.Dataset.from_dict({"image": [Image.fromarray(np.full((4, 4, 3), 9, np.uint8))]})
+    table.save_to_disk(tmp_path / "one")
+    assert isinstance(opened(tmp_path / "one").record(0)["image"], Encoded)
