@@ -25,7 +25,7 @@ class Schedule(BaseModel):
     )
     over: Quantity | None = Field(
         None,
-        description="how long `linear`, `cosine` and `exponential` take, warm-up included; the whole stage, if left out",
+        description="how long a value that is not `constant` takes, warm-up included; the whole stage, if left out",
     )
     warmup: Quantity | None = Field(None, description="how long the value rises to its first value")
     warmup_from: float = Field(0.0, description="where the warm-up begins")

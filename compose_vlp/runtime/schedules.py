@@ -11,8 +11,8 @@ from typing import Literal
 class Schedule:
     """A number as a function of the step.
 
-    From `start` to `end` along a line, half a cosine or a geometric series over `over` steps, after `warmup` steps that rise linearly from
-    `warmup_from` to `start`; constant from then on.
+    From `start` to `end` along a line, half a cosine or a geometric series over `over` steps, after `warmup` steps that
+    rise linearly from `warmup_from` to `start`; constant from then on.
     """
 
     form: Literal["linear", "cosine", "exponential", "constant"]
