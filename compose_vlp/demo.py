@@ -13,9 +13,9 @@ from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import build
 from compose_vlp.data.scenes.scoring import named_objects
 from compose_vlp.data.source import Source, open_source
+from compose_vlp.evaluation.captioning import Captions, evaluate_captioning
 from compose_vlp.evaluation.page import Example, Section, Tile, gallery, results_page, tiles
-from compose_vlp.evaluation.retrieval import Recall
-from compose_vlp.evaluation.tasks import Captions, evaluate_captioning, evaluate_retrieval
+from compose_vlp.evaluation.retrieval import Recall, evaluate_retrieval
 from compose_vlp.files import write_atomic
 from compose_vlp.pages import Series, curves, join
 from compose_vlp.readable import duration, percent
@@ -113,11 +113,11 @@ def run_demo(
 
 
 def _skill(asker: Asker, source: Source, tick: Callable[[str, int], None]) -> Skill:
-    recall = evaluate_retrieval(asker, source, PICTURES, tick=lambda done: tick("retrieval", done))
+    found = evaluate_retrieval(asker, source, PICTURES, tick=lambda done: tick("retrieval", done))
     captions = evaluate_captioning(asker, source, CAPTIONS, tick=lambda done: tick("captions", done))
     pairs = zip(captions.rows, captions.captions, strict=True)
     named = sum(named_objects(said, source.record(row)["scene"]) for row, said in pairs) / len(captions.rows)
-    return Skill(recall, captions, named)
+    return Skill(found.recall, captions, named)
 
 
 def _page(run: Run, before: Skill, after: Skill, source: Source, watched: Curves, seconds: float) -> str:

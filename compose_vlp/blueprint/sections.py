@@ -160,6 +160,10 @@ class DataSource(_Section):
 
     use: str | None = Field(None, description="kind of source")
     mix: dict[str, Annotated[float, Field(gt=0)]] | None = Field(None, description="other sources, with their weights")
+    fields: dict[str, str] | None = Field(
+        None, description="further names of fields: `{caption: sentence}` has the sentence under caption too"
+    )
+    skip_limit: Share = Field(0.05, description="share of broken records above which a run stops")
 
 
 class Tracking(_Section):

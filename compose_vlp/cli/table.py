@@ -33,7 +33,7 @@ COMMANDS: Final = (
     Entry("train", "Train", "Train a blueprint, or go on with a run."),
     Entry("demo", "Train", "Train a small model in minutes and show what it learnt."),
     Entry("track", "Train", "Send what a run recorded while its MLflow was away."),
-    Entry("evaluate", "Use", "Measure a trained model: retrieval and captioning."),
+    Entry("evaluate", "Use", "Measure a trained model: retrieval, captioning, zero-shot classification."),
     Entry("generate", "Use", "Write captions for pictures with a trained model."),
 )
 

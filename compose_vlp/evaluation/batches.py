@@ -56,14 +56,19 @@ def need(asker: Asker, task: str, *outputs: str) -> None:
 
 
 def texts_of(source: Source, rows: Iterable[int], field: str) -> list[tuple[str, ...]]:
-    """The texts of records, several where a record has several captions."""
+    """The texts of records, several where a record has several captions; none where it has no text."""
     found: list[tuple[str, ...]] = []
+    for value in values_of(source, rows, field):
+        texts = (value,) if isinstance(value, str) else value if isinstance(value, Iterable) else ()
+        found.append(tuple(text for text in texts if isinstance(text, str) and text.strip()))
+    return found
+
+
+def values_of(source: Source, rows: Iterable[int], field: str) -> Iterator[Any]:
+    """What records have in a field; None where they lack it or cannot be read."""
     for row in rows:
         try:
-            value = source.record(row)[field]
-        except (BadRecord, KeyError):
-            found.append(())
-            continue
-        value = value() if callable(value) else value
-        found.append((value,) if isinstance(value, str) else tuple(value))
-    return found
+            value = source.record(row).get(field)
+            yield value() if callable(value) else value
+        except BadRecord:
+            yield None

@@ -1,45 +1,117 @@
-"""Scores of captions against their references."""
+"""Captions of a trained model, and their scores against what the records say."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from compose_vlp.data.source import Source
+from compose_vlp.errors import UserError
+from compose_vlp.evaluation.batches import batches, need, texts_of
+from compose_vlp.evaluation.embeddings import Tick, silent
+from compose_vlp.runtime.outputs import Asker
 
 TOKENIZER = "lower-case words and digits"
-"""How texts are cut for BLEU and CIDEr here. The papers' figures use the Penn Treebank tokenizer, which needs Java."""
+"""How texts are cut for all scores here. The papers' figures use the Penn Treebank tokenizer, which needs Java."""
 
 
 @dataclass(frozen=True)
 class CaptionScores:
-    """Corpus BLEU-1 to 4 (Papineni et al. 2002) and CIDEr-D (Vedantam et al. 2015; 10 is its top), and how many of
-    the captions differ from one another (a model that always says the same has 1 / captions)."""
+    """Corpus BLEU-1 to 4 (Papineni et al. 2002), ROUGE-L (Lin 2004) and CIDEr-D (Vedantam et al. 2015; 10 is its top).
+
+    `distinct` is the share of captions that differ from one another (a model that always says the same has
+    1 / captions), `exact` the share that are one of their references, word for word.
+    """
 
     bleu: tuple[float, float, float, float]
+    rouge_l: float
     cider: float
     distinct: float
+    exact: float
     captions: int
     tokenizer: str = TOKENIZER
 
     def flat(self) -> dict[str, float]:
         """One name for each number, as trackers and scripts want them."""
-        bleu = {f"bleu_{n}": value for n, value in enumerate(self.bleu, 1)}
-        return {**bleu, "cider": self.cider, "distinct_captions": self.distinct}
+        return {
+            **{f"bleu_{n}": value for n, value in enumerate(self.bleu, 1)},
+            "rouge_l": self.rouge_l,
+            "cider": self.cider,
+            "distinct_captions": self.distinct,
+            "exact_captions": self.exact,
+        }
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What a model said of pictures: record numbers, captions, references and their scores."""
+
+    rows: tuple[int, ...]
+    captions: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...]
+    scores: CaptionScores
+
+    def flat(self) -> dict[str, float]:
+        """One name for each number."""
+        return self.scores.flat()
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers, and every caption with its references."""
+        rows = zip(self.rows, self.captions, self.references, strict=True)
+        said = [{"record": row, "caption": caption, "references": list(true)} for row, caption, true in rows]
+        return {**asdict(self.scores), "said": said}
 
 
 def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScores:
-    """Scores of one caption a picture against its references."""
+    """Scores of one caption a picture against its references, one or more."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
+    from pycocoevalcap.rouge.rouge import Rouge
 
-    said = {i: [_cut(text)] for i, text in enumerate(captions)}
-    wanted = {i: [_cut(text) for text in texts] for i, texts in enumerate(references)}
+    said = {i: [words_of(text)] for i, text in enumerate(captions)}
+    wanted = {i: [words_of(text) for text in texts] for i, texts in enumerate(references)}
     bleu, _ = Bleu(4).compute_score(wanted, said, verbose=0)
     cider, _ = Cider().compute_score(wanted, said)
-    distinct = len({texts[0] for texts in said.values()}) / max(len(said), 1)
+    rouge, _ = Rouge().compute_score(wanted, said)
     one, two, three, four = (float(value) for value in bleu)
-    return CaptionScores((one, two, three, four), float(cider), distinct, len(captions))
+    return CaptionScores(
+        bleu=(one, two, three, four),
+        rouge_l=float(rouge),
+        cider=float(cider),
+        distinct=len({texts[0] for texts in said.values()}) / len(said),
+        exact=sum(said[i][0] in wanted[i] for i in said) / len(said),
+        captions=len(captions),
+    )
 
 
-def _cut(text: str) -> str:
+def words_of(text: str) -> str:
+    """A text as the scores see it: its words in lower case, one space between them."""
     return " ".join(re.findall(r"\w+", text.lower())) or "."
+
+
+def evaluate_captioning(
+    asker: Asker, source: Source, count: int = 1000, *, output: str = "caption", tick: Tick = silent, **settings: Any
+) -> Captions:
+    """Captions of the first `count` records and their scores against all texts that the records have.
+
+    Records without a text are left out. `settings` replace those of the output (`beams`, `top_p` ...).
+
+    Raises:
+        UserError: the blueprint has no such output, a search setting is unknown, or no record can be read.
+    """
+    need(asker, "captioning", output)
+    over = str(asker.blueprint.outputs[output].over)
+    field = asker.blueprint.inputs[over].field or over
+    found: list[tuple[int, str, tuple[str, ...]]] = []
+    done = 0
+    for rows, values in batches(asker, source, asker.inputs_read(output), count):
+        said = asker.texts_of_batch(output, values, **settings)
+        found += (one for one in zip(rows, said, texts_of(source, rows, field), strict=True) if one[2])
+        done += len(rows)
+        tick(done)
+    if not found:
+        raise UserError(f"none of the first {count} records has a picture and a text in its field {field!r}")
+    numbers, captions, references = zip(*found, strict=True)
+    return Captions(numbers, captions, references, caption_scores(captions, references))

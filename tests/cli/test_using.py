@@ -90,7 +90,7 @@ def test_evaluation_prints_scores_and_writes_a_page(cli: Cli, trained: Path) -> 
     assert "cider" in result.out
     assert result.err == ""
     page = (trained / "reports" / "pairs.html").read_text(encoding="utf-8")
-    assert page.count("<figure>") == 6
+    assert page.count("<figure>") == 12, "each picture with the first text for it, and with its caption"
     assert "recall@10" in page
 
 
@@ -98,9 +98,21 @@ def test_evaluation_on_the_training_data_is_told(cli: Cli, trained: Path, tmp_pa
     result = cli("evaluate --count 4 --task retrieval --json --out reports", str(trained))
     assert "on `pairs`, which it was trained with" in result.err
     said = json.loads(result.out)
-    assert said["captions"] is None
+    assert "captioning" not in said
+    assert set(said["retrieval"]["image_to_text"]) == {"1", "5", "10"}
     assert said["records"] == 4
     assert (tmp_path / "reports" / "pairs.html").is_file()
+
+
+def test_zero_shot_of_pictures_of_one_object(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "templates.txt").write_text("a small {} in the centre\na large {} in the centre\n", encoding="utf-8")
+    one = ("data.pairs.split=unseen", "data.pairs.min_objects=1", "data.pairs.max_objects=1")
+    words = "evaluate --task zero_shot --label shape --templates templates.txt --count 30 --json"
+    said = json.loads(cli(words, str(trained), *one).out)
+    assert said["zero_shot"]["classes"] == ["circle", "cross", "ring", "square", "star", "triangle"]
+    assert len(said["zero_shot"]["said"]) == 30
+    assert 0 <= said["scores"]["accuracy_top_1"] <= said["scores"]["accuracy_top_5"] <= 1
+    assert "What is taken for what" in Path(said["page"]).read_text(encoding="utf-8")
 
 
 def test_evaluation_on_other_records(cli: Cli, trained: Path, pictures: Path) -> None:
@@ -111,7 +123,7 @@ def test_evaluation_on_other_records(cli: Cli, trained: Path, pictures: Path) ->
     assert result.err == ""
     said = json.loads(result.out)
     assert said["records"] == 2
-    assert [one["references"] for one in said["captions"]] == [["caption a.JPG"], ["caption b.png"]]
+    assert [one["references"] for one in said["captioning"]["said"]] == [["caption a.JPG"], ["caption b.png"]]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +131,8 @@ def test_evaluation_on_other_records(cli: Cli, trained: Path, pictures: Path) ->
     [
         (("--data", "pair"), "did you mean 'pairs'?"),
         (("--task", "retrival"), "did you mean 'retrieval'?"),
+        (("--task", "zero_shot"), "no class in a field 'label'"),
+        (("--label", "shape", "--classes", "nowhere.txt"), "no file 'nowhere.txt'"),
         (("components.vision.depth=2",), "vision.depth: 1 in the checkpoint, 2 here"),
     ],
 )

@@ -1,34 +1,91 @@
 """Retrieval recall and caption scores on cases that can be checked by hand."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
+from torch import Tensor
 
+from compose_vlp.evaluation import retrieval
 from compose_vlp.evaluation.captioning import caption_scores
-from compose_vlp.evaluation.retrieval import recall
+from compose_vlp.evaluation.retrieval import Matches, Recall, rankings, recall
 
 
-def test_recall_counts_any_text_of_the_same_picture() -> None:
+def recall_of(scores: Tensor, captions: Sequence[Sequence[str]], texts: Sequence[str]) -> Recall:
+    """Recall where picture i and text j have the similarity `scores[i, j]`."""
+    matches = Matches(captions, texts)
+    return recall(rankings(scores, torch.eye(scores.shape[1]), matches), matches.share())
+
+
+def test_any_of_a_picture_s_texts_is_right_for_it() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.3], [0.8, 0.2, 0.7]])
-    found = recall(scores, ["a", "b"], ["a", "a", "b"])
-    assert found.image_to_text == {1: 0.5, 5: 1.0, 10: 1.0}  # b's text comes second for b
-    assert found.text_to_image[1] == pytest.approx(2 / 3)  # the first text prefers b
+    found = recall_of(scores, [["one", "two"], ["three"]], ["one", "two", "three"])
+    assert found.image_to_text == {1: 0.5, 5: 1.0, 10: 1.0}  # the second picture prefers the first's `one`
+    assert found.text_to_image[1] == pytest.approx(2 / 3)  # `one` prefers the second picture
     assert found.chance == pytest.approx(0.5)
+    assert (found.images, found.texts) == (2, 3)
+    assert found.mean == pytest.approx((0.5 + 1 + 1 + 2 / 3 + 1 + 1) / 6)
+
+
+def test_a_text_that_two_pictures_have_is_right_for_both() -> None:
+    scores = torch.tensor([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.2, 0.2, 0.1]])
+    found = recall_of(scores, [["same"], ["same"], ["other"]], ["same", "same", "other"])
+    assert found.image_to_text[1] == pytest.approx(2 / 3)
+    assert found.text_to_image[1] == pytest.approx(2 / 3)  # `other` prefers the first two
+    assert found.chance == pytest.approx(5 / 9)
 
 
 def test_a_constant_score_has_no_recall() -> None:
-    found = recall(torch.ones(20, 20), range(20), range(20))
+    names = [str(number) for number in range(20)]
+    found = recall_of(torch.ones(20, 20), [[name] for name in names], names)
     assert found.image_to_text == {1: 0.0, 5: 0.0, 10: 0.0} == found.text_to_image
+    assert found.mean == 0
+
+
+def test_equal_vectors_tie_whatever_rounding_makes_of_their_products() -> None:
+    """A model that embeds everything alike finds nothing, at any block and width."""
+    names = [str(number) for number in range(700)]
+    matches = Matches([[name] for name in names], names)
+    same = torch.nn.functional.normalize(torch.randn(1, 511), dim=1).repeat(700, 1)
+    found = recall(rankings(same, same * 0.1, matches), matches.share())
+    assert set(found.image_to_text.values()) == {0.0} == set(found.text_to_image.values())
+
+
+def test_blocks_of_queries_find_what_all_at_once_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures, texts = torch.randn(30, 8), torch.randn(75, 8)
+    captions = [[f"{picture} {number % 2}" for number in range(3)] for picture in range(30)]  # one of them twice
+    said = [text for own in captions for text in own]
+    matches = Matches(captions, said)
+    whole = rankings(pictures, texts.repeat(2, 1)[:90], matches)
+    share = matches.share()
+    monkeypatch.setattr(retrieval, "BLOCK", 7)
+    for one, other in zip(whole, rankings(pictures, texts.repeat(2, 1)[:90], matches), strict=True):
+        assert torch.equal(one.before, other.before) and torch.equal(one.first, other.first)
+    assert matches.share() == share == pytest.approx(1 / 30)
 
 
 def test_perfect_captions_score_highest_and_one_for_all_is_seen() -> None:
     texts = ["a red circle above a blue square", "a small green star", "two yellow triangles in a row today"]
     perfect = caption_scores(texts, [[t] for t in texts])
     assert perfect.bleu == pytest.approx((1.0,) * 4, abs=1e-6) and perfect.cider == pytest.approx(10.0, abs=0.1)
-    assert perfect.distinct == 1.0
+    assert perfect.rouge_l == pytest.approx(1.0)
+    assert perfect.distinct == perfect.exact == 1.0
     same = caption_scores([texts[0]] * 3, [[t] for t in texts])
-    assert same.distinct == pytest.approx(1 / 3) and same.cider < 4
+    assert same.distinct == pytest.approx(1 / 3) == same.exact and same.cider < 4 and same.rouge_l < 0.7
+
+
+def test_the_best_of_several_references_counts() -> None:
+    found = caption_scores(["a dog runs fast"], [["the cat sleeps", "a dog runs fast"]])
+    assert found.bleu[3] == pytest.approx(1.0) and found.rouge_l == pytest.approx(1.0) and found.exact == 1
+
+
+def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence() -> None:
+    found = caption_scores(["the cat on the mat"], [["the cat sat on a mat"]])  # four words in common, in order
+    precision, recalled, beta = 4 / 5, 4 / 6, 1.2
+    wanted = (1 + beta**2) * precision * recalled / (recalled + beta**2 * precision)
+    assert found.rouge_l == pytest.approx(wanted)
 
 
 def test_case_and_punctuation_do_not_count() -> None:
     found = caption_scores(["A cat, sleeping on the mat."], [["a cat sleeping on the mat"]])
-    assert found.bleu[3] == pytest.approx(1.0)
+    assert found.bleu[3] == pytest.approx(1.0) and found.exact == 1

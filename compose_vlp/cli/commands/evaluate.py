@@ -22,6 +22,10 @@ EXAMPLES = (
         "compose-vlp evaluate runs/coca_tiny-1 '+data.mine={use: jsonl, path: test.jsonl}' --data mine",
     ),
     ("retrieval alone, on 5,000 records", "compose-vlp evaluate runs/coca_tiny-1 --task retrieval --count 5000"),
+    (
+        "classes that it was never taught as such",
+        "compose-vlp evaluate runs/coca_tiny-1 --task zero_shot --label species --classes species.txt",
+    ),
 )
 
 
@@ -38,9 +42,23 @@ def command(
     ] = None,
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", metavar="TASK", help="retrieval or captioning; all that the outputs allow if left out."),
+        typer.Option("--task", metavar="TASK", help="retrieval, captioning or zero_shot; what outputs and data allow."),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=2, help="Records, the first ones.")] = 1000,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="FIELD", help="zero_shot: the field of a record's class; `label` if left out."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", metavar="FILE", help="zero_shot: names of the classes, a line each; those of the data else."
+        ),
+    ] = None,
+    templates: Annotated[
+        str | None,
+        typer.Option("--templates", metavar="FILE", help="zero_shot: texts with {} for the name, a line each."),
+    ] = None,
     path: Annotated[
         Path | None,
         typer.Option(
@@ -51,12 +69,14 @@ def command(
     plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained model: retrieval and captioning.
+    """Measure a trained model: retrieval, captioning, zero-shot classification.
 
     Asks the model's outputs for what each task needs, prints the scores, and writes a page with pictures and captions.
     The records are those the model was trained with, unless `--data` or a change of `data` names others.
     """
-    from compose_vlp.evaluation.results import evaluate, page_of, possible_tasks
+    from compose_vlp.blueprint.sections import ZeroShot
+    from compose_vlp.evaluation.report import page_of
+    from compose_vlp.evaluation.results import evaluate, possible_tasks
     from compose_vlp.files import write_atomic
     from compose_vlp.run import load
     from compose_vlp.runtime.evaluating import data_of
@@ -69,8 +89,12 @@ def command(
         err().print(
             f"note: on `{name}`, which it was trained with; `--data` or a change names other records", style="dim"
         )
-    with ticking(count) as tick:
-        results = evaluate(asker, source, tasks or possible_tasks(asker), min(count, len(source)), tick)
+    said = {"label": label, "classes": classes, "templates": templates}
+    asked = ZeroShot(**{key: value for key, value in said.items() if value}) if any(said.values()) else None
+    chosen = tasks or possible_tasks(asker, source, asked)
+    records = min(count, len(source))
+    with ticking(records) as tick:
+        results = evaluate(asker, source, chosen, records, tick, asked)
     folder = path or trained.folder.reports
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{name}.html"

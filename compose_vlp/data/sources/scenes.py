@@ -24,7 +24,8 @@ class Scenes(Source):
 
     Fields of a record: `id`; `image`, `caption` (wrong at the rate `noise`), `caption_right`, `true_caption`;
     `question`, `answers` (with weights); `statement`, `statement_right`; `left`, `right`, `pair_statement`,
-    `pair_right`; and `scene`, `right_scene`: the truth (`compose_vlp.data.scenes.world.Scene`).
+    `pair_right`; in pictures of one object its `colour` and `shape`; and `scene`, `right_scene`: the truth
+    (`compose_vlp.data.scenes.world.Scene`).
     """
 
     class Config(Settings):
@@ -75,6 +76,7 @@ class Scenes(Source):
             "right_scene": other,
             "pair_statement": lambda: pair_statement(scene, other(), self._draws("pair", index)).text,
             "pair_right": lambda: pair_statement(scene, other(), self._draws("pair", index)).true,
+            **_classes(scene),
         }
 
     def _draws(self, what: str, index: int) -> Draws:
@@ -86,3 +88,8 @@ class Scenes(Source):
 
     def _lie(self, scene: Scene, index: int) -> str:
         return wrong_caption(scene, self._scene("elsewhere", index), self._draws("lie", index))
+
+
+def _classes(scene: Scene) -> dict[str, str]:
+    """What a picture of one object may be classified by; nothing where there are several."""
+    return {"colour": scene.things[0].colour, "shape": scene.things[0].shape} if len(scene.things) == 1 else {}
