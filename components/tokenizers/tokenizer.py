@@ -10,6 +10,9 @@ from pydantic import BaseModel
 from compose_vlp.components.tokenizers.cleaning import CLEANERS
 from compose_vlp.errors import UserError, did_you_mean
 
+LETTERS = 32
+"""Of a text of more letters for each token that is kept, only the beginning is looked at, where that gives enough."""
+
 
 class Tokenizer(ABC):
     """Text to ids and back.
@@ -81,8 +84,11 @@ class Tokenizer(ABC):
         """At most `max_length` ids; the begin and end tokens are among them, and the end stays when words are cut."""
         begin, end = self.begin_id, self.end_id
         head, tail = [] if begin is None else [begin], [] if end is None else [end]
-        room = max_length - len(head) - len(tail)
-        return [*head, *self.pieces(self.clean(text))[: max(0, room)], *tail][:max_length]
+        room = max(0, max_length - len(head) - len(tail))
+        ids = self.pieces(self.clean(_beginning(text, LETTERS * max_length)))
+        if len(ids) <= room and len(text) > LETTERS * max_length:
+            ids = self.pieces(self.clean(text))
+        return [*head, *ids[:room], *tail][:max_length]
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids up to the first end token; begin, pad and ids without a token leave no trace."""
@@ -165,3 +171,12 @@ class Tokenizer(ABC):
 
     def _forget_special(self) -> None:
         self._special = None
+
+
+def _beginning(text: str, letters: int) -> str:
+    """Whole words of so many letters at most: what follows does not change their ids. All of it, if it is one word."""
+    if len(text) <= letters:
+        return text
+    words = text[:letters].rstrip()
+    cut = max(words.rfind(" "), words.rfind("\n"))
+    return words[:cut] if cut > 0 else text

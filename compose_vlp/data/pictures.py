@@ -49,7 +49,7 @@ def open_reduced(file: Path | Encoded, reducible: Callable[[int, int], float] | 
     Raises:
         BadRecord: no such file, no picture, a broken one, or one of more than `MOST_PIXELS` pixels.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     name = file.name if isinstance(file, Encoded) else file
     try:
@@ -61,6 +61,8 @@ def open_reduced(file: Path | Encoded, reducible: Callable[[int, int], float] | 
                 opened.draft(None, (max(1, int(width / factor)), max(1, int(height / factor))))
             opened.load()
             upright = ImageOps.exif_transpose(opened)
+    except UnidentifiedImageError as error:
+        raise BadRecord(f"{name}: no picture of a known kind") from error
     # What Pillow's decoders raise on bytes that are not what they should be.
     except (OSError, EOFError, SyntaxError, ValueError, IndexError, struct.error, zlib.error) as error:
         raise BadRecord(f"{name}: {error}") from error

@@ -104,7 +104,7 @@ def test_pictures_that_are_missing_or_broken_are_bad_records(tmp_path: Path) -> 
         source.record(1)
     one = Loader(source, {"image": parse_input({"type": "image", "size": 4})}, {}, batch=1, train=False, skip_limit=1)
     assert [batch.rows for batch in one] == [(0,)]
-    assert "row 2, image (c): cannot identify" in one.skipped[2]
+    assert "row 2, image (c): no picture of a known kind" in one.skipped[2]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,9 @@ from PIL import Image
 from compose_vlp.blueprint.inputs import ImageAugment, ImageInput
 from compose_vlp.data import BadRecord
 from compose_vlp.data.draws import Draws
-from compose_vlp.data.pictures import MOST_PIXELS, open_picture, to_rgb
+from compose_vlp.data.pictures import MOST_PIXELS, open_picture, open_reduced, to_rgb
 from compose_vlp.data.transforms import ImageTransform, random_box
+from tests.data.support import write_png_header
 
 WHITE = (255, 255, 255)
 
@@ -100,14 +99,6 @@ def test_broken_files_are_bad_records_that_name_the_file(tmp_path: Path) -> None
         assert file.name in str(caught.value), name
 
 
-def write_png_header(file: Path, width: int, height: int) -> None:
-    """The start of a PNG, which is all that may be read of a picture that is too large."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    empty = b"IDAT"
-    chunks = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, empty)]
-    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-
-
 def test_a_picture_too_large_to_decode_is_a_bad_record(tmp_path: Path) -> None:
     write_png_header(tmp_path / "huge.png", 20_000, 20_000)
     with pytest.raises(BadRecord, match=r"huge\.png"):
@@ -119,6 +110,60 @@ def test_a_picture_just_over_the_limit_is_a_bad_record(tmp_path: Path) -> None:
     write_png_header(tmp_path / "large.png", MOST_PIXELS // 5000 + 1, 5000)
     with pytest.raises(BadRecord, match="more than 89,000,000"):
         open_picture(tmp_path / "large.png")
+
+
+# --- large JPEGs decoded small ------------------------------------------------------------------------------------
+
+
+def jpeg(folder: Path, width: int, height: int, orientation: int = 1) -> Path:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    gradient(width, height).save(folder / "a.jpg", quality=95, exif=exif)
+    return folder / "a.jpg"
+
+
+@pytest.mark.parametrize(
+    ("settings", "decoded"),
+    [
+        ({"size": 25}, (250, 175)),  # 700 is 28 times 25: an eighth is the most that a JPEG offers
+        ({"size": 50}, (500, 350)),
+        ({"size": 100}, (1000, 700)),
+        ({"size": 200}, (2000, 1400)),  # a half would be 3.5 times the size: crops of a quarter need 4 times
+        ({"size": 100, "augment": None}, (500, 350)),
+        ({"size": 100, "augment": None, "resize": "pad"}, (250, 175)),
+        ({"size": 350, "augment": None, "resize": "pad"}, (1000, 700)),
+    ],
+)
+def test_in_training_a_jpeg_is_decoded_no_larger_than_twice_what_is_needed(
+    tmp_path: Path, settings: dict[str, Any], decoded: tuple[int, int]
+) -> None:
+    one = transform(**{"augment": ImageAugment(crop=(0.25, 1)), **settings})
+    opened = open_reduced(jpeg(tmp_path, 2000, 1400), one.reducible)
+    assert opened.picture.size == decoded
+    assert (opened.width, opened.height) == (2000, 1400)
+
+
+def test_a_turned_jpeg_decoded_small_is_turned_too(tmp_path: Path) -> None:
+    opened = open_reduced(jpeg(tmp_path, 800, 400, orientation=6), transform(size=50).reducible)
+    assert opened.picture.size == (100, 200)
+    assert (opened.width, opened.height) == (400, 800)
+
+
+def test_the_crop_of_a_small_decoded_picture_is_that_of_the_whole(tmp_path: Path) -> None:
+    one = transform(size=32, augment=ImageAugment(crop=(0.3, 0.6), flip=0.5))
+    whole = open_reduced(jpeg(tmp_path, 1603, 1201))
+    small = open_reduced(tmp_path / "a.jpg", one.reducible)
+    assert whole.picture.width > 4 * small.picture.width
+    for seed in range(20):
+        near = one(whole.picture, Draws(seed)).astype(int)
+        far = one(small.picture, Draws(seed), (small.width, small.height)).astype(int)
+        assert abs(near - far).max() <= 6
+
+
+def test_png_pictures_and_small_jpegs_are_decoded_as_they_are(tmp_path: Path) -> None:
+    gradient(1600, 1200).save(tmp_path / "a.png")
+    assert open_reduced(tmp_path / "a.png", transform(size=32).reducible).picture.size == (1600, 1200)
+    assert open_reduced(jpeg(tmp_path, 90, 70), transform(size=32).reducible).picture.size == (90, 70)
 
 
 # --- squares ----------------------------------------------------------------------------------------------------

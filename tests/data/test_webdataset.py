@@ -220,7 +220,7 @@ def test_broken_members_are_bad_records_that_name_the_member(tmp_path: Path) -> 
     for number, says in enumerate(("a.txt is no text", "b.json is no JSON", "c.cls: invalid literal")):
         with pytest.raises(BadRecord, match=says):
             source.record(number)
-    with pytest.raises(BadRecord, match=r"web-0\.tar:d\.png: cannot identify"):
+    with pytest.raises(BadRecord, match=r"web-0\.tar:d\.png: no picture of a known kind"):
         open_picture(source.record(3)["image"]())
     with pytest.raises(BadRecord, match="e: two members of one ending"):
         source.record(4)

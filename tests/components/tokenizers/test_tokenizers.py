@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,27 @@ def test_a_text_too_long_is_cut_and_keeps_its_end(kind: type[Tokenizer]) -> None
     assert cut == [*whole[:5], one.end_id]
     assert len(one.encode("star " * 10_000, 64)) == 64
     assert one.encode("", 64) == [one.begin_id, one.end_id]
+
+
+@LEARNERS
+def test_the_beginning_of_a_long_text_gives_the_ids_of_the_whole(kind: type[Tokenizer]) -> None:
+    one = make(kind)
+    for text in (WORDS * 99, f"{WORDS}  \n" * 99, "x" * 5000 + f" {WORDS}" * 40, " " * 5000 + WORDS, "红圆" * 4000):
+        whole = one.pieces(one.clean(text))
+        for length in (4, 16, 64):
+            room = length - (one.begin_id is not None) - (one.end_id is not None)
+            ids = [i for i in one.encode(text, length) if i not in (one.begin_id, one.end_id)]
+            assert ids == whole[:room]
+
+
+@LEARNERS
+def test_a_caption_of_ten_thousand_words_takes_no_longer_than_one_of_a_hundred(kind: type[Tokenizer]) -> None:
+    one = make(kind)
+    one.encode("warm up", 64)
+    began = time.process_time()
+    for _ in range(5):
+        one.encode("a big cyan star " * 2500, 64)
+    assert time.process_time() - began < 5 * 0.02
 
 
 @LEARNERS
