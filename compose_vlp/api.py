@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from compose_vlp.run import Run
     from compose_vlp.runtime.listener import Listener
     from compose_vlp.runtime.trainer import TrainOptions
-    from compose_vlp.tracking.records import Ending
 
 
 class Blueprint:
@@ -141,36 +140,18 @@ class Blueprint:
             BlueprintError: mistakes in the blueprint.
             UserError: data or weights that are not there, a checkpoint that does not fit, a loss that is not finite.
         """
-        from compose_vlp.evaluation.results import ready
-        from compose_vlp.interop.start import initialiser
-        from compose_vlp.run import load
-        from compose_vlp.runtime.listener import Silent
-        from compose_vlp.runtime.run_folder import RunFolder
-        from compose_vlp.runtime.trainer import Trainer, TrainOptions
-        from compose_vlp.training import open_tracker, prepare_folder, sizes
+        from compose_vlp.runtime.trainer import TrainOptions
+        from compose_vlp.training import train
 
-        checked, options = self.check(), options or TrainOptions()
-        said = list(command or sys.argv)
-        at = Path(out) if out is not None else None
-        if resume and at is not None:
-            folder = RunFolder.open(at)
-            folder.claim()
-        else:
-            folder = RunFolder.create(checked.name, options.seed, said, at=at)
-        artifacts = prepare_folder(self, folder, self.compile(), sizes(checked))
-        ending: Ending = "FAILED"
-        try:
-            with open_tracker(checked, folder, artifacts, track) as tracker:
-                told = listener or Silent()
-                initialise = initialiser(checked, told.note)
-                Trainer(checked, folder, ready, options, tracker, told, initialise).run(resume=resume)
-            ending = "FINISHED"
-        except KeyboardInterrupt:
-            ending = "KILLED"
-            raise
-        finally:
-            folder.finish(ending)
-        return load(folder.path, device=options.device)
+        return train(
+            self,
+            out=Path(out) if out is not None else None,
+            options=options or TrainOptions(),
+            resume=resume,
+            track=track,
+            listener=listener,
+            command=list(command or sys.argv),
+        )
 
 
 __all__ = ["Blueprint", "BlueprintError"]

@@ -23,6 +23,7 @@ from compose_vlp.run import Run
 from compose_vlp.runtime.listener import Listener
 from compose_vlp.runtime.loop import StepReport
 from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.summary import Summary
 from compose_vlp.runtime.trainer import TrainOptions
 
 BLUEPRINT = "tiny/coca"
@@ -78,8 +79,8 @@ class Curves:
     def note(self, text: str) -> None:
         self.listener.note(text)
 
-    def end(self) -> None:
-        self.listener.end()
+    def end(self, summary: Summary) -> None:
+        self.listener.end(summary)
 
 
 def run_demo(

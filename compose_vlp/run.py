@@ -100,6 +100,7 @@ def load(
     from compose_vlp.runtime.device import choose_device
     from compose_vlp.runtime.find_run import find_run
     from compose_vlp.runtime.outputs import Asker
+    from compose_vlp.runtime.saving import blueprint_of
     from compose_vlp.runtime.sources import open_tokenizers
 
     folder = find_run(str(run))
@@ -107,6 +108,7 @@ def load(
     newest = checkpoint.latest(folder.checkpoints)
     if newest is None:
         raise UserError(f"run {folder.path} has no checkpoint yet")
+    checked = blueprint_of(newest, checked)
     where = choose_device(device)
     model = build(checked, where)
     saved = checkpoint.load(newest, only=("model",), blueprint=fingerprint(checked), device=str(where))

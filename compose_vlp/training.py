@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,78 @@ if TYPE_CHECKING:
     from compose_vlp.compiler.compile import Compiled
     from compose_vlp.compiler.picture import Numbers
     from compose_vlp.graph.graph import CheckedBlueprint
+    from compose_vlp.run import Run
+    from compose_vlp.runtime.listener import Listener
+    from compose_vlp.runtime.processes import Processes
     from compose_vlp.runtime.run_folder import RunFolder
+    from compose_vlp.runtime.trainer import TrainOptions
+    from compose_vlp.tracking.records import Ending
+
+
+def train(
+    blueprint: Blueprint,
+    *,
+    out: Path | None,
+    options: TrainOptions,
+    resume: bool,
+    track: bool,
+    listener: Listener | None,
+    command: Sequence[str],
+) -> Run:
+    """Train a blueprint in a run folder, alone or among the processes that `torchrun` or `accelerate launch` started.
+
+    The first process makes the folder, and alone tracks, tells the listener and says how the run ended.
+
+    Raises:
+        UserError: the folder is in use, or what `Trainer.run` raises.
+        KeyboardInterrupt: the run was stopped.
+    """
+    from compose_vlp.evaluation.results import ready
+    from compose_vlp.interop.start import initialiser
+    from compose_vlp.run import load
+    from compose_vlp.runtime.device import choose_device
+    from compose_vlp.runtime.listener import Silent
+    from compose_vlp.runtime.processes import join_processes
+    from compose_vlp.runtime.trainer import Trainer
+
+    checked = blueprint.check()
+    processes = join_processes(choose_device(options.device))
+    folder = _open_folder(processes, checked.name, out, options.seed, command, resume)
+    ending: Ending = "FAILED"
+    try:
+        told = listener if listener is not None and processes.main else Silent()
+        artifacts = prepare_folder(blueprint, folder, blueprint.compile(), sizes(checked)) if processes.main else {}
+        with open_tracker(checked, folder, artifacts, track and processes.main) as tracker:
+            initialise = initialiser(checked, told.note)
+            Trainer(checked, folder, ready, options, tracker, told, initialise).run(resume=resume)
+        ending = "FINISHED"
+    except KeyboardInterrupt:
+        ending = "KILLED"
+        raise
+    finally:
+        if processes.main:
+            folder.finish(ending)
+    return load(folder.path, device=options.device)
+
+
+def _open_folder(
+    processes: Processes, name: str, out: Path | None, seed: int, command: Sequence[str], resume: bool
+) -> RunFolder:
+    """The run's folder: made or claimed by the first process, read by the others."""
+    from compose_vlp.runtime.run_folder import RunFolder
+
+    claimed: list[RunFolder] = []
+
+    def claim() -> Path:
+        if resume and out is not None:
+            claimed.append(RunFolder.open(out))
+            claimed[0].claim()
+        else:
+            claimed.append(RunFolder.create(name, seed, command, at=out))
+        return claimed[0].path
+
+    path = processes.by_main(claim)
+    return claimed[0] if claimed else RunFolder.open(path)
 
 
 def prepare_folder(

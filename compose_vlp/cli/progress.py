@@ -10,8 +10,8 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from compose_vlp.cli.console import err
-from compose_vlp.readable import duration
 from compose_vlp.runtime.loop import StepReport
+from compose_vlp.runtime.summary import Summary
 
 REFRESH_S = 0.2
 """Losses are averaged and shown this often; every step would cost more than small models' steps."""
@@ -35,7 +35,7 @@ class TrainProgress:
             disable=not self.live,
         )
         self.task = TaskID(0)
-        self.shown_at = self.begun_at = time.monotonic()
+        self.shown_at = time.monotonic()
         self.since: list[StepReport] = []
 
     def __enter__(self) -> Self:
@@ -49,7 +49,7 @@ class TrainProgress:
 
     def stage(self, name: str, first: int, steps: int) -> None:
         self.name, self.steps = name, steps
-        self.begun_at = self.shown_at = time.monotonic()
+        self.shown_at = time.monotonic()
         self.task = self.bar.add_task(name, total=steps, completed=first, numbers="")
 
     def step(self, report: StepReport) -> None:
@@ -67,9 +67,8 @@ class TrainProgress:
     def note(self, text: str) -> None:
         self.console.print(text, style="dim")
 
-    def end(self) -> None:
-        took = duration(time.monotonic() - self.begun_at)
-        self.console.print(f"stage {self.name}: {self.steps} steps in {took}", style="dim")
+    def end(self, summary: Summary) -> None:
+        self.console.print(summary.text(), style="dim")
 
     def _show(self, done: int) -> None:
         """Losses as means over the steps since they were last shown."""

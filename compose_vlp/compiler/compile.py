@@ -100,7 +100,8 @@ def compile_stage(
     trainable: Callable[[str], bool] | None = None,
     without: Collection[str] = (),
 ) -> Compiled:
-    """The training program of a stage: its active losses."""
+    """The training program of a stage: its active losses, with what the stage `set`s."""
+    blueprint = blueprint.of_stage(stage)
     names = blueprint.stages[stage].losses
     wanted = {name: Ref(blueprint.losses[name].call) for name in names if blueprint.losses[name].active}
     title = f"Losses of stage `{stage}` of {blueprint.name}: {', '.join(wanted)}"

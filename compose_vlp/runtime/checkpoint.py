@@ -134,6 +134,20 @@ def latest(folder: Path) -> Path | None:
     return complete[-1][0] if complete else None
 
 
+def newest_first(folder: Path) -> list[Path]:
+    """All checkpoints of a folder that look whole, the last one first; the others are passed over, aloud."""
+    return [path for path, _ in reversed(_complete(folder, aloud=True))]
+
+
+def verify(path: Path) -> None:
+    """Compare every byte of a checkpoint with what was saved.
+
+    Raises:
+        UserError: a file is missing, cut short or damaged.
+    """
+    check_files(path, read_manifest(path))
+
+
 def prune(folder: Path, keep: int) -> None:
     """Remove all whole checkpoints but the last `keep`, and what earlier savings left half done."""
     if keep < 1:

@@ -1,15 +1,14 @@
-"""Where and in what precision a program runs; accelerate keeps devices, processes and launching."""
+"""Where and in what precision a program runs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Literal
 
 import torch
 
 from compose_vlp.errors import UserError
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 Precision = Literal["fp32", "bf16"]
 
@@ -31,8 +30,6 @@ def choose_device(name: str | None = None) -> torch.device:
     return device
 
 
-def make_accelerator(device: torch.device, precision: Precision) -> Accelerator:
-    """Accelerate's keeper of this process, for `accelerate launch` and `torchrun` too."""
-    from accelerate import Accelerator
-
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", cpu=device.type == "cpu")
+def autocast(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager[None]]:
+    """What a forward runs in: with `bf16`, matrix products in bfloat16, and all that needs it in float32."""
+    return lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from compose_vlp.runtime.loop import StepReport
+from compose_vlp.runtime.summary import Summary
 
 
 class Listener(Protocol):
@@ -23,8 +24,8 @@ class Listener(Protocol):
     def note(self, text: str) -> None:
         """Something that a person should read."""
 
-    def end(self) -> None:
-        """The stage is over."""
+    def end(self, summary: Summary) -> None:
+        """The stage is over, or was stopped."""
 
 
 class Silent:
@@ -38,4 +39,4 @@ class Silent:
 
     def note(self, text: str) -> None: ...
 
-    def end(self) -> None: ...
+    def end(self, summary: Summary) -> None: ...

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from compose_vlp.compiler.model import Model, Step
-from compose_vlp.compiler.source import Program
-from compose_vlp.errors import UserError
+from compose_vlp.runtime import generators
+from compose_vlp.runtime.gradients import Gradients
 from compose_vlp.runtime.optimizer import Optimizer
+from compose_vlp.runtime.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -31,31 +32,42 @@ class StepReport:
     waiting: float  # of these, seconds in which the next batch was not there
 
 
+class NotFinite(Exception):
+    """A step came to losses, or to a gradient, that are no numbers; the weights are those from before it.
+
+    `wrong` names them with their values; `noise` is the state of the generators before the step.
+    """
+
+    def __init__(
+        self, step: int, wrong: Mapping[str, float], batch: Mapping[str, Any], params: Mapping[str, Any], noise: Any
+    ) -> None:
+        super().__init__(f"step {step}: {', '.join(f'{name} = {value}' for name, value in wrong.items())}")
+        self.step, self.wrong, self.batch, self.params, self.noise = step, wrong, batch, params, noise
+
+
 @dataclass
 class StageLoop:
     """Runs steps `first` to `last` of a stage.
 
-    `weights(step)` gives each loss's weight, `params(step)` the values of the blueprint's params;
-    `autocast()` and `backward(loss)` belong to the device's keeper.
+    `weights(step)` gives each loss's weight, `params(step)` the values of the blueprint's params, `decays(step)` those
+    of the teachers' weights.
     """
 
     model: Model
-    forward: Callable[..., dict[str, Any]]
-    program: Program
+    gradients: Gradients
     optimizer: Optimizer
     batches: Iterator[Mapping[str, Any]]
     weights: Callable[[int], Mapping[str, float]]
     params: Callable[[int], Mapping[str, float]]
-    autocast: Callable[[], Any]
-    backward: Callable[[Tensor], None]
-    decays: Callable[[int], Mapping[str, float]] = lambda _: {}  # of the teachers' weights
+    decays: Callable[[int], Mapping[str, float]]
+    processes: Processes
     after_step: List[Any] = ()  # modules with a method of that name, called after every optimiser step
 
     def run(self, first: int, last: int) -> Iterator[StepReport]:
         """Do the steps, one at each `next`.
 
         Raises:
-            UserError: a loss is not finite; nothing was changed by that step.
+            NotFinite: a loss or the gradient is not finite; no weight was changed by that step.
         """
         for step in range(first, last):
             began = time.perf_counter()
@@ -64,38 +76,32 @@ class StageLoop:
             lr = self.optimizer.set_rates(step)
             decays = self.decays(step)
             self.model.update_teachers("before", decays)
-            losses, total = self._losses(step, batch)
-            self.backward(total)
-            self.model.commit()
+            noise, params = generators.capture(), self.params(step)
+            losses = self.gradients(batch, self.weights(step), Step(params))
+            self.processes.average_gradients(self._trained())
             norm = self._clip()
-            self.optimizer.torch.step()
-            self.optimizer.torch.zero_grad(set_to_none=True)
-            for module in self.after_step:
-                module.after_step()
+            if wrong := _not_finite({**losses.values, **({"gradient norm": norm} if norm is not None else {})}):
+                raise NotFinite(step, wrong, batch, params, noise)
+            self.model.commit()
+            self._move()
             self.model.update_teachers("after", decays)
             done = time.perf_counter()
-            yield StepReport(step, losses, float(total.detach()), lr, norm, done - began, ready - began)
+            yield StepReport(step, losses.values, losses.total, lr, norm, done - began, ready - began)
 
-    def _losses(self, step: int, batch: Mapping[str, Any]) -> tuple[dict[str, float], Tensor]:
-        weights = self.weights(step)
-        with self.autocast():
-            values = self.forward(self.program, batch, Step(self.params(step)))
-        total = torch.stack([weights[name] * loss.value.float() for name, loss in values.items()]).sum()
-        plain = {name: float(loss.value.detach()) for name, loss in values.items()}
-        wrong = [name for name, value in plain.items() if not math.isfinite(value)]
-        if wrong:
-            shown = ", ".join(f"{name} = {plain[name]}" for name in wrong)
-            raise UserError(
-                f"step {step}: {shown}",
-                hints=[
-                    "the weights are those from before this step",
-                    "a lower learning rate or a longer warm-up often helps",
-                ],
-            )
-        return plain, total
+    def _move(self) -> None:
+        self.optimizer.torch.step()
+        self.optimizer.torch.zero_grad(set_to_none=True)
+        for module in self.after_step:
+            module.after_step()
+
+    def _trained(self) -> list[Tensor]:
+        return [p for group in self.optimizer.torch.param_groups for p in group["params"]]
 
     def _clip(self) -> float | None:
         if self.optimizer.clip is None:
             return None
-        parameters = [p for group in self.optimizer.torch.param_groups for p in group["params"]]
-        return float(torch.nn.utils.clip_grad_norm_(parameters, self.optimizer.clip))
+        return float(torch.nn.utils.clip_grad_norm_(self._trained(), self.optimizer.clip))
+
+
+def _not_finite(numbers: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in numbers.items() if not math.isfinite(value)}

@@ -61,34 +61,38 @@ class StagePlan:
     optimizer: Optimizer
     precision: Precision
     checkpoint: Quantity | None
+    accumulate: int
 
 
-def plan_stage(blueprint: CheckedBlueprint, name: str) -> StagePlan:
+def plan_stage(blueprint: CheckedBlueprint, name: str, processes: int = 1) -> StagePlan:
     """A stage as it will run.
 
     Raises:
-        UserError: neither the stage nor the blueprint says its length or its optimizer.
+        UserError: neither the stage nor the blueprint says its length or its optimizer; a batch that does not fall into
+            equal parts.
     """
     stage, defaults = blueprint.stages[name], blueprint.settings
     length = stage.length or defaults.get("length")
     optimizer = stage.optimizer or blueprint.optimizer
-    for field, asked in (("accumulate", stage.accumulate > 1), ("set", stage.set)):
-        if asked:
-            raise UserError(f"stage {name!r} asks for `{field}`: this release checks it and does not run it")
     if length is None:
         raise UserError(f"stage {name!r} has no length", hints=["`length: 10 epochs`, in the stage or at the top"])
     if optimizer is None:
         raise UserError(f"stage {name!r} has no optimizer", hints=["`optimizer: {use: adamw, lr: 1e-4}`"])
+    batch = stage.batch or defaults.get("batch") or BATCH
+    if batch % (processes * stage.accumulate):
+        parts = f"{processes} processes x {stage.accumulate} pieces" if processes > 1 else f"{stage.accumulate} pieces"
+        raise UserError(f"stage {name!r}: a batch of {batch} records does not fall into {parts} of one size")
     return StagePlan(
         name=name,
         losses=stage.losses,
         length=length,
-        batch=stage.batch or defaults.get("batch") or BATCH,
+        batch=batch,
         train=stage.train or defaults.get("train") or (),
         freeze=stage.freeze or defaults.get("freeze") or (),
         optimizer=optimizer,
         precision=stage.precision or defaults.get("precision") or "fp32",
         checkpoint=stage.checkpoint,
+        accumulate=stage.accumulate,
     )
 
 
@@ -104,7 +108,6 @@ class Values:
     """The params of a blueprint as functions of a stage's step."""
 
     def __init__(self, params: Mapping[str, Any], scale: Scale) -> None:
-        self._scale = scale
         self._scale = scale
         self._rates = {name: rate_of(value, scale) for name, value in params.items()}
 

@@ -115,15 +115,6 @@ def test_docs_variable_cuts_every_stage(small_coca: Load, tmp_path: Path, monkey
     assert list(watch.totals) == [0, 1]
 
 
-@pytest.mark.parametrize(
-    "asked",
-    ["stages.pretrain.accumulate=2", "stages.pretrain.set={precision: bf16}"],
-)
-def test_what_is_not_run_yet_is_refused_and_never_ignored(small_coca: Load, tmp_path: Path, asked: str) -> None:
-    with pytest.raises(UserError, match="this release checks it and does not run it"):
-        train(small_coca(*STEPS, asked), tmp_path / "run", Watch())
-
-
 def test_a_run_with_a_teacher_goes_on_bit_for_bit(tmp_path: Path) -> None:
     overrides = [*SMALL, *STEPS, "components.multimodal.dropout=0.1", "teachers.momentum.decay=0.8"]
     hybrid = Blueprint.load("tiny/coca", "hybrids/coca_momentum", overrides=overrides)

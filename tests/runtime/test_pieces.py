@@ -1,0 +1,135 @@
+"""A batch in pieces is the whole batch: the same losses, gradients and weights, in less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.compile import Compiled, compile_stage
+from compose_vlp.compiler.model import Model, Step, build
+from compose_vlp.compiler.pieces import Pieces, compile_pieces
+from compose_vlp.compiler.synthetic import synthetic_batch
+from compose_vlp.errors import UserError
+from compose_vlp.runtime.device import autocast
+from compose_vlp.runtime.gradients import InOneGo, InPieces, Losses
+from compose_vlp.runtime.processes import ALONE
+from compose_vlp.values import Scalar, Text, rows_of
+
+Load = Callable[..., Blueprint]
+WEIGHTS = {"contrastive": 1.0, "captioning": 2.0}
+FLOAT32 = autocast(torch.device("cpu"), "fp32")
+ROWS = 6
+
+
+def prepare(blueprint: Blueprint) -> tuple[Model, Compiled, Pieces, dict[str, Any]]:
+    checked = blueprint.check()
+    compiled = compile_stage(checked, "pretrain")
+    batch = synthetic_batch(compiled.plan, ROWS, "cpu")
+    lengths = torch.tensor([12, 3, 7, 9, 4, 5])
+    caption = batch["caption"]
+    assert isinstance(caption, Text)
+    batch["caption"] = Text(caption.ids, lengths[:ROWS].clamp(max=caption.ids.shape[1]), caption.frame, caption.pad)
+    return build(checked, seed=3).train(), compiled, compile_pieces(checked, compiled), batch
+
+
+def gradients_of(model: Model, compute: Callable[..., Losses], batch: Any) -> tuple[Losses, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    torch.manual_seed(7)
+    losses = compute(batch, WEIGHTS, Step())
+    return losses, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_pieces_give_the_losses_and_gradients_of_the_whole(small_coca: Load, count: int) -> None:
+    model, compiled, pieces, batch = prepare(small_coca())
+    whole, wanted = gradients_of(model, InOneGo(model, compiled.run, ALONE, FLOAT32), batch)
+    cut, found = gradients_of(model, InPieces(model, pieces, count, ALONE, FLOAT32), batch)
+    assert cut.total == pytest.approx(whole.total, rel=1e-6)
+    assert cut.values == pytest.approx(dict(whole.values), rel=1e-6)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_what_mixes_rows_runs_once_and_the_rest_piece_by_piece(small_coca: Load) -> None:
+    model, _, pieces, batch = prepare(small_coca())
+    seen: dict[str, list[tuple[int, bool]]] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        return lambda _module, given, _result: seen.setdefault(name, []).append(
+            (rows_of(given[0]), torch.is_grad_enabled())
+        )
+
+    for name in ("vision", "multimodal", "similarity"):
+        getattr(model.student, name).register_forward_hook(watch(name))
+    gradients_of(model, InPieces(model, pieces, 3, ALONE, FLOAT32), batch)
+    assert seen["vision"] == [(2, False)] * 3 + [(2, True)] * 3
+    assert seen["similarity"] == [(6, True)] * 2, "two directions, each over the whole batch"
+    assert seen["multimodal"] == [(2, True)] * 3, "what only the captions need is computed once"
+
+
+def test_with_noise_both_passes_over_a_piece_draw_alike(small_coca: Load) -> None:
+    model, _, pieces, batch = prepare(
+        small_coca("components.unimodal.dropout=0.3", "components.multimodal.dropout=0.3")
+    )
+    handed: list[torch.Tensor] = []
+    for name in ("text_proj", "image_proj"):
+        getattr(model.student, name).register_forward_hook(lambda _m, _g, result: handed.append(result.features))
+    gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    first, again = handed[: len(handed) // 2], handed[len(handed) // 2 :]
+    assert all(not one.requires_grad for one in first) and all(one.requires_grad for one in again)
+    for before, after in zip(first, again, strict=True):
+        assert torch.equal(before, after)
+    assert not torch.equal(first[0], first[2]), "each piece has masks of its own"
+
+
+def test_generators_go_on_as_if_one_number_had_been_drawn(small_coca: Load) -> None:
+    model, _, pieces, batch = prepare(small_coca("components.unimodal.dropout=0.3"))
+    gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    after = torch.rand(2)
+    torch.manual_seed(7)
+    torch.randint(2**62, ())
+    assert torch.equal(after, torch.rand(2))
+
+
+def test_without_a_loss_that_mixes_rows_nothing_runs_twice(small_coca: Load) -> None:
+    model, _, pieces, batch = prepare(small_coca("~losses.contrastive"))
+    assert pieces.mixing is None and not pieces.kept
+    calls: list[int] = []
+    model.student.vision.register_forward_hook(lambda *_: calls.append(1))
+    losses, _ = gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    assert len(calls) == 2 and set(losses.values) == {"captioning"}
+
+
+def test_a_loss_that_miscounts_its_terms_is_found(small_coca: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, pieces, batch = prepare(small_coca())
+    plain = model.losses_by_name.captioning.forward
+    miscounting = lambda logits: Scalar(plain(logits).value, count=torch.tensor(1))  # noqa: E731
+    monkeypatch.setattr(model.losses_by_name.captioning, "forward", miscounting)
+    with pytest.raises(TypeError, match="the loss captioning counts 2 terms, and `selects` names 34"):
+        gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+
+
+def test_a_stage_that_accumulates_learns_what_it_learns_otherwise(small_coca: Load, tmp_path: Path) -> None:
+    from tests.runtime.test_training import STEPS, Watch, train
+
+    whole, cut = Watch(), Watch()
+    # a small eps makes steps out of the rounding of gradients that are 0 (biases of keys)
+    steps = ("stages.pretrain.length=3 steps", "optimizer.eps=1e-4", *STEPS[1:])
+    one = train(small_coca(*steps), tmp_path / "whole", whole)
+    other = train(small_coca(*steps, "stages.pretrain.accumulate=3"), tmp_path / "cut", cut)
+    assert cut.totals == pytest.approx(whole.totals, rel=1e-5)
+    for name, tensor in one.asker.model.state_dict().items():
+        torch.testing.assert_close(other.asker.model.state_dict()[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+def test_a_batch_that_does_not_fall_into_pieces_is_refused(small_coca: Load, tmp_path: Path) -> None:
+    from tests.runtime.test_training import STEPS, Watch, train
+
+    with pytest.raises(UserError, match="a batch of 6 records does not fall into 4 pieces of one size"):
+        train(small_coca(*STEPS, "stages.pretrain.accumulate=4"), tmp_path / "run", Watch())
