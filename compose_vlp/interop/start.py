@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.interop import open_clip_coca
+from compose_vlp.interop import albef, blip, open_clip_coca
 from compose_vlp.interop.maps.name_map import Converted, choose_map
+from compose_vlp.interop.maps.positions import first_positions, fit_positions
 from compose_vlp.interop.weight_files import read_weights
-from compose_vlp.runtime.patterns import matches, matches_any
+from compose_vlp.interop.weights import teachers_of
+from compose_vlp.runtime.patterns import matches
 
 if TYPE_CHECKING:
     from compose_vlp.blueprint.sections import Start
@@ -23,14 +25,28 @@ if TYPE_CHECKING:
 SHOWN = 8
 """Names in a list of a message."""
 
+WHOLE: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    "albef": albef.import_state,
+    "blip": blip.import_state,
+    "open_clip_coca": open_clip_coca.import_state,
+}
+"""Formats of whole models, and what gives their tensors our names."""
+
+PLAIN_BICUBIC = frozenset({"albef", "blip"})
+"""Formats whose own code resizes positions without antialiasing."""
+
 
 @dataclass(frozen=True)
 class Component:
-    """A component to fill: its module, the name of its kind, and the path of its token table where it has one."""
+    """A component to fill: its module, the name of its kind, and the path of its token table where it has one.
+
+    One of a teacher's may stay empty, and is meant only by patterns that begin with the teacher's name.
+    """
 
     module: nn.Module
     kind: str
     embedding: str | None = None
+    teacher: str | None = None
 
 
 @dataclass
@@ -64,18 +80,25 @@ def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Cal
 
     def initialise(model: Model) -> None:
         if blueprint.start:
-            for line in start(components_of(blueprint, model), blueprint.start).lines():
+            told = start(components_of(blueprint, model), blueprint.start)
+            for name, teacher in teachers_of(model).items():
+                if any(filled.startswith(f"{name}.") for filled in told.filled):
+                    teacher.mark_started()
+            for line in told.lines():
                 note(line)
 
     return initialise
 
 
 def components_of(blueprint: CheckedBlueprint, model: Model) -> dict[str, Component]:
-    """The components of a model, as `start` fills them."""
+    """The components of a model, as `start` fills them; a teacher's under its name, `momentum.vision`."""
+    homes: list[tuple[str | None, nn.Module]] = [(None, model.components), *teachers_of(model).items()]
     found = {}
-    for name, module in model.components.named_children():
-        kind = blueprint.components[name].kind
-        found[name] = Component(module, kind.name, kind.parts.get("embedding"))
+    for teacher, home in homes:
+        for name, module in home.named_children():
+            kind = blueprint.components[name].kind
+            full = f"{teacher}.{name}" if teacher else name
+            found[full] = Component(module, kind.name, kind.parts.get("embedding"), teacher)
     return found
 
 
@@ -105,9 +128,12 @@ class _Work:
         self.components = components
         self.told = Started()
         self.tensors: dict[str, Tensor] = {}
+        self.teacher_of: dict[str, str] = {}  # weights of teachers
         for name, one in components.items():
             for path, tensor in one.module.state_dict(keep_vars=True).items():
                 self.tensors[f"{name}.{path}"] = tensor
+                if one.teacher:
+                    self.teacher_of[f"{name}.{path}"] = one.teacher
         self.done: set[int] = set()  # tensors, since a shared one has several names
 
     def waiting(self) -> list[str]:
@@ -118,7 +144,7 @@ class _Work:
         for pattern in patterns:
             self._check_pattern(pattern, "new")
             for name in self.waiting():
-                if matches(pattern, name):
+                if self._means(pattern, name):
                     self.done.add(id(self.tensors[name]))
                     self.told.new.append(name)
 
@@ -128,7 +154,8 @@ class _Work:
             self._check_pattern(pattern, "to")
         state, used = read_weights(file), set[str]()
         for name, one in self.components.items():
-            allowed = frozenset(n for n in self.tensors if n.startswith(f"{name}.") and matches_any(patterns, n))
+            mine = (n for n in self.tensors if n.startswith(f"{name}."))
+            allowed = frozenset(n for n in mine if any(self._means(pattern, n) for pattern in patterns))
             if allowed:
                 spellings = (_named_below(state, name), {original: original for original in state})
                 chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
@@ -139,14 +166,15 @@ class _Work:
     def fill_all(self, file: str, form: str | None) -> None:
         """A file of a whole model, in our names or in those of a whole model's format."""
         state, used = read_weights(file), set[str]()
-        if form == "open_clip_coca":
-            state = open_clip_coca.import_state(state)
+        if form is not None and form in WHOLE:
+            state = WHOLE[form](state)
         elif form not in (None, "ours"):
             raise UserError(f"`start`: a file of format {form!r} fills one component: say which, by `to`")
-        for name in self.components:
+        for name, one in self.components.items():
             named = _named_below(state, name)
             converted = Converted({b: state[o] for b, o in named.items()}, {b: (o,) for b, o in named.items()})
-            used |= self._take(converted, name, file, frozenset(self.tensors))
+            fitted = _fitted(converted, one.module, antialias=form not in PLAIN_BICUBIC)
+            used |= self._take(fitted, name, file, frozenset(self.tensors))
         if not used:
             raise UserError(
                 f"`start`: {file} has no weight of this model by our names",
@@ -185,8 +213,11 @@ class _Work:
         return used
 
     def finish(self) -> None:
-        """Complain of what got no weight. Counters of a library's (integers) may stay as they are."""
-        missing = [n for n in self.waiting() if self.tensors[n].dtype.is_floating_point]
+        """Complain of what got no weight. Counters of a library's (integers) may stay as they are, and a teacher that
+        no file has is a copy."""
+        given = {self.teacher_of.get(name) for name in self.told.filled}
+        waiting = [n for n in self.waiting() if n not in self.teacher_of or self.teacher_of[n] in given]
+        missing = [n for n in waiting if self.tensors[n].dtype.is_floating_point]
         if missing:
             left = [f"{file} has left over: {_some(names)}" for file, names in self.told.unused.items() if names]
             stems = " ".join(dict.fromkeys(f'"{_stem(name)}.**"' for name in missing[:SHOWN]))
@@ -194,6 +225,10 @@ class _Work:
                 f"`start`: no file has a weight for {_some(missing)} ({len(missing)} in all)",
                 hints=[*left, f"what is to be learnt from nothing is listed last: {{new: [...]}}, such as {stems}"],
             )
+
+    def _means(self, pattern: str, name: str) -> bool:
+        teacher = self.teacher_of.get(name)
+        return matches(pattern, name) and teacher in (None, pattern.partition(".")[0])
 
     def _check_pattern(self, pattern: str, key: str) -> None:
         if not any(matches(pattern, name) for name in self.tensors):
@@ -207,10 +242,22 @@ def _named_below(state: Mapping[str, Tensor], component: str) -> dict[str, str]:
     """The tensors that a file has under a component's name, or under those of a run's checkpoint: bare name -> name."""
     found = {}
     for name in state:
-        bare = name.removeprefix("components.").removeprefix(f"{component}.")
-        if name in (f"{component}.{bare}", f"components.{component}.{bare}"):
+        bare = name.removeprefix("components.").removeprefix("teachers.").removeprefix(f"{component}.")
+        if name in (f"{home}{component}.{bare}" for home in ("", "components.", "teachers.")):
             found[bare] = name
     return found
+
+
+def _fitted(converted: Converted, module: nn.Module, *, antialias: bool) -> Converted:
+    """Tables of positions of the length that the module has: a grid's resized, a text's cut at the end."""
+    table, here = converted.tensors.get("positions"), getattr(module, "positions", None)
+    if table is None or here is None or len(table) == len(here):
+        return converted
+    if hasattr(module, "stem"):
+        has_cls = getattr(module, "cls", None) is not None
+        in_file = "cls" in converted.tensors
+        return fit_positions(converted, "positions", len(here), cls=has_cls, cls_in_file=in_file, antialias=antialias)
+    return first_positions(converted, "positions", len(here))
 
 
 def _grows(here: Tensor, tensor: Tensor) -> bool:

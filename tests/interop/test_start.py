@@ -228,3 +228,69 @@ def test_a_broken_index_is_refused(tmp_path: Path, index: str) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(UserError, match=r"is no index of weights|names a file outside its folder"):
         bring(two_towers(), {"from": str(tmp_path), "to": ("text",)})
+
+
+# --- teachers ---------------------------------------------------------------------------------------------------
+
+
+def with_teacher() -> dict[str, Component]:
+    return two_towers() | {"slow.vision": Component(Tower(), "tower", "embedding.weight", teacher="slow")}
+
+
+def test_a_teacher_starts_as_a_copy_where_no_file_has_it(tmp_path: Path) -> None:
+    file = put(tmp_path, {f"{part}.{n}": t for part in ("vision", "text") for n, t in weights(1).items()})
+    told = bring(with_teacher(), {"from": file})
+    assert not any(name.startswith("slow.") for name in told.filled)
+    assert told.new == []
+
+
+def test_everything_new_does_not_mean_a_teacher() -> None:
+    told = bring(with_teacher(), {"new": ("**",)})
+    assert not any(name.startswith("slow.") for name in told.new)
+
+
+@pytest.mark.parametrize("home", ["slow.vision.", "teachers.slow.vision."])
+def test_a_teacher_is_filled_from_a_file_that_has_it(tmp_path: Path, home: str) -> None:
+    towers = with_teacher()
+    own = {f"{part}.{n}": t for part in ("vision", "text") for n, t in weights(1).items()}
+    bring(towers, {"from": put(tmp_path, own | {f"{home}{n}": t for n, t in weights(2).items()})})
+    for name, tensor in weights(2).items():
+        assert torch.equal(towers["slow.vision"].module.state_dict()[name], tensor)
+
+
+def test_half_a_teacher_is_a_mistake(tmp_path: Path) -> None:
+    own = {f"{part}.{n}": t for part in ("vision", "text") for n, t in weights(1).items()}
+    half = {"slow.vision.embedding.weight": torch.ones(6, 3)}
+    with pytest.raises(UserError, match=r"no file has a weight for slow\.vision"):
+        bring(with_teacher(), {"from": put(tmp_path, own | half)})
+
+
+# --- positions of another size ----------------------------------------------------------------------------------
+
+
+class Placed(nn.Module):
+    def __init__(self, positions: int, *, image: bool) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(positions, 3))
+        if image:
+            self.stem = nn.Identity()
+            self.cls = nn.Parameter(torch.zeros(3))
+
+
+def test_a_grid_of_another_size_is_resized_and_its_cls_kept(tmp_path: Path) -> None:
+    tower = Component(Placed(1 + 16, image=True), "tower")
+    table = torch.cat((torch.full((1, 3), 7.0), torch.ones(4, 3)))
+    told = bring({"vision": tower}, {"from": put(tmp_path, {"vision.positions": table, "vision.cls": torch.ones(3)})})
+    found = tower.module.positions.detach()
+    assert torch.equal(found[0], table[0])
+    torch.testing.assert_close(found[1:], torch.ones(16, 3))
+    assert any("2 x 2 patches resized to 4 x 4" in line for line in told.lines())
+
+
+def test_a_texts_positions_are_cut_and_never_made_up(tmp_path: Path) -> None:
+    tower, table = Component(Placed(5, image=False), "tower"), torch.rand(8, 3)
+    told = bring({"text": tower}, {"from": put(tmp_path, {"text.positions": table})})
+    assert torch.equal(tower.module.positions.detach(), table[:5])
+    assert "text.positions: the first 5 of 8" in told.lines()
+    with pytest.raises(UserError, match="other shapes"):
+        bring({"text": Component(Placed(9, image=False), "tower")}, {"from": str(tmp_path / "w.safetensors")})

@@ -10,10 +10,13 @@ from compose_vlp.errors import UserError
 from compose_vlp.interop.maps.name_map import Converted
 
 
-def fit_positions(converted: Converted, name: str, rows: int, *, cls: bool, cls_in_file: bool) -> Converted:
+def fit_positions(
+    converted: Converted, name: str, rows: int, *, cls: bool, cls_in_file: bool, antialias: bool = True
+) -> Converted:
     """The table `name` with `rows` rows: its patches interpolated to another grid, its CLS kept, or left out.
 
-    `cls` says whether a row of ours, the first, is the CLS's; `cls_in_file` the same of the file's table.
+    `cls` says whether a row of ours, the first, is the CLS's; `cls_in_file` the same of the file's table. `antialias`
+    is timm's way; ALBEF's and BLIP's own code does without.
     """
     table = converted.tensors.get(name)
     if table is None:
@@ -21,7 +24,7 @@ def fit_positions(converted: Converted, name: str, rows: int, *, cls: bool, cls_
     first, patches = table[: int(cls_in_file)], table[int(cls_in_file) :]
     if cls and not cls_in_file:
         raise UserError(f"`start`: the file's `{name}` has no row for a CLS, and this component has a CLS")
-    resized = resize_grid(patches, rows - int(cls))
+    resized = resize_grid(patches, rows - int(cls), antialias=antialias)
     notes = [*converted.notes]
     if len(resized) != len(patches):
         notes.append(f"{name}: {_grid(len(patches))} patches resized to {_grid(len(resized))}")
@@ -31,8 +34,17 @@ def fit_positions(converted: Converted, name: str, rows: int, *, cls: bool, cls_
     return Converted({**converted.tensors, name: fitted}, converted.sources, tuple(notes))
 
 
-def resize_grid(table: Tensor, rows: int) -> Tensor:
-    """`[g * g, width]` to `[rows, width]`, bicubic with antialiasing, as timm does; `rows` is a square too.
+def first_positions(converted: Converted, name: str, rows: int) -> Converted:
+    """The table `name` without the positions that no text here is long enough for; too short a one stays as it is."""
+    table = converted.tensors[name]
+    if len(table) <= rows:
+        return converted
+    note = f"{name}: the first {rows} of {len(table)}"
+    return Converted({**converted.tensors, name: table[:rows]}, converted.sources, (*converted.notes, note))
+
+
+def resize_grid(table: Tensor, rows: int, *, antialias: bool = True) -> Tensor:
+    """`[g * g, width]` to `[rows, width]`, bicubic, with antialiasing as timm does or without; `rows` is a square too.
 
     Raises:
         UserError: one of them is no square.
@@ -43,7 +55,7 @@ def resize_grid(table: Tensor, rows: int) -> Tensor:
     if before * before != len(table) or after * after != rows:
         raise UserError(f"`start`: positions of {len(table)} patches cannot be resized to {rows}: no squares")
     grid = table.float().reshape(1, before, before, -1).permute(0, 3, 1, 2)
-    resized = interpolate(grid, size=(after, after), mode="bicubic", antialias=True)
+    resized = interpolate(grid, size=(after, after), mode="bicubic", antialias=antialias)
     return resized.permute(0, 2, 3, 1).reshape(rows, -1).to(table.dtype)
 
 
