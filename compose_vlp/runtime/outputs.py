@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.blueprint.sections import Generate
 from compose_vlp.compiler.compile import Compiled, compile_plan
 from compose_vlp.compiler.incremental import Incremental, compile_incremental
 from compose_vlp.compiler.model import Model, Step
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.collate import Collator
+from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.generate import generate
@@ -22,9 +25,8 @@ from compose_vlp.runtime.modes import evaluating
 from compose_vlp.runtime.search import Search
 from compose_vlp.values import rows_of
 
-SEARCH_SETTINGS = frozenset(
-    {"beams", "max_length", "min_length", "length_penalty", "top_p", "top_k", "temperature", "repetition_penalty"}
-)
+DRAWS = frozenset({"top_p", "top_k", "temperature"})
+SEARCH_SETTINGS = DRAWS | {"beams", "max_length", "min_length", "length_penalty", "repetition_penalty"}
 
 
 @dataclass
@@ -106,7 +108,10 @@ class Asker:
             {fields[name]: value for name, value in zip(inputs, row, strict=True)}
             for row in zip(*inputs.values(), strict=True)
         ]
-        values = collator.stack([collator.read(record) for record in records])
+        try:
+            values = collator.stack([collator.read(record) for record in records])
+        except BadRecord as error:
+            raise UserError(f"output {output!r} cannot be asked: {error}") from error
         return {name: value.to(self.device) for name, value in values.items()}
 
     def _entry(self, output: str) -> Any:
@@ -145,7 +150,8 @@ class Asker:
         over = self.blueprint.inputs[str(entry.over)]
         assert isinstance(over, TextInput), "the checker lets texts alone be generated"
         written = entry.settings.model_dump(exclude_none=True, include=SEARCH_SETTINGS)
-        chosen = {"max_length": over.max_length, **written, **settings}
+        chosen = {"max_length": over.max_length, **_chosen(written, settings)}
+        _check_search(chosen)
         if chosen["max_length"] > over.max_length:
             raise UserError(
                 f"max_length {chosen['max_length']} is longer than the {over.max_length} positions of {entry.over!r}"
@@ -153,6 +159,29 @@ class Asker:
         if tokenizer.end_id is None:
             raise UserError(f"output {output!r} would never end: its tokenizer has no end token")
         return Search(end=tokenizer.end_id, pad=tokenizer.pad_id or 0, **chosen), over.max_length
+
+
+def _chosen(written: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The blueprint's settings with those of the caller; beams that are asked for replace draws, and the other way."""
+    if settings.get("beams", 1) > 1:
+        written = {name: value for name, value in written.items() if name not in DRAWS}
+    elif DRAWS & settings.keys():
+        written = {name: value for name, value in written.items() if name != "beams"}
+    return {**written, **settings}
+
+
+def _check_search(chosen: Mapping[str, Any]) -> None:
+    """Refuse what a blueprint could not say either, and beams that would have to be drawn."""
+    try:
+        Generate(generate="logits", over="text", **chosen)
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}, not {one['input']!r}" for one in error.errors()]
+        raise UserError(f"generation: {'; '.join(wrong)}") from None
+    drawn = sorted(DRAWS & chosen.keys())
+    if chosen.get("beams", 1) > 1 and drawn:
+        raise UserError(
+            f"beams are searched and not drawn: `beams` and `{drawn[0]}` exclude each other", hints=["leave one out"]
+        )
 
 
 def _tensor(value: Any) -> Tensor:
