@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.compiler.passes import Applied, PassContext, run_passes
@@ -83,14 +84,31 @@ def choices_of(blueprint: CheckedBlueprint, plan: Plan) -> frozenset[str]:
 
 
 def tokenizers_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, str]:
-    """The function calls that need their text's tokenizer (to find a token by name), and which it is."""
+    """The calls that need their text's tokenizer (to find a token by name), and which it is."""
     found = {}
     for call in plan.calls:
-        kind = kind_of(blueprint, call) if call.role == "function" else None
-        if kind is not None and "tokenizer" in inspect.signature(kind.implementation).parameters:
-            assert isinstance(call.type, TextType), "only what gives a text is handed a tokenizer"
-            found[call.id] = call.type.tokenizer
+        kind = kind_of(blueprint, call) if call.role in ("function", "component") else None
+        if kind is not None and "tokenizer" in _runtime_arguments(kind):
+            found[call.id] = _text_of(call, plan).tokenizer
     return found
+
+
+def _runtime_arguments(kind: Kind) -> Collection[str]:
+    implementation: Any = kind.implementation
+    function = implementation if kind.category == "function" else implementation.forward
+    return inspect.signature(function).parameters.keys()
+
+
+def _text_of(call: Call, plan: Plan) -> TextType:
+    """The text that a call reads first."""
+    calls = plan.by_id()
+    for ref in call.refs():
+        kind = calls[ref.call].type
+        for name in ref.path:
+            kind = kind.members()[name]
+        if isinstance(kind, TextType):
+            return kind
+    raise AssertionError(f"{call.id} reads no text, and asks for its tokenizer")
 
 
 def compile_stage(
