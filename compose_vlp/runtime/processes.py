@@ -113,6 +113,15 @@ def join_processes(device: torch.device) -> Processes:
     return Processes(state.process_index, state.num_processes, own)
 
 
+def leave_processes() -> bool:
+    """Part from the others in good order; says whether this process is the one that speaks to the user."""
+    if not dist.is_initialized():
+        return True
+    main = dist.get_rank() == 0
+    dist.destroy_process_group()
+    return main
+
+
 def _portable(error: UserError) -> UserError:
     """The same mistakes in a form that every process can read again."""
     plain = UserError(str(error))

@@ -28,7 +28,15 @@ def command(
     seed: Seed = 0,
     device: Device = "auto",
     plugins: Plugins = None,
-    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that read data; 0 reads in between.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=0,
+            show_default="auto",
+            help="Processes that read data ahead; 0 reads in between, auto is 2 where pictures are decoded.",
+        ),
+    ] = None,
     log_every: Annotated[int, typer.Option("--log-every", min=1, help="Steps between two logged losses.")] = 10,
     checkpoint_every: Annotated[
         int,
@@ -46,10 +54,12 @@ def command(
 
     Runs the blueprint's stages in their order, with a bar of progress, and leaves checkpoints, tokenizers, the
     resolved blueprint and the generated programs in a run folder. Everything is logged to MLflow as it happens;
-    training never waits for it. Ctrl-C stops; `--resume` goes on, and comes out where it would have without the stop.
+    training never waits for it. Ctrl-C stops after the running step, which is saved; `--resume` goes on, and comes out
+    where it would have without the stop. Under `torchrun` or `accelerate launch`, all processes train one model.
     """
     from compose_vlp.cli.progress import TrainProgress
     from compose_vlp.runtime.find_run import find_run
+    from compose_vlp.runtime.processes import leave_processes
     from compose_vlp.runtime.trainer import TrainOptions
 
     if resume is not None:
@@ -78,6 +88,8 @@ def command(
             listener=progress,
             command=sys.argv,
         )
+    if not leave_processes():
+        return
     if as_json:
         print_json({"run": str(run.folder.path), "status": run.folder.info.status})
         return

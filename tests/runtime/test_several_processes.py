@@ -1,0 +1,91 @@
+"""Two processes train as one does: the same losses and weights, one run folder, checkpoints that serve both."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compose_vlp.api import Blueprint
+from compose_vlp.runtime.trainer import TrainOptions
+from tests.conftest import SMALL
+from tests.runtime.test_training import STEPS, Watch
+from tests.support import spawn
+
+Load = Callable[..., Blueprint]
+LENGTH = ("stages.pretrain.length=5 steps", *STEPS[1:], "optimizer.eps=1e-4")
+NOISE = "components.multimodal.dropout=0.1"
+
+
+def blueprint(*overrides: str) -> Blueprint:
+    return Blueprint.load("tiny/coca", overrides=[*SMALL, *LENGTH, *overrides])
+
+
+def learn(out: Path, stop_after: int | None, resume: bool, *overrides: str) -> dict[str, Any]:
+    watch = Watch(stop_after)
+    options = TrainOptions(seed=1, device="cpu", checkpoint_every=2)
+    run = blueprint(*overrides).train(out=out, options=options, track=False, listener=watch, resume=resume)
+    weights = {name: tensor.tolist() for name, tensor in run.asker.model.state_dict().items()}
+    return {"totals": watch.totals, "weights": weights, "folder": str(run.folder.path)}
+
+
+def in_each(rank: int, out: Path) -> list[dict[str, Any]]:
+    """Four runs: in one go, in pieces, with noise, and the last of these again from its checkpoint of step 4."""
+    plain = learn(out / "plain", None, False)
+    cut = learn(out / "cut", None, False, "stages.pretrain.accumulate=3")
+    whole = learn(out / "noisy", None, False, NOISE)
+    torch.distributed.barrier()
+    if rank == 0:
+        shutil.rmtree(out / "noisy" / "checkpoints" / "step-00000005")
+    torch.distributed.barrier()
+    torch.rand(3)
+    resumed = learn(out / "noisy", None, True, NOISE)
+    return [plain, cut, whole, resumed]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[dict[str, Any]]]]:
+    out = tmp_path_factory.mktemp("runs")
+    return out, spawn(in_each, out, joined=False)
+
+
+Runs = tuple[Path, list[list[dict[str, Any]]]]
+
+
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(runs: Runs, tmp_path: Path) -> None:
+    out, (first, second) = runs
+    alone = learn(tmp_path / "alone", None, False)
+    for of_two, other in zip(first[:2], second[:2], strict=True):  # in one go, and in pieces
+        assert of_two["totals"] == pytest.approx(alone["totals"], rel=1e-5)
+        assert other["totals"] == {}, "the first process alone tells the listener"
+        for name, wanted in alone["weights"].items():
+            torch.testing.assert_close(torch.tensor(of_two["weights"][name]), torch.tensor(wanted), rtol=0, atol=1e-5)
+        assert of_two["weights"] == other["weights"]
+    assert json.loads((out / "plain" / "run.json").read_text())["status"] == "FINISHED"
+
+
+def test_a_run_of_two_processes_goes_on_bit_for_bit(runs: Runs) -> None:
+    _, (first, second) = runs
+    whole, resumed = first[2:]
+    assert list(resumed["totals"]) == [4]
+    assert resumed["totals"][4] == whole["totals"][4]
+    assert resumed["weights"] == whole["weights"] == second[3]["weights"]
+
+
+@pytest.mark.slow
+def test_torchrun_trains_a_blueprint(tmp_path: Path, root: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command += ["compose_vlp", "train", "tiny/coca", *SMALL, *LENGTH[:-1], "--no-track", "--device", "cpu"]
+    command += ["--out", str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Trained:") == 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "FINISHED"
