@@ -26,6 +26,7 @@ COMMANDS: Final = (
     Entry("show", "Look", "Print a blueprint as merged, with where each value came from."),
     Entry("diff", "Look", "Compare what two blueprints mean."),
     Entry("components", "Look", "List the kinds of components, or explain one."),
+    Entry("data", "Look", "Look a data set over, and see what a model will see of it."),
     Entry("schema", "Look", "Write the JSON Schema by which editors check blueprints."),
     Entry("doctor", "Look", "Say what this machine offers and which backends run on it."),
     Entry("build", "Build", "Compile a blueprint: sizes, shapes, FLOPs, code, picture."),

@@ -47,16 +47,23 @@ class Section:
     note: str = ""
 
 
-def results_page(title: str, subtitle: str, sections: Sequence[Section], facts: Mapping[str, str] | None = None) -> str:
-    """The whole page. `facts` (what, where, how long) stand under the title."""
+def results_page(
+    title: str,
+    subtitle: str,
+    sections: Sequence[Section],
+    facts: Mapping[str, str] | None = None,
+    style: str = "",
+) -> str:
+    """The whole page. `facts` (what, where, how long) stand under the title; `style` is added to the page's own."""
     head = tag("header", tag("div", tag("h1", title), tag("p", subtitle, class_="dim")), theme_button(), class_="top")
     listed = tag("dl", *(tag("div", tag("dt", k), tag("dd", v)) for k, v in (facts or {}).items()), class_="facts")
     parts = (
         tag("section", tag("h2", one.title), tag("p", one.note, class_="dim") if one.note else None, one.body)
         for one in sections
     )
-    style = shared("chart.css") + Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    return document(title, tag("main", head, listed if facts else None, *parts), style=style, script=shared("chart.js"))
+    own = shared("chart.css") + Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    main = tag("main", head, listed if facts else None, *parts)
+    return document(title, main, style=own + style, script=shared("chart.js"))
 
 
 def tiles(numbers: Sequence[Tile]) -> Markup:

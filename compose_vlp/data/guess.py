@@ -1,0 +1,90 @@
+"""Which source reads a file or folder, from its name and what is in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from compose_vlp.data.places import PICTURES, find_folder
+from compose_vlp.data.source import BadRecord, open_source
+from compose_vlp.errors import UserError
+
+BY_ENDING = {
+    ".arrow": "datasets",
+    ".csv": "csv",
+    ".json": "",  # what is in it tells
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "datasets",
+    ".tar": "webdataset",
+    ".tsv": "csv",
+}
+PROBED = 5
+
+
+def is_data(word: str) -> bool:
+    """Whether a word of a command line is meant as data, by its ending or because a folder is called so."""
+    return Path(word).suffix.lower() in BY_ENDING or Path(word).is_dir()
+
+
+def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
+    """An entry of `data` that reads this file or folder; `images` is where its pictures are, where that is elsewhere.
+
+    Raises:
+        UserError: it is not there, or it cannot be seen what it is.
+    """
+    if Path(path).is_dir():
+        return _folder(path)
+    use = BY_ENDING.get(Path(path).suffix.lower())
+    if use is None:
+        raise UserError(f"it cannot be seen what {path!r} is", hints=[f"known endings: {', '.join(sorted(BY_ENDING))}"])
+    if use == "":
+        return _annotations(path, images)
+    found: dict[str, Any] = {"use": use, "path": path}
+    if use in ("csv", "jsonl"):
+        found |= {"images": images} if images is not None else {}
+        pictures = _picture_fields(found)
+        if pictures != ("image",):
+            found["pictures"] = pictures
+    return found
+
+
+def _folder(path: str) -> dict[str, Any]:
+    folder = find_folder(path)
+    endings = {file.suffix.lower() for file in folder.iterdir()}
+    if ".tar" in endings:
+        return {"use": "webdataset", "path": str(folder / "*.tar")}
+    library = any((folder / name).exists() for name in ("dataset_info.json", "dataset_dict.json"))
+    described = any((folder / f"metadata.{ending}").exists() for ending in ("csv", "jsonl", "parquet"))
+    if library or described or ".parquet" in endings:
+        return {"use": "datasets", "path": path}
+    return {"use": "folder", "path": path}
+
+
+def _annotations(path: str, images: str | None) -> dict[str, Any]:
+    from compose_vlp.data.captioned import read_annotations
+
+    _, content = read_annotations(path, "images")
+    karpathy = any(isinstance(image, dict) and "sentences" in image for image in content["images"][:PROBED])
+    use = "karpathy" if karpathy else "coco_captions"
+    if images is None:
+        raise UserError(f"{path} ({use}) does not say where its pictures are", hints=["`--images FOLDER` does"])
+    return {"use": use, "path": path, "images": images}
+
+
+def _picture_fields(settings: dict[str, Any]) -> tuple[str, ...]:
+    """The fields in which the first records have names of picture files; `image` where none has."""
+    source = open_source({**settings, "pictures": ()})
+    for index in range(min(PROBED, len(source))):
+        try:
+            record = source.record(index)
+        except BadRecord:
+            continue
+        found = tuple(
+            name
+            for name, value in record.items()
+            if isinstance(value, str) and Path(value[-200:]).suffix.lower() in PICTURES
+        )
+        if found:
+            return found
+    return ("image",)
