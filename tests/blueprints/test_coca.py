@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from compose_vlp.api import Blueprint
+from compose_vlp.compiler.compile import compile_plan
 from compose_vlp.compiler.figures import figures
-from compose_vlp.compiler.model import Model, build
+from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.graph.types import Flow, LogitsType, SequenceType
+from compose_vlp.values import Image, Text
 
 
 def model_of(name: str) -> tuple[Blueprint, Model]:
@@ -73,3 +77,39 @@ def test_open_clips_blueprints_have_its_number_of_parameters() -> None:
         theirs = open_clip.coca_model.CoCa(**config)
     _, model = model_of("coca_openclip_vit_b_32")
     assert sum(model.component_parameters().values()) == sum(p.numel() for p in theirs.parameters())
+
+
+def _text(rows: list[list[int]]) -> Text:
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    return Text(ids, torch.tensor([len(row) for row in rows]), frame=12, pad=0)
+
+
+def test_no_word_sees_the_cls_position_and_the_cls_sees_every_word(small_coca: Callable[..., Blueprint]) -> None:
+    """The CLS stands behind the words: were it seen, words would be foretold from themselves."""
+    checked = small_coca().check()
+    model = build(checked, torch.device("cpu"), 3).eval()
+    wanted = {name: checked.values[name] for name in ("logits", "text_embedding")}
+    program = compile_plan(checked, "ask", wanted, trainable=lambda _: False).run
+
+    @torch.no_grad()
+    def ask(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        image = Image(torch.ones(len(rows), 3, 16, 16))
+        found = model(program, {"image": image, "caption": _text(rows)}, Step(checked.constants_and_starts()))
+        return found["logits"].scores, found["text_embedding"].features
+
+    words = [2, 20, 30, 40, 50, 1]
+    logits, embedding = ask([words])
+    with torch.no_grad():
+        model.student.unimodal.cls.add_(torch.randn(32))
+    moved_logits, moved_embedding = ask([words])
+    assert torch.equal(logits, moved_logits)
+    assert not torch.allclose(embedding, moved_embedding, atol=1e-3)
+    for place in range(len(words)):
+        changed = [*words[:place], 60, *words[place + 1 :]]
+        other_logits, other_embedding = ask([changed])
+        torch.testing.assert_close(other_logits[:, :place], moved_logits[:, :place])
+        assert not torch.allclose(other_embedding, moved_embedding, atol=1e-4), f"the CLS does not see word {place}"
+    in_company, companions = ask([words, list(range(2, 14))])
+    torch.testing.assert_close(in_company[:1, : len(words)], moved_logits[:, : len(words)])
+    torch.testing.assert_close(companions[:1], moved_embedding, msg="padding is seen")
