@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -14,6 +13,7 @@ from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.mlp import MLP, Activation
 from compose_vlp.components.layers.residual import Residual
+from compose_vlp.components.layers.stack import Stack
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
@@ -82,7 +82,7 @@ class CausalDecoder(nn.Module):
             if vectors is not None:
                 nn.init.normal_(vectors, std=0.01)
         self.dropout = nn.Dropout(c.dropout)
-        self.layers = nn.ModuleList(_layer(c) for _ in range(c.depth))
+        self.layers = Stack(_layer(c) for _ in range(c.depth))
         self.norm = None if c.final_norm == "none" else nn.LayerNorm(c.width, eps=c.norm_eps)
 
     def forward(
@@ -104,24 +104,12 @@ class CausalDecoder(nn.Module):
         if kv is not None and rows is not None:
             kv = kv.of(rows)
         seen = kv or context
-        for i, layer in enumerate(self.layers):
-            hidden = layer(
-                hidden,
-                valid=valid,
-                causal=True,
-                grow=None if cache is None else partial(cache.append, f"layer {i}"),
-                context=kv.layers[i] if kv is not None else context and context.features,
-                context_valid=seen and seen.valid,
-                once=None if cache is None else partial(cache.once, f"layer {i}"),
-            )
-        if cache is not None:
-            cache.advance(hidden.shape[1])
+        hidden = self.layers(hidden, valid=valid, causal=True, contexts=[seen] if seen else (), cache=cache)
         return self._result(x, self._normed(hidden, cache), cache)
 
     def keys_values(self, context: Sequence) -> ContextKeys:
         """The context's keys and values for every layer: what `forward` takes as `kv`."""
-        layers = (cast(Layer, layer) for layer in self.layers)
-        return ContextKeys(tuple(layer.keys_values(context.features) for layer in layers), context.valid)
+        return self.layers.keys_values([context])[0]
 
     def _embedded(self, x: Text | Sequence, cache: Cache | None) -> Tensor:
         if isinstance(x, Sequence):

@@ -50,6 +50,7 @@ class Case:
 
 
 TOWER = {"width": 8, "depth": 2, "heads": 2}
+QUIET = {"dropout": 0, "attention_dropout": 0}
 BERT = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 
 CASES: dict[str, list[Case]] = {
@@ -76,6 +77,25 @@ CASES: dict[str, list[Case]] = {
             {**TOWER, "cross_attention": True, "cross_ffn": True, "context_norm": True, "context_width": 8},
             lambda: {"x": features(words=True), "context": features()},
         ),
+    ],
+    "bert_encoder": [
+        Case({**TOWER, **QUIET, "vocab_size": 20, "length": 6}, lambda: {"x": text()}),
+        Case({**TOWER, "vocab_size": 20, "length": 6}, lambda: {"x": text()}),
+        Case(
+            {**TOWER, **QUIET, "vocab_size": 20, "length": 6, "cross_attention": "optional", "context_width": 8},
+            lambda: {"x": text(), "context": features()},
+        ),
+    ],
+    "text_decoder": [
+        Case({**TOWER, "vocab_size": 20, "length": 6}, lambda: {"x": text()}),
+        Case(
+            {**TOWER, **QUIET, "vocab_size": 20, "length": 6, "context_width": 8},
+            lambda: {"x": text(), "context": features()},
+        ),
+    ],
+    "cross_attention_fuser": [
+        Case({**TOWER, "context_width": 8}, lambda: {"x": features(words=True), "context": features()}),
+        Case({**TOWER, **QUIET, "context_width": 8}, lambda: {"x": features(words=True), "context": features()}),
     ],
     "attention_pooler": [Case({"queries": 2, "heads": 2, "input_width": 8}, lambda: {"x": features()})],
     "projection": [

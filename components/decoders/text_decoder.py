@@ -1,0 +1,121 @@
+"""BERT as a decoder: every word sees those before it, and a context."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from compose_vlp.components.layers.attention import ContextKeys
+from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, bert_layer, cross_attention
+from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.mlp import Activation
+from compose_vlp.components.layers.several import as_list, picked
+from compose_vlp.components.layers.stack import Context
+from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.errors import UserError
+from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.types import Flow, SequenceType, merge_reads
+from compose_vlp.graph.types import Part as PartType
+from compose_vlp.registry import ALL, PAST, Settings, component, inferred
+from compose_vlp.values import Part, Sequence, Text
+from compose_vlp.values.cache import Cache
+
+
+@component("text_decoder", rows="independent", state="none", draws="noise", context="indexed")
+class TextDecoder(BertText):
+    """BERT's post-norm layers with a causal self-attention and, where a context is given, a cross-attention to it.
+
+    BLIP's decoder shares all but its self-attention with the encoder, `share: {"*": text, self_attention: own}` (Li et
+    al. 2022, 3.1); ALBEF's answers questions (Li et al. 2021, 4.3). Its weights have the names of `bert_encoder`'s.
+    """
+
+    class Config(Settings):
+        width: int = inferred("context.width", "features of a token; the context's, if left out", free=True)
+        depth: int = Field(12, ge=0, description="layers")
+        heads: int = Field(12, gt=0, description="attention heads; they divide the width")
+        mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
+        cross_attention: Literal["none", "optional"] = Field(
+            "optional", description="may each layer look at a context? It goes without one where none is given"
+        )
+        token_types: bool = Field(True, description="is BERT's vector of the first text added to every word?")
+        norm_eps: float = Field(1e-12, gt=0, description="added to the variance in every LayerNorm")
+        activation: Activation = Field("gelu", description="of the MLP")
+        dropout: float = Field(0.1, ge=0, lt=1, description="of the embeddings and of every branch, in training")
+        attention_dropout: float = Field(0.1, ge=0, lt=1, description="of the weights of attention, in training")
+        vocab_size: int = inferred(description="rows of the token table")
+        length: int = inferred(description="positions: the longest text's frame, or more")
+        context_width: int | None = inferred(description="features of the context; no cross-attention without one")
+
+    parts: Mapping[str, str] = TEXT_PARTS
+
+    def __init__(self, config: Config) -> None:
+        c = config
+        super().__init__(
+            c.vocab_size,
+            c.length,
+            c.width,
+            _layers(c),
+            token_types=c.token_types,
+            norm_eps=c.norm_eps,
+            dropout=c.dropout,
+        )
+        self.config = c
+
+    def forward(
+        self,
+        x: Annotated[Text, "rows length vocab_size", PAST],
+        context: Annotated[Sequence, "rows context_tokens context_width", ALL] | None = None,
+        *,
+        cache: Cache | None = None,
+        kv: ContextKeys | list[ContextKeys] | None = None,
+        rows: Tensor | None = None,
+    ) -> Annotated[Sequence, "rows length width"]:
+        """`[batch, length]` ids to `[batch, length, width]`.
+
+        With `cache`, x holds the words that come next. `kv` replaces the context by its keys and values, `rows`
+        `[batch]` names the context of each row. Padding comes last, where causality hides it from the words.
+        """
+        contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
+        embedded = self.embed(x.ids, 0 if cache is None else cache.length)
+        features = self.layers(embedded, causal=True, contexts=contexts, cache=cache)
+        return Sequence(features, (Part("language", 0, x.ids.shape[1], text=x),), x.valid)
+
+    def keys_values(self, context: Sequence) -> list[ContextKeys]:
+        """The context's keys and values for every layer: what `forward` takes as `kv`."""
+        return self.layers.keys_values([context])
+
+    @staticmethod
+    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
+        x, context = ports["x"], ports.get("context")
+        if context is not None and config.cross_attention == "none":
+            raise UserError("`cross_attention` is none: set it to optional, or give no `context`")
+        seen = [] if context is None else [merge_reads(context.reads, at_least=Flow.ALL)]
+        reads = merge_reads(merge_reads(x.reads, {x.root: Flow.EACH}, at_least=Flow.PAST), *seen)
+        return SequenceType(
+            x.rows, reads, width=config.width, parts=(PartType("language", x.length, "none", x, reads),)
+        )
+
+    @staticmethod
+    def check(config: Config) -> tuple[Clash, ...]:
+        return heads_divide_width(config)
+
+
+def _layers(c: TextDecoder.Config) -> Iterator[Layer]:
+    context_width = None if c.cross_attention == "none" else c.context_width
+    for _ in range(c.depth):
+        across = (
+            None
+            if context_width is None
+            else cross_attention(c.width, c.heads, context_width, dropout=c.attention_dropout)
+        )
+        yield bert_layer(
+            c.width,
+            c.heads,
+            c.mlp_width,
+            activation=c.activation,
+            norm_eps=c.norm_eps,
+            dropout=c.dropout,
+            attention_dropout=c.attention_dropout,
+            across=across,
+        )

@@ -1,0 +1,131 @@
+"""BERT as an encoder of words, which may look at pictures on the way."""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from compose_vlp.components.layers.attention import ContextKeys
+from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, bert_layer, cross_attention
+from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.mlp import Activation
+from compose_vlp.components.layers.several import as_list, picked
+from compose_vlp.components.layers.stack import Context
+from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.errors import UserError
+from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.types import Flow, SequenceType, merge_reads
+from compose_vlp.graph.types import Part as PartType
+from compose_vlp.registry import ALL, Settings, component, inferred
+from compose_vlp.values import Part, Sequence, Text
+
+
+@component("bert_encoder", rows="independent", state="none", draws="noise", context="indexed")
+class BertEncoder(BertText):
+    """BERT (Devlin et al. 2019): post-norm layers in which every word sees every other. The first token is the CLS.
+
+    With `cross_attention: optional` each layer looks at the context between its self-attention and its FFN, and where
+    none is given it goes without: BLIP's text tower, alone and grounded in the image (Li et al. 2022, 3.1). At several
+    contexts a layer looks at once, by a cross-attention each; what they give is averaged below `merge_from`, and mapped
+    from its concatenation above, as BLIP does for NLVR2 (figure 5 c).
+    """
+
+    class Config(Settings):
+        width: int = Field(768, gt=0, description="features of a token")
+        depth: int = Field(12, ge=0, description="layers")
+        heads: int = Field(12, gt=0, description="attention heads; they divide the width")
+        mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
+        cross_attention: Literal["none", "optional"] = Field(
+            "none", description="may each layer look at a context? It goes without one where none is given"
+        )
+        merge_from: int | None = Field(
+            None, ge=0, description="first layer that maps what several contexts gave; half of the depth if left out"
+        )
+        token_types: bool = Field(True, description="is BERT's vector of the first text added to every word?")
+        norm_eps: float = Field(1e-12, gt=0, description="added to the variance in every LayerNorm")
+        activation: Activation = Field("gelu", description="of the MLP")
+        dropout: float = Field(0.1, ge=0, lt=1, description="of the embeddings and of every branch, in training")
+        attention_dropout: float = Field(0.1, ge=0, lt=1, description="of the weights of attention, in training")
+        vocab_size: int = inferred(description="rows of the token table")
+        length: int = inferred(description="positions: the longest text's frame, or more")
+        context_width: int | None = inferred(description="features of the context; no cross-attention without one")
+        contexts: int | None = inferred("context.count", "contexts that are looked at together")
+
+    parts: Mapping[str, str] = TEXT_PARTS
+
+    def __init__(self, config: Config) -> None:
+        c = config
+        super().__init__(
+            c.vocab_size,
+            c.length,
+            c.width,
+            _layers(c),
+            token_types=c.token_types,
+            norm_eps=c.norm_eps,
+            dropout=c.dropout,
+        )
+        self.config = c
+
+    def forward(
+        self,
+        x: Annotated[Text, "rows length vocab_size", ALL],
+        context: list[Annotated[Sequence, "rows context_tokens context_width", ALL]] | None = None,
+        *,
+        kv: ContextKeys | list[ContextKeys] | None = None,
+        rows: Tensor | None = None,
+    ) -> Annotated[Sequence, "rows length width"]:
+        """`[batch, length]` ids to `[batch, length, width]`.
+
+        `kv` replaces the context by its keys and values, `rows` `[batch]` names the context of each row.
+        """
+        contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
+        features = self.layers(self.embed(x.ids), valid=x.valid, contexts=contexts)
+        return Sequence(features, (Part("language", 0, x.ids.shape[1], "first", x),), x.valid)
+
+    def keys_values(self, context: Sequence | list[Sequence]) -> list[ContextKeys]:
+        """Each context's keys and values for every layer: what `forward` takes as `kv`."""
+        return self.layers.keys_values(as_list(context))
+
+    @staticmethod
+    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
+        x, contexts = ports["x"], as_list(ports.get("context"))
+        if contexts and config.cross_attention == "none":
+            raise UserError("`cross_attention` is none: set it to optional, or give no `context`")
+        seen = [merge_reads(one.reads, at_least=Flow.ALL) for one in contexts]
+        reads = merge_reads(merge_reads(x.reads, {x.root: Flow.ALL}, at_least=Flow.ALL), *seen)
+        return SequenceType(
+            x.rows, reads, width=config.width, parts=(PartType("language", x.length, "first", x, reads),)
+        )
+
+    @staticmethod
+    def check(config: Config) -> tuple[Clash, ...]:
+        return heads_divide_width(config)
+
+
+def _layers(c: BertEncoder.Config) -> Iterator[Layer]:
+    merge_from = c.depth // 2 if c.merge_from is None else c.merge_from
+    context_width = None if c.cross_attention == "none" else c.context_width
+    for i in range(c.depth):
+        across = (
+            None
+            if context_width is None
+            else cross_attention(
+                c.width,
+                c.heads,
+                context_width,
+                contexts=c.contexts or 1,
+                mapped=i >= merge_from,
+                dropout=c.attention_dropout,
+            )
+        )
+        yield bert_layer(
+            c.width,
+            c.heads,
+            c.mlp_width,
+            activation=c.activation,
+            norm_eps=c.norm_eps,
+            dropout=c.dropout,
+            attention_dropout=c.attention_dropout,
+            across=across,
+        )

@@ -1,0 +1,1 @@
+"""From several sequences to one that knows of all of them."""

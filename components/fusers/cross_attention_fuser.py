@@ -1,0 +1,133 @@
+"""BERT's upper layers, which look from words at pictures."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from compose_vlp.components.layers.attention import ContextKeys
+from compose_vlp.components.layers.bert import Pairing, bert_layer, cross_attention, draw_like_bert
+from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.mlp import Activation
+from compose_vlp.components.layers.several import as_list, picked
+from compose_vlp.components.layers.stack import Context, Stack
+from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.errors import UserError
+from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.types import Flow, SequenceType, merge_reads
+from compose_vlp.registry import ALL, Settings, component, inferred
+from compose_vlp.values import Sequence
+
+
+@component("cross_attention_fuser", rows="independent", state="none", draws="noise", context="indexed")
+class CrossAttentionFuser(nn.Module):
+    """Post-norm layers of self-attention, cross-attention to the context, and an FFN: the upper half of ALBEF's BERT
+    (Li et al. 2021, 3.1).
+
+    At several contexts it looks in one of two ways. `alternate`: every layer stands there once for each context, one
+    after the other, and these twins share the maps to keys and values (ALBEF's NLVR2, 4.4). `merge`: every layer has a
+    cross-attention for each; what they give is averaged below `merge_from`, and mapped from its concatenation above
+    (BLIP's NLVR2).
+    """
+
+    class Config(Settings):
+        depth: int = Field(6, ge=0, description="layers; each counted once, however many contexts it looks at")
+        heads: int = Field(12, gt=0, description="attention heads; they divide the width")
+        mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
+        pairing: Pairing = Field("alternate", description="how several contexts are looked at")
+        twins_share: bool = Field(
+            True, description="do the twins of a layer, in alternate pairing, share their maps to keys and values?"
+        )
+        merge_from: int | None = Field(
+            None,
+            ge=0,
+            description="first layer that maps what several contexts gave, in merge pairing; half of the depth if left "
+            "out",
+        )
+        norm_eps: float = Field(1e-12, gt=0, description="added to the variance in every LayerNorm")
+        activation: Activation = Field("gelu", description="of the MLP")
+        dropout: float = Field(0.1, ge=0, lt=1, description="of every branch, in training")
+        attention_dropout: float = Field(0.1, ge=0, lt=1, description="of the weights of attention, in training")
+        width: int = inferred(description="features of a position")
+        context_width: int | None = inferred(description="features of the context")
+        contexts: int | None = inferred("context.count", "contexts that are looked at together")
+
+    parts: Mapping[str, str] = {
+        "self_attention": "layers.*.self_attention",
+        "cross_attention": "layers.*.cross_attention",
+        "ffn": "layers.*.ffn",
+    }
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = c = config
+        self.layers = Stack(_layers(c))
+        draw_like_bert(self)
+
+    def forward(
+        self,
+        x: Annotated[Sequence, "rows tokens width", ALL],
+        context: list[Annotated[Sequence, "rows context_tokens context_width", ALL]] | None = None,
+        *,
+        kv: ContextKeys | list[ContextKeys] | None = None,
+        rows: Tensor | None = None,
+    ) -> Annotated[Sequence, "rows tokens width"]:
+        """`[batch, tokens, width]`, looking at `[batch, context_tokens, context_width]`, to `[batch, tokens, width]`.
+
+        `kv` replaces the context by its keys and values, `rows` `[batch]` names the context of each row.
+        """
+        contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
+        return x.with_features(self.layers(x.features, valid=x.valid, contexts=contexts))
+
+    def keys_values(self, context: Sequence | list[Sequence]) -> list[ContextKeys]:
+        """Each context's keys and values for every layer that looks at it: what `forward` takes as `kv`."""
+        return self.layers.keys_values(as_list(context))
+
+    @staticmethod
+    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
+        x: SequenceType = ports["x"]
+        if ports.get("context") is None:
+            raise UserError("a fuser looks at a `context`: give it one")
+        everything = [x.reads, *(one.reads for one in as_list(ports["context"]))]
+        reads = merge_reads(*everything, *(part.reads for part in x.parts), at_least=Flow.ALL)
+        return SequenceType(
+            x.rows, reads, width=config.width, parts=tuple(replace(part, reads=reads) for part in x.parts)
+        )
+
+    @staticmethod
+    def check(config: Config) -> tuple[Clash, ...]:
+        return heads_divide_width(config)
+
+
+def _layers(c: CrossAttentionFuser.Config) -> Iterator[Layer]:
+    merges = c.pairing == "merge"
+    merge_from = c.depth // 2 if c.merge_from is None else c.merge_from
+    for i in range(c.depth):
+        twins = [_layer(c, mapped=i >= merge_from) for _ in range(1 if merges else c.contexts or 1)]
+        if c.twins_share:
+            for twin in twins[1:]:
+                _branch(twin).kv = _branch(twins[0]).kv
+        yield from twins
+
+
+def _branch(layer: Layer) -> nn.Module:
+    assert layer.cross_attention is not None
+    return layer.cross_attention.branch
+
+
+def _layer(c: CrossAttentionFuser.Config, *, mapped: bool) -> Layer:
+    together = (c.contexts or 1) if c.pairing == "merge" else 1
+    return bert_layer(
+        c.width,
+        c.heads,
+        c.mlp_width,
+        activation=c.activation,
+        norm_eps=c.norm_eps,
+        dropout=c.dropout,
+        attention_dropout=c.attention_dropout,
+        across=cross_attention(
+            c.width, c.heads, c.context_width or c.width, contexts=together, mapped=mapped, dropout=c.attention_dropout
+        ),
+    )

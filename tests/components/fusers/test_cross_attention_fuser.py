@@ -1,0 +1,93 @@
+"""The fuser is the upper half of a BERT that looks at pictures; of two pictures its layers take turns, or merge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from compose_vlp.components.encoders.bert_encoder import BertEncoder
+from compose_vlp.components.fusers.cross_attention_fuser import CrossAttentionFuser
+from compose_vlp.errors import UserError
+from compose_vlp.graph.types import Flow, SequenceType, TextType, one_part
+from compose_vlp.values import Part, Sequence, Text
+
+Config = CrossAttentionFuser.Config
+SIZES = {"width": 16, "depth": 2, "heads": 4, "context_width": 12, "contexts": 1}
+
+
+def fuser(**settings: Any) -> CrossAttentionFuser:
+    made = CrossAttentionFuser(Config(**SIZES | settings))
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return made.eval()
+
+
+def sequence(width: int, tokens: int = 5) -> Sequence:
+    valid = torch.arange(tokens) < torch.tensor([tokens, 3, 1])[:, None]
+    return Sequence(torch.randn(3, tokens, width), (Part("vision", 0, tokens, "first"),), valid)
+
+
+def test_it_goes_on_where_an_encoder_stopped() -> None:
+    lengths = torch.tensor([6, 4, 1])
+    text, seen = Text(torch.randint(1, 30, (3, 6)), lengths, frame=9), sequence(12)
+    whole = BertEncoder(
+        BertEncoder.Config(width=16, depth=2, heads=4, vocab_size=30, length=9, context_width=12,
+                           cross_attention="optional")
+    ).eval()  # fmt: skip
+    upper = fuser()
+    upper.layers.load_state_dict(whole.layers.state_dict())
+    embedded = Sequence(whole.embed(text.ids), (Part("language", 0, 6, "first", text),), text.valid)
+    found = upper(embedded, context=seen)
+    assert torch.equal(found.features, whole(text, context=seen).features)
+    assert found.parts == embedded.parts
+    assert found.valid is embedded.valid
+
+
+def test_of_two_pictures_layers_take_turns() -> None:
+    both, x, left, right = fuser(contexts=2), sequence(16), sequence(12, 7), sequence(12)
+    assert len(both.layers) == 4
+    wanted = x.features
+    for i, layer in enumerate(both.layers):
+        seen = (left, right)[i % 2]
+        wanted = layer(wanted, valid=x.valid, context=seen.features, context_valid=seen.valid)
+    assert torch.equal(both(x, context=[left, right]).features, wanted)
+    indexed = both(x, kv=both.keys_values([left, right]), rows=torch.arange(3))
+    assert torch.allclose(indexed.features, wanted, atol=1e-6)
+
+
+def test_twins_share_their_maps_to_keys_and_values_and_nothing_else() -> None:
+    both = fuser(contexts=2)
+    names = dict(both.layers.named_parameters(remove_duplicate=False))
+    shared = {name for name, p in names.items() if name.startswith("0.") and p is names[f"1{name[1:]}"]}
+    assert shared == {"0.cross_attention.branch.kv.weight", "0.cross_attention.branch.kv.bias"}
+    apart = fuser(contexts=2, twins_share=False)
+    names = dict(apart.layers.named_parameters(remove_duplicate=False))
+    assert len({id(parameter) for parameter in names.values()}) == len(names)
+
+
+def test_layers_may_merge_two_pictures_as_blips_do() -> None:
+    both = fuser(contexts=2, pairing="merge")
+    assert len(both.layers) == 2
+    assert [layer.cross_attention.branch.merge is not None for layer in both.layers] == [False, True]
+    x, left, right = sequence(16), sequence(12, 7), sequence(12)
+    found = both(x, context=[left, right]).features
+    assert torch.allclose(both(x, kv=both.keys_values([left, right])).features, found, atol=1e-6)
+
+
+def test_every_position_reads_every_other_and_all_of_the_context() -> None:
+    caption = TextType(length=6, root="caption", reads={"caption": Flow.EACH})
+    x = SequenceType(width=16, parts=one_part("language", 6, cls="first", text=caption, reads=[caption.reads]))
+    vision = SequenceType(width=12, parts=one_part("vision", 5), reads={"image": Flow.EACH})
+    said = CrossAttentionFuser.output(Config(**SIZES), {"x": x, "context": vision})
+    assert said.parts[0].reads == said.reads == {"caption": Flow.ALL, "image": Flow.ALL}
+    assert (said.parts[0].text, said.parts[0].cls) == (caption, "first")
+
+
+def test_mistakes_are_told() -> None:
+    with pytest.raises(UserError, match="looks at a `context`: give it one"):
+        CrossAttentionFuser.output(Config(**SIZES), {"x": SequenceType(width=16)})
+    (clash,) = CrossAttentionFuser.check(Config(**{**SIZES, "heads": 3}))
+    assert clash.message == "heads 3 does not divide width 16"
