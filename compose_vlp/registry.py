@@ -186,7 +186,7 @@ def _ports(name: str, forward: Callable[..., Any]) -> tuple[dict[str, Port], Pat
 def _result(name: str, hint: Any) -> Pattern | dict[str, Pattern]:
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         fields = typing.get_type_hints(hint, include_extras=True)
-        return {field: _patterns(name, field, hints)[0] for field, hints in fields.items()}
+        return {field: _patterns(name, field, _alternatives(hint)[0])[0] for field, hint in fields.items()}
     return _patterns(name, "return", _alternatives(hint)[0])[0]  # of several, the type's hook says which
 
 

@@ -60,7 +60,7 @@ class Similarity(nn.Module):
             else:
                 assert self.temperature is not None
                 scores = products / self.temperature
-        return SimilarityValue(scores, y.own - x.own)
+        return SimilarityValue(scores, y.own - x.own, y.queued)
 
     @torch.no_grad()
     def after_step(self) -> None:

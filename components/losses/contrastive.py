@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compose_vlp.registry import DETACHED, Settings, loss
-from compose_vlp.values import Scalar, Similarity
+from compose_vlp.values import Number, Scalar, Similarity
 
 
 @loss("contrastive")
@@ -16,8 +16,9 @@ class Contrastive(nn.Module):
     """Cross-entropy of each row's scores against its own column, meaned over the rows, for one or several directions.
 
     With `soft`, the wanted distribution is `alpha` times the softmax of these scores (a teacher's) and `1 - alpha`
-    times the own column (ALBEF, Li et al. 2021, eq. 6). Where columns are gathered from all processes, each of these
-    sees its own rows, and the mean over the processes is the loss of the global batch.
+    times the own column (ALBEF, Li et al. 2021, eq. 6). With `same`, the ids of the columns, every column of the row's
+    own id is right, in equal shares (ALBEF's and BLIP's retrieval). Where columns are gathered from all processes, each
+    of these sees its own rows, and the mean over the processes is the loss of the global batch.
     """
 
     class Config(Settings):
@@ -37,21 +38,29 @@ class Contrastive(nn.Module):
         scores: list[Annotated[Similarity, "rows columns"]],
         soft: list[Annotated[Similarity, "rows columns", DETACHED]] | None = None,
         alpha: float = 0.0,
+        same: Annotated[Number, "any_ids"] | None = None,
     ) -> Scalar:
-        """`scores` and `soft` `[rows, columns]` each; row i belongs to column `own + i`."""
+        """`scores` and `soft` `[rows, columns]` each; row i belongs to column `own + i`; ids `[columns]`."""
         teachers = [None] * len(scores) if soft is None else soft
         total = sum(
-            (self._direction(one, teacher, alpha) for one, teacher in zip(scores, teachers, strict=True)),
+            (self._direction(one, teacher, alpha, same) for one, teacher in zip(scores, teachers, strict=True)),
             start=torch.zeros((), device=scores[0].scores.device),
         )
         return Scalar(total / len(scores) if self.config.reduction == "mean" else total)
 
-    def _direction(self, similarity: Similarity, soft: Similarity | None, alpha: float) -> Tensor:
+    def _direction(self, similarity: Similarity, soft: Similarity | None, alpha: float, same: Number | None) -> Tensor:
         scores = similarity.scores.float()
         own = torch.arange(len(scores), device=scores.device) + similarity.own
-        hard = F.cross_entropy(scores, own, label_smoothing=self.config.label_smoothing)
+        right = own if same is None else _shares(same.values, own)
+        hard = F.cross_entropy(scores, right, label_smoothing=self.config.label_smoothing)
         if soft is None:
             return hard
         target = soft.scores.detach().float().softmax(1)
         softened = -(target * scores.log_softmax(1)).sum(1).mean()
         return (1 - alpha) * hard + alpha * softened
+
+
+def _shares(ids: Tensor, own: Tensor) -> Tensor:
+    """`[rows, columns]`: one over the number of columns of the row's id, at these columns."""
+    right = (ids == ids[own][:, None]).float()
+    return right / right.sum(1, keepdim=True)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compose_vlp.registry import Settings, loss
-from compose_vlp.values import Logits, Scalar, Text
+from compose_vlp.values import Logits, Number, Scalar, Text, Value, rows_of
 
 IGNORED = -100
 
@@ -17,7 +17,9 @@ IGNORED = -100
 class NextToken(nn.Module):
     """Mean negative log-likelihood of the next word (CoCa, Yu et al. 2022, eq. 3), over all words.
 
-    The loss shifts the words itself; padding and given words (a prompt) are not foretold.
+    The loss shifts the words itself; padding and given words (a prompt) are not foretold. With `per`, the loss is the
+    sum over all words, divided by the rows of that value instead (ALBEF's and BLIP's answers, `per: question`);
+    `weights` multiply the words of each text.
     """
 
     class Config(Settings):
@@ -32,7 +34,12 @@ class NextToken(nn.Module):
         super().__init__()
         self.config = config
 
-    def forward(self, logits: Annotated[Logits, "rows length classes"]) -> Scalar:
+    def forward(
+        self,
+        logits: Annotated[Logits, "rows length classes"],
+        weights: Annotated[Number, "rows"] | None = None,
+        per: Annotated[Value, "groups"] | None = None,
+    ) -> Scalar:
         """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         if logits.text is None:
             raise ValueError("next_token needs logits that stand on a text")
@@ -40,10 +47,17 @@ class NextToken(nn.Module):
         scores = logits.scores.flatten(0, -2)
         if logits.at is not None:
             labels = labels[logits.at]
-        smoothing = self.config.label_smoothing
-        total = F.cross_entropy(scores, labels, ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum")
+        lost = F.cross_entropy(
+            scores, labels, ignore_index=IGNORED, label_smoothing=self.config.label_smoothing, reduction="none"
+        )
+        if weights is not None:
+            length = logits.text.ids.shape[1]
+            places = torch.arange(logits.text.ids.numel(), device=scores.device) if logits.at is None else logits.at
+            lost = lost * weights.values.to(lost.dtype)[places // length]
+        if per is not None:
+            return Scalar(lost.sum() / rows_of(per))
         words = (labels != IGNORED).sum()
-        return Scalar(total / words.clamp(min=1), count=words)
+        return Scalar(lost.sum() / words.clamp(min=1), count=words)
 
     def selects(self, text: Text) -> Tensor:
         """Places `[chosen]` of the flattened `[batch * length]` that have a word to foretell."""

@@ -119,20 +119,28 @@ class Sequence(Value):
 
 @dataclass(frozen=True)
 class Embedding(Value):
-    """One vector a row: `features` [rows, width]; `own` is where this process's rows start among gathered ones."""
+    """One vector a row: `features` [rows, width].
+
+    `own` is where this process's rows start among gathered ones; the last `queued` rows are of earlier batches.
+    """
 
     kind: ClassVar[str] = "Embedding"
     features: Tensor
     own: int = 0
+    queued: int = 0
 
 
 @dataclass(frozen=True)
 class Similarity(Value):
-    """`scores` [rows, columns], divided by the temperature; row i belongs to column `own + i`."""
+    """`scores` [rows, columns], divided by the temperature; row i belongs to column `own + i`.
+
+    The last `queued` columns are of earlier batches.
+    """
 
     kind: ClassVar[str] = "Similarity"
     scores: Tensor
     own: int = 0
+    queued: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from compose_vlp.components.losses.contrastive import Contrastive
-from compose_vlp.values import Similarity
+from compose_vlp.values import Number, Similarity
 
 
 def loss(**settings: Any) -> Contrastive:
@@ -57,3 +57,12 @@ def test_lists_of_different_lengths_are_refused() -> None:
     one = Similarity(torch.randn(2, 2))
     with pytest.raises(ValueError, match="zip"):
         loss()([one, one], soft=[one])
+
+
+def test_every_column_of_the_rows_id_is_right_in_equal_shares() -> None:
+    scores = torch.randn(3, 6)
+    same = Number(torch.tensor([7, 8, 7, -100, 8, 7]))  # the batch's ids, and behind them a queue's
+    target = torch.tensor([[1, 0, 1, 0, 0, 1], [0, 1, 0, 0, 1, 0], [1, 0, 1, 0, 0, 1]]).float()
+    target = target / target.sum(1, keepdim=True)
+    wanted = -(target * scores.log_softmax(1)).sum(1).mean()
+    assert torch.allclose(loss()([Similarity(scores, queued=3)], same=same).value, wanted)

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from compose_vlp.components.losses.next_token import NextToken
-from compose_vlp.values import Logits, Text
+from compose_vlp.values import Logits, Number, Text
 
 IDS = torch.tensor([[1, 5, 0, 3, 2], [1, 4, 2, 0, 0]])  # a word with the padding's id in the first text
 TEXT = Text(IDS, torch.tensor([5, 3]), frame=8)
@@ -79,3 +79,18 @@ def test_texts_without_a_word_to_foretell_cost_nothing() -> None:
 def test_logits_that_stand_on_no_text_are_refused() -> None:
     with pytest.raises(ValueError, match="stand on a text"):
         loss()(Logits(scores()))
+
+
+def test_answers_weigh_what_they_are_given_and_questions_are_what_is_counted() -> None:
+    s = scores()
+    weights, questions = Number(torch.tensor([0.25, 2.0])), Number(torch.tensor([1, 2, 3]))
+    each = [
+        F.cross_entropy(s[0, :4], torch.tensor([5, 0, 3, 2]), label_smoothing=0.1, reduction="sum"),
+        F.cross_entropy(s[1, :2], torch.tensor([4, 2]), label_smoothing=0.1, reduction="sum"),
+    ]
+    one = loss(label_smoothing=0.1)
+    found = one(Logits(s, TEXT), weights, questions)
+    assert torch.allclose(found.value, (0.25 * each[0] + 2 * each[1]) / 3)
+    at = one.selects(TEXT)
+    chosen = one(Logits(s.flatten(0, 1)[at], TEXT, at), weights, questions)
+    assert torch.allclose(chosen.value, found.value)

@@ -1,0 +1,57 @@
+"""Masked language modelling: hidden words are foretold from all that is left."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compose_vlp.registry import DETACHED, Settings, loss
+from compose_vlp.values import Labels, Logits, Scalar
+
+IGNORED = -100
+
+
+@loss("masked_lm", rows="independent", foretells="hidden")
+class MaskedLm(nn.Module):
+    """Mean negative log-likelihood of the hidden words (BERT, Devlin et al. 2019).
+
+    With `soft`, a teacher's scores of the same places, the loss is `1 - alpha` times that and `alpha` times the
+    cross-entropy against the teacher's distribution (ALBEF, Li et al. 2021, eq. 7). A batch without any hidden word
+    has a loss of 0.
+    """
+
+    class Config(Settings):
+        pass
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self,
+        logits: Annotated[Logits, "rows length classes"],
+        labels: Annotated[Labels, "rows length"],
+        soft: Annotated[Logits, "rows length classes", DETACHED] | None = None,
+        alpha: float = 0.0,
+    ) -> Scalar:
+        """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
+        places = self.selects(labels)
+        words = labels.ids.flatten()[places]
+        scores = _at(logits, places).float()
+        total = F.cross_entropy(scores, words, reduction="sum")
+        if soft is not None:
+            wanted = _at(soft, places).detach().float().softmax(1)
+            taught = -(wanted * scores.log_softmax(1)).sum()
+            total = (1 - alpha) * total + alpha * taught
+        count = torch.tensor(len(words), device=scores.device)
+        return Scalar(total / count.clamp(min=1), count=count)
+
+    def selects(self, labels: Labels) -> Tensor:
+        """Places `[chosen]` of the flattened `[batch * length]` that hold a hidden word."""
+        return (labels.ids.flatten() != IGNORED).nonzero()[:, 0]
+
+
+def _at(logits: Logits, places: Tensor) -> Tensor:
+    """Scores `[chosen, classes]` of all scores, or of those of just these places."""
+    return logits.scores if logits.at is not None else logits.scores.flatten(0, -2)[places]

@@ -1,0 +1,1 @@
+"""Hiding words and patches that are to be foretold."""

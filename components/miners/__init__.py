@@ -1,0 +1,1 @@
+"""Choosing rows that are hard to tell from the right one."""
