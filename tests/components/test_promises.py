@@ -19,6 +19,7 @@ from compose_vlp.values import Embedding, Image, Logits, Part, Sequence, Similar
 
 ROWS = 3
 TOKENIZER = Ids(Ids.Config(vocab_size=20, begin="18", end="19"))
+MASKED = Ids(Ids.Config(vocab_size=20, begin="18", end="19", mask="17"))
 
 
 def embedding(rows: int = ROWS) -> Embedding:
@@ -112,6 +113,17 @@ CASES: dict[str, list[Case]] = {
     ],
     "lm_head": [
         Case({"width": 8, "vocab_size": 20, "transform": True, "bias": True}, lambda: {"x": features(words=True)}),
+    ],
+    "mlm_head": [Case({"width": 8, "vocab_size": 20}, lambda: {"x": features(words=True)})],
+    "feature_queue": [
+        Case({"size": 6, "image_width": 8, "text_width": 8}, lambda: {"image": embedding(), "text": embedding()})
+    ],
+    "hard_negative_miner": [
+        Case(arguments=lambda: {"i2t": Similarity(torch.randn(ROWS, 4)), "t2i": Similarity(torch.randn(ROWS, 4))})
+    ],
+    "mlm_masker": [
+        Case(arguments=lambda: {"text": text(), "tokenizer": MASKED}),
+        Case({"probability": 0.9, "mask": 0.2}, lambda: {"text": text(), "tokenizer": MASKED}),
     ],
     "normalize": [Case(arguments=lambda: {"x": embedding()})],
     "softmax": [
