@@ -16,11 +16,13 @@ from compose_vlp.graph import sections
 from compose_vlp.graph.calls import Calls
 from compose_vlp.graph.clashes import check_settings
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, OutputEntry, ResolvedComponent, fragment
+from compose_vlp.graph.ids import carry_ids
 from compose_vlp.graph.inputs import texts_without_tokenizer
+from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.losses import COMMON, Losses
 from compose_vlp.graph.names import Declared, Kinds, Names
 from compose_vlp.graph.outputs import Outputs, stored
-from compose_vlp.graph.plan import Plan, Ref
+from compose_vlp.graph.plan import Call, Plan, Ref
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.reads import Reads
 from compose_vlp.graph.settings import read_input, read_settings
@@ -239,7 +241,8 @@ class Checker:
         calls = walk.substitution.calls
         wanted = {name: Ref(loss.call) for name, loss in walk.losses.items()}
         wanted |= {name: output.ref for name, output in walk.outputs.items()}
-        plan = Plan(tuple(calls.done.values()), wanted)
+        plan = carry_ids(Plan(tuple(calls.done.values()), wanted), self._kind_of)
+        functions = {c.target: self.kinds.get(c.target) for c in plan.calls if c.role == "function"}
         outputs = {name: _with_stored(plan, output) for name, output in walk.outputs.items()}
         components = {
             name: self._resolved(self.sizings[name].declared)
@@ -249,7 +252,7 @@ class Checker:
         return CheckedBlueprint(
             self.document,
             components,
-            calls.functions,
+            functions,
             self.inputs,
             read.params,
             read.teachers,
@@ -263,6 +266,9 @@ class Checker:
             read.settings,
             tuple(self.notes),
         )
+
+    def _kind_of(self, call: Call) -> Kind | None:
+        return self.sizings[call.target].declared.kind if call.target in self.sizings else None
 
     def _resolved(self, declared: Declared) -> ResolvedComponent:
         sizing = self.sizings[declared.name]

@@ -8,6 +8,7 @@ import pytest
 
 from compose_vlp.errors import Problem
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.plan import Ref
 from compose_vlp.graph.types import IndexType, RowSpace
 from tests.graph.support import SMALL, checked, edited, paper, problems
 
@@ -72,4 +73,5 @@ def test_ids_and_labels_are_numbers_of_each_row(child: Child, name: str) -> None
     kind = {"id": "id", "wanted": "label"}[name]
     blueprint = child(f"extends: albef\ninputs:\n  {name}: {{type: {kind}}}\nlosses:\n  itc: {{same: {name}}}\n")
     assert blueprint.calls[name].type.kind == "Number"
-    assert dict(blueprint.calls["losses.itc"].args)["same"].call == name  # type: ignore[union-attr]
+    assert blueprint.calls["keys"].arg("id") == Ref(name), "the queue behind the columns carries them"
+    assert blueprint.calls["losses.itc"].arg("same") == Ref("keys", ("id",))
