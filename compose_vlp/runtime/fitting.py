@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor
 
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime import generators
-from compose_vlp.runtime.positions import resize_table
+from compose_vlp.runtime.positions import resize_image_table, resize_text_table
 
 
 def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint) -> tuple[Model, list[str]]:
@@ -39,15 +37,12 @@ def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint) -> tupl
 
 def _resized(name: str, table: Tensor, wanted: Tensor, before: CheckedBlueprint, after: CheckedBlueprint) -> Tensor:
     component = next(part for part in name.split(".") if part in after.components)
-    sizes = [_size(one.components[component].config) for one in (before, after)]
+    then, now = (one.components[component].config for one in (before, after))
     if table.shape[-1] != wanted.shape[-1] or table.dim() != wanted.dim():
         raise UserError(f"{name} is {list(table.shape)}, and {list(wanted.shape)} in this stage")
-    rows, width = wanted.shape[-2:]
-    flat = table.reshape(-1, width)
-    resized = resize_table(flat, rows, image=sizes[0] != sizes[1], start=wanted.reshape(-1, width))
+    flat, start = (one.reshape(-1, one.shape[-1]) for one in (table, wanted))
+    if getattr(then, "size", None) != getattr(now, "size", None):
+        resized = resize_image_table(flat, len(start))
+    else:
+        resized = resize_text_table(flat, start, cls=int(getattr(now, "cls", None) == "last"))
     return resized.reshape(wanted.shape)
-
-
-def _size(config: Any) -> Any:
-    """What a component knows of the size of its pictures; None for those that read texts."""
-    return getattr(config, "size", None)

@@ -98,9 +98,14 @@ class StageLoop:
         return [p for group in self.optimizer.torch.param_groups for p in group["params"]]
 
     def _clip(self) -> float | None:
+        """Shorten the gradient; gives the norm that it had. One that is not finite is left as it is for a look."""
         if self.optimizer.clip is None:
             return None
-        return float(torch.nn.utils.clip_grad_norm_(self._trained(), self.optimizer.clip))
+        trained = self._trained()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        if math.isfinite(found := float(norm)):
+            torch.nn.utils.clip_grads_with_norm_(trained, self.optimizer.clip, norm)
+        return found
 
 
 def _not_finite(numbers: Mapping[str, float]) -> dict[str, float]:

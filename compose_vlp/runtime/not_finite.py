@@ -45,7 +45,7 @@ def explain(stage: StageRun, found: NotFinite) -> UserError:
     mine = _save(stage, found) if culprit or processes.world == 1 else None
     told = [one for one in processes.gather((culprit, mine)) if one[0] is not None]
     first, saved = told[0] if told else (None, mine)
-    hints = [f"first of all it is {first.what}"] if first else []
+    hints = [f"first not finite: {first.what}"] if first else []
     hints += [f"the batch, the weights and the generators of this step: {saved}"] if saved else []
     hints += ["the weights are those from before this step", "a lower learning rate or a longer warm-up often helps"]
     return UserError(f"stage {stage.name}, {found}", hints=hints, span=first.span if first else None)
@@ -68,8 +68,8 @@ def find_culprit(
         results = model(program, found.batch, Step(found.params))
     for call in calls:
         if not _finite(results[call.id]):
-            place = f" of `{call.target}`" if call.role == "component" else ""
-            return Culprit(f"what `{call.id}` gives{place}", call.span)
+            component = f", computed by `{call.target}`" if call.role == "component" else ""
+            return Culprit(f"`{call.id}`{component}", call.span)
     for path, parameter in model.components.named_parameters():
         if parameter.grad is not None and not _finite(parameter.grad):
             return Culprit(f"the gradient of `{path}`")

@@ -9,13 +9,20 @@ from torch.nn.functional import interpolate
 from compose_vlp.errors import UserError
 
 
-def resize_table(table: Tensor, rows: int, *, image: bool, start: Tensor) -> Tensor:
-    """`[positions, width]` to `[rows, width]`: of pictures, the grid interpolated behind its CLS; of texts, the first
-    ones, and after the last one those of `start`."""
-    if not image:
-        return torch.cat((table[:rows], start[len(table) :].to(table)))
+def resize_image_table(table: Tensor, rows: int) -> Tensor:
+    """`[positions, width]` of a picture to `[rows, width]`: the grid interpolated, a CLS before it kept."""
     cls = len(table) - round(len(table) ** 0.5) ** 2
     return torch.cat((table[:cls], resize_grid(table[cls:], rows - cls)))
+
+
+def resize_text_table(table: Tensor, start: Tensor, cls: int) -> Tensor:
+    """`[positions, width]` of a text to as many rows as `start` has: the first ones, and then those of `start`.
+
+    The last `cls` rows are those of a CLS behind the words, and stay the last.
+    """
+    words = min(len(table), len(start)) - cls
+    kept = len(start) - cls
+    return torch.cat((table[:words], start[words:kept].to(table), table[len(table) - cls :]))
 
 
 def resize_grid(table: Tensor, rows: int, *, antialias: bool = True) -> Tensor:

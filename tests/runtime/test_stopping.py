@@ -28,20 +28,17 @@ EVERY = 3
 
 
 class Signals(Watch):
-    """Sends signals to its own process after a step, and keeps what it is told."""
+    """Sends signals to its own process after a step."""
 
     def __init__(self, step: int, *signals: signal.Signals) -> None:
         super().__init__()
-        self.at, self.signals, self.notes = step, signals, list[str]()
+        self.at, self.signals = step, signals
 
     def step(self, report: StepReport) -> None:
         super().step(report)
         if report.step == self.at:
             for one in self.signals:
                 os.kill(os.getpid(), one)
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def learn(out: Path, watch: Watch, *, resume: bool = False, workers: int = 0) -> Run:

@@ -20,16 +20,20 @@ STEPS = ("stages.pretrain.length=8 steps", "stages.pretrain.batch=6", "data.pair
 
 
 class Watch(Silent):
-    """Keeps the losses; stops as Ctrl-C does after the step asked for."""
+    """Keeps losses and notes; stops as a second Ctrl-C does after the step asked for."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.totals: dict[int, float] = {}
+        self.notes: list[str] = []
         self.stop_after = stop_after
 
     def step(self, report: StepReport) -> None:
         self.totals[report.step] = report.total
         if report.step == self.stop_after:
             raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def train(blueprint: Blueprint, out: Path, watch: Watch, *, resume: bool = False) -> Run:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
-from torch.nn.functional import interpolate
 
 from compose_vlp.errors import UserError
 from compose_vlp.interop.maps.name_map import Converted
+from compose_vlp.runtime.positions import resize_grid
 
 
 def fit_positions(
@@ -41,22 +40,6 @@ def first_positions(converted: Converted, name: str, rows: int) -> Converted:
         return converted
     note = f"{name}: the first {rows} of {len(table)}"
     return Converted({**converted.tensors, name: table[:rows]}, converted.sources, (*converted.notes, note))
-
-
-def resize_grid(table: Tensor, rows: int, *, antialias: bool = True) -> Tensor:
-    """`[g * g, width]` to `[rows, width]`, bicubic, with antialiasing as timm does or without; `rows` is a square too.
-
-    Raises:
-        UserError: one of them is no square.
-    """
-    if len(table) == rows:
-        return table
-    before, after = round(len(table) ** 0.5), round(rows**0.5)
-    if before * before != len(table) or after * after != rows:
-        raise UserError(f"`start`: positions of {len(table)} patches cannot be resized to {rows}: no squares")
-    grid = table.float().reshape(1, before, before, -1).permute(0, 3, 1, 2)
-    resized = interpolate(grid, size=(after, after), mode="bicubic", antialias=antialias)
-    return resized.permute(0, 2, 3, 1).reshape(rows, -1).to(table.dtype)
 
 
 def _grid(patches: int) -> str:
