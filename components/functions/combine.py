@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from compose_vlp.components.layers.several import as_list
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import Part as PartType
 from compose_vlp.graph.types import RowSpace, SequenceType, merge_reads
 from compose_vlp.registry import EACH, function
-from compose_vlp.values import Embedding, Sequence
+from compose_vlp.values import Embedding, Index, Sequence
 
 Features = Annotated[Embedding, "rows width", EACH] | Annotated[Sequence, "rows tokens width", EACH]
 Channels = Annotated[Embedding, "rows channels", EACH] | Annotated[Sequence, "rows tokens channels", EACH]
@@ -49,6 +50,16 @@ def _same_width(_: None, ports: Mapping[str, Any]) -> Any:
     return _merged(ports, ports["values"][0].width)
 
 
+def _averaged(_: None, ports: Mapping[str, Any]) -> Any:
+    owner = ports.get("owner")
+    one = _same_width(None, ports)
+    if owner is None:
+        return one
+    if isinstance(one, SequenceType):
+        raise UserError("only vectors are averaged by their owner", hints=["`mean(x)` makes one of a sequence"])
+    return replace(one, rows=owner.points_at)
+
+
 def _all_channels(_: None, ports: Mapping[str, Any]) -> Any:
     widths = [value.width for value in ports["values"]]
     return _merged(ports, None if None in widths else sum(widths))
@@ -62,31 +73,48 @@ def _all_rows(_: None, ports: Mapping[str, Any]) -> Any:
 @function("add", output=_same_width)
 def add(values: list[Features]) -> Embedding | Sequence:
     """The sum of several values of one shape; Sequences stay Sequences, with the parts and padding of the first."""
-    return _with(values, sum(value.features for value in values[1:]) + values[0].features)
+    several = as_list(values)
+    return _with(several, sum(value.features for value in several))
 
 
-@function("average", output=_same_width)
-def average(values: list[Features]) -> Embedding | Sequence:
-    """The mean of several values of one shape; Sequences stay Sequences, with the parts and padding of the first."""
-    return _with(values, (sum(value.features for value in values[1:]) + values[0].features) / len(values))
+@function("average", rows="batch", output=_averaged)
+def average(values: list[Features], owner: Annotated[Index, "rows"] | None = None) -> Embedding | Sequence:
+    """The mean of several values of one shape; Sequences stay Sequences, with the parts and padding of the first.
+
+    With `owner` the mean over the rows of each owner: one row for each line of a table (`classes.owner`), whose texts
+    are the templates of one class.
+    """
+    several = as_list(values)
+    mean = _with(several, sum(value.features for value in several) / len(several))
+    return mean if owner is None else _of_owners(mean, owner.rows)
 
 
 @function("concat", output=_all_channels)
 def concat(values: list[Channels]) -> Embedding | Sequence:
     """The channels of several values side by side, `[..., sum of widths]`."""
-    return _with(values, torch.cat([value.features for value in values], -1))
+    several = as_list(values)
+    return _with(several, torch.cat([value.features for value in several], -1))
 
 
 @function("rows", rows="batch", output=_all_rows)
 def rows(values: list[Rows]) -> Embedding | Sequence:
     """The rows of several values, one after the other; shorter Sequences are padded to the longest."""
-    if isinstance(values[0], Embedding):
-        return Embedding(torch.cat([value.features for value in values]))
-    return _stacked(values)
+    several = as_list(values)
+    if isinstance(several[0], Embedding):
+        return Embedding(torch.cat([value.features for value in several]))
+    return _stacked(several)
 
 
-def _with(values: list[Features], features: Tensor) -> Embedding | Sequence:
-    return replace(values[0], features=features)
+def _of_owners(x: Embedding | Sequence, owner: Tensor) -> Embedding:
+    owners = int(owner.max()) + 1
+    total = x.features.new_zeros(owners, x.features.shape[1]).index_add(0, owner, x.features)
+    counts = torch.bincount(owner, minlength=owners).clamp(min=1)
+    return Embedding(total / counts[:, None])
+
+
+def _with(values: list[Any], features: Tensor) -> Embedding | Sequence:
+    one: Embedding | Sequence = replace(values[0], features=features)
+    return one
 
 
 def _stacked(values: list[Any]) -> Sequence:

@@ -18,9 +18,18 @@ from compose_vlp.components.functions.softmax import softmax
 from compose_vlp.components.functions.words import begin, prompt
 from compose_vlp.components.tokenizers.ids import Ids
 from compose_vlp.errors import UserError
-from compose_vlp.graph.types import EmbeddingType, Flow, LogitsType, RowSpace, SequenceType, SimilarityType, TextType
+from compose_vlp.graph.types import (
+    EmbeddingType,
+    Flow,
+    IndexType,
+    LogitsType,
+    RowSpace,
+    SequenceType,
+    SimilarityType,
+    TextType,
+)
 from compose_vlp.graph.types import Part as PartType
-from compose_vlp.values import Embedding, Logits, Part, Sequence, Similarity, Text
+from compose_vlp.values import Embedding, Index, Logits, Part, Sequence, Similarity, Text
 
 VALID = torch.tensor([[True, True, True], [True, False, False]])
 
@@ -102,6 +111,23 @@ def test_add_average_and_concat_go_position_by_position() -> None:
     assert (out.parts, out.valid) == (a.parts, a.valid)
     one = Embedding(torch.randn(2, 4))
     assert torch.equal(average([one]).features, one.features)
+
+
+def test_one_value_that_is_no_list_is_a_list_of_one() -> None:
+    one = Embedding(torch.randn(2, 4))
+    for function in (add, average, concat, rows):
+        assert torch.equal(function(one).features, one.features)  # type: ignore[arg-type]
+
+
+def test_averages_by_owner_have_a_row_for_each_owner() -> None:
+    x = Embedding(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    assert average([x], Index(torch.tensor([1, 0, 1]))).features.tolist() == [[3.0, 4.0], [3.0, 4.0]]
+    texts, lines = RowSpace("classes"), RowSpace("lines of classes")
+    owner = IndexType(texts, points_at=lines)
+    said = type_of("average", values=(EmbeddingType(texts, width=2),), owner=owner)
+    assert (said.rows, said.width) == (lines, 2)
+    with pytest.raises(UserError, match="only vectors are averaged by their owner"):
+        type_of("average", values=(SequenceType(texts, width=2),), owner=owner)
 
 
 def test_rows_come_one_after_the_other_and_are_padded_to_the_longest() -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from compose_vlp.components.heads.mlm_head import MLMHead
-from compose_vlp.graph.types import SequenceType, TextType
 from compose_vlp.graph.types import Part as PartType
+from compose_vlp.graph.types import SequenceType, TextType
 from compose_vlp.values import Part, Sequence, Text
 
 

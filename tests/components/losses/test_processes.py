@@ -13,7 +13,7 @@ from compose_vlp.components.heads.similarity import Similarity
 from compose_vlp.components.losses.contrastive import Contrastive
 from compose_vlp.components.losses.next_token import NextToken
 from compose_vlp.runtime.processes import Processes
-from compose_vlp.values import Embedding, Image, Logits, Number, Scalar, Text
+from compose_vlp.values import Embedding, Image, Logits, Number, Part, Scalar, Sequence, Text
 from tests.support import spawn
 
 PROCESSES, ROWS = 2, 3
@@ -77,6 +77,16 @@ def other_kinds(rank: int) -> dict[str, Any]:
     ids = torch.full((1, 2 + rank), 5)
     texts = gathered(Text(ids, torch.tensor([2 + rank]), 8, pad=7, given=torch.tensor([rank])))
     numbers = gathered(Number(torch.tensor([10 + rank])))
+    features = torch.full((1, 2 + rank, 1), 1.0 + rank, requires_grad=True)
+    text = Text(ids, torch.tensor([2 + rank]), 8, pad=7)
+    sequence = gathered(Sequence(features, (Part("language", 0, 2 + rank, "first", text),), text.valid))
+    patches = gathered(Sequence(features[:, :2], (Part("vision", 0, 2),)))
+    assert isinstance(sequence, Sequence)
+    assert isinstance(patches, Sequence)
+    assert sequence.valid is not None
+    assert sequence.parts[0].text is not None
+    sequence.features.square().sum().backward()
+    assert features.grad is not None
     assert isinstance(pictures, Image)
     assert isinstance(texts, Text)
     assert isinstance(numbers, Number)
@@ -85,6 +95,10 @@ def other_kinds(rank: int) -> dict[str, Any]:
         "pictures": pictures.pixels[:, 0, 0, 0].tolist(),
         "texts": (texts.ids.tolist(), texts.lengths.tolist(), texts.given.tolist()),
         "numbers": numbers.values.tolist(),
+        "sequence": (sequence.features[..., 0].tolist(), sequence.valid.tolist(), sequence.parts[0].length),
+        "of_text": sequence.parts[0].text.ids.tolist(),
+        "patches": (patches.features[..., 0].tolist(), patches.valid),
+        "slope": features.grad.flatten().tolist(),
     }
 
 
@@ -93,10 +107,15 @@ def test_two_processes_give_the_losses_and_gradients_of_one() -> None:
     contrastive, foretold = whole(batch())
     loss = contrastive + foretold.value
     loss.backward()
-    for one in spawn(work, world=PROCESSES):
+    both = spawn(work, world=PROCESSES)
+    for one in both:
         assert abs(one["loss"] - float(loss.detach())) < 1e-5
         for name, wanted in gradients(whole).items():
             assert torch.allclose(torch.tensor(one["gradients"][name]), wanted, atol=1e-6), name
         assert one["pictures"] == [0.0, 1.0]
         assert one["texts"] == ([[5, 5, 7], [5, 5, 5]], [2, 3], [0, 1])
         assert one["numbers"] == [10, 11]
+        assert one["sequence"] == ([[1, 1, 0], [2, 2, 2]], [[True, True, False], [True] * 3], 3)
+        assert one["of_text"] == [[5, 5, 7], [5, 5, 5]]
+        assert one["patches"] == ([[1, 1], [2, 2]], None)
+    assert [one["slope"] for one in both] == [[4.0] * 2, [8.0] * 3]  # twice the value, from both that used it
