@@ -37,8 +37,11 @@ class CrossAttentionFuser(nn.Module):
         heads: int = Field(12, gt=0, description="attention heads; they divide the width")
         mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
         pairing: Pairing = Field("alternate", description="how several contexts are looked at")
-        twins_share: bool = Field(
-            True, description="do the twins of a layer, in alternate pairing, share their maps to keys and values?"
+        share_from: int = Field(
+            0,
+            ge=0,
+            description="first layer whose twins, in alternate pairing, share their maps to keys and values; the depth "
+            "for none",
         )
         merge_from: int | None = Field(
             None,
@@ -106,7 +109,7 @@ def _layers(c: CrossAttentionFuser.Config) -> Iterator[Layer]:
     merge_from = c.depth // 2 if c.merge_from is None else c.merge_from
     for i in range(c.depth):
         twins = [_layer(c, mapped=i >= merge_from) for _ in range(1 if merges else c.contexts or 1)]
-        if c.twins_share:
+        if i >= c.share_from:
             for twin in twins[1:]:
                 _branch(twin).kv = _branch(twins[0]).kv
         yield from twins

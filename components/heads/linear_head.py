@@ -15,17 +15,20 @@ from compose_vlp.values import Embedding, Logits, Sequence
 
 @component("linear_head", rows="independent", state="none", draws="none", selects=True)
 class LinearHead(nn.Module):
-    """One linear map to the scores of classes."""
+    """One linear map to the scores of classes; with `hidden` a map and a ReLU before it, as ALBEF and BLIP judge pairs
+    of pictures and entailment."""
 
     class Config(Settings):
         classes: int = Field(gt=0, description="scores that come out")
         bias: bool = Field(True, description="has the map a bias?")
+        hidden: bool = Field(False, description="a map of equal width with a bias, and a ReLU, before it")
         width: int = inferred(description="features that come in")
 
-    parts: Mapping[str, str] = {"weight": "map.weight", "bias": "map.bias"}
+    parts: Mapping[str, str] = {"weight": "map.weight", "bias": "map.bias", "hidden": "hidden"}
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.hidden = Linear(config.width, config.width, std=0.02) if config.hidden else None
         self.map = Linear(config.width, config.classes, bias=config.bias, std=0.02)
 
     def forward(
@@ -39,10 +42,15 @@ class LinearHead(nn.Module):
         With `at` `[chosen]`, places in the flattened `[batch * tokens]`, only these: `[chosen, classes]`.
         """
         if isinstance(x, Embedding):
-            return Logits(self.map(x.features))
+            return Logits(self._scores(x.features))
         features, text = text_features(x)
         chosen = features if at is None else features.flatten(0, 1)[at]
-        return Logits(self.map(chosen), text, at)
+        return Logits(self._scores(chosen), text, at)
+
+    def _scores(self, features: Tensor) -> Tensor:
+        inner = features if self.hidden is None else self.hidden(features).relu()
+        scores: Tensor = self.map(inner)
+        return scores
 
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> LogitsType:

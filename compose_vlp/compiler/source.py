@@ -24,8 +24,11 @@ class Names:
 
     def __init__(self, calls: Iterable[Call], taken: Iterable[str]) -> None:
         self._of: dict[str, str] = {}
+        self.inputs: dict[str, str] = {}  # call -> name in the batch
         used = {*RESERVED, *taken}
         for call in calls:
+            if call.role == "input" and not call.target.startswith("@"):
+                self.inputs[call.id] = call.target
             name = "".join(c if c.isalnum() else "_" for c in call.id)
             while name in used or not name.isidentifier():
                 name += "_"
@@ -133,6 +136,8 @@ def _argument(arg: Arg, names: Names) -> str:
 
 
 def _reference(ref: Ref, names: Names) -> str:
+    if ref.path and ref.call in names.inputs:  # `answers.owner`: data hands it over beside the texts
+        return f"batch[{'.'.join((names.inputs[ref.call], *ref.path))!r}]"
     return ".".join((names[ref.call], *ref.path))
 
 

@@ -88,7 +88,7 @@ def import_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: a tensor is missing, or one is there that no class of ALBEF has.
     """
-    return to_ours(rules(Layout.of(state)), bert.without_derived(state))
+    return bert.with_ids(to_ours(rules(Layout.of(state)), bert.without_derived(state)))
 
 
 def rules(layout: Layout) -> list[Rule]:
@@ -132,4 +132,4 @@ def _queues(layout: Layout) -> Iterator[Rule]:
     yield same("text_queue", "memory.text", "transposed")
     yield same("queue_ptr", "memory.pointer")
     if layout.task == "retrieval":
-        yield same("idx_queue", "memory.same", "batched")
+        yield same("idx_queue", "memory.id", "batched")

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 import torch
 from torch import Tensor
 
+from compose_vlp.components.queues.feature_queue import NOBODY
 from compose_vlp.interop.rules import Rule, named, same
 
 POSITION_IDS = "embeddings.position_ids"
@@ -97,6 +98,13 @@ def momentum_name(name: str) -> str:
 def without_derived(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict without what follows from the rest: positions' numbers, a head's bias a second time."""
     return {name: tensor for name, tensor in state.items() if not _is_derived(name)}
+
+
+def with_ids(ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights, with a queue's ids where theirs has none (pretraining): nobody's."""
+    if "memory.image" not in ours or "memory.id" in ours:
+        return ours
+    return {**ours, "memory.id": torch.full((len(ours["memory.image"]),), NOBODY)}
 
 
 def with_derived(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:

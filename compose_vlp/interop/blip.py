@@ -79,7 +79,7 @@ def import_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: a tensor is missing, or one is there that no class of BLIP has.
     """
-    return to_ours(rules(Layout.of(state)), bert.without_derived(state))
+    return bert.with_ids(to_ours(rules(Layout.of(state)), bert.without_derived(state)))
 
 
 def rules(layout: Layout) -> list[Rule]:
@@ -134,7 +134,7 @@ def _queues(layout: Layout) -> Iterator[Rule]:
     yield same("image_queue", "memory.image", "transposed")
     yield same("text_queue", "memory.text", "transposed")
     if layout.task == "retrieval":
-        yield same("idx_queue", "memory.same", "batched")
+        yield same("idx_queue", "memory.id", "batched")
         yield same("ptr_queue", "memory.pointer")
     else:
         yield same("queue_ptr", "memory.pointer")

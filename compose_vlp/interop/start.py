@@ -250,14 +250,17 @@ def _named_below(state: Mapping[str, Tensor], component: str) -> dict[str, str]:
 
 def _fitted(converted: Converted, module: nn.Module, *, antialias: bool) -> Converted:
     """Tables of positions of the length that the module has: a grid's resized, a text's cut at the end."""
-    table, here = converted.tensors.get("positions"), getattr(module, "positions", None)
-    if table is None or here is None or len(table) == len(here):
-        return converted
-    if hasattr(module, "stem"):
-        has_cls = getattr(module, "cls", None) is not None
-        in_file = "cls" in converted.tensors
-        return fit_positions(converted, "positions", len(here), cls=has_cls, cls_in_file=in_file, antialias=antialias)
-    return first_positions(converted, "positions", len(here))
+    sizes = {path: len(tensor) for path, tensor in module.state_dict().items() if path.split(".")[-1] == "positions"}
+    for path, rows in sizes.items():
+        table = converted.tensors.get(path)
+        if table is None or len(table) == rows:
+            continue
+        if hasattr(module, "stem"):  # an image's
+            cls, in_file = getattr(module, "cls", None) is not None, "cls" in converted.tensors
+            converted = fit_positions(converted, path, rows, cls=cls, cls_in_file=in_file, antialias=antialias)
+        else:
+            converted = first_positions(converted, path, rows)
+    return converted
 
 
 def _grows(here: Tensor, tensor: Tensor) -> bool:

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compose_vlp.compiler.model import Model
 from compose_vlp.compiler.teachers import Teacher
+from compose_vlp.errors import UserError
+
+MOST = 400
+"""Characters of a line that says which names are wrong."""
 
 
-def load_weights(model: Model, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+def load_weights(model: Model, state: Mapping[str, Tensor], spare: Collection[str] = ()) -> tuple[str, ...]:
     """Put weights into a model: every one of them, and all that it has, but for teachers of which the state has none.
 
-    A teacher's stand below its name (`momentum.vision.layers.0...`). Gives the teachers that have to start as copies.
+    Components in `spare` (those that nothing calls) may keep what they have. A teacher's weights stand below its name
+    (`momentum.vision.layers.0...`). Gives the teachers that have to start as copies.
+
+    Raises:
+        UserError: a weight is missing, or too many, or of another shape.
     """
     own, copies = dict(state), list[str]()
     for name, teacher in teachers_of(model).items():
         mine = {path.removeprefix(f"{name}."): own.pop(path) for path in state if path.startswith(f"{name}.")}
         if mine:
-            teacher.load_state_dict({**mine, "_started": torch.ones(1, dtype=torch.bool)}, strict=True)
+            _load(teacher, {**mine, "_started": torch.ones(1, dtype=torch.bool)}, f"teacher {name}")
         else:
             copies.append(name)
-    model.components.load_state_dict(own, strict=True)
+    kept = {name: tensor for name, tensor in model.components.state_dict().items() if name.split(".")[0] in spare}
+    _load(model.components, kept | own, "the model")
     return tuple(copies)
+
+
+def _load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    try:
+        module.load_state_dict(dict(state), strict=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        raise UserError(f"the weights do not fit {what}", hints=[line[:MOST] for line in lines]) from error
 
 
 def weights_of(model: Model) -> dict[str, Tensor]:

@@ -78,6 +78,16 @@ def test_a_gradient_of_rounding_passes_by_the_floor_and_is_listed() -> None:
     assert compared.summary()["gradient norm"]["largest_error"] == pytest.approx(5e-5)
 
 
+def test_a_whole_gradient_of_rounding_passes_by_the_floor_and_is_listed() -> None:
+    wanted = Outcome(norms={"large": 10.0}, gradients={"key.bias": torch.tensor([3e-8, 0.0]), "small": torch.ones(2)})
+    ours = Outcome(norms={"large": 10.0}, gradients={"key.bias": torch.tensor([0.0, 9e-6]), "small": torch.ones(2)})
+    compared = compare(ours, wanted)
+    assert compared.passed
+    assert [row.name for row in compared.by_floor] == ["key.bias"]
+    beyond = Outcome(norms={"large": 10.0}, gradients={**ours.gradients, "small": torch.full((2,), 1.0001)})
+    assert [row.name for row in compare(beyond, wanted).failures] == ["small"]
+
+
 def test_a_gradient_norm_beyond_rate_and_floor_fails() -> None:
     wanted = Outcome(norms={"large": 10.0, "bias": 2e-7})
     assert compare(Outcome(norms={"large": 10.002, "bias": 0.0}), wanted).failures[0].name == "large"

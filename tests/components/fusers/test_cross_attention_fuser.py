@@ -63,7 +63,7 @@ def test_twins_share_their_maps_to_keys_and_values_and_nothing_else() -> None:
     names = dict(both.layers.named_parameters(remove_duplicate=False))
     shared = {name for name, p in names.items() if name.startswith("0.") and p is names[f"1{name[1:]}"]}
     assert shared == {"0.cross_attention.branch.kv.weight", "0.cross_attention.branch.kv.bias"}
-    apart = fuser(contexts=2, twins_share=False)
+    apart = fuser(contexts=2, share_from=2)
     names = dict(apart.layers.named_parameters(remove_duplicate=False))
     assert len({id(parameter) for parameter in names.values()}) == len(names)
 

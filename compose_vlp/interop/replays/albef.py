@@ -1,0 +1,192 @@
+"""One recorded training step of each of ALBEF's model classes, run again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compose_vlp.compiler.model import Model
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.interop import albef as names
+from compose_vlp.interop.albef import Layout
+from compose_vlp.interop.comparison import Outcome, norms_of
+from compose_vlp.interop.format import Format, Replayed
+from compose_vlp.interop.oracle import Oracle
+from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
+from compose_vlp.values import Image, Index, Labels, Number
+
+BLUEPRINTS: Mapping[names.Task, tuple[str, ...]] = {
+    "pretrain": ("albef",),
+    "retrieval": ("albef", "tasks/retrieval"),
+    "ve": ("albef", "tasks/entailment", "tasks/distilled_entailment"),
+    "vqa": ("albef", "tasks/vqa_generate", "tasks/distilled_vqa"),
+    "nlvr": ("albef", "tasks/nlvr2", "tasks/distilled_nlvr2"),
+}
+STAGES: Mapping[names.Task, str] = {"pretrain": "pretrain"}
+"""Where not named: `finetune`."""
+
+
+SEVENTH = 6
+NOISES = ("dropout", "attention_dropout")
+"""Settings of BERT's towers that are 0 in a recorded step."""
+
+
+def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
+    """The blueprint of a folder; its texts are ids, 1, 2 and 3 standing for CLS, SEP and MASK, 0 for padding."""
+    config, layout = oracle.config, Layout.of(oracle.weights)
+    sizes = {
+        "inputs.image.size": config["image"],
+        "inputs.caption.max_length": config["maxpos"],
+        "components.bert": f"{{use: ids, vocab_size: {config['vocab']}, begin: '1', pad: '0', mask: '3'}}",
+        "components.vision.width": config["vw"],
+        "components.vision.depth": layout.vision,
+        "components.vision.heads": config["vh"],
+        "components.vision.patch": config["patch"],
+        "components.text.width": config["tw"],
+        "components.text.depth": layout.text,
+        "components.fusion.depth": layout.fusion // (2 if layout.task == "nlvr" else 1),
+        **{f"components.{name}.heads": config["th"] for name in ("text", "fusion")},
+        **{f"components.{name}.mlp_width": config["inter"] for name in ("text", "fusion")},
+        **{f"components.{name}.{noise}": 0 for name in ("text", "fusion") for noise in NOISES},
+        **(_sizes[layout.task](config) if layout.task in _sizes else {}),
+    }
+    if layout.queues:  # the other classes have 0.995 written into them
+        sizes["teachers.momentum.decay"] = config["mom"]
+    return BLUEPRINTS[layout.task], [f"{path}={value}" for path, value in sizes.items()]
+
+
+def _contrastive(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "components.image_proj.out": config["embed"],
+        "components.text_proj.out": config["embed"],
+        "components.memory.size": config["queue"],
+    }
+
+
+def _retrieval_sizes(config: Mapping[str, Any]) -> dict[str, Any]:
+    # The official teacher copies the fusion layers too, though its forward never calls them: asking for it copies ours.
+    return {**_contrastive(config), "+outputs.taught": "momentum.fused"}
+
+
+_sizes: Mapping[names.Task, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "pretrain": _contrastive,
+    "retrieval": _retrieval_sizes,
+    # The official code counts its pairs of twins from the seventh layer on, whatever the number of those below.
+    "nlvr": lambda config: {"components.fusion.share_from": (SEVENTH - config["fl"]) // 2},
+}
+
+
+def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: Collection[str]) -> Replayed:
+    """The step's losses, values, gradients and next state, as the folder has them."""
+    layout = Layout.of(oracle.weights)
+    recorded, used = _recorded[layout.task](blueprint, oracle, next(model.parameters()).device)
+    found = _values[layout.task](blueprint, model, recorded, oracle) if layout.task in _values else {}
+    losses = train_step(blueprint, model, STAGES.get(layout.task, "finetune"), recorded, without)
+    found |= {theirs: losses[ours] for ours, theirs in LOSSES[layout.task].items()}
+    rules = names.rules(layout)
+    slopes = gradients(model, rules)
+    after = state(model, rules, oracle.wanted.state)
+    return Replayed(Outcome(found, frozenset(), norms_of(slopes), slopes, after), used)
+
+
+LOSSES: Mapping[names.Task, Mapping[str, str]] = {
+    "pretrain": {"itc": "loss_ita", "itm": "loss_itm", "mlm": "loss_mlm"},
+    "retrieval": {"itc": "loss_ita", "itm": "loss_itm"},
+    "ve": {"entail": "loss"},
+    "vqa": {"vqa": "loss"},
+    "nlvr": {"nlvr": "loss"},
+}
+"""Our losses, and the folders' names of them."""
+
+
+# A program without the pass `prune` reads every input of the blueprint, so that a task's batch has them all.
+
+
+def _pairs(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> dict[str, Any]:
+    given = oracle.inputs
+    frame = blueprint.inputs["caption"].max_length  # type: ignore[union-attr]
+    text = text_of(given["input_ids"], given["attention_mask"], frame)
+    return {"image": Image(given["image"]).to(device), "caption": text.to(device)}
+
+
+def _pretrain(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+    given = oracle.inputs
+    batch = _pairs(blueprint, oracle, device)
+    masked = text_of(given["masked_input_ids"], given["attention_mask"], batch["caption"].frame).to(device)
+    choices = {
+        "neg": _negatives(oracle, device),
+        "masked": SimpleNamespace(text=masked, labels=Labels(given["mlm_labels"]).to(device)),
+    }
+    return Recorded(batch, choices, {"alpha": float(given["alpha"])}), frozenset(given)
+
+
+def _negatives(oracle: Oracle, device: torch.device) -> Any:
+    image, text = (Index(oracle.inputs[f"neg_{name}_index"]).to(device) for name in ("image", "text"))
+    return SimpleNamespace(image=image, text=text)
+
+
+def _retrieval(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+    batch = {**_pairs(blueprint, oracle, device), "id": Number(oracle.inputs["idx"]).to(device)}
+    params = {"alpha": float(oracle.inputs["alpha"])}
+    return Recorded(batch, {"neg": _negatives(oracle, device)}, params), frozenset(oracle.inputs)
+
+
+def _ve(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+    batch = _pairs(blueprint, oracle, device)
+    batch["statement"] = batch["caption"]
+    batch["relation"] = Number(oracle.inputs["targets"]).to(device)
+    return Recorded(batch, params={"alpha": float(oracle.inputs["alpha"])}), frozenset(oracle.inputs)
+
+
+def _nlvr(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+    batch = _pairs(blueprint, oracle, device)
+    left, right = oracle.inputs["image"].chunk(2)
+    batch |= {"image": Image(left).to(device), "left": Image(left).to(device), "right": Image(right).to(device)}
+    batch |= {"statement": batch["caption"], "truth": Number(oracle.inputs["targets"]).to(device)}
+    return Recorded(batch, params={"alpha": float(oracle.inputs["alpha"])}), frozenset(oracle.inputs)
+
+
+_recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device], tuple[Recorded, frozenset[str]]]] = {
+    "pretrain": _pretrain,
+    "retrieval": _retrieval,
+    "ve": _ve,
+    "nlvr": _nlvr,
+}
+
+
+def _pretrain_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, _: Oracle) -> dict[str, Tensor]:
+    judged = ("matched", "wrong_image", "wrong_text")
+    wanted = {name: blueprint.values[name] for name in ("v", "t", "predicted", *judged)}
+    wanted |= {f"{name}.fused": next(blueprint.calls[wanted[name].call].refs()) for name in judged}
+    found = values(blueprint, model, wanted, recorded)
+    return {
+        "image_embeds": found["v"].features,
+        "text_embeds": found["t"].features,
+        "itm_cls": torch.cat([found[f"{name}.fused"].features for name in judged]),
+        "itm_logits": torch.cat([found[name].scores for name in judged]),
+        "mlm_logits": found["predicted"].scores,
+    }
+
+
+def _ve_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, _: Oracle) -> dict[str, Tensor]:
+    found = values(blueprint, model, {"verdict": blueprint.values["verdict"]}, recorded)
+    return {"logits_after_momentum": found["verdict"].scores}
+
+
+_values: Mapping[names.Task, Callable[[CheckedBlueprint, Model, Recorded, Oracle], dict[str, Tensor]]] = {
+    "pretrain": _pretrain_values,
+    "ve": _ve_values,
+}
+
+
+FORMAT = Format(
+    name="albef",
+    losses=frozenset({"loss", "loss_ita", "loss_itm", "loss_mlm"}),
+    settings=settings,
+    import_state=names.import_state,
+    replay=replay,
+)

@@ -1,0 +1,74 @@
+"""What the replays of training steps have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compose_vlp.compiler.compile import compile_plan, compile_stage
+from compose_vlp.compiler.model import Model, Step
+from compose_vlp.compiler.teachers import taught_by
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.plan import Ref
+from compose_vlp.interop import bert
+from compose_vlp.interop.rules import Rule, to_theirs
+from compose_vlp.interop.weights import gradients_of, weights_of
+from compose_vlp.runtime.modes import evaluating
+from compose_vlp.values import Text
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded step: the blueprint's inputs, what maskers and miners drew, the values of schedules."""
+
+    batch: Mapping[str, Any]
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, float] = field(default_factory=dict)
+
+
+def train_step(
+    blueprint: CheckedBlueprint, model: Model, stage: str, recorded: Recorded, without: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """The unweighted losses of a stage's program, after the backward of their sum; teachers follow, queues advance."""
+    compiled = compile_stage(blueprint, stage, without=without)
+    model.start_teachers(taught_by(compiled.plan))
+    model.update_teachers("before")
+    found = model(compiled.run, recorded.batch, Step(recorded.params, choices=recorded.choices))
+    torch.stack([loss.value for loss in found.values()]).sum().backward()
+    model.commit()
+    model.update_teachers("after")
+    return {name: loss.value for name, loss in found.items()}
+
+
+@torch.no_grad()
+def values(blueprint: CheckedBlueprint, model: Model, wanted: Mapping[str, Ref], recorded: Recorded) -> dict[str, Any]:
+    """Values of the student's graph, computed apart from the step; nothing is kept of it."""
+    program = compile_plan(blueprint, "values", wanted, trainable=lambda _: False).run
+    with evaluating(model):
+        found: dict[str, Any] = model(program, recorded.batch, Step(recorded.params, choices=recorded.choices))
+    return found
+
+
+def text_of(ids: Tensor, mask: Tensor, frame: int) -> Text:
+    """Ids and mask [rows, length] as a text; the mask is true at the words, which come first."""
+    return Text(ids, mask.sum(1), frame)
+
+
+def gradients(model: Model, rules: Collection[Rule]) -> dict[str, Tensor]:
+    """The gradients of the student's parameters under the names of a format."""
+    return _named(rules, gradients_of(model))
+
+
+def state(model: Model, rules: Collection[Rule], names: Collection[str]) -> dict[str, Tensor]:
+    """Weights and buffers under the names of a format's state dict; nothing where the folder has none."""
+    return bert.with_derived(_named(rules, weights_of(model)), names) if names else {}
+
+
+def _named(rules: Collection[Rule], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What both sides have: a buffer is no parameter, and what a task leaves uncalled has no counterpart."""
+    shared = [rule for rule in rules if all(name in ours for name in rule.ours)]
+    return to_theirs(shared, {name: ours[name] for rule in shared for name in rule.ours})
