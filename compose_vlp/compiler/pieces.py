@@ -88,11 +88,11 @@ def _refuse_other_rows(blueprint: CheckedBlueprint, plan: Plan) -> None:
 
 
 def _mixing(blueprint: CheckedBlueprint, plan: Plan) -> set[str]:
-    """The calls that look at several rows, and all that follows from them."""
+    """The calls that look at several rows or keep state, of which there is one a step, and all that follows."""
     mixed: set[str] = set()
     for call in plan.calls:
         kind = kind_of(blueprint, call)
-        mixes = kind is not None and kind.traits.rows == "batch"
+        mixes = kind is not None and (kind.traits.rows == "batch" or kind.traits.state != "none")
         # rows of a similarity are independent of each other, and its columns are the rows of another value
         mixes = mixes or (isinstance(call.type, SimilarityType | IndexType) and call.role != "select")
         if mixes or any(ref.call in mixed for ref in call.refs()):

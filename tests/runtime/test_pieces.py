@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,6 +128,44 @@ def test_a_stage_that_accumulates_learns_what_it_learns_otherwise(small_coca: Lo
     assert cut.totals == pytest.approx(whole.totals, rel=1e-5)
     for name, tensor in one.asker.model.state_dict().items():
         torch.testing.assert_close(other.asker.model.state_dict()[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALBEF, all of whose words are hidden and whose hardest negatives are taken, so that nothing is drawn."""
+    small = [
+        "inputs.image.size=16",
+        "inputs.caption.max_length=8",
+        "components.*.width=32",
+        "components.memory.size=12",
+    ]
+    small += ["components.*.mlp_width=48", "components.*_proj.out=24", "components.bert.vocab_size=60"]
+    small += ["components.masker={use: mlm_masker, probability: 1, mask: 1}", "params.alpha=0.4"]
+    checked = Blueprint.load("tiny/albef", overrides=small).check()
+    compiled = compile_stage(checked, "pretrain")
+    model = build(checked, seed=3).train()
+    model.tokenizers = {"bert": SimpleNamespace(mask_id=4, special={"[CLS]": 2}, vocab_size=60)}
+    model.start_teachers(["momentum"])
+    batch = synthetic_batch(compiled.plan, ROWS, "cpu")
+    batch["caption"] = replace(batch["caption"], lengths=torch.tensor([8, 3, 7, 5, 4, 5]))
+    monkeypatch.setattr(torch, "multinomial", lambda weights, _: weights.argmax(1, keepdim=True))
+    weights = {"itc": 1.0, "itm": 1.0, "mlm": 1.0}
+    step = Step(checked.constants_and_starts())
+    found = []
+    queues = []
+    for way in (
+        InOneGo(model, compiled.run, ALONE, FLOAT32),
+        InPieces(model, compile_pieces(checked, compiled), 3, ALONE, FLOAT32),
+    ):
+        model.zero_grad()
+        losses = way(batch, weights, step)
+        found.append((losses.values, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+        queues.append([one.features for one in model.student.memory.pending[:2]])
+    (whole, wanted), (cut, gradients) = found
+    assert cut == pytest.approx(dict(whole), rel=1e-5)
+    assert gradients.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(gradients[name], gradient, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(queues[1], queues[0])
 
 
 def test_a_batch_that_does_not_fall_into_pieces_is_refused(small_coca: Load, tmp_path: Path) -> None:
