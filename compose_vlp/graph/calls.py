@@ -179,6 +179,8 @@ class Calls:
         if kind.traits.cuts:
             roots = frozenset(v.root for one in bound for v in one.values() if isinstance(v, TextType | ImageType))
             result = derive.masked(result, label, roots)
+        if kind.traits.state == "kept":
+            result = derive.queued(result, callee.name)
         args = tuple((one.key, one.given.arg) for one in bound)
         if callee.role == "function":
             world = self.weightless_world((arg for _, arg in args), world)

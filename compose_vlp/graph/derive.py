@@ -85,6 +85,15 @@ def _reads(reads: Reads, name: Callable[[str], str]) -> dict[str, Flow]:
     return {name(root): flow for root, flow in reads.items()}
 
 
+def queued(value: ValueType, queue: str) -> ValueType:
+    """What a component that keeps state gives: the rows behind the batch's are those of that queue."""
+    rows = dataclasses.replace(value.rows, queue=queue) if value.rows.queue else value.rows
+    if isinstance(value, RecordType):
+        fields = {key: queued(inner, queue) for key, inner in value.fields.items()}
+        return dataclasses.replace(value, rows=rows, fields=fields)
+    return dataclasses.replace(value, rows=rows)
+
+
 def masked(value: ValueType, root: str, covers: frozenset[str]) -> ValueType:
     """What a masker gives: its texts have a root of their own, and cover those that they were made from."""
     match value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence as List
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -202,6 +203,12 @@ class Scalar(Value):
     count: Tensor | None = None
 
 
+class Record(SimpleNamespace):
+    """Several values under names that only a blueprint knows, as attributes."""
+
+    kind: ClassVar[str] = "Record"
+
+
 def rows_of(values: Any) -> int:
     """The number of rows of a value, or of a batch of them: the first dimension of its first tensor."""
     return next(int(leaf.shape[0]) for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor))
@@ -228,3 +235,10 @@ def _holds_tensors(content: Any) -> bool:
 
 for _cls in (Image, Text, Part, Sequence, Embedding, Similarity, Index, Logits, Labels, Mask, Number, Scalar):
     _register(_cls)
+
+pytree.register_pytree_node(
+    Record,
+    lambda record: (list(vars(record).values()), tuple(vars(record))),
+    lambda values, names: Record(**dict(zip(names, values, strict=True))),
+    serialized_type_name="compose_vlp.values.Record",
+)

@@ -115,9 +115,7 @@ CASES: dict[str, list[Case]] = {
         Case({"width": 8, "vocab_size": 20, "transform": True, "bias": True}, lambda: {"x": features(words=True)}),
     ],
     "mlm_head": [Case({"width": 8, "vocab_size": 20}, lambda: {"x": features(words=True)})],
-    "feature_queue": [
-        Case({"size": 6, "image_width": 8, "text_width": 8}, lambda: {"image": embedding(), "text": embedding()})
-    ],
+    "feature_queue": [Case({"size": 6, "width": 8}, lambda: {"image": embedding(), "text": embedding()})],
     "hard_negative_miner": [
         Case(arguments=lambda: {"i2t": Similarity(torch.randn(ROWS, 4)), "t2i": Similarity(torch.randn(ROWS, 4))})
     ],

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from compose_vlp.components.queues.feature_queue import NOBODY, FeatureQueue
 from compose_vlp.errors import UserError
+from compose_vlp.graph.types import EmbeddingType, NumberType, RowSpace
 from compose_vlp.values import Embedding, Number
+from tests.support import spawn
 
 
 def queue(size: int = 6) -> FeatureQueue:
-    return FeatureQueue(FeatureQueue.Config(size=size, image_width=4, text_width=3))
+    return FeatureQueue(FeatureQueue.Config(size=size, width=4))
 
 
-def batch(rows: int = 2) -> tuple[Embedding, Embedding]:
-    return Embedding(torch.randn(rows, 4)), Embedding(torch.randn(rows, 3))
+def batch(rows: int = 2) -> dict[str, Any]:
+    return {"image": Embedding(torch.randn(rows, 4)), "text": Embedding(torch.randn(rows, 4))}
 
 
 def test_begins_with_random_vectors_of_length_one_that_are_nobodys() -> None:
@@ -29,11 +33,11 @@ def test_begins_with_random_vectors_of_length_one_that_are_nobodys() -> None:
 def test_gives_the_batch_and_then_the_queue_from_before_the_step() -> None:
     one = queue()
     before = one.image.clone()
-    image, text = batch()
-    keys = one(image, text)
-    assert torch.equal(keys.image.features, torch.cat((image.features, before)))
+    given = batch()
+    keys = one(**given)
+    assert torch.equal(keys.image.features, torch.cat((given["image"].features, before)))
     assert keys.image.queued == keys.text.queued == 6
-    assert keys.id is None
+    assert not hasattr(keys, "id")
     one.commit()
     assert torch.equal(keys.image.features[2:], before), "what was given out does not change under its reader"
 
@@ -41,25 +45,25 @@ def test_gives_the_batch_and_then_the_queue_from_before_the_step() -> None:
 def test_newest_replace_the_oldest_and_the_pointer_goes_round() -> None:
     one = queue()
     seen = [batch() for _ in range(4)]
-    for number, (image, text) in enumerate(seen):
-        one(image, text, Number(torch.tensor([number, number])))
+    for number, given in enumerate(seen):
+        one(Number(torch.tensor([number, number])), **given)
         one.commit()
     assert one.pointer.item() == 2
-    wanted = torch.cat([seen[n][0].features for n in (3, 1, 2)])
+    wanted = torch.cat([seen[n]["image"].features for n in (3, 1, 2)])
     assert torch.equal(one.image, wanted)
     assert one.id.tolist() == [3, 3, 1, 1, 2, 2]
 
 
 def test_ids_stand_beside_the_features() -> None:
     one = queue()
-    keys = one(*batch(), Number(torch.tensor([7, 8])))
+    keys = one(Number(torch.tensor([7, 8])), **batch())
     assert keys.id.values.tolist() == [7, 8, *[NOBODY] * 6]
 
 
 def test_nothing_enters_without_commit_nor_in_eval_mode_nor_twice() -> None:
     one = queue()
     before = one.image.clone()
-    one(*batch())
+    one(**batch())
     assert torch.equal(one.image, before)
     one.commit()
     after = one.image.clone()
@@ -67,7 +71,7 @@ def test_nothing_enters_without_commit_nor_in_eval_mode_nor_twice() -> None:
     one.commit()
     assert torch.equal(one.image, after)
     one.eval()
-    one(*batch())
+    one(**batch())
     one.commit()
     assert torch.equal(one.image, after)
 
@@ -75,7 +79,7 @@ def test_nothing_enters_without_commit_nor_in_eval_mode_nor_twice() -> None:
 def test_no_gradient_enters() -> None:
     one = queue()
     image = Embedding(torch.randn(2, 4, requires_grad=True))
-    keys = one(image, batch()[1])
+    keys = one(**{**batch(), "image": image})
     assert not keys.image.features.requires_grad
     one.commit()
     assert not one.image.requires_grad
@@ -83,16 +87,73 @@ def test_no_gradient_enters() -> None:
 
 def test_batch_that_does_not_divide_it_is_refused_with_sizes_that_would_do() -> None:
     with pytest.raises(UserError, match="a batch of 4 does not divide the queue's size 6") as caught:
-        queue()(*batch(4))
+        queue()(**batch(4))
     assert caught.value.problems[0].hints == ("batch: 3", "size: 4")
-    queue().eval()(*batch(4))  # nothing enters there
+    queue().eval()(**batch(4))  # nothing enters there
 
 
 def test_state_is_saved_with_the_weights() -> None:
     one, other = queue(), queue()
-    one(*batch())
+    one(**batch())
     one.commit()
     other.load_state_dict(one.state_dict())
     assert torch.equal(other.image, one.image)
     assert other.pointer.item() == 2
     assert F.mse_loss(other.text, one.text) == 0
+
+
+def test_any_number_of_queues_move_together() -> None:
+    one = FeatureQueue(FeatureQueue.Config(size=4, width=4, queues=("a", "b", "c")))
+    given = {name: Embedding(torch.randn(2, 4)) for name in "abc"}
+    keys = one(**given)
+    one.commit()
+    for name, value in given.items():
+        assert torch.equal(getattr(keys, name).features[:2], value.features)
+        assert torch.equal(getattr(one, name)[:2], value.features)
+    assert one.pointer.item() == 2
+
+
+def entered(rank: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    one = queue(8)
+    start = {"image": one.image.clone(), "refused": ""}
+    rows = torch.full((2, 4), float(rank))
+    keys = one(Number(torch.tensor([rank, rank])), image=Embedding(rows), text=Embedding(-rows))
+    one.commit()
+    try:
+        one(**batch(3))
+    except UserError as error:
+        start["refused"] = error.problems[0].message
+    local = torch.equal(keys.image.features, torch.cat((rows, start["image"])))
+    return {"local": local, "image": one.image[:, 0].tolist(), "text": one.text[:4, 0].tolist(), "id": one.id.tolist(),
+            "pointer": one.pointer.item(), "rest": torch.equal(one.image[4:], start["image"][4:]),
+            "refused": start["refused"]}  # fmt: skip
+
+
+def test_rows_of_all_processes_enter_in_the_order_of_their_ranks() -> None:
+    both = spawn(entered)
+    assert both[0] == both[1], "every process has the same queue"
+    (found, _) = both
+    assert found["local"], "the batch is this process's, the queue follows it"
+    assert found["image"][:4] == [0, 0, 1, 1]
+    assert found["text"] == [0, 0, -1, -1]
+    assert found["id"] == [0, 0, 1, 1, *[NOBODY] * 4]
+    assert (found["pointer"], found["rest"]) == (4, True)
+    assert found["refused"] == "a batch of 6 does not divide the queue's size 8"
+
+
+def test_what_it_gives_has_the_batchs_rows_and_the_queues() -> None:
+    config = FeatureQueue.Config(size=8, width=4)
+    ports = {"image": EmbeddingType(width=4), "text": EmbeddingType(width=4), "id": NumberType()}
+    said = FeatureQueue.output(config, ports)
+    assert {name: type(field) for name, field in said.fields.items()} == {n: type(p) for n, p in ports.items()}
+    assert {field.rows for field in said.fields.values()} == {RowSpace("main", queue="kept")}
+
+
+def test_names_that_are_not_its_queues_are_told() -> None:
+    config = FeatureQueue.Config(size=8, width=4)
+    with pytest.raises(UserError, match="keeps image, text; given are image, video") as caught:
+        FeatureQueue.output(config, {"image": EmbeddingType(), "video": EmbeddingType()})
+    assert caught.value.problems[0].hints == ("queues: [image, video]",)
+    clashes = FeatureQueue.check(FeatureQueue.Config(size=8, width=4, queues=("image", "pointer", "train")))
+    assert [clash.message.split("'")[1] for clash in clashes] == ["pointer", "train"]
