@@ -96,8 +96,8 @@ class Blueprint:
         from compose_vlp.compiler.passes import PASSES
         from compose_vlp.compiler.report import build_report
 
-        checked = self.check()
-        name = stage or next(iter(checked.stages))
+        name = stage or next(iter(self.check().stages))
+        checked = self.check().of_stage(name)
         (compiled,) = self.compile(name, without=without).values()
         (plain,) = self.compile(name, without=list(PASSES)).values()
         return build_report(checked, build(checked, "meta"), compiled, plain, batch)

@@ -65,6 +65,7 @@ def materialise(checked: CheckedBlueprint, stage: str, device: torch.device, see
     Raises:
         UserError: neither fits, or a loss or gradient is not finite.
     """
+    checked = checked.of_stage(stage)
     compiled = compile_stage(checked, stage)
     meta = build(checked, "meta")
     _, activations = measure_flops(checked, meta, compiled, ROWS)

@@ -75,6 +75,15 @@ def test_a_run_goes_on_in_a_stage_of_another_size_bit_for_bit(small_coca: Load, 
     assert after.totals == whole.totals, "the second stage's steps, numbered from 0, come last in both"
 
 
+def test_a_stage_of_another_size_is_measured_and_tried_at_that_size(small_coca: Load) -> None:
+    from compose_vlp.compiler.materialise import materialise
+
+    blueprint = small_coca(*SECOND)
+    larger, small = (blueprint.report(stage, batch=2).parameters["total"] for stage in ("larger", "pretrain"))
+    assert larger > small
+    assert materialise(blueprint.check(), "larger", torch.device("cpu")).losses.keys() == {"contrastive", "captioning"}
+
+
 class Stop(Watch):
     """Stops as the kill of a process does where a stage begins."""
 
