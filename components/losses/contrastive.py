@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compose_vlp.components.layers.several import as_list
 from compose_vlp.registry import DETACHED, Settings, loss
 from compose_vlp.values import Number, Scalar, Similarity
 
@@ -41,12 +42,11 @@ class Contrastive(nn.Module):
         same: Annotated[Number, "any_ids"] | None = None,
     ) -> Scalar:
         """`scores` and `soft` `[rows, columns]` each; row i belongs to column `own + i`; ids `[columns]`."""
-        teachers = [None] * len(scores) if soft is None else soft
-        total = sum(
-            (self._direction(one, teacher, alpha, same) for one, teacher in zip(scores, teachers, strict=True)),
-            start=torch.zeros((), device=scores[0].scores.device),
-        )
-        return Scalar(total / len(scores) if self.config.reduction == "mean" else total)
+        directions = as_list(scores)
+        teachers = as_list(soft) or [None] * len(directions)
+        losses = [self._direction(one, t, alpha, same) for one, t in zip(directions, teachers, strict=True)]
+        total = torch.stack(losses)
+        return Scalar(total.mean() if self.config.reduction == "mean" else total.sum())
 
     def _direction(self, similarity: Similarity, soft: Similarity | None, alpha: float, same: Number | None) -> Tensor:
         scores = similarity.scores.float()

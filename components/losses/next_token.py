@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compose_vlp.registry import Settings, loss
+from compose_vlp.registry import DETACHED, Settings, loss
 from compose_vlp.values import Logits, Number, Scalar, Text, Value, rows_of
 
 IGNORED = -100
@@ -19,7 +19,8 @@ class NextToken(nn.Module):
 
     The loss shifts the words itself; padding and given words (a prompt) are not foretold. With `per`, the loss is the
     sum over all words, divided by the rows of that value instead (ALBEF's and BLIP's answers, `per: question`);
-    `weights` multiply the words of each text.
+    `weights` multiply the words of each text. With `soft`, a teacher's scores, each word's loss is `1 - alpha` times its
+    own and `alpha` times the cross-entropy against the teacher's distribution (ALBEF's VQA, Li et al. 2021, 3.3).
     """
 
     class Config(Settings):
@@ -39,21 +40,22 @@ class NextToken(nn.Module):
         logits: Annotated[Logits, "rows length classes"],
         weights: Annotated[Number, "rows"] | None = None,
         per: Annotated[Value, "groups"] | None = None,
+        soft: Annotated[Logits, "rows length classes", DETACHED] | None = None,
+        alpha: float = 0.0,
     ) -> Scalar:
         """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         if logits.text is None:
             raise ValueError("next_token needs logits that stand on a text")
-        labels = self.labels(logits.text).flatten()
-        scores = logits.scores.flatten(0, -2)
-        if logits.at is not None:
-            labels = labels[logits.at]
+        every = self.labels(logits.text).flatten()
+        at = torch.arange(len(every), device=every.device) if logits.at is None else logits.at
+        labels, scores = every[at], logits.scores.flatten(0, -2)
         lost = F.cross_entropy(
             scores, labels, ignore_index=IGNORED, label_smoothing=self.config.label_smoothing, reduction="none"
         )
+        if soft is not None:
+            lost = (1 - alpha) * lost + alpha * _taught(scores, _at(soft, at), labels)
         if weights is not None:
-            length = logits.text.ids.shape[1]
-            places = torch.arange(logits.text.ids.numel(), device=scores.device) if logits.at is None else logits.at
-            lost = lost * weights.values.to(lost.dtype)[places // length]
+            lost = lost * weights.values.to(lost.dtype)[at // logits.text.ids.shape[1]]
         if per is not None:
             return Scalar(lost.sum() / rows_of(per))
         words = (labels != IGNORED).sum()
@@ -70,3 +72,14 @@ class NextToken(nn.Module):
             wanted = wanted & (torch.arange(text.ids.shape[1], device=text.ids.device) >= text.given[:, None])
         words = text.ids.masked_fill(~wanted, IGNORED)
         return torch.cat((words[:, 1:], torch.full_like(words[:, :1], IGNORED)), 1)
+
+
+def _at(logits: Logits, places: Tensor) -> Tensor:
+    """Scores `[chosen, classes]` of all scores, or of those of just these places."""
+    return logits.scores if logits.at is not None else logits.scores.flatten(0, -2)[places]
+
+
+def _taught(scores: Tensor, soft: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each word `[chosen]` against the teacher's distribution, 0 where nothing is foretold."""
+    lost = -(soft.detach().float().softmax(-1) * scores.float().log_softmax(-1)).sum(-1)
+    return lost.masked_fill(labels == IGNORED, 0)

@@ -66,3 +66,11 @@ def test_every_column_of_the_rows_id_is_right_in_equal_shares() -> None:
     target = target / target.sum(1, keepdim=True)
     wanted = -(target * scores.log_softmax(1)).sum(1).mean()
     assert torch.allclose(loss()([Similarity(scores, queued=3)], same=same).value, wanted)
+
+
+def test_one_direction_alone_needs_no_list() -> None:
+    scores = Similarity(torch.randn(3, 3))
+    one = loss()
+    assert torch.equal(one(scores).value, one([scores]).value)  # type: ignore[arg-type]
+    taught = one(scores, soft=scores, alpha=0.5).value  # type: ignore[arg-type]
+    assert torch.equal(taught, one([scores], soft=[scores], alpha=0.5).value)

@@ -23,3 +23,9 @@ def test_scores_of_half_precision_are_compared_in_full() -> None:
     assert found.value.dtype == torch.float32
     labels = torch.tensor([1] * 5 + [0] * 5)
     assert torch.equal(found.value, F.cross_entropy(torch.cat((right, wrong)).float(), labels))
+
+
+def test_one_kind_of_wrong_pairs_needs_no_list() -> None:
+    right, wrong = (Logits(scores) for scores in torch.randn(2, 5, 2))
+    loss = Matching(Matching.Config())
+    assert torch.equal(loss(right, wrong).value, loss(right, [wrong]).value)  # type: ignore[arg-type]

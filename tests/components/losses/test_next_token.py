@@ -94,3 +94,21 @@ def test_answers_weigh_what_they_are_given_and_questions_are_what_is_counted() -
     at = one.selects(TEXT)
     chosen = one(Logits(s.flatten(0, 1)[at], TEXT, at), weights, questions)
     assert torch.allclose(chosen.value, found.value)
+
+
+def test_a_teachers_words_are_foretold_in_part() -> None:
+    s, taught, words = scores(), torch.randn(2, 5, 7, requires_grad=True), torch.tensor([5, 0, 3, 2, 4, 2])
+    mine, theirs = (torch.cat((x[0, :4], x[1, :2])) for x in (s, taught))
+    soft = -(theirs.softmax(1) * mine.log_softmax(1)).sum(1)
+    wanted = (0.6 * F.cross_entropy(mine, words, reduction="none") + 0.4 * soft).mean()
+    s.requires_grad_()
+    whole = loss()(Logits(s, TEXT), soft=Logits(taught, TEXT), alpha=0.4).value
+    at = loss().selects(TEXT)
+    chosen_scores = [Logits(x.flatten(0, 1)[at], TEXT, at) for x in (s, taught)]
+    chosen = loss()(chosen_scores[0], soft=chosen_scores[1], alpha=0.4).value
+    assert torch.allclose(whole, wanted)
+    assert torch.allclose(chosen, wanted)
+    whole.backward()
+    assert taught.grad is None
+    per = loss()(Logits(s, TEXT), per=Number(torch.zeros(3)), soft=Logits(taught, TEXT), alpha=0.4).value
+    assert torch.allclose(per, wanted * len(words) / 3)
