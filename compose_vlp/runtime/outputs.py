@@ -40,6 +40,9 @@ class Asker:
     _values: dict[str, Compiled] = field(default_factory=dict)
     _generations: dict[str, Incremental] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.model.tokenizers = dict(self.tokenizers)  # programs find tokens such as [DEC] by name
+
     def inputs_read(self, output: str) -> tuple[str, ...]:
         """The inputs that an output has to be given."""
         entry = self._entry(output)
@@ -58,7 +61,7 @@ class Asker:
         """The same for a batch that a loader made."""
         with evaluating(self.model), torch.no_grad():
             result = self.model(self._program(output).run, batch, Step(self.blueprint.constants_and_starts()))[output]
-        return _tensor(result)
+        return tensor_of(result)
 
     def texts(self, output: str, inputs: Mapping[str, Sequence[Any]], *, seed: int = 0, **settings: Any) -> list[str]:
         """A `generate` output: one text for each row. `settings` replace those of the blueprint (`beams`, `top_p` ...).
@@ -184,7 +187,8 @@ def _check_search(chosen: Mapping[str, Any]) -> None:
         )
 
 
-def _tensor(value: Any) -> Tensor:
+def tensor_of(value: Any) -> Tensor:
+    """The tensor that a value is about: features, scores, numbers."""
     for name in ("features", "scores", "values", "rows", "value"):
         found = getattr(value, name, None)
         if isinstance(found, Tensor):

@@ -1,0 +1,42 @@
+"""Freshly initialised models of a few thousand weights, with a vocabulary: what tests of a model's use ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import torch
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.model import build
+from compose_vlp.data import open_source
+from compose_vlp.data.corpus import prepare_tokenizers
+from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.sources import open_tokenizers
+
+TINY = (
+    "inputs.image.size=16",
+    "components.vision.patch=8",
+    "components.vision.stem=patch",
+    "components.vision.width=32",
+    "components.text.width=32",
+    "components.*.mlp_width=48",
+    "components.image_proj.out=24",
+    "components.text_proj.out=24",
+    "components.bert.vocab_size=320",
+    "components.memory.size=8",
+)
+"""What makes tiny/albef and tiny/blip smaller still."""
+
+
+def tiny(*names: str, overrides: Sequence[str] = (), seed: int = 0) -> Asker:
+    """A model of these blueprints with fresh weights, on vocabularies learnt from `scenes`."""
+    return _asker(names, tuple(overrides), seed)
+
+
+@cache
+def _asker(names: tuple[str, ...], overrides: tuple[str, ...], seed: int) -> Asker:
+    checked = Blueprint.load(*names, overrides=[*TINY, *overrides]).check()
+    tokenizers = open_tokenizers(checked)
+    prepare_tokenizers(tokenizers, checked.inputs, {"main": open_source({"use": "scenes", "count": 300, "size": 16})})
+    return Asker(checked, build(checked, "cpu", seed).eval(), tokenizers, torch.device("cpu"))
