@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_vlp.blueprint.sections import Tracking
 from compose_vlp.files import write_atomic
 from compose_vlp.readable import count
 from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSettings, environment_tags
@@ -46,6 +47,7 @@ def train(
     from compose_vlp.interop.start import initialiser
     from compose_vlp.run import load
     from compose_vlp.runtime.device import choose_device
+    from compose_vlp.runtime.finished import finished_model
     from compose_vlp.runtime.listener import Silent
     from compose_vlp.runtime.processes import join_processes
     from compose_vlp.runtime.trainer import Trainer
@@ -60,6 +62,8 @@ def train(
         with open_tracker(checked, folder, artifacts, track and processes.main) as tracker:
             initialise = initialiser(checked, told.note)
             Trainer(checked, folder, ready, options, tracker, told, initialise).run(resume=resume)
+            if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
+                tracker.model(model)
         ending = "FINISHED"
     except KeyboardInterrupt:
         ending = "KILLED"
@@ -147,7 +151,23 @@ def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mappin
     """The tracker of a run; one that listens to nothing where tracking is off."""
     if not track:
         return NullTracker()
-    tracker = OutboxTracker.start(folder.path, TrackSettings(experiment=checked.name, run_name=folder.path.name))
-    tracker.tags({**environment_tags(), "blueprint": checked.name, "seed": str(folder.info.seed)})
+    from compose_vlp.runtime.digests import data_digests
+
+    written = tracking_of(checked)
+    settings = TrackSettings(
+        experiment=written.experiment or checked.name,
+        run_name=written.run_name or folder.path.name,
+        uri=written.uri,
+        system_metrics_s=written.system_metrics_s,
+    )
+    tracker = OutboxTracker.start(folder.path, settings)
+    digests = {f"data.{name}": digest for name, digest in data_digests(checked).items()}
+    tracker.tags({**environment_tags(), **digests, "blueprint": checked.name, "seed": str(folder.info.seed)})
     tracker.artifacts(artifacts)
     return tracker
+
+
+def tracking_of(checked: CheckedBlueprint) -> Tracking:
+    """The blueprint's section `tracking`, or its defaults."""
+    found = checked.settings.get("tracking")
+    return found if isinstance(found, Tracking) else Tracking()

@@ -175,6 +175,7 @@ class Tracking(_Section):
     system_metrics_s: float = Field(
         10.0, ge=0, description="seconds between readings of CPU, memory and GPU; 0 is never"
     )
+    model: bool = Field(True, description="whether the finished model goes to MLflow too, in its own format")
 
 
 ONE_VALUE: dict[str, Any] = {

@@ -9,7 +9,7 @@ from typing import Any
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Scalar
 from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.schedules import Schedule
-from compose_vlp.blueprint.sections import ONE_VALUE, Optimizer, Stage, Start, Teacher
+from compose_vlp.blueprint.sections import ONE_VALUE, Optimizer, Stage, Start, Teacher, Tracking
 from compose_vlp.blueprint.typed import NOTHING, read_model, read_typed
 from compose_vlp.graph.names import Names
 
@@ -23,7 +23,7 @@ class Sections:
     stages: Dict[str, Stage] = field(default_factory=dict)
     start: tuple[Start, ...] = ()
     optimizer: Optimizer | None = None
-    settings: Dict[str, Any] = field(default_factory=dict)  # length, precision, train, freeze
+    settings: Dict[str, Any] = field(default_factory=dict)  # length, batch, precision, train, freeze, tracking
 
 
 def read(names: Names) -> Sections:
@@ -90,4 +90,7 @@ def _settings(names: Names) -> dict[str, Any]:
         names.problems.extend(problems)
         if value is not NOTHING:
             found[name] = value
+    entry = names.document.root.entry("tracking")
+    if entry is not None and (tracking := _model(names, entry, Tracking)) is not None:
+        found["tracking"] = tracking
     return found

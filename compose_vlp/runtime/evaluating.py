@@ -62,3 +62,10 @@ def data_of(stage: Stage) -> str:
     """The source that a stage is trained on: the one that inputs call `main`, or its first."""
     data = stage.data
     return data if isinstance(data, str) else data.get(MAIN) or next(iter(data.values()))
+
+
+def data_read(stage: Stage) -> tuple[str, ...]:
+    """All sources that a stage trains on or is evaluated on."""
+    trained = (stage.data,) if isinstance(stage.data, str) else tuple(stage.data.values())
+    evaluated = (stage.evaluate.data,) if isinstance(stage.evaluate, Evaluate) and stage.evaluate.data else ()
+    return tuple(dict.fromkeys((*trained, *evaluated)))

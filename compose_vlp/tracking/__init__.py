@@ -3,10 +3,12 @@
 from compose_vlp.tracking.environment import environment_tags, versions
 from compose_vlp.tracking.layout import TrackSettings
 from compose_vlp.tracking.outbox_tracker import OutboxTracker
+from compose_vlp.tracking.records import Model
 from compose_vlp.tracking.sync import how_to_look, mlflow_run_id, sync, tracked_folder
 from compose_vlp.tracking.tracker import NullTracker, Tracker, ending_of
 
 __all__ = [
+    "Model",
     "NullTracker",
     "OutboxTracker",
     "TrackSettings",

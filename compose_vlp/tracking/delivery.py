@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from compose_vlp.tracking.layout import Target, TrackFolder
+from compose_vlp.tracking.mlflow_model import write_model
 from compose_vlp.tracking.mlflow_store import METRICS_A_REQUEST, MlflowRun, RefusedError, RunGoneError
 from compose_vlp.tracking.names import store_name
 from compose_vlp.tracking.outbox import is_line_start, read
 from compose_vlp.tracking.reason import reason
-from compose_vlp.tracking.records import Artifact, Metrics, Params, Record, StatusChange, Tags
+from compose_vlp.tracking.records import Artifact, Metrics, Model, Params, Record, StatusChange, Tags
 from compose_vlp.tracking.seen import Seen
 from compose_vlp.tracking.state import SenderState
 
@@ -118,6 +120,9 @@ class Delivery:
                 run.send_tags(record.values)
             elif isinstance(record, Artifact):
                 self._send_artifact(run, record.name, record.path)
+            elif isinstance(record, Model):
+                place = write_model(record, self._folder)
+                self._send_artifact(run, record.name, str(place.relative_to(self._folder.run_folder)))
             elif isinstance(record, StatusChange):
                 self.set_status(record)
         except RefusedError as error:
@@ -172,6 +177,9 @@ class Delivery:
             self.state.artifact_problem = reason(error)
             return
         self.state.deferred.pop(name, None)
+        sent = self._folder.run_folder / path
+        if sent.parent == self._folder.models:
+            shutil.rmtree(sent, ignore_errors=True)
         if not self.state.deferred:
             self.state.artifact_problem = None
 

@@ -106,6 +106,11 @@ class TrackFolder:
         return self.path / "artifacts"
 
     @property
+    def models(self) -> Path:
+        """Models in MLflow's format, until they have been sent."""
+        return self.path / "models"
+
+    @property
     def writer_lock(self) -> ProcessLock:
         """Held by the training process while it may add to the outbox."""
         return ProcessLock(self.path / "writer.lock")

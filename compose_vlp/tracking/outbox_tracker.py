@@ -20,7 +20,7 @@ from compose_vlp.files import ProcessLock
 from compose_vlp.tracking.layout import Target, TrackFolder, TrackSettings
 from compose_vlp.tracking.names import store_name
 from compose_vlp.tracking.outbox import Outbox
-from compose_vlp.tracking.records import Artifact, Ending, Metrics, Params, StatusChange, Tags
+from compose_vlp.tracking.records import Artifact, Ending, Metrics, Model, Params, StatusChange, Tags
 from compose_vlp.tracking.remains import remains
 from compose_vlp.tracking.state import SenderState
 from compose_vlp.tracking.tracker import Param, ending_of
@@ -92,6 +92,9 @@ class OutboxTracker:
             kept = self._kept(store_name(name), path.resolve())
             if kept is not None:
                 self._outbox.add(Artifact(store_name(name), str(kept)))
+
+    def model(self, model: Model) -> None:
+        self._outbox.add(model)
 
     def flush(self) -> None:
         self._outbox.flush()

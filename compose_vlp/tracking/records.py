@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -45,6 +45,27 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Model:
+    """A finished model that MLflow is to have in its own format, so that its tools can load and serve it.
+
+    Attributes:
+        name: The folder that it has in MLflow.
+        files: The files and folders that it is loaded from, by their place in it; paths as an `Artifact`'s.
+        loader: The module whose `_load_pyfunc(folder)` loads it. No pickle: the code is imported, not stored.
+        inputs: Names of what it may be given, each with MLflow's name of its type.
+        output: The output that answers where a caller names none.
+        requirements: Packages that it needs, as pip takes them.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    loader: str
+    inputs: Mapping[str, str]
+    output: str
+    requirements: Sequence[str]
+
+
+@dataclass(frozen=True)
 class StatusChange:
     """The run goes on, or has ended; `time_ms` as for `Metrics`."""
 
@@ -52,13 +73,14 @@ class StatusChange:
     time_ms: int
 
 
-Record: TypeAlias = Metrics | Params | Tags | Artifact | StatusChange
+Record: TypeAlias = Metrics | Params | Tags | Artifact | Model | StatusChange
 
 _KINDS: dict[str, type[Record]] = {
     "metrics": Metrics,
     "params": Params,
     "tags": Tags,
     "artifact": Artifact,
+    "model": Model,
     "status": StatusChange,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}

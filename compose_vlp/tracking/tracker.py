@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
-from compose_vlp.tracking.records import Ending
+from compose_vlp.tracking.records import Ending, Model
 
 Param: TypeAlias = str | int | float | bool | None
 
@@ -30,6 +30,9 @@ class Tracker(Protocol):
 
     def artifacts(self, paths: Mapping[str, Path]) -> None:
         """Files and folders under their names. Those in the run folder are sent as they are then, others as now."""
+
+    def model(self, model: Model) -> None:
+        """The finished model, of files in the run folder. They have to stay until the sender has sent them."""
 
     def flush(self) -> None:
         """Wait until the disk has what was said: before a checkpoint, so that a resumed run has lost nothing."""
@@ -63,6 +66,8 @@ class NullTracker:
     def tags(self, values: Mapping[str, str]) -> None: ...
 
     def artifacts(self, paths: Mapping[str, Path]) -> None: ...
+
+    def model(self, model: Model) -> None: ...
 
     def flush(self) -> None: ...
 

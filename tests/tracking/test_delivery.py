@@ -14,7 +14,7 @@ from compose_vlp.tracking.delivery import Delivery, next_group
 from compose_vlp.tracking.layout import Target, TrackFolder
 from compose_vlp.tracking.mlflow_store import MlflowRun, RunGoneError, StoreProblemError, folder_of_run
 from compose_vlp.tracking.outbox import Outbox
-from compose_vlp.tracking.records import Artifact, Metrics, Params, Record, StatusChange, Tags
+from compose_vlp.tracking.records import Artifact, Metrics, Model, Params, Record, StatusChange, Tags
 
 
 class Bench:
@@ -256,6 +256,57 @@ def test_files_that_cannot_be_sent_do_not_keep_metrics(
     again.retry_artifacts()
     assert (again.state.deferred, again.state.artifact_problem) == ({}, None)
     assert look(bench.target.uri).artifacts(again.state.run_id) == {"file.txt"}
+
+
+def weights(bench: Bench, **files: str) -> Model:
+    """A model of one file and one folder, and of whatever else is named."""
+    (bench.folder.run_folder / "weights.bin").write_bytes(b"1234")
+    (bench.folder.run_folder / "words").mkdir()
+    (bench.folder.run_folder / "words" / "all.txt").write_text("a")
+    kept = {"weights.bin": "weights.bin", "words": "words", **files}
+    return Model("model", kept, "some.module", {"image": "string"}, "caption", ("some-package==1",))
+
+
+def test_a_model_arrives_in_mlflow_s_format_and_leaves_no_copy(bench: Bench, look: Callable[[str], Any]) -> None:
+    bench.add(weights(bench), metrics(0))
+    state = bench.deliver().state
+    there = look(bench.target.uri)
+    assert "model/MLmodel" in there.artifacts(state.run_id, "model")
+    assert there.artifacts(state.run_id, "model/data/model") == {
+        "model/data/model/weights.bin",
+        "model/data/model/words",
+    }
+    assert there.steps(state.run_id, "loss") == [0]
+    assert not list(bench.folder.models.iterdir())
+
+
+def test_a_model_whose_files_are_gone_is_put_aside_and_told(bench: Bench, look: Callable[[str], Any]) -> None:
+    bench.add(weights(bench, more="gone.bin"), metrics(0), StatusChange("FINISHED", 2))
+    state = bench.deliver().state
+    assert state.refused == 1
+    assert "cannot be written in MLflow's format" in bench.folder.refused.read_text()
+    assert look(bench.target.uri).status(state.run_id) == "FINISHED"
+    assert not list(bench.folder.models.iterdir())
+
+
+def test_a_model_that_cannot_be_sent_waits_and_holds_nothing_up(
+    bench: Bench, look: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **named: Any) -> None:
+        raise RuntimeError("no room in the bucket")
+
+    bench.add(weights(bench), metrics(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_artifacts", fail)
+        delivery = bench.deliver()
+    assert set(delivery.state.deferred) == {"model"}
+    assert look(bench.target.uri).steps(delivery.state.run_id, "loss") == [0]
+    (bench.folder.run_folder / "weights.bin").unlink()  # what waits is a copy
+    again = Delivery(bench.folder, bench.target)
+    again.retry_artifacts()
+    assert again.state.deferred == {}
+    assert "model/MLmodel" in look(bench.target.uri).artifacts(again.state.run_id, "model")
+    assert not list(bench.folder.models.iterdir())
 
 
 def test_a_run_that_was_deleted_in_mlflow_is_said_and_goes_on_when_restored(

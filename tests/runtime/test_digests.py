@@ -1,0 +1,66 @@
+"""Digests of data: equal for equal data, others for whatever decides what is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compose_vlp.api import Blueprint
+from compose_vlp.runtime import digests
+from compose_vlp.runtime.digests import data_digests
+
+Load = Callable[..., Blueprint]
+
+
+def of(blueprint: Blueprint) -> dict[str, str]:
+    return data_digests(blueprint.check())
+
+
+def test_settings_decide(small_coca: Load) -> None:
+    plain = of(small_coca())
+    assert set(plain) == {"pairs"}
+    assert plain["pairs"].startswith("scenes ")
+    assert of(small_coca()) == plain != of(small_coca("data.pairs.seed=1"))
+
+
+def test_what_a_file_holds_decides(small_coca: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "captions.jsonl"
+    blueprint = small_coca(f"data.pairs={{use: jsonl, path: {file}}}")
+    absent = of(blueprint)
+    file.write_text(json.dumps({"image": "a.png", "caption": "one"}) + "\n")
+    one = of(blueprint)
+    file.write_text(json.dumps({"image": "a.png", "caption": "two"}) + "\n")
+    assert len({str(found) for found in (absent, one, of(blueprint))}) == 3
+    monkeypatch.setattr(digests, "WHOLE", 10)
+    monkeypatch.setattr(digests, "END", 4)
+    by_ends = of(blueprint)
+    file.write_text(file.read_text().replace("a.png", "b.png"))
+    assert of(blueprint) == by_ends, "the middle of a large file is not read"
+    file.write_text(file.read_text() + "\n")
+    assert of(blueprint) != by_ends
+
+
+def test_files_of_a_folder_decide_by_name_and_size(small_coca: Load, tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"1")
+    blueprint = small_coca(f"data.pairs={{use: jsonl, path: {tmp_path}}}")
+    before = of(blueprint)
+    (tmp_path / "b.tar").write_bytes(b"1")
+    assert of(blueprint) != before
+
+
+def test_mixtures_and_what_is_evaluated_on_are_told_with_their_parts(small_coca: Load) -> None:
+    found = of(
+        small_coca(
+            "+data.more={use: scenes, seed: 3}",
+            "+data.both={mix: {pairs: 1, more: 2}}",
+            "+data.val={use: scenes, split: unseen}",
+            "+data.unread={use: scenes, seed: 9}",
+            "stages.pretrain.data=both",
+            "stages.pretrain.evaluate={every: 1 epoch, data: val}",
+        )
+    )
+    assert list(found) == ["both", "more", "pairs", "val"]
+    assert found["both"].startswith("mix ")
