@@ -24,6 +24,13 @@ class _Input(_Mapping):
     source: str = Field("main", description="which of the step's sources feeds it")
 
 
+class RandAugment(_Mapping):
+    """ALBEF's and BLIP's RandomAugment: `count` operations drawn from ten, each done with the probability 0.5."""
+
+    count: int = Field(2, ge=1, description="operations drawn")
+    level: float = Field(ge=0, le=10, description="strength of all of them: 7 in ALBEF, 5 in BLIP")
+
+
 class ImageAugment(_Mapping):
     """What is done to a picture in training, drawn anew for each record and epoch."""
 
@@ -32,6 +39,10 @@ class ImageAugment(_Mapping):
     )
     ratio: tuple[Positive, Positive] = Field((3 / 4, 4 / 3), description="bounds of the crop's width / height")
     flip: Share = Field(0.0, description="probability of mirroring left and right (captions that name sides forbid it)")
+
+    randaugment: RandAugment | None = Field(
+        None, description="colours, shears, shifts and turns, after crop and flip (captions that name places forbid it)"
+    )
 
     @model_validator(mode="after")
     def _bounds_ascend(self) -> ImageAugment:
@@ -72,6 +83,10 @@ class TextInput(_Input):
     type: Literal["text"] = "text"
     tokenizer: str = Field(description="name of the tokenizer among the components")
     max_length: int = Field(ge=2, description="tokens at most, begin and end counted; positions are made for so many")
+    clean: Literal["albef_caption", "albef_question", "blip_caption", "blip_question"] | None = Field(
+        None, description="what is done to a text first, by a paper's rule; the tokenizer's own cleaning follows"
+    )
+    words: int | None = Field(None, ge=1, description="words kept, counted after cleaning")
     many: bool = Field(False, description="a record holds several, with rows of their own, an owner and a weight")
     table: str | None = Field(None, description="file with one text a line that are the same in every batch")
     templates: str | None = Field(

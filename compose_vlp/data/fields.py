@@ -19,6 +19,7 @@ from compose_vlp.data.pictures import open_reduced
 from compose_vlp.data.source import BadRecord, Encoded
 from compose_vlp.data.tables import read_table
 from compose_vlp.data.transforms import ImageTransform, Pixels
+from compose_vlp.data.wording import prepared
 from compose_vlp.values import Image, Index, Number, Text, Value
 
 Ids = list[int]
@@ -85,7 +86,8 @@ class _Texts(Field):
         """The ids of one text."""
         if not isinstance(value, str):
             raise BadRecord(f"{self.name} is {_short(value)}, not a text")
-        ids = self.tokenizer.encode(value, self.settings.max_length) if value.strip() else []
+        words = prepared(value, self.settings)
+        ids = self.tokenizer.encode(words, self.settings.max_length) if words.strip() else []
         if not ids:
             raise BadRecord(f"{self.name} is empty")
         return ids

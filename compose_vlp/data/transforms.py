@@ -47,15 +47,7 @@ class ImageTransform:
         picture = to_rgb(_as_picture(picture), self.settings.ground)
         if augment is None or draws is None:
             return np.asarray(self._square(picture))
-        flip = draws.chance(augment.flip)
-        if augment.crop is None:
-            square = self._square(picture)
-        else:
-            width, height = full or picture.size
-            box = random_box(width, height, augment, draws)
-            square = self._resized(picture, box=reduced_box(box, width / picture.width, height / picture.height))
-        pixels = np.asarray(square)
-        return np.ascontiguousarray(pixels[:, ::-1]) if flip else pixels
+        return np.asarray(self._augmented(picture, augment, draws, full or picture.size))
 
     def reducible(self, width: int, height: int) -> float:
         """The factor by which a picture of that width and height may be decoded smaller, in training."""
@@ -75,6 +67,21 @@ class ImageTransform:
         mean = torch.tensor(self.settings.mean).view(3, 1, 1)
         std = torch.tensor(self.settings.std).view(3, 1, 1)
         return values.div_(255).sub_(mean).div_(std)
+
+    def _augmented(self, picture: Picture, augment: ImageAugment, draws: Draws, full: tuple[int, int]) -> Picture:
+        from PIL import Image
+
+        from compose_vlp.data.randaugment import rand_augment
+
+        flip = draws.chance(augment.flip)
+        if augment.crop is None:
+            square = self._square(picture)
+        else:
+            box = random_box(*full, augment, draws)
+            square = self._resized(picture, box=reduced_box(box, full[0] / picture.width, full[1] / picture.height))
+        if flip:
+            square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return square if augment.randaugment is None else rand_augment(square, augment.randaugment, draws)
 
     def _fits(self, pixels: Pixels) -> bool:
         return pixels.dtype == np.uint8 and pixels.shape == (self.settings.size, self.settings.size, 3)

@@ -16,6 +16,7 @@ from compose_vlp.data.corpus import prepare_tokenizers, texts_of
 from compose_vlp.data.fields import ImageField, ManyTextsField, TextField
 from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.data.survey import Spread, spread_evenly
+from compose_vlp.data.wording import prepared
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.sources import MAIN, declared_source, open_tokenizers
@@ -74,7 +75,7 @@ class Sight:
             if isinstance(settings, TextInput):
                 tokenizer = self.tokenizers[settings.tokenizer]
                 texts = texts_of(self.source, [settings.field or name], limit or len(self.source))
-                lengths = [len(tokenizer.encode(text, WHOLE)) for text in texts]
+                lengths = [len(tokenizer.encode(prepared(text, settings), WHOLE)) for text in texts]
                 if lengths:
                     cut = sum(length > settings.max_length for length in lengths) / len(lengths)
                     found[name] = TokenLengths(Spread.of(lengths), settings.max_length, cut)

@@ -1,0 +1,65 @@
+"""What papers do to a text before their tokenizer has it, by the name that an input's `clean` gives it.
+
+A tokenizer's own `clean` belongs to its vocabulary; this belongs to what a text is, since one tokenizer reads both
+captions and questions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from compose_vlp.blueprint.inputs import TextInput
+
+_ALBEF: Final = re.compile(r"[,.'!?\"()*#:;~]")
+_BLIP: Final = re.compile(r"[.!\"()*#:;~]")
+_SPACES: Final = re.compile(r"\s{2,}")
+
+
+def albef_caption(text: str) -> str:
+    """ALBEF's captions: lower case, no punctuation, hyphens and slashes as spaces, single spaces.
+
+    Source: github.com/salesforce/ALBEF, `pre_caption` of `dataset/utils.py`.
+    """
+    return _SPACES.sub(" ", _albef_letters(text)).strip()
+
+
+def albef_question(text: str) -> str:
+    """ALBEF's questions: as its captions, but spaces within stay as they are (`pre_question`)."""
+    return _albef_letters(text).rstrip()
+
+
+def blip_caption(text: str) -> str:
+    """BLIP's captions: lower case, most punctuation as spaces, single spaces; commas and apostrophes stay.
+
+    Source: github.com/salesforce/BLIP, `pre_caption` of `data/utils.py`.
+    """
+    return _SPACES.sub(" ", _BLIP.sub(" ", text.lower())).strip()
+
+
+def blip_question(text: str) -> str:
+    """BLIP's questions: lower case, the same punctuation left out, spaces within as they are (`pre_question`)."""
+    return _BLIP.sub("", text.lower()).rstrip()
+
+
+CLEANERS: Final[dict[str, Callable[[str], str]]] = {
+    "albef_caption": albef_caption,
+    "albef_question": albef_question,
+    "blip_caption": blip_caption,
+    "blip_question": blip_question,
+}
+
+
+def prepared(text: str, settings: TextInput) -> str:
+    """The text as its input wants it: cleaned, and of so many words."""
+    if settings.clean is not None:
+        text = CLEANERS[settings.clean](text)
+    if settings.words is not None:
+        text = " ".join(text.split(" ")[: settings.words])
+    return text
+
+
+def _albef_letters(text: str) -> str:
+    plain = _ALBEF.sub("", text.lower()).replace("-", " ").replace("/", " ")
+    return plain.replace("<person>", "person")
