@@ -13,6 +13,7 @@ import torch
 
 from compose_vlp.compiler import support
 from compose_vlp.graph.plan import Arg, Call, Constant, ParamRef, Plan, Ref
+from compose_vlp.graph.types import RecordType
 
 RESERVED = frozenset({"root", "batch", "step", "m", "losses", "torch", *dir(support), *dir(builtins), *keyword.kwlist})
 
@@ -108,7 +109,8 @@ def _expression(call: Call, names: Names, extra: list[str]) -> str:
         return f"take({_argument(args['x'], names)}, {_argument(args['index'], names)})"
     if call.role == "select":
         return f"select(losses.{call.target}, {_argument(args['x'], names)})"
-    written = [_keyword(i, name, _argument(arg, names)) for i, (name, arg) in enumerate(call.args)] + extra
+    alone = len(call.args) == 1 and not isinstance(call.type, RecordType)  # a record's maker may have open ports
+    written = [_keyword(alone, name, _argument(arg, names)) for name, arg in call.args] + extra
     if call.role == "function":
         return f"{call.target}({', '.join(written)})"
     home = "losses" if call.role == "loss" else f"m_{call.world}" if call.world else "m"
@@ -121,8 +123,8 @@ def _recorded(call: str, written: str) -> str:
     return f"step.choice({call!r}, {component}, {arguments}"
 
 
-def _keyword(position: int, name: str, argument: str) -> str:
-    return argument if position == 0 and not argument.startswith("[") else f"{name}={argument}"
+def _keyword(alone: bool, name: str, argument: str) -> str:
+    return argument if alone and not argument.startswith("[") else f"{name}={argument}"
 
 
 def _argument(arg: Arg, names: Names) -> str:
