@@ -13,6 +13,7 @@ import torch
 
 from compose_vlp.compiler import support
 from compose_vlp.graph.plan import Arg, Call, Constant, ParamRef, Plan, Ref
+from compose_vlp.graph.types import RecordType
 
 RESERVED = frozenset({"root", "batch", "step", "m", "losses", "torch", *dir(support), *dir(builtins), *keyword.kwlist})
 
@@ -108,7 +109,7 @@ def _expression(call: Call, names: Names, extra: list[str]) -> str:
         return f"take({_argument(args['x'], names)}, {_argument(args['index'], names)})"
     if call.role == "select":
         return f"select(losses.{call.target}, {_argument(args['x'], names)})"
-    alone = len(call.args) == 1
+    alone = len(call.args) == 1 and not isinstance(call.type, RecordType)  # a record's maker may have open ports
     written = [_keyword(alone, name, _argument(arg, names)) for name, arg in call.args] + extra
     if call.role == "function":
         return f"{call.target}({', '.join(written)})"
