@@ -34,8 +34,9 @@ COMMANDS: Final = (
     Entry("train", "Train", "Train a blueprint, or go on with a run."),
     Entry("demo", "Train", "Train a small model in minutes and show what it learnt."),
     Entry("track", "Train", "Send what a run recorded while its MLflow was away."),
-    Entry("evaluate", "Use", "Measure a trained model: retrieval, captioning, zero-shot classification."),
+    Entry("evaluate", "Use", "Measure a trained model: retrieval, captions, zero-shot."),
     Entry("generate", "Use", "Write captions for pictures with a trained model."),
+    Entry("capfilt", "Use", "Write texts for pictures, and keep those texts, the web's and the new ones, that fit."),
 )
 
 BY_NAME: Final = {entry.name: entry for entry in COMMANDS}

@@ -69,7 +69,7 @@ def command(
     plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained model: retrieval, captioning, zero-shot classification.
+    """Measure a trained model: retrieval, captions, zero-shot.
 
     Asks the model's outputs for what each task needs, prints the scores, and writes a page with pictures and captions.
     The records are those the model was trained with, unless `--data` or a change of `data` names others.
