@@ -19,8 +19,8 @@ class NextToken(nn.Module):
 
     The loss shifts the words itself; padding and given words (a prompt) are not foretold. With `per`, the loss is the
     sum over all words, divided by the rows of that value instead (ALBEF's and BLIP's answers, `per: question`);
-    `weights` multiply the words of each text. With `soft`, a teacher's scores, each word's loss is `1 - alpha` times its
-    own and `alpha` times the cross-entropy against the teacher's distribution (ALBEF's VQA, Li et al. 2021, 3.3).
+    `weights` multiply the words of each text. With `soft`, a teacher's scores, each word's loss is `1 - alpha` times
+    its own and `alpha` times the cross-entropy against the teacher's distribution (ALBEF's VQA, Li et al. 2021, 3.3).
     """
 
     class Config(Settings):
