@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 
 from compose_vlp.components.queues.feature_queue import NOBODY, FeatureQueue
 from compose_vlp.errors import UserError
@@ -157,3 +158,10 @@ def test_names_that_are_not_its_queues_are_told() -> None:
     assert caught.value.problems[0].hints == ("queues: [image, video]",)
     clashes = FeatureQueue.check(FeatureQueue.Config(size=8, width=4, queues=("image", "pointer", "train")))
     assert [clash.message.split("'")[1] for clash in clashes] == ["pointer", "train"]
+
+
+def test_what_it_gives_is_seen_through_by_whoever_walks_over_tensors() -> None:
+    keys = queue()(Number(torch.tensor([7, 8])), **batch())
+    doubled = pytree.tree_map_only(torch.Tensor, lambda t: 2 * t, keys)
+    assert torch.equal(doubled.text.features, 2 * keys.text.features)
+    assert doubled.id.values.tolist()[:2] == [14, 16]
