@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import nn
 
-from compose_vlp.components.layers.precision import full_precision
+from compose_vlp.components.layers.precision import full, full_precision
 from compose_vlp.graph.types import SimilarityType, merge_reads
 from compose_vlp.registry import Settings, component
 from compose_vlp.values import Embedding
@@ -54,7 +54,7 @@ class Similarity(nn.Module):
     ) -> Annotated[SimilarityValue, "rows columns"]:
         """`[rows, width]` and `[columns, width]` to `[rows, columns]`."""
         with full_precision(x.features.device):
-            products = x.features.float() @ y.features.float().T
+            products = full(x.features) @ full(y.features).T
             if self.log_scale is not None:
                 scores = products * self.log_scale.exp()
             else:

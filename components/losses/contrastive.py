@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compose_vlp.components.layers.precision import full
 from compose_vlp.components.layers.several import as_list
 from compose_vlp.registry import DETACHED, Settings, loss
 from compose_vlp.values import Number, Scalar, Similarity
@@ -49,13 +50,13 @@ class Contrastive(nn.Module):
         return Scalar(total.mean() if self.config.reduction == "mean" else total.sum())
 
     def _direction(self, similarity: Similarity, soft: Similarity | None, alpha: float, same: Number | None) -> Tensor:
-        scores = similarity.scores.float()
+        scores = full(similarity.scores)
         own = torch.arange(len(scores), device=scores.device) + similarity.own
         right = own if same is None else _shares(same.values, own)
         hard = F.cross_entropy(scores, right, label_smoothing=self.config.label_smoothing)
         if soft is None:
             return hard
-        target = soft.scores.detach().float().softmax(1)
+        target = full(soft.scores.detach()).softmax(1)
         softened = -(target * scores.log_softmax(1)).sum(1).mean()
         return (1 - alpha) * hard + alpha * softened
 

@@ -6,6 +6,7 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
+from compose_vlp.components.layers.precision import full
 from compose_vlp.registry import DETACHED, Settings, loss
 from compose_vlp.values import Logits, Number, Scalar
 
@@ -33,9 +34,9 @@ class CrossEntropy(nn.Module):
         alpha: float = 0.0,
     ) -> Scalar:
         """Scores `[rows, classes]`; labels `[rows]` are numbers of classes."""
-        scores = logits.scores.float()
+        scores = full(logits.scores)
         hard = F.cross_entropy(scores, labels.values.long(), label_smoothing=self.config.label_smoothing)
         if soft is None:
             return Scalar(hard)
-        taught = -(soft.scores.detach().float().softmax(1) * scores.log_softmax(1)).sum(1).mean()
+        taught = -(full(soft.scores.detach()).softmax(1) * scores.log_softmax(1)).sum(1).mean()
         return Scalar((1 - alpha) * hard + alpha * taught)

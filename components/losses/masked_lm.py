@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compose_vlp.components.layers.precision import full
 from compose_vlp.registry import DETACHED, Settings, loss
 from compose_vlp.values import Labels, Logits, Scalar
 
@@ -38,10 +39,10 @@ class MaskedLm(nn.Module):
         """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         places = self.selects(labels)
         words = labels.ids.flatten()[places]
-        scores = _at(logits, places).float()
+        scores = full(_at(logits, places))
         total = F.cross_entropy(scores, words, reduction="sum")
         if soft is not None:
-            wanted = _at(soft, places).detach().float().softmax(1)
+            wanted = full(_at(soft, places).detach()).softmax(1)
             taught = -(wanted * scores.log_softmax(1)).sum()
             total = (1 - alpha) * total + alpha * taught
         count = torch.tensor(len(words), device=scores.device)

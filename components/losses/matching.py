@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from compose_vlp.components.layers.precision import full
 from compose_vlp.components.layers.several import as_list
 from compose_vlp.registry import Settings, loss
 from compose_vlp.values import Logits, Scalar
@@ -31,7 +32,7 @@ class Matching(nn.Module):
         negatives: list[Annotated[Logits, "rows classes"]],
     ) -> Scalar:
         """Scores `[batch, 2]` each, class 1 a match."""
-        scores = torch.cat([one.scores for one in (positive, *as_list(negatives))]).float()
+        scores = full(torch.cat([one.scores for one in (positive, *as_list(negatives))]))
         wanted = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
         wanted[: len(positive.scores)] = MATCH
         return Scalar(F.cross_entropy(scores, wanted))

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from compose_vlp.components.layers.precision import full
 from compose_vlp.registry import DETACHED, Settings, loss
 from compose_vlp.values import Logits, Number, Scalar, Text, Value, rows_of
 
@@ -81,5 +82,5 @@ def _at(logits: Logits, places: Tensor) -> Tensor:
 
 def _taught(scores: Tensor, soft: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of each word `[chosen]` against the teacher's distribution, 0 where nothing is foretold."""
-    lost = -(soft.detach().float().softmax(-1) * scores.float().log_softmax(-1)).sum(-1)
+    lost = -(full(soft.detach()).softmax(-1) * full(scores).log_softmax(-1)).sum(-1)
     return lost.masked_fill(labels == IGNORED, 0)
