@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from compose_vlp.components.attention import eager, sdpa, xformers_backend
+from compose_vlp.components.attention.watch import BACKEND, is_watched
 from compose_vlp.errors import UserError, did_you_mean
 
 VARIABLE: Final = "COMPOSE_VLP_ATTENTION"
@@ -86,6 +87,8 @@ def explain(queries: Tensor, keys: Tensor, values: Tensor) -> Choice:  # noqa: A
     Raises:
         UserError: as `attend`.
     """
+    if is_watched():
+        return Choice(BACKEND, "its weights are watched")
     asked, place = _asked.get(), "use_backend"
     if asked is None:
         asked, place = os.environ.get(VARIABLE, "auto") or "auto", VARIABLE

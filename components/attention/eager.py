@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from compose_vlp.components.attention.masks import may_see
+from compose_vlp.components.attention.watch import note
 
 
 def attend(
@@ -30,5 +31,6 @@ def attend(
         # second fill makes its weights zero.
         scores = scores.masked_fill(~seen, torch.finfo(scores.dtype).min)
         weights = scores.softmax(-1).masked_fill(~seen, 0.0)
+    note(weights)
     weights = functional.dropout(weights, dropout)
     return torch.einsum("bhnm,bmhd->bnhd", weights.to(values.dtype), values)
