@@ -95,6 +95,7 @@ class Loader:
             "epoch": self.position.epoch,
             "index": self.position.index,
             "records": self.order.records,
+            "parts": self._parts(),
             "seen": self.seen,
             "skipped": dict(self.skipped),
         }
@@ -103,11 +104,17 @@ class Loader:
         """Go on where a state was taken; takes effect with the next `iter`.
 
         Raises:
-            UserError: the source has another number of records now, or the position is not the start of a batch.
+            UserError: the source has another number of records now, or other parts, or the position is not the start
+                of a batch.
         """
         if state["records"] != self.order.records:
             raise UserError(
                 f"the source had {state['records']} records when this run stopped, and has {self.order.records} now"
+            )
+        if state["parts"] != self._parts():
+            raise UserError(
+                "the mixture had other parts or weights when this run stopped",
+                hints=[f"then: {_said(state['parts'])}", f"now: {_said(self._parts())}"],
             )
         whole = self.order.batch * self.order.world
         if state["index"] % whole:
@@ -115,6 +122,10 @@ class Loader:
         self.position = Position(state["epoch"], state["index"])
         self.seen = state["seen"]
         self.skipped = dict(state["skipped"])
+
+    def _parts(self) -> list[list[Any]]:
+        """Name, first record, records and records of an epoch of each part, as a checkpoint keeps them."""
+        return [list(part) for part in self.order.parts]
 
     def _read_ahead(self, start: Position) -> Iterator[Batch | UserError]:
         from torch import Generator
@@ -149,6 +160,10 @@ def too_many_skipped(skipped: Mapping[int, str], seen: int, limit: float) -> Use
     """The mistake of a data set with too many broken records, with the first of them."""
     first = [f"record {index}: {reason}" for index, reason in list(skipped.items())[:3]]
     return UserError(f"{len(skipped)} of {seen} records are broken, more than the limit of {limit:.0%}", hints=first)
+
+
+def _said(parts: Iterable[Iterable[Any]]) -> str:
+    return ", ".join(f"{each} of {name} ({records})" for name, _, records, each in parts) or "no mixture"
 
 
 def _check_fields(source: Source, collator: Collator) -> None:

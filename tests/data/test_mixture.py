@@ -121,6 +121,19 @@ def test_resumed_in_mid_epoch_it_is_the_same_trajectory(stop: int, workers: int)
     assert all(reason.startswith(("coco: ", "web: ")) for reason in other.skipped.values())
 
 
+def test_a_state_of_other_weights_is_refused() -> None:
+    state = loader(PAIR).state_dict()
+    other = mixed(coco=(Words("coco", 30), 1), web=(Words("web", 90), 3))
+    with pytest.raises(UserError, match="the mixture had other parts or weights") as caught:
+        loader(other).load_state_dict(state)
+    assert caught.value.problems[0].hints == (
+        "then: 40 of coco (30), 80 of web (90)",
+        "now: 30 of coco (30), 90 of web (90)",
+    )
+    with pytest.raises(UserError, match="other parts"):
+        loader(Words("all", 120)).load_state_dict(state)
+
+
 def test_substitutes_come_from_the_parts_by_their_weights() -> None:
     one = mixed(small=(Words("small", 1000), 1), large=(Words("large", 9000), 1))
     order = order_of(one, 4)
