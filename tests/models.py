@@ -29,14 +29,14 @@ TINY = (
 """What makes tiny/albef and tiny/blip smaller still."""
 
 
-def tiny(*names: str, overrides: Sequence[str] = (), seed: int = 0) -> Asker:
+def tiny(*names: str, overrides: Sequence[str] = (), small: Sequence[str] = TINY, seed: int = 0) -> Asker:
     """A model of these blueprints with fresh weights, on vocabularies learnt from `scenes`."""
-    return _asker(names, tuple(overrides), seed)
+    return _asker(names, (*small, *overrides), seed)
 
 
 @cache
 def _asker(names: tuple[str, ...], overrides: tuple[str, ...], seed: int) -> Asker:
-    checked = Blueprint.load(*names, overrides=[*TINY, *overrides]).check()
+    checked = Blueprint.load(*names, overrides=list(overrides)).check()
     tokenizers = open_tokenizers(checked)
     prepare_tokenizers(tokenizers, checked.inputs, {"main": open_source({"use": "scenes", "count": 300, "size": 16})})
     return Asker(checked, build(checked, "cpu", seed).eval(), tokenizers, torch.device("cpu"))

@@ -36,7 +36,7 @@ COMMANDS: Final = (
     Entry("track", "Train", "Send what a run recorded while its MLflow was away."),
     Entry("evaluate", "Use", "Measure a trained model: retrieval, captions, zero-shot."),
     Entry("generate", "Use", "Write captions for pictures with a trained model."),
-    Entry("capfilt", "Use", "Write texts for pictures, and keep those texts, the web's and the new ones, that fit."),
+    Entry("capfilt", "Use", "Caption pictures of the web, and keep the texts that fit."),
 )
 
 BY_NAME: Final = {entry.name: entry for entry in COMMANDS}

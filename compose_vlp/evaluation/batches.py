@@ -57,11 +57,13 @@ def need(asker: Asker, task: str, *outputs: str) -> None:
 
 def texts_of(source: Source, rows: Iterable[int], field: str) -> list[tuple[str, ...]]:
     """The texts of records, several where a record has several captions; none where it has no text."""
-    found: list[tuple[str, ...]] = []
-    for value in values_of(source, rows, field):
-        texts = (value,) if isinstance(value, str) else value if isinstance(value, Iterable) else ()
-        found.append(tuple(text for text in texts if isinstance(text, str) and text.strip()))
-    return found
+    return [texts_in(value) for value in values_of(source, rows, field)]
+
+
+def texts_in(value: object) -> tuple[str, ...]:
+    """The texts that a field's value holds: a text, or a list of them; empty ones are none."""
+    texts = (value,) if isinstance(value, str) else value if isinstance(value, Iterable) else ()
+    return tuple(text for text in texts if isinstance(text, str) and text.strip())
 
 
 def values_of(source: Source, rows: Iterable[int], field: str) -> Iterator[Any]:

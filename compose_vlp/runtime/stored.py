@@ -79,7 +79,8 @@ class Stored:
     def _run(self, program: Compiled, batch: Mapping[str, Any]) -> dict[str, Any]:
         model = self._asker.model
         with evaluating(model), torch.no_grad():
-            return model(program.run, batch, Step(self._asker.blueprint.constants_and_starts()))
+            found: dict[str, Any] = model(program.run, batch, Step(self._asker.blueprint.constants_and_starts()))
+        return found
 
 
 def join_rows(values: Sequence[Any]) -> Any:

@@ -1,0 +1,80 @@
+"""The captioner: an output that writes texts, asked for several a picture, drawn by nucleus sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+from compose_vlp.data.collate import Collator
+from compose_vlp.data.draws import Draws
+from compose_vlp.errors import UserError
+from compose_vlp.runtime.outputs import Asker
+
+TOP_P: Final = 0.9
+"""The share of probability that BLIP's captioner draws from (4.2: diverse texts teach more than likely ones)."""
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A model that writes texts for pictures; `run` is its name in the data that comes out."""
+
+    asker: Asker
+    run: str
+    output: str
+    image: str
+    search: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, asker: Asker, run: str, *, output: str | None = None, search: Mapping[str, Any] | None = None
+    ) -> Captioner:
+        """The captioner that a blueprint's output makes: the only one that writes texts, where none is named.
+
+        Raises:
+            UserError: no output writes texts, several do, or it reads anything but one picture.
+        """
+        writers = [name for name, one in asker.blueprint.outputs.items() if one.form == "generate"]
+        chosen = output if output is not None else (writers[0] if len(writers) == 1 else None)
+        if chosen not in writers:
+            raise _no_writer(asker.blueprint.name, chosen, writers)
+        reads = asker.inputs_read(chosen)
+        if [asker.blueprint.inputs[name].type for name in reads] != ["image"]:
+            raise UserError(
+                f"a captioner reads one picture; output {chosen!r} of {asker.blueprint.name} reads {', '.join(reads)}"
+            )
+        return cls(asker, run, chosen, reads[0], {"top_p": TOP_P} if search is None else dict(search))
+
+    @property
+    def field(self) -> str:
+        """The field of the records that holds the picture."""
+        return self.asker.blueprint.inputs[self.image].field or self.image
+
+    def read(self, record: Mapping[str, Any]) -> list[Any]:
+        """What the model sees of a record.
+
+        Raises:
+            BadRecord: the picture is broken.
+        """
+        return self._collator.read(record)
+
+    def write(self, items: Sequence[list[Any]], seed: int, first: int, number: int) -> list[str]:
+        """Text `number` for each of these pictures, the first being of record `first`; the same each time."""
+        values = {name: value.to(self.asker.device) for name, value in self._collator.stack(items).items()}
+        drawn = Draws("capfilt", seed, first, number).below(2**53)
+        return self.asker.texts_of_batch(self.output, values, seed=drawn, **self.search)
+
+    @cached_property
+    def _collator(self) -> Collator:
+        return Collator({self.image: self.asker.blueprint.inputs[self.image]}, self.asker.tokenizers)
+
+
+def _no_writer(blueprint: str, output: str | None, writers: Sequence[str]) -> UserError:
+    if not writers:
+        return UserError(
+            f"{blueprint} has no output that writes texts, so it is no captioner",
+            hints=["`--texts web` filters the web's texts alone", "a run of BLIP or CoCa writes texts"],
+        )
+    what = f"has no output {output!r} that writes texts" if output else "has several outputs that write texts"
+    return UserError(f"{blueprint} {what}", hints=[f"`--output NAME` takes one of {', '.join(writers)}"])
