@@ -12,16 +12,20 @@ under Memory Limited Setup"):
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from compose_vlp.blueprint.inputs import TextInput
-from compose_vlp.compiler.compile import Compiled, choices_of, functions_of, kind_of, tokenizers_of
+from compose_vlp.compiler.compile import choices_of, compile_stage, functions_of, kind_of, tokenizers_of
+from compose_vlp.compiler.passes import PASSES
 from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint, fragment
 from compose_vlp.graph.plan import Call, Plan, Ref
 from compose_vlp.graph.types import IndexType, LabelsType, LogitsType, RecordType, SimilarityType, TextType
+
+MERGING = ("batch",)
+"""Passes that make one call over the rows of several: such rows are not those of a piece."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,21 @@ class Pieces:
     source: str
 
 
-def compile_pieces(blueprint: CheckedBlueprint, compiled: Compiled) -> Pieces:
-    """The programs of a stage that accumulates.
+def compile_pieces(
+    blueprint: CheckedBlueprint,
+    stage: str,
+    *,
+    trainable: Callable[[str], bool] | None = None,
+    without: Collection[str] = (),
+) -> Pieces:
+    """The programs of a stage that accumulates; arguments as those of `compile_stage`.
 
     Raises:
         UserError: the stage reads an input whose rows are not records of the batch.
     """
-    plan = compiled.plan
+    left_out = {*without, *(name for name in MERGING if name in PASSES)}
+    plan = compile_stage(blueprint, stage, trainable=trainable, without=left_out).plan
+    blueprint = blueprint.of_stage(stage)
     _refuse_other_rows(blueprint, plan)
     mixed = _mixing(blueprint, plan)
     row_losses = {name: ref for name, ref in plan.wanted.items() if ref.call not in mixed}
@@ -66,7 +78,7 @@ def compile_pieces(blueprint: CheckedBlueprint, compiled: Compiled) -> Pieces:
         "mixing": _mixing_plan(plan, mixed, kept),
         "again": _part(wider, again, shared),
     }
-    made = {name: _write(blueprint, one, compiled.name, name) for name, one in programs.items() if one.wanted}
+    made = {name: _write(blueprint, one, stage, name) for name, one in programs.items() if one.wanted}
     return Pieces(
         **{name: made[name][1] if name in made else None for name in programs},
         kept=kept,

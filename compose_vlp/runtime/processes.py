@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,9 @@ T = TypeVar("T")
 
 BUCKET = 25 * 2**20
 """Bytes of gradients that travel together: enough to fill a link, few enough to overlap with making the next."""
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for each other: one evaluates or saves while the others wait. A dead one is noticed by who
+started it."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def join_processes(device: torch.device) -> Processes:
     """Meet the processes that `torchrun` or `accelerate launch` started with this one; alone where nobody did."""
     from accelerate import PartialState
 
-    state = PartialState(cpu=device.type == "cpu")
+    state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
     own = state.device if device.type != "cpu" and state.num_processes > 1 else device
     return Processes(state.process_index, state.num_processes, own)
 

@@ -199,7 +199,8 @@ class StageRun:
         precision = autocast(self.processes.device, self.plan.precision)
         if self.plan.accumulate == 1:
             return InOneGo(self.model, self.compiled.run, self.processes, precision)
-        pieces = compile_pieces(self.blueprint, self.compiled)
+        without = self.trainer.options.without
+        pieces = compile_pieces(self.trainer.blueprint, self.name, trainable=self._is_trained, without=without)
         return InPieces(self.model, pieces, self.plan.accumulate, self.processes, precision)
 
     def _loader(self, name: str, source: Source) -> Loader:

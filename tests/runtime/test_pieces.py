@@ -36,7 +36,7 @@ def prepare(blueprint: Blueprint) -> tuple[Model, Compiled, Pieces, dict[str, An
     caption = batch["caption"]
     assert isinstance(caption, Text)
     batch["caption"] = Text(caption.ids, lengths[:ROWS].clamp(max=caption.ids.shape[1]), caption.frame, caption.pad)
-    return build(checked, seed=3).train(), compiled, compile_pieces(checked, compiled), batch
+    return build(checked, seed=3).train(), compiled, compile_pieces(checked, "pretrain"), batch
 
 
 def gradients_of(model: Model, compute: Callable[..., Losses], batch: Any) -> tuple[Losses, dict[str, torch.Tensor]]:
@@ -63,8 +63,8 @@ def test_what_mixes_rows_runs_once_and_the_rest_piece_by_piece(small_coca: Load)
     seen: dict[str, list[tuple[int, bool]]] = {}
 
     def watch(name: str) -> Callable[..., None]:
-        return lambda _module, given, _result: seen.setdefault(name, []).append(
-            (rows_of(given[0]), torch.is_grad_enabled())
+        return lambda _module, _given, result: seen.setdefault(name, []).append(
+            (rows_of(result), torch.is_grad_enabled())
         )
 
     for name in ("vision", "multimodal", "similarity"):
@@ -135,10 +135,15 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
     small = [
         "inputs.image.size=16",
         "inputs.caption.max_length=8",
-        "components.*.width=32",
+        "components.vision.width=32",
         "components.memory.size=12",
     ]
-    small += ["components.*.mlp_width=48", "components.*_proj.out=24", "components.bert.vocab_size=60"]
+    small += [
+        "components.text.width=32",
+        "components.*.mlp_width=48",
+        "components.*_proj.out=24",
+        "components.bert.vocab_size=60",
+    ]
     small += ["components.masker={use: mlm_masker, probability: 1, mask: 1}", "params.alpha=0.4"]
     checked = Blueprint.load("tiny/albef", overrides=small).check()
     compiled = compile_stage(checked, "pretrain")
@@ -154,12 +159,12 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
     queues = []
     for way in (
         InOneGo(model, compiled.run, ALONE, FLOAT32),
-        InPieces(model, compile_pieces(checked, compiled), 3, ALONE, FLOAT32),
+        InPieces(model, compile_pieces(checked, "pretrain"), 3, ALONE, FLOAT32),
     ):
         model.zero_grad()
         losses = way(batch, weights, step)
         found.append((losses.values, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
-        queues.append([one.features for one in model.student.memory.pending[:2]])
+        queues.append([one.features for one in model.student.memory.pending.values()])
     (whole, wanted), (cut, gradients) = found
     assert cut == pytest.approx(dict(whole), rel=1e-5)
     assert gradients.keys() == wanted.keys()

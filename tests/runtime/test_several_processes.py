@@ -48,7 +48,18 @@ def in_each(rank: int, out: Path) -> list[dict[str, Any]]:
     torch.distributed.barrier()
     torch.rand(3)
     resumed = learn(out / "noisy", None, True, NOISE)
-    return [plain, cut, whole, resumed]
+    return [plain, cut, whole, resumed, learn_with_a_queue(out / "queue")]
+
+
+def learn_with_a_queue(out: Path) -> dict[str, Any]:
+    """Two steps of a small ALBEF: a teacher and a queue, which all processes have to keep alike."""
+    overrides = ["inputs.image.size=16", "components.vision.width=32", "components.text.width=32", *LENGTH[1:]]
+    overrides += ["components.*.mlp_width=48"]
+    overrides += ["components.*_proj.out=24", "components.bert.vocab_size=90", "components.memory.size=24"]
+    albef = Blueprint.load("tiny/albef", overrides=[*overrides, "stages.pretrain.length=2 steps"])
+    run = albef.train(out=out, options=TrainOptions(seed=1, device="cpu"), track=False)
+    weights = {name: tensor.tolist() for name, tensor in run.asker.model.state_dict().items()}
+    return {"weights": weights, "folder": str(run.folder.path)}
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +89,13 @@ def test_a_run_of_two_processes_goes_on_bit_for_bit(runs: Runs) -> None:
     assert list(resumed["totals"]) == [4]
     assert resumed["totals"][4] == whole["totals"][4]
     assert resumed["weights"] == whole["weights"] == second[3]["weights"]
+
+
+def test_a_queue_takes_the_rows_of_all_processes(runs: Runs) -> None:
+    _, (first, second) = runs
+    assert first[4]["weights"] == second[4]["weights"]
+    assert first[4]["weights"]["components.memory.pointer"] == [12], "two steps of six records"
+    assert first[4]["weights"]["teachers.momentum._started"] == [True]
 
 
 @pytest.mark.slow
