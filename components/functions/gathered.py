@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.processes import together
+from compose_vlp.components.layers.processes import all_rows, all_rows_with_gradient, together
 from compose_vlp.errors import UserError
 from compose_vlp.registry import EACH, function
 from compose_vlp.values import Embedding, Image, Number, Part, Sequence, Text
@@ -36,20 +36,20 @@ def gathered(
     if not together():
         return x
     if isinstance(x, Embedding):
-        return Embedding(_all_with_gradient(x.features), own=dist.get_rank() * len(x.features))
+        return Embedding(all_rows_with_gradient(x.features), own=dist.get_rank() * len(x.features))
     if isinstance(x, Image):
-        return replace(x, pixels=_all_with_gradient(x.pixels))
+        return replace(x, pixels=all_rows_with_gradient(x.pixels))
     if isinstance(x, Text):
         return _texts(x)
     if isinstance(x, Sequence):
         return _sequences(x)
-    return replace(x, values=_all(x.values))
+    return replace(x, values=all_rows(x.values))
 
 
 def _texts(x: Text) -> Text:
     padded = F.pad(x.ids, (0, _lengths(x.ids)[1] - x.ids.shape[1]), value=x.pad)
-    given = None if x.given is None else _all(x.given)
-    return replace(x, ids=_all(padded), lengths=_all(x.lengths), given=given)
+    given = None if x.given is None else all_rows(x.given)
+    return replace(x, ids=all_rows(padded), lengths=all_rows(x.lengths), given=given)
 
 
 def _sequences(x: Sequence) -> Sequence:
@@ -61,11 +61,11 @@ def _sequences(x: Sequence) -> Sequence:
         )
     parts = _parts(x, longest)
     if x.valid is None and shortest == longest:
-        return Sequence(_all_with_gradient(x.features), parts)
+        return Sequence(all_rows_with_gradient(x.features), parts)
     missing = longest - x.features.shape[1]
     known = torch.ones(x.features.shape[:2], dtype=torch.bool, device=x.features.device) if x.valid is None else x.valid
-    features = _all_with_gradient(F.pad(x.features, (0, 0, 0, missing)))
-    return Sequence(features, parts, _all(F.pad(known, (0, missing), value=False)))
+    features = all_rows_with_gradient(F.pad(x.features, (0, 0, 0, missing)))
+    return Sequence(features, parts, all_rows(F.pad(known, (0, missing), value=False)))
 
 
 def _parts(x: Sequence, length: int) -> tuple[Part, ...]:
@@ -78,28 +78,3 @@ def _lengths(x: Tensor) -> tuple[int, int]:
     ends = torch.tensor([-x.shape[1], x.shape[1]], device=x.device)
     dist.all_reduce(ends, op=dist.ReduceOp.MAX)
     return -int(ends[0]), int(ends[1])
-
-
-def _all(local: Tensor) -> Tensor:
-    rows = [torch.empty_like(local) for _ in range(dist.get_world_size())]
-    dist.all_gather(rows, local.contiguous())
-    return torch.cat(rows)
-
-
-def _all_with_gradient(local: Tensor) -> Tensor:
-    rows: Tensor = _AllGather.apply(local)  # type: ignore[no-untyped-call]
-    return rows
-
-
-class _AllGather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, local: Tensor) -> Tensor:
-        ctx.rows = len(local)
-        return _all(local)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous()
-        dist.all_reduce(total)
-        start = dist.get_rank() * ctx.rows
-        return total[start : start + ctx.rows]

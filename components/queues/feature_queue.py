@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compose_vlp.components.functions.gathered import gathered
-from compose_vlp.components.layers.processes import together
+from compose_vlp.components.layers.processes import all_rows, together
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import EmbeddingType, NumberType, RecordType
@@ -74,8 +73,8 @@ class FeatureQueue(nn.Module):
         pending, self.pending = self.pending, {}
         pointer, count = self._buffer("pointer"), 0
         for name, one in pending.items():
-            rows = gathered(one)
-            entering = rows.values if isinstance(rows, Number) else rows.features
+            local = one.values if isinstance(one, Number) else one.features
+            entering = all_rows(local) if together() else local
             count = len(entering)
             places = (pointer + torch.arange(count, device=pointer.device)) % self.config.size
             buffer = self._buffer(name)
