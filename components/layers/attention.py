@@ -30,7 +30,7 @@ class ContextKeys:
 
     def of(self, rows: Int[Tensor, " batch"]) -> "ContextKeys":
         """Those of the contexts that `rows` names, one for each row of a batch."""
-        taken = tuple((keys[rows], values[rows]) for keys, values in self.layers)
+        taken = tuple((keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in self.layers)
         return ContextKeys(taken, None if self.valid is None else self.valid[rows])
 
 

@@ -38,7 +38,8 @@ def compile_incremental(blueprint: CheckedBlueprint, output: str) -> Incremental
     """
     entry = blueprint.outputs[output]
     assert entry.over is not None
-    whole = compile_plan(blueprint, output, {"logits": entry.ref}, trainable=lambda _: False)
+    # a merged call would need what comes once and what comes with every word at the same time
+    whole = compile_plan(blueprint, output, {"logits": entry.ref}, trainable=lambda _: False, without=["batch"])
     later = downstream(whole.plan, _input(whole.plan, entry.over))
     once = [c for c in whole.plan.calls if c.id not in later]
     each = [c for c in whole.plan.calls if c.id in later]

@@ -50,6 +50,25 @@ def owners_first(components: Mapping[str, Any]) -> list[str]:
     return ordered
 
 
+def owner_of(part: str, name: str, components: Mapping[str, Any]) -> str:
+    """The component whose parameters a component's part uses in every layer: itself, or the one that owns them."""
+    share = dict(components[name].share)
+    source = share.get(part) or share.get("*", "own")
+    owner, _, theirs = source.partition(".")
+    if (
+        source == "own"
+        or (theirs or part) != part
+        or not _used_alike(components[name].config, components[owner].config)
+    ):
+        return name
+    return owner_of(part, owner, components)
+
+
+def _used_alike(mine: Any, theirs: Any) -> bool:
+    """Have two components equal parameters in equal layers, and read them in the same way?"""
+    return all(getattr(mine, name, None) == getattr(theirs, name, None) for name in ("depth", "heads", "norm_eps"))
+
+
 def _share_all(
     name: str, module: nn.Module, parts: Mapping[str, str], own: set[str], owner: str, other: nn.Module
 ) -> None:

@@ -60,6 +60,8 @@ def write_program(
     lines += [f"    {line}" for line in _prologue(plan)]
     inside = False
     for call in plan.calls:
+        if call.role == "split" and call.target != "0":
+            continue  # all pieces come out of the first one's line
         extra = [f"cache=step.caches[{call.id!r}]"] if call.id in caches else []
         if call.id in (tokenizers or {}):
             extra.append(f"tokenizer=root.tokenizers[{(tokenizers or {})[call.id]!r}]")
@@ -71,7 +73,7 @@ def write_program(
             lines.append("    with torch.no_grad():")
         inside = without
         indent = "        " if inside else "    "
-        lines.append(f"{indent}{names[call.id]} = {written}{_place(call)}")
+        lines.append(f"{indent}{', '.join(_results(call, plan, names))} = {written}{_place(call)}")
     results = ", ".join(f"{key!r}: {_reference(ref, names)}" for key, ref in plan.wanted.items())
     lines.append(f"    return {{{results}}}")
     return "\n".join(lines) + "\n"
@@ -109,12 +111,33 @@ def _expression(call: Call, names: Names, extra: list[str]) -> str:
         return f"take({_argument(args['x'], names)}, {_argument(args['index'], names)})"
     if call.role == "select":
         return f"select(losses.{call.target}, {_argument(args['x'], names)})"
+    if call.role == "stack":
+        return f"stack({_several(args['x'], names)})"
+    if call.role == "picks":
+        return f"picks({_argument(args['x'], names)}, {_several(args['indices'], names)})"
+    if call.role == "split":
+        return f"split({_argument(args['x'], names)}, {_argument(args['like'], names)})"
     alone = len(call.args) == 1 and not isinstance(call.type, RecordType)  # a record's maker may have open ports
     written = [_keyword(alone, name, _argument(arg, names)) for name, arg in call.args] + extra
     if call.role == "function":
         return f"{call.target}({', '.join(written)})"
     home = "losses" if call.role == "loss" else f"m_{call.world}" if call.world else "m"
+    if call.role == "keys":
+        return f"{home}.{call.target}.keys_values({_argument(args['x'], names)})"
     return f"{home}.{call.target}({', '.join(written)})"
+
+
+def _results(call: Call, plan: Plan, names: Names) -> list[str]:
+    """The names that a line gives values to: all pieces of what is split, one otherwise."""
+    if call.role != "split":
+        return [names[call.id]]
+    return [names[one.id] for one in plan.calls if one.role == "split" and one.arg("x") == call.arg("x")]
+
+
+def _several(arg: Arg | None, names: Names) -> str:
+    """Arguments one after the other, None for what is left out."""
+    assert isinstance(arg, tuple)
+    return ", ".join(_argument(one, names) if one != () else "None" for one in arg)
 
 
 def _recorded(call: str, written: str) -> str:

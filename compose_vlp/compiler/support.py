@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from compose_vlp.values import Index, Labels, Sequence, Text, Value
+from compose_vlp.values import Embedding, Index, Labels, Logits, Sequence, Text, Value, rows_of
 
-__all__ = ["select", "take", "text_of"]
+__all__ = ["picks", "select", "split", "stack", "take", "text_of"]
 
 
 def text_of(value: Any) -> Text:
@@ -47,3 +48,58 @@ def take(x: Value, index: Index) -> Any:
         if isinstance(getattr(x, f.name), Tensor) and getattr(x, f.name).dim() > 0
     }
     return dataclasses.replace(x, **changed)
+
+
+def stack(*values: Any) -> Any:
+    """The rows of texts, of sequences on one text each, or of vectors under each other, padded to the longest."""
+    first = values[0]
+    if isinstance(first, Embedding):
+        return Embedding(torch.cat([value.features for value in values]))
+    if isinstance(first, Text):
+        length = max(value.ids.shape[1] for value in values)
+        ids = torch.cat([pad(value.ids, (0, length - value.ids.shape[1]), value=value.pad) for value in values])
+        return Text(ids, torch.cat([v.lengths for v in values]), max(v.frame for v in values), first.pad)
+    length = max(value.features.shape[1] for value in values)
+    features = torch.cat([pad(value.features, (0, 0, 0, length - value.features.shape[1])) for value in values])
+    part = dataclasses.replace(first.parts[0], length=length, text=stack(*map(text_of, values)))
+    return Sequence(features, (part,), _valid(values, length))
+
+
+def _valid(values: tuple[Sequence, ...], length: int) -> Tensor | None:
+    """The mask [rows, length] of sequences under each other, None where every position of all of them counts."""
+    if all(value.valid is None and value.features.shape[1] == length for value in values):
+        return None
+    masks = [
+        value.features.new_ones(value.features.shape[:2], dtype=torch.bool) if value.valid is None else value.valid
+        for value in values
+    ]
+    return torch.cat([pad(mask, (0, length - mask.shape[1]), value=False) for mask in masks])
+
+
+def picks(context: Any, *indices: Index | None) -> Tensor:
+    """For each row of a stack the row of the context at which it looks [rows]: that of its index, or its own (None)."""
+    one = context[0] if isinstance(context, list) else context
+    own = torch.arange(rows_of(one), device=one.features.device)
+    return torch.cat([own if index is None else index.rows for index in indices])
+
+
+def split(result: Any, like: list[Any]) -> list[Any]:
+    """What came of a stack, cut into what came of each value in it: its rows, and its positions on its own text."""
+    pieces, start = [], 0
+    for value in like:
+        rows = slice(start, start + rows_of(value))
+        pieces.append(_piece(result, rows, value))
+        start = rows.stop
+    return pieces
+
+
+def _piece(result: Any, rows: slice, value: Any) -> Any:
+    if isinstance(result, Embedding):
+        return Embedding(result.features[rows])
+    if isinstance(result, Logits):
+        return Logits(result.scores[rows])
+    text = text_of(value)
+    length = text.ids.shape[1]
+    part = dataclasses.replace(result.parts[0], length=length, text=text)
+    valid = None if result.valid is None else result.valid[rows, :length]
+    return Sequence(result.features[rows, :length], (part,), valid)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from compose_vlp.errors import Span
 from compose_vlp.graph.types import ValueType
 
-Role = Literal["input", "component", "function", "read", "index", "select", "loss"]
+Role = Literal["input", "component", "function", "read", "index", "select", "loss", "keys", "stack", "picks", "split"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Call:
     `read`: `cls`, `tokens` or a part's name, argument `x`; `index`: `x[index]`, arguments `x` and `index`;
     `select`: the positions that loss `target` needs (put in by the `rows` pass); `loss`: the loss's name. `world` is
     the teacher in whose weights it is computed, None for the student.
+
+    Put in by the `batch` pass: `keys`: keys and values that component `target` makes of the context `x`; `stack`: the
+    rows of several values `x` under each other; `picks`: for each of these rows the row of the context at which it
+    looks, which `indices` pick (`()`: its own); `split`: of a result `x` the rows of the value number `target` of
+    `like`.
     """
 
     id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from compose_vlp.compiler.passes.batch import batch
 from compose_vlp.compiler.passes.context import PassContext
 from compose_vlp.compiler.passes.dedupe import dedupe
 from compose_vlp.compiler.passes.frozen import frozen
@@ -15,7 +16,7 @@ from compose_vlp.graph.plan import Plan
 
 Pass = Callable[[Plan, PassContext], Plan]
 
-PASSES: dict[str, Pass] = {"prune": prune, "dedupe": dedupe, "rows": rows, "frozen": frozen}
+PASSES: dict[str, Pass] = {"prune": prune, "dedupe": dedupe, "rows": rows, "frozen": frozen, "batch": batch}
 """All passes in the order in which they run."""
 
 

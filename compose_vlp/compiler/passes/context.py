@@ -13,8 +13,10 @@ from compose_vlp.graph.plan import Call
 class PassContext:
     """`kind_of(call)` is the kind behind a component, function or loss call (None for inputs and reads);
     `trainable(call)` says whether the stage trains a parameter of the component called;
-    `draws(call)` whether the call draws random numbers with its present settings."""
+    `draws(call)` whether the call draws random numbers with its present settings; `keys_owner(call)` whose
+    parameters make the keys and values of its context: its component's own, or another's that it shares."""
 
     kind_of: Callable[[Call], Kind | None]
     trainable: Callable[[Call], bool]
     draws: Callable[[Call], bool]
+    keys_owner: Callable[[Call], str]
