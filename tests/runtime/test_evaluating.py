@@ -139,7 +139,7 @@ def test_a_mistake_in_the_blueprint_is_found_before_anything_runs(small_coca: Lo
     ("changes", "says"),
     [
         ((asked("{every: 2 steps, tasks: [captioning]}"), "~outputs.caption"), "there is no caption"),
-        ((asked("1 epoch"), "~outputs.caption", "~outputs.text_embedding"), "finds nothing to measure"),
+        ((asked("1 epoch"), "~outputs.caption", "~outputs.text_embedding"), "no outputs that could be measured"),
         (("+data.lost={use: jsonl, path: lost.jsonl}", asked("{every: 1 epoch, data: lost}")), "lost.jsonl"),
     ],
 )
