@@ -63,11 +63,8 @@ def compile_pieces(
     _refuse_other_rows(blueprint, plan)
     mixed = _mixing(blueprint, plan)
     row_losses = {name: ref for name, ref in plan.wanted.items() if ref.call not in mixed}
-    calls = plan.by_id()
-    mixing = [call for call in plan.calls if call.id in mixed]
-    kept = tuple(dict.fromkeys(r.call for c in mixing for r in c.refs() if r.call not in mixed))
-    kept = tuple(name for name in kept if calls[name].role != "input")
-    followed = tuple(name for name in kept if not calls[name].no_grad)
+    kept = _kept(plan, mixed)
+    followed = tuple(name for name in kept if not plan.by_id()[name].no_grad)
     counting = {name: one for name in row_losses if (one := _terms(blueprint, plan, name)) is not None}
     wider = plan.replace((*plan.calls, *counting.values()))
     first = {**_handed(kept), **{f"#{name}": Ref(call.id) for name, call in counting.items()}}
@@ -116,6 +113,12 @@ def _mixing(blueprint: CheckedBlueprint, plan: Plan) -> set[str]:
             mixed.add(call.id)
             readers |= {ref.call: call.id for ref in call.refs()}
     return mixed
+
+
+def _kept(plan: Plan, mixed: Collection[str]) -> tuple[str, ...]:
+    """The calls outside of the mixing part whose values it reads; inputs are there for all."""
+    read = dict.fromkeys(ref.call for call in plan.calls if call.id in mixed for ref in call.refs())
+    return tuple(name for name in read if name not in mixed and plan.by_id()[name].role != "input")
 
 
 def _terms(blueprint: CheckedBlueprint, plan: Plan, loss: str) -> Call | None:
