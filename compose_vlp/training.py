@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,7 @@ def train(
     checked = blueprint.check()
     processes = join_processes(choose_device(options.device))
     folder = _open_folder(processes, checked.name, out, options.seed, command, resume)
-    ending: Ending = "FAILED"
-    try:
+    with _ending(folder, processes):
         told = listener if listener is not None and processes.main else Silent()
         artifacts = prepare_folder(blueprint, folder, blueprint.compile(), sizes(checked)) if processes.main else {}
         with open_tracker(checked, folder, artifacts, track and processes.main) as tracker:
@@ -64,6 +64,15 @@ def train(
             Trainer(checked, folder, ready, options, tracker, told, initialise).run(resume=resume)
             if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
                 tracker.model(model)
+    return load(folder.path, device=options.device)
+
+
+@contextmanager
+def _ending(folder: RunFolder, processes: Processes) -> Iterator[None]:
+    """Whatever happens within, the run's folder says how it ended."""
+    ending: Ending = "FAILED"
+    try:
+        yield
         ending = "FINISHED"
     except KeyboardInterrupt:
         ending = "KILLED"
@@ -71,7 +80,6 @@ def train(
     finally:
         if processes.main:
             folder.finish(ending)
-    return load(folder.path, device=options.device)
 
 
 def _open_folder(
