@@ -14,7 +14,7 @@ from compose_vlp.data.corpus import prepare_tokenizers
 from compose_vlp.runtime.outputs import Asker
 from compose_vlp.runtime.sources import open_tokenizers
 
-TINY = (
+TOWERS = (
     "inputs.image.size=16",
     "components.vision.patch=8",
     "components.vision.stem=patch",
@@ -24,9 +24,11 @@ TINY = (
     "components.image_proj.out=24",
     "components.text_proj.out=24",
     "components.bert.vocab_size=320",
-    "components.memory.size=8",
 )
-"""What makes tiny/albef and tiny/blip smaller still."""
+"""What makes the towers of tiny/albef and tiny/blip smaller still, also in their tasks."""
+
+TINY = (*TOWERS, "components.memory.size=8")
+"""The same for their pretraining, which has a queue."""
 
 
 def tiny(*names: str, overrides: Sequence[str] = (), small: Sequence[str] = TINY, seed: int = 0) -> Asker:

@@ -33,7 +33,8 @@ class Cached:
         """Scores [rows, vocabulary] of the word after `ids` [rows, new]."""
         lengths = torch.full((ids.shape[0],), ids.shape[1], device=ids.device)
         words = Text(ids, lengths, self._frame, self._pad, offset=self._length)
-        logits = self._programs.advance(self._model, {**self._given, self._programs.over: words}, self._step)["logits"]
+        batch = {**self._given, **as_rows(self._programs.over, words)}
+        logits = self._programs.advance(self._model, batch, self._step)["logits"]
         self._length += ids.shape[1]
         scores: Tensor = logits.scores[:, -1]
         return scores
@@ -57,13 +58,18 @@ class Recomputed:
         lengths = torch.full((ids.shape[0],), self._ids.shape[1], device=ids.device)
         words = Text(self._ids, lengths, self._frame, self._pad)
         whole = self._programs.whole.run
-        logits = whole(self._model, {**self._batch, self._programs.over: words}, Step())["logits"]
+        logits = whole(self._model, {**self._batch, **as_rows(self._programs.over, words)}, Step())["logits"]
         scores: Tensor = logits.scores[:, -1]
         return scores
 
     def reorder(self, rows: Tensor) -> None:
         if self._ids is not None:
             self._ids = self._ids[rows]
+
+
+def as_rows(over: str, words: Text) -> dict[str, Any]:
+    """The texts that are written, one a row, also where the input has several a record (`.owner`)."""
+    return {over: words, f"{over}.owner": Index(torch.arange(len(words.ids), device=words.ids.device))}
 
 
 def _repeated(value: Any, times: int) -> Any:

@@ -1,0 +1,104 @@
+"""Ranking given texts by how likely a model finds them: `rank` outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.blueprint.sections import Rank
+from compose_vlp.compiler.incremental import compile_incremental
+from compose_vlp.compiler.model import Step
+from compose_vlp.compiler.support import take
+from compose_vlp.data.fields import table_values
+from compose_vlp.data.tables import read_table
+from compose_vlp.errors import UserError
+from compose_vlp.runtime.generate import as_rows
+from compose_vlp.runtime.modes import evaluating
+from compose_vlp.runtime.outputs import Asker
+from compose_vlp.values import Index, Text, rows_of
+from compose_vlp.values.cache import Cache
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Of each row the texts that were judged, best first: `texts` [rows, judged] are lines of the table, `scores`
+    [rows, judged] their log-probabilities."""
+
+    texts: Tensor
+    scores: Tensor
+
+
+class Ranker:
+    """A `rank` output: log p of each text of a table, for each row (ALBEF, 3.4; BLIP, appendix A).
+
+    Where the output says `top`, only so many are judged as whole texts, those of the likeliest first words; the first
+    word is then read once more from the whole text, as in the official code.
+
+    Args:
+        asker: a model and its blueprint.
+        output: an output of the form `rank`.
+        first_word: how often the first word counts: ALBEF's code adds its log-probability twice, BLIP's once.
+    """
+
+    def __init__(self, asker: Asker, output: str, *, first_word: int = 1) -> None:
+        blueprint = asker.blueprint
+        entry = blueprint.outputs[output]
+        if not isinstance(entry.settings, Rank) or entry.among is None:
+            raise UserError(f"output {output!r} of {blueprint.name} ranks no texts")
+        table = blueprint.inputs[entry.among]
+        assert isinstance(table, TextInput), "the checker lets tables alone be ranked"
+        values = table_values(entry.among, table, asker.tokenizers)
+        self.asker, self.first_word = asker, first_word
+        self.texts: tuple[str, ...] = tuple(read_table(table)[0])
+        """The texts that are ranked, by line."""
+        self._programs = compile_incremental(blueprint, output)
+        self._over = self._programs.over
+        self._candidates: Text = values[entry.among].to(asker.device)
+        self._top = min(entry.settings.top or len(self.texts), len(self.texts))
+        reads = (call.target for call in self._programs.whole.plan.calls if call.role == "input")
+        self.inputs = tuple(name for name in reads if name not in (self._over, f"{self._over}.owner"))
+        """The inputs that a batch has to have."""
+
+    def rank(self, batch: Mapping[str, Any]) -> Ranked:
+        """The texts for each row of a batch, the likeliest first."""
+        with evaluating(self.asker.model), torch.no_grad():
+            given = self._programs.prepare(self.asker.model, batch, Step())
+            rows = rows_of(dict(batch))
+            chosen, first = self._likeliest_first_words(given, rows)
+            owner = torch.arange(rows, device=chosen.device).repeat_interleave(self._top)
+            words = take(self._candidates, Index(chosen.flatten()))
+            scores = _log_probability(self._logits(given, words, owner), words).view(rows, self._top)
+        scores = scores + (self.first_word - 1) * first
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        return Ranked(chosen.gather(1, order).cpu(), scores.cpu())
+
+    def _likeliest_first_words(self, given: Mapping[str, Any], rows: int) -> tuple[Tensor, Tensor]:
+        """The texts [rows, top] that begin most likely, and the log-probability of their first words."""
+        begin = self._candidates.ids[:1, :1].expand(rows, 1)
+        one = torch.ones(rows, dtype=torch.int64, device=begin.device)
+        words = Text(begin, one, self._candidates.frame, self._candidates.pad)
+        logits = self._logits(given, words, torch.arange(rows, device=begin.device))
+        first = logits[:, 0].float().log_softmax(-1)[:, self._candidates.ids[:, 1]]
+        best, chosen = first.topk(self._top, 1)
+        return chosen, best
+
+    def _logits(self, given: Mapping[str, Any], words: Text, owner: Tensor) -> Tensor:
+        """Scores [texts, length, vocabulary] of the words of texts that belong to the rows `owner`."""
+        handed = {f"@{name}": take(value, Index(owner)) for name, value in given.items()}
+        step = Step(caches={call: Cache() for call in self._programs.cached})
+        batch = {**handed, **as_rows(self._over, words)}
+        scores: Tensor = self._programs.advance(self.asker.model, batch, step)["logits"].scores
+        return scores
+
+
+def _log_probability(logits: Tensor, words: Text) -> Tensor:
+    """Of each text the sum [texts] over its words of their log-probability after those before; its begin is given."""
+    wanted = words.ids[:, 1:]
+    logs = -F.cross_entropy(logits[:, :-1].float().transpose(1, 2), wanted, reduction="none")
+    return logs.masked_fill(~words.valid[:, 1:], 0.0).sum(1)
