@@ -37,7 +37,7 @@ class MaskedLm(nn.Module):
         alpha: float = 0.0,
     ) -> Scalar:
         """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
-        places = self.selects(labels)
+        places = self.selects(labels) if logits.at is None else logits.at
         words = labels.ids.flatten()[places]
         scores = full(_at(logits, places))
         total = F.cross_entropy(scores, words, reduction="sum")
@@ -50,6 +50,8 @@ class MaskedLm(nn.Module):
 
     def selects(self, labels: Labels) -> Tensor:
         """Places `[chosen]` of the flattened `[batch * length]` that hold a hidden word."""
+        if labels.ids.device.type == "meta":  # no word is known
+            return torch.arange(labels.ids.numel(), device="meta")
         return (labels.ids.flatten() != IGNORED).nonzero()[:, 0]
 
 

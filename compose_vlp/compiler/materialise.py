@@ -15,7 +15,7 @@ from torch import Tensor
 from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.report import measure_flops
-from compose_vlp.compiler.synthetic import synthetic_batch
+from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import ParamRef
@@ -132,6 +132,7 @@ def _step(
 ) -> dict[str, Tensor]:
     """Forward and backward; gives the losses."""
     batch = synthetic_batch(compiled.plan, ROWS, device, seed)
+    model.tokenizers = synthetic_tokenizers(checked)
     params = checked.constants_and_starts()
     half = torch.autocast(device.type, dtype=precision) if precision != torch.float32 else nullcontext()
     with half:

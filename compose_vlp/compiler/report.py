@@ -9,7 +9,7 @@ from compose_vlp.compiler.compile import Compiled
 from compose_vlp.compiler.flops import FlopCounter, KeptBytes
 from compose_vlp.compiler.model import Model, Step
 from compose_vlp.compiler.repeats import measured_once
-from compose_vlp.compiler.synthetic import synthetic_batch
+from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.graph.graph import CheckedBlueprint
 
 
@@ -41,6 +41,7 @@ class Report:
 def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int) -> tuple[int, int]:
     """FLOPs of one forward and backward on `rows` rows, and the bytes kept for the backward, on the model's device."""
     batch = synthetic_batch(compiled.plan, rows, next(model.parameters()).device)
+    model.tokenizers = synthetic_tokenizers(blueprint)
     with FlopCounter() as counter, KeptBytes(model.parameters()) as kept, measured_once(model, counter, kept):
         model(compiled.run, batch, Step(blueprint.constants_and_starts()))
         saved = kept.total

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Plan
-from compose_vlp.graph.types import ImageType, TextType, ValueType
-from compose_vlp.values import Image, Number, Text, Value
+from compose_vlp.graph.types import ImageType, IndexType, TextType, ValueType
+from compose_vlp.values import Image, Index, Number, Text, Value
 
 
 def synthetic_batch(plan: Plan, rows: int, device: torch.device | str = "meta", seed: int = 0) -> dict[str, Any]:
     """Random pictures and words for every input that a plan reads: `rows` of each, texts as long as their frame."""
     generator = None if str(device) == "meta" else torch.Generator(device).manual_seed(seed)
-    inputs = [call for call in plan.calls if call.role == "input"]
-    return {call.target: _value(call.type, rows, device, generator) for call in inputs}
+    kinds: dict[str, ValueType] = {}
+    for call in plan.calls:
+        if call.role == "input":
+            kinds[call.target] = call.type
+            kinds |= {f"{call.target}.{name}": kind for name, kind in call.type.members().items()}
+    return {name: _value(kind, rows, device, generator) for name, kind in kinds.items()}
 
 
 def _value(kind: ValueType, rows: int, device: torch.device | str, generator: torch.Generator | None) -> Value:
@@ -34,4 +40,42 @@ def _value(kind: ValueType, rows: int, device: torch.device | str, generator: to
             return Text(whole, torch.empty(rows, dtype=torch.long, device="meta"), length)
         ids = torch.randint(1, vocabulary, (rows, length), device=device, generator=generator)
         return Text(ids, torch.full((rows,), length, device=device), length)
-    return Number(torch.empty(rows, dtype=torch.long, device=device).zero_())
+    numbers = torch.arange(rows, device=device)  # as ids all different, as classes the first ones
+    return Index(numbers) if isinstance(kind, IndexType) else Number(numbers)
+
+
+def synthetic_tokenizers(blueprint: CheckedBlueprint) -> dict[str, Any]:
+    """What stands in for tokenizers that have learnt nothing yet, by component."""
+    return {
+        name: StandIn(getattr(part.config, "vocab_size", None) or SMALL)
+        for name, part in blueprint.components.items()
+        if part.kind.category == "tokenizer"
+    }
+
+
+SMALL = 16
+"""Words of a vocabulary whose size only a file knows."""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """The least that programs ask of a tokenizer: each token has an id, each word is one token."""
+
+    vocab_size: int
+    pad_id: int = 0
+    begin_id: int = 1
+    end_id: int = 2
+    mask_id: int = 3
+
+    @property
+    def special(self) -> dict[str, int]:
+        return {"[PAD]": self.pad_id, "[CLS]": self.begin_id, "[SEP]": self.end_id, "[MASK]": self.mask_id}
+
+    def vocabulary(self) -> dict[str, int]:
+        return {**self.special, "##s": len(self.special)}
+
+    def id_of(self, token: str) -> int:
+        return self.vocabulary().get(token, len(self.special) + 1)
+
+    def encode(self, text: str, max_length: int) -> list[int]:
+        return [self.begin_id, *(self.id_of(word) for word in text.split()), self.end_id][:max_length]

@@ -111,3 +111,11 @@ def test_build_is_logged_to_mlflow(cli: Cli, tmp_path: Path) -> None:
     assert {"blueprint.yaml", "plan.json", "graph.svg", "graph.html", "programs"} <= {
         file.path for file in client.list_artifacts(run.info.run_id)
     }
+
+
+@pytest.mark.parametrize("what", ["tiny/albef", "tiny/blip", "tiny/albef tasks/vqa_generate"])
+def test_build_needs_no_tokenizer_that_has_learnt(cli: Cli, what: str) -> None:
+    """Maskers, `begin` and answers of a question are measured, and tried with real weights, before any word is known."""
+    result = cli(f"build {what} --no-track --materialise")
+    assert result.code == 0, result.err
+    assert "norm of the gradient" in result.out
