@@ -125,6 +125,8 @@ def _stands(plan: Plan, groups: Sequence[Sequence[str]]) -> bool:
     """Is there an order in which the calls of each group come together?"""
     calls, grouped = plan.by_id(), {name for group in groups for name in group}
     units: list[Unit] = [tuple(calls[name] for name in group) for group in groups]
+    if any(ref.call in group for group in groups for name in group for ref in calls[name].refs()):
+        return False
     return in_order([*units, *((call,) for call in plan.calls if call.id not in grouped)]) is not None
 
 
