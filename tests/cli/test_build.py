@@ -27,7 +27,7 @@ def test_build_gives_a_script_numbers_and_files(cli: Cli, tmp_path: Path) -> Non
     assert said["parameters"]["trainable"] == said["parameters"]["total"] - by_component["pool_joint"]
     assert said["flops"]["batch"] == 4
     assert said["values"]["visual"] == {"kind": "Sequence", "shape": ["main", 16, 128]}
-    assert [one["name"] for one in said["passes"]] == ["prune", "dedupe", "rows", "frozen"]
+    assert [one["name"] for one in said["passes"]] == ["prune", "dedupe", "rows", "frozen", "batch"]
     assert {Path(file).name for file in said["files"].values()} == {
         "blueprint.yaml",
         "plan.json",
@@ -62,7 +62,7 @@ def test_code_is_the_program_that_runs(cli: Cli) -> None:
 
 def test_pass_left_out_leaves_the_plan_as_it_was(cli: Cli) -> None:
     said = json.loads(cli("build tiny/coca --no-track --json --without prune --without rows").out)
-    assert [one["name"] for one in said["passes"]] == ["dedupe", "frozen"]
+    assert [one["name"] for one in said["passes"]] == ["dedupe", "frozen", "batch"]
 
 
 def test_unknown_pass_and_stage_offer_the_nearest(cli: Cli) -> None:
@@ -113,9 +113,11 @@ def test_build_is_logged_to_mlflow(cli: Cli, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("what", ["tiny/albef", "tiny/blip", "tiny/albef tasks/vqa_generate"])
+@pytest.mark.parametrize(
+    "what", ["tiny/albef", "tiny/blip", "tiny/albef tasks/vqa_generate components.answerer.heads=4"]
+)
 def test_build_needs_no_tokenizer_that_has_learnt(cli: Cli, what: str) -> None:
-    """Maskers, `begin` and answers of a question are measured, and tried with real weights, before any word is known."""
+    """Masks, `begin` and answers of a question are measured, and tried with real weights, before any word is known."""
     result = cli(f"build {what} --no-track --materialise")
     assert result.code == 0, result.err
     assert "norm of the gradient" in result.out
