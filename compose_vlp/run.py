@@ -22,7 +22,7 @@ class Output:
     """One output of a trained model, called with pictures (paths, PIL images, uint8 arrays) and texts.
 
     Inputs are given by name, or in the order in which the output reads them; one value or a list of them. The answer
-    to one is one, to a list a list (of texts) or a tensor with a row for each.
+    to one is one, to a list a list (of texts) or a tensor with a row for each (of `relevance` a map `[side, side]`).
     """
 
     asker: Asker
@@ -47,6 +47,10 @@ class Output:
             raise UserError(
                 f"output {self.name!r} does not read {', '.join(settings)}", hints=[f"it reads {', '.join(reads)}"]
             )
+        elif entry.form == "relevance":
+            from compose_vlp.runtime.relevance import Explainer
+
+            answers = Explainer(self.asker, self.name).maps(lists).whole
         else:
             answers = self.asker.value(self.name, lists)
         return answers[0] if single else answers

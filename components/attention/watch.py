@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
+import torch
 from torch import Tensor, nn
 
 _noted: ContextVar[list[Tensor] | None] = ContextVar("attention_weights", default=None)
@@ -13,9 +14,12 @@ BACKEND: Final = "eager"
 
 
 def note(weights: Tensor) -> None:
-    """Keep these weights `[batch, heads, n, m]` where somebody watches."""
+    """Keep these weights `[batch, heads, n, m]` where somebody watches; they are part of the graph of gradients even
+    where nothing that they come from is trained."""
     notes = _noted.get()
     if notes is not None:
+        if torch.is_grad_enabled() and not weights.requires_grad:
+            weights.requires_grad_()
         notes.append(weights)
 
 

@@ -17,7 +17,7 @@ from compose_vlp.graph.names import OUTPUT
 from compose_vlp.graph.plan import Plan, Ref, refs_in
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.substitute import Substitution
-from compose_vlp.graph.types import Flow, LogitsType, SequenceType, TextType, ValueType
+from compose_vlp.graph.types import Flow, LogitsType, SequenceType, SimilarityType, TextType, ValueType
 
 
 @dataclass
@@ -144,6 +144,13 @@ class Outputs:
         calls = self.substitution.calls
         if not isinstance(calls.type_of(to), SequenceType):
             self.problems.add("`to` takes a Sequence: its positions are weighed", _span(mapping, "to"))
+            return
+        score = calls.type_of(ref)
+        of_positions = isinstance(score, LogitsType) and (score.text is not None or score.part is not None)
+        if of_positions or not isinstance(score, LogitsType | SimilarityType):
+            what = f"{score.kind} of every position" if of_positions else score.kind
+            message = f"`relevance` takes a score of each row, and this is {what}"
+            self.problems.add(message, _span(mapping, "relevance"), "Logits over classes, or a Similarity")
             return
         way = fragment(Plan(tuple(calls.done.values())), [ref])
         lookers = [call.target for call in way if call.role == "component" and to in refs_in(call.arg("context") or ())]

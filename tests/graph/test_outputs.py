@@ -66,6 +66,10 @@ def test_settings_of_generation_are_typed() -> None:
         ("{relevance: logits, to: visual, through: image}", "image", "no component is called `image`"),
         ("{relevance: logits, to: image_embedding, through: multimodal}", "image_embedding",
          "`to` takes a Sequence: its positions are weighed"),
+        ("{relevance: logits, to: visual, through: multimodal}", "logits",
+         "`relevance` takes a score of each row, and this is Logits of every position"),
+        ("{relevance: image_embedding, to: visual, through: multimodal}", "image_embedding",
+         "`relevance` takes a score of each row, and this is Embedding"),
     ],
 )  # fmt: skip
 def test_an_output_that_means_nothing(said: Said, output: str, place: str, message: str | None) -> None:
