@@ -16,7 +16,7 @@ from compose_vlp.blueprint.typed import field_names as annotations_of
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)] | Schedule
 Precision: TypeAlias = Literal["fp32", "bf16"]
-Task: TypeAlias = Literal["retrieval", "captioning", "zero_shot"]
+Task: TypeAlias = Literal["retrieval", "reranking", "captioning", "zero_shot", "classification", "answering"]
 if TYPE_CHECKING:
     Patterns: TypeAlias = tuple[str, ...]
 else:  # one pattern stands for a list of one
@@ -72,14 +72,22 @@ class ZeroShot(_Section):
     )
 
 
+class Rerank(_Section):
+    """Retrieval in two steps: embeddings choose candidates, `match` puts them in order (ALBEF, section 3.4)."""
+
+    top: int = Field(128, ge=1, description="candidates of each query; the papers take 128 on Flickr30K, 256 on COCO")
+    add_similarity: bool = Field(False, description="add the cosine to the score of a match, as BLIP does")
+
+
 class Evaluate(_Section):
     """What is measured while a stage trains, and at its end; it changes nothing of what is learnt."""
 
     every: Quantity = Field(description="how often: `1 epoch`, `500 steps`, `10 %`; 0 is at the end alone")
     data: str | None = Field(None, description="the source; the stage's own, if left out")
-    tasks: tuple[Task, ...] | None = Field(None, min_length=1, description="all that the outputs allow, if left out")
+    tasks: tuple[Task, ...] | None = Field(None, min_length=1, description="all that the outputs allow but `reranking`")
     count: int = Field(1000, ge=2, description="records, the first ones")
     zero_shot: ZeroShot | None = Field(None, description="classes and texts of the task `zero_shot`")
+    rerank: Rerank | None = Field(None, description="candidates and scores of the task `reranking`")
 
 
 class Stage(_Section):
@@ -141,6 +149,7 @@ class Rank(_Section):
     over: str = Field(description="the text that is judged")
     among: str = Field(description="an input with a table")
     top: int | None = Field(None, ge=1, description="judge only so many, the likeliest by their first word")
+    first_word: int = Field(1, ge=1, le=2, description="how often its log-probability counts: twice in ALBEF's code")
 
 
 class Relevance(_Section):

@@ -55,6 +55,21 @@ def need(asker: Asker, task: str, *outputs: str) -> None:
         )
 
 
+ASKS = {
+    "classification": "an output of the scores that a loss compares with a label",
+    "answering": "an output that writes or ranks answers: `generate` or `rank`, over a text that is `many`",
+}
+"""What tasks ask for whose outputs have any name."""
+
+
+def no_outputs(asker: Asker, task: str) -> UserError:
+    """The mistake of asking for a task that no output of a blueprint answers, whatever it is called."""
+    outputs = ", ".join(asker.blueprint.outputs) or "none"
+    return UserError(
+        f"{task} asks for {ASKS[task]}; {asker.blueprint.name} has none", hints=[f"its outputs: {outputs}"]
+    )
+
+
 def texts_of(source: Source, rows: Iterable[int], field: str) -> list[tuple[str, ...]]:
     """The texts of records, several where a record has several captions; none where it has no text."""
     return [texts_in(value) for value in values_of(source, rows, field)]

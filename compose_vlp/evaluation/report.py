@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,9 @@ import numpy as np
 from PIL import Image
 
 from compose_vlp.data.source import Source
+from compose_vlp.evaluation.answering import Answer, Answered
 from compose_vlp.evaluation.captioning import Captions, words_of
+from compose_vlp.evaluation.classification import Choices, Classified
 from compose_vlp.evaluation.page import (
     Example,
     Section,
@@ -22,6 +25,7 @@ from compose_vlp.evaluation.page import (
     tiles,
     titled,
 )
+from compose_vlp.evaluation.reranking import Reranked
 from compose_vlp.evaluation.results import Results
 from compose_vlp.evaluation.retrieval import Retrieval
 from compose_vlp.evaluation.zero_shot import Classification
@@ -40,10 +44,19 @@ def page_of(results: Results, asker: Asker, source: Source, *, title: str, subti
     numbers: list[Tile] = []
     sections: list[Section] = []
     for task, found in results.tasks.items():
+        if isinstance(found, Classified):
+            numbers += _choice_tiles(found)
+            sections += [_choices(name, one) for name, one in found.outputs.items()]
+            continue
+        if isinstance(found, Answered):
+            numbers += _answer_tiles(found)
+            sections += [_answers(name, answers) for name, answers in found.outputs.items()]
+            continue
         pictures = _Pictures(asker, source, task)
         if isinstance(found, Retrieval):
+            title = "Retrieval, re-ranked" if isinstance(found, Reranked) else "Retrieval"
             numbers += _retrieval_tiles(found)
-            sections.append(_retrieval(found, pictures))
+            sections.append(_retrieval(found, pictures, title))
         elif isinstance(found, Captions):
             numbers += _caption_tiles(found)
             sections.append(_captions(found, pictures))
@@ -83,13 +96,14 @@ def _examples(places: Iterable[int], make: Callable[[int], Example]) -> Markup:
 
 def _retrieval_tiles(found: Retrieval) -> list[Tile]:
     recall, chance = found.recall, f"chance {percent(found.recall.chance)}"
+    how = ", re-ranked" if isinstance(found, Reranked) else ""
     return [
-        Tile("text for a picture, recall@1", percent(recall.image_to_text[1]), note=chance),
-        Tile("picture for a text, recall@1", percent(recall.text_to_image[1]), note=chance),
+        Tile(f"text for a picture, recall@1{how}", percent(recall.image_to_text[1]), note=chance),
+        Tile(f"picture for a text, recall@1{how}", percent(recall.text_to_image[1]), note=chance),
     ]
 
 
-def _retrieval(found: Retrieval, pictures: _Pictures) -> Section:
+def _retrieval(found: Retrieval, pictures: _Pictures, title: str) -> Section:
     recall = found.recall
     sides = (("text for a picture", recall.image_to_text), ("picture for a text", recall.text_to_image))
     headings = ["", *(f"recall@{rank}" for rank in recall.image_to_text)]
@@ -101,7 +115,7 @@ def _retrieval(found: Retrieval, pictures: _Pictures) -> Section:
 
     shown = titled("The first text for a picture", _examples(_chosen(found.right), example))
     note = f"{recall.images} pictures, {recall.texts} texts; a blind guess is right in {percent(recall.chance)}."
-    return Section("Retrieval", join([numbers, shown]), note)
+    return Section(title, join([numbers, shown]), note)
 
 
 def _caption_tiles(found: Captions) -> list[Tile]:
@@ -148,3 +162,27 @@ def _classes(found: Classification, pictures: _Pictures) -> Section:
     tables = side_by_side(titled("Classes, the worst first", each), titled("What is taken for what", mistaken))
     note = f"{len(found.classes)} classes, each in {len(found.templates)} templates, such as “{found.templates[0]}”."
     return Section("Zero-shot classes", join([tables, _examples(_chosen(right), example)]), note)
+
+
+def _choice_tiles(found: Classified) -> list[Tile]:
+    return [
+        Tile(f"{one.label} chosen rightly", percent(one.accuracy), note=f"the commonest class {percent(one.commonest)}")
+        for one in found.outputs.values()
+    ]
+
+
+def _choices(output: str, found: Choices) -> Section:
+    counts = Counter(found.truth)
+    lines = [[found.classes[one], counts[one], percent(found.per_class[found.classes[one]])] for one in sorted(counts)]
+    note = f"{len(found.rows)} records, held against `{found.label}`."
+    return Section(output, table(["class", "records", "right"], lines[:LISTED]), note)
+
+
+def _answer_tiles(found: Answered) -> list[Tile]:
+    numbers = zip(found.outputs.items(), found.flat().values(), strict=True)
+    return [Tile(f"{name}, VQA accuracy", percent(share), note=f"of {len(said)}") for (name, said), share in numbers]
+
+
+def _answers(output: str, answers: Sequence[Answer]) -> Section:
+    lines = [[one.row, one.said, " / ".join(one.given), percent(one.accuracy)] for one in answers[:LISTED]]
+    return Section(output, table(["record", "said", "people said", "accuracy"], lines))

@@ -6,22 +6,35 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
-from compose_vlp.blueprint.sections import Evaluate, ZeroShot
+from compose_vlp.blueprint.sections import Evaluate, Rerank, ZeroShot
 from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.evaluation.batches import need, values_of
+from compose_vlp.evaluation.answering import answerers, evaluate_answering
+from compose_vlp.evaluation.batches import need, no_outputs, values_of
 from compose_vlp.evaluation.captioning import evaluate_captioning
+from compose_vlp.evaluation.classification import classifiers, evaluate_classification
 from compose_vlp.evaluation.embeddings import OUTPUTS
+from compose_vlp.evaluation.reranking import MATCH, evaluate_reranking
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.evaluation.zero_shot import Classes, evaluate_zero_shot
 from compose_vlp.runtime.outputs import Asker
 
 TASKS: Final[Mapping[str, tuple[str, ...]]] = {
     "retrieval": OUTPUTS,
+    "reranking": (*OUTPUTS, MATCH),
     "captioning": ("caption",),
     "zero_shot": OUTPUTS,
+    "classification": (),
+    "answering": (),
 }
-"""Tasks, and the outputs that each asks for."""
+"""Tasks, and the outputs that each asks for by name."""
+FOUND: Final[Mapping[str, Callable[[Asker], Mapping[str, str]]]] = {
+    "classification": classifiers,
+    "answering": answerers,
+}
+"""Tasks whose outputs have any name: what finds them, with the input that holds what is right."""
+ON_REQUEST: Final = frozenset({"reranking"})
+"""Tasks that are dear, and measured only where they are asked for."""
 
 Tick: TypeAlias = Callable[[str, int], None]
 """Told the task and how many records are done."""
@@ -55,11 +68,27 @@ class Results:
 
 
 def possible_tasks(asker: Asker, source: Source, zero_shot: ZeroShot | None = None) -> tuple[str, ...]:
-    """The tasks whose outputs the blueprint has; zero-shot where classes are named or a record has one."""
-    found = [task for task, outputs in TASKS.items() if all(name in asker.blueprint.outputs for name in outputs)]
-    if zero_shot is None and not any(value is not None for value in values_of(source, range(1), ZeroShot().label)):
-        found = [task for task in found if task != "zero_shot"]
-    return tuple(found)
+    """The tasks whose outputs the blueprint has, and whose truth the first record; `ON_REQUEST` none.
+
+    For `zero_shot` it is enough that classes are named.
+    """
+    named = (task for task, outputs in TASKS.items() if all(name in asker.blueprint.outputs for name in outputs))
+    return tuple(task for task in named if task not in ON_REQUEST and _has_truth(asker, source, task, zero_shot))
+
+
+def _has_truth(asker: Asker, source: Source, task: str, zero_shot: ZeroShot | None) -> bool:
+    """Whether the first record has what answers are held against, where it is no caption."""
+    if task == "zero_shot":
+        return zero_shot is not None or _has(source, ZeroShot().label)
+    if task not in FOUND:
+        return True
+    inputs = asker.blueprint.inputs
+    wanted = set(FOUND[task](asker).values())
+    return bool(wanted) and all(_has(source, inputs[name].field or name) for name in wanted)
+
+
+def _has(source: Source, field: str) -> bool:
+    return any(value is not None for value in values_of(source, range(1), field))
 
 
 def check_tasks(
@@ -71,14 +100,31 @@ def check_tasks(
         UserError: no task at all, one that is unknown or whose outputs the blueprint lacks, or classes not known.
     """
     if not tasks:
-        wanted = [f"{task} asks for the outputs {' and '.join(outputs)}" for task, outputs in TASKS.items()]
+        named = {task: outputs for task, outputs in TASKS.items() if task not in FOUND}
+        wanted = [f"{task} asks for the outputs {' and '.join(outputs)}" for task, outputs in named.items()]
         raise UserError(f"{asker.blueprint.name} has no outputs that could be measured", hints=wanted)
     for task in tasks:
         if task not in TASKS:
             raise UserError(f"no task is called {task!r}", hints=did_you_mean(task, TASKS) or (", ".join(TASKS),))
         need(asker, task, *TASKS[task])
+        if task in FOUND and not FOUND[task](asker):
+            raise no_outputs(asker, task)
     if "zero_shot" in tasks:
         Classes.of(asker, source, zero_shot or ZeroShot(), count)
+
+
+class Measure(Protocol):
+    """Measures a task that needs no settings."""
+
+    def __call__(self, asker: Asker, source: Source, count: int, *, tick: Callable[[int], None]) -> Measured: ...
+
+
+MEASURES: Final[Mapping[str, Measure]] = {
+    "retrieval": evaluate_retrieval,
+    "captioning": evaluate_captioning,
+    "classification": evaluate_classification,
+    "answering": evaluate_answering,
+}
 
 
 def evaluate(
@@ -88,6 +134,7 @@ def evaluate(
     count: int,
     tick: Tick = lambda *_: None,
     zero_shot: ZeroShot | None = None,
+    rerank: Rerank | None = None,
 ) -> Results:
     """Measure these tasks on the first `count` records of a source.
 
@@ -101,12 +148,12 @@ def evaluate(
         def done(records: int, task: str = task) -> None:
             tick(task, records)
 
-        if task == "retrieval":
-            found[task] = evaluate_retrieval(asker, source, count, tick=done)
-        elif task == "captioning":
-            found[task] = evaluate_captioning(asker, source, count, tick=done)
-        else:
+        if task == "reranking":
+            found[task] = evaluate_reranking(asker, source, count, rerank, tick=done)
+        elif task == "zero_shot":
             found[task] = evaluate_zero_shot(asker, source, count, zero_shot, tick=done)
+        else:
+            found[task] = MEASURES[task](asker, source, count, tick=done)
     return Results(min(count, len(source)), found)
 
 
@@ -118,4 +165,10 @@ def ready(asker: Asker, source: Source, settings: Evaluate) -> Callable[[], dict
     """
     tasks = settings.tasks or possible_tasks(asker, source, settings.zero_shot)
     check_tasks(asker, source, tasks, settings.count, settings.zero_shot)
-    return lambda: evaluate(asker, source, tasks, settings.count, zero_shot=settings.zero_shot).flat()
+
+    def measure() -> dict[str, float]:
+        return evaluate(
+            asker, source, tasks, settings.count, zero_shot=settings.zero_shot, rerank=settings.rerank
+        ).flat()
+
+    return measure

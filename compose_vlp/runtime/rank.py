@@ -43,10 +43,9 @@ class Ranker:
     Args:
         asker: a model and its blueprint.
         output: an output of the form `rank`.
-        first_word: how often the first word counts: ALBEF's code adds its log-probability twice, BLIP's once.
     """
 
-    def __init__(self, asker: Asker, output: str, *, first_word: int = 1) -> None:
+    def __init__(self, asker: Asker, output: str) -> None:
         blueprint = asker.blueprint
         entry = blueprint.outputs[output]
         if not isinstance(entry.settings, Rank) or entry.among is None:
@@ -54,7 +53,7 @@ class Ranker:
         table = blueprint.inputs[entry.among]
         assert isinstance(table, TextInput), "the checker lets tables alone be ranked"
         values = table_values(entry.among, table, asker.tokenizers)
-        self.asker, self.first_word = asker, first_word
+        self.asker, self._settings = asker, entry.settings
         self.texts: tuple[str, ...] = tuple(read_table(table)[0])
         """The texts that are ranked, by line."""
         self._programs = compile_incremental(blueprint, output)
@@ -74,7 +73,7 @@ class Ranker:
             owner = torch.arange(rows, device=chosen.device).repeat_interleave(self._top)
             words = take(self._candidates, Index(chosen.flatten()))
             scores = _log_probability(self._logits(given, words, owner), words).view(rows, self._top)
-        scores = scores + (self.first_word - 1) * first
+        scores = scores + (self._settings.first_word - 1) * first
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         return Ranked(chosen.gather(1, order).cpu(), scores.cpu())
 

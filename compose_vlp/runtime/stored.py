@@ -42,7 +42,7 @@ class Stored:
         blueprint = asker.blueprint
         self._inputs: dict[str, Input] = {name: blueprint.inputs[name] for name in asker.inputs_read(output)}
         entry = blueprint.outputs[output]
-        wanted = _before_softmax(blueprint, entry.ref) if logits else entry.ref
+        wanted = before_softmax(blueprint, entry.ref) if logits else entry.ref
         kept = {name: tuple(dict.fromkeys(ref.call for ref in refs)) for name, refs in entry.stored.items()}
         self._joint = _joint(blueprint, output, wanted, {call for calls in kept.values() for call in calls})
         read = {call.target for call in self._joint.plan.calls if call.role == "input"}
@@ -139,7 +139,8 @@ def _handed(call: str) -> str:
     return f"@{call}"
 
 
-def _before_softmax(blueprint: CheckedBlueprint, ref: Ref) -> Ref:
+def before_softmax(blueprint: CheckedBlueprint, ref: Ref) -> Ref:
+    """The scores that a value is the softmax of; the value itself, where it is no softmax."""
     call = blueprint.calls[ref.call]
     (scores,) = call.refs() if call.role == "function" and call.target == "softmax" else (ref,)
     return scores

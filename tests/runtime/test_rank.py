@@ -36,6 +36,7 @@ def ranked(table: Path, top: int = 4) -> list[str]:
         "components.answerer.heads=4",
         f"+inputs.closed={{type: text, like: caption, max_length: 10, table: '{table}'}}",
         f"+outputs.ranked={{rank: answer_logits, over: answers, among: closed, top: {top}}}",
+        f"+outputs.ranked_as_albef={{rank: answer_logits, over: answers, among: closed, top: {top}, first_word: 2}}",
         "data.questions={use: scenes}",
     ]
 
@@ -70,7 +71,8 @@ def one_by_one(asker: Asker) -> Tensor:
 def test_the_likeliest_by_their_first_word_are_ranked_by_all_their_words(asker: Asker, first_word: int) -> None:
     logs = one_by_one(asker)
     whole = logs.nansum(-1) + (first_word - 1) * logs[..., 0]
-    found = Ranker(asker, "ranked", first_word=first_word).rank(batch(asker))
+    output = "ranked" if first_word == 1 else "ranked_as_albef"
+    found = Ranker(asker, output).rank(batch(asker))
     for row in range(3):
         chosen = logs[row, :, 0].topk(4).indices
         order = whole[row, chosen].argsort(descending=True)

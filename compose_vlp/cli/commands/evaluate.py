@@ -23,6 +23,10 @@ EXAMPLES = (
     ),
     ("retrieval alone, on 5,000 records", "compose-vlp evaluate runs/coca_tiny-1 --task retrieval --count 5000"),
     (
+        "fine-tuned retrieval as the papers measure it",
+        "compose-vlp evaluate runs/albef-1 --task retrieval --task reranking --top 256 --count 5000",
+    ),
+    (
         "classes that it was never taught as such",
         "compose-vlp evaluate runs/coca_tiny-1 --task zero_shot --label species --classes species.txt",
     ),
@@ -42,7 +46,7 @@ def command(
     ] = None,
     tasks: Annotated[
         list[str] | None,
-        typer.Option("--task", metavar="TASK", help="retrieval, captioning or zero_shot; what outputs and data allow."),
+        typer.Option("--task", metavar="TASK", help="Which task; all that outputs and data allow if left out."),
     ] = None,
     count: Annotated[int, typer.Option("--count", min=2, help="Records, the first ones.")] = 1000,
     label: Annotated[
@@ -59,6 +63,12 @@ def command(
         str | None,
         typer.Option("--templates", metavar="FILE", help="zero_shot: texts with {} for the name, a line each."),
     ] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="reranking: candidates of each query; 128 if left out.")
+    ] = None,
+    add_similarity: Annotated[
+        bool, typer.Option("--add-similarity", help="reranking: add the cosine to the score of a match, as BLIP does.")
+    ] = False,
     path: Annotated[
         Path | None,
         typer.Option(
@@ -71,10 +81,13 @@ def command(
 ) -> None:
     """Measure a trained model: retrieval, captions, zero-shot.
 
+    Tasks are retrieval, reranking, captioning, zero_shot, classification (entailment, statements about two pictures,
+    closed questions) and answering (open questions); reranking is dear, and measured on request.
+
     Asks the model's outputs for what each task needs, prints the scores, and writes a page with pictures and captions.
     The records are those the model was trained with, unless `--data` or a change of `data` names others.
     """
-    from compose_vlp.blueprint.sections import ZeroShot
+    from compose_vlp.blueprint.sections import Rerank, ZeroShot
     from compose_vlp.evaluation.report import page_of
     from compose_vlp.evaluation.results import evaluate, possible_tasks
     from compose_vlp.files import write_atomic
@@ -94,7 +107,8 @@ def command(
     chosen = tasks or possible_tasks(asker, source, asked)
     records = min(count, len(source))
     with ticking(records) as tick:
-        results = evaluate(asker, source, chosen, records, tick, asked)
+        rerank = Rerank(top=top or Rerank().top, add_similarity=add_similarity)
+        results = evaluate(asker, source, chosen, records, tick, asked, rerank)
     folder = path or trained.folder.reports
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{name}.html"

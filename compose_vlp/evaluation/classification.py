@@ -1,0 +1,130 @@
+"""Accuracy of outputs that choose a class: entailment, statements about two pictures, closed questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from compose_vlp.blueprint.inputs import LabelInput
+from compose_vlp.data.source import Source
+from compose_vlp.errors import UserError
+from compose_vlp.evaluation.batches import batches, no_outputs
+from compose_vlp.evaluation.embeddings import Tick, silent
+from compose_vlp.graph.plan import Ref
+from compose_vlp.runtime.outputs import Asker, tensor_of
+from compose_vlp.runtime.stored import before_softmax
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What an output chose: `truth` and `said` are places in `classes`, one for each record."""
+
+    label: str
+    classes: tuple[str, ...]
+    rows: tuple[int, ...]
+    truth: tuple[int, ...]
+    said: tuple[int, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of records whose class was chosen."""
+        return sum(true == said for true, said in zip(self.truth, self.said, strict=True)) / len(self.rows)
+
+    @property
+    def commonest(self) -> float:
+        """What choosing always the commonest class would be right in."""
+        return max(Counter(self.truth).values()) / len(self.rows)
+
+    @cached_property
+    def per_class(self) -> dict[str, float]:
+        """Accuracy of every class that has records."""
+        counts, right = Counter(self.truth), Counter(t for t, s in zip(self.truth, self.said, strict=True) if t == s)
+        return {self.classes[one]: right[one] / counts[one] for one in sorted(counts)}
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Choices by output."""
+
+    outputs: Mapping[str, Choices]
+
+    def flat(self) -> dict[str, float]:
+        """One name for each number; an output that is the only one is not named in them."""
+        found: dict[str, float] = {}
+        for name, one in self.outputs.items():
+            before = f"{name}_" if len(self.outputs) > 1 else ""
+            found |= {f"{before}accuracy": one.accuracy, f"{before}accuracy_of_commonest_class": one.commonest}
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers, every class's accuracy, and each record's class."""
+        return {
+            name: {
+                "label": one.label,
+                "accuracy": one.accuracy,
+                "commonest": one.commonest,
+                "per_class": one.per_class,
+                "said": [
+                    {"record": row, "class": one.classes[true], "taken_for": one.classes[said]}
+                    for row, true, said in zip(one.rows, one.truth, one.said, strict=True)
+                ],
+            }
+            for name, one in self.outputs.items()
+        }
+
+
+def classifiers(asker: Asker) -> dict[str, str]:
+    """The outputs that choose a class, and the inputs that hold the right one: those of the losses that teach them."""
+    blueprint = asker.blueprint
+    taught: dict[Ref, str] = {}
+    for loss in blueprint.losses.values():
+        arguments = dict(blueprint.calls[loss.call].args)
+        logits, labels = arguments.get("logits"), arguments.get("labels")
+        if (
+            isinstance(logits, Ref)
+            and isinstance(labels, Ref)
+            and isinstance(blueprint.inputs.get(labels.call), LabelInput)
+        ):
+            taught[logits] = labels.call
+    values = {
+        name: before_softmax(blueprint, one.ref) for name, one in blueprint.outputs.items() if one.form == "value"
+    }
+    return {name: taught[ref] for name, ref in values.items() if ref in taught}
+
+
+def evaluate_classification(asker: Asker, source: Source, count: int = 1000, *, tick: Tick = silent) -> Classified:
+    """The classes that outputs choose for the first `count` records, against those that the records have.
+
+    Raises:
+        UserError: no output chooses a class that a loss teaches it, the records have none, or none can be read.
+    """
+    found = classifiers(asker)
+    if not found:
+        raise no_outputs(asker, "classification")
+    return Classified({output: _choices(asker, source, count, output, label, tick) for output, label in found.items()})
+
+
+def _choices(asker: Asker, source: Source, count: int, output: str, label: str, tick: Tick) -> Choices:
+    rows: list[int] = []
+    truth: list[int] = []
+    said: list[int] = []
+    width = 0
+    for numbers, values in batches(asker, source, (*asker.inputs_read(output), label), count):
+        scores = asker.value_of_batch(output, values)
+        width = scores.shape[1]
+        rows += numbers
+        truth += tensor_of(values[label]).tolist()
+        said += scores.argmax(1).tolist()
+        tick(len(rows))
+    if not rows:
+        raise UserError(f"none of the first {count} records can be read")
+    if max(truth) >= width:
+        place = next(row for row, one in zip(rows, truth, strict=True) if one >= width)
+        raise UserError(f"record {place}: {label} is class {max(truth)}, and {output!r} has {width} classes")
+    known = asker.blueprint.inputs[label]
+    assert isinstance(known, LabelInput)
+    classes = known.classes or tuple(map(str, range(width)))
+    return Choices(label, classes, tuple(rows), tuple(truth), tuple(said))

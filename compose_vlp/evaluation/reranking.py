@@ -1,0 +1,144 @@
+"""Retrieval in two steps: embeddings choose candidates, the matching head puts them in order (ALBEF, section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from compose_vlp.blueprint.sections import Rerank
+from compose_vlp.data.collate import Collator
+from compose_vlp.data.source import Source
+from compose_vlp.errors import UserError
+from compose_vlp.evaluation.batches import batches, need, texts_of
+from compose_vlp.evaluation.embeddings import OUTPUTS, TEXTS_AT_ONCE, Embedder, Tick, silent
+from compose_vlp.evaluation.retrieval import ROUNDING, Matches, Ranking, Retrieval, recall
+from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.stored import Row, Stored
+
+MATCH: Final = "match"
+PAIRS: Final = 128
+"""Pairs that the matching head judges at once."""
+
+
+@dataclass(frozen=True)
+class Reranked(Retrieval):
+    """What was found after the second step."""
+
+    def flat(self) -> dict[str, float]:
+        """One name for each number."""
+        return {f"reranked_{name}": value for name, value in super().flat().items()}
+
+
+class Matcher:
+    """The score of pictures and texts by `match`: its logit of class 1, from towers that run once each."""
+
+    def __init__(self, asker: Asker) -> None:
+        need(asker, "reranking", MATCH, *OUTPUTS)
+        self.asker = asker
+        self._stored = Stored(asker, MATCH, logits=True)
+        kinds = {one.type: name for name, one in self._stored.inputs.items()}
+        if len(self._stored.inputs) != 2 or set(kinds) != {"image", "text"}:
+            raise UserError(f"reranking pairs a picture with a text; {MATCH!r} reads {', '.join(self._stored.inputs)}")
+        self.image, self.text = kinds["image"], kinds["text"]
+
+    def pictures(self, source: Source, count: int) -> dict[int, Row]:
+        """What is kept of the pictures of the first `count` records, by record number."""
+        found: dict[int, Row] = {}
+        for numbers, values in batches(self.asker, source, (self.image,), count):
+            found |= zip(numbers, self._stored.keep(self.image, values), strict=True)
+        return found
+
+    def texts(self, texts: Sequence[str]) -> list[Row]:
+        """What is kept of texts that the embedder can read."""
+        setting = self._stored.inputs[self.text]
+        field = setting.field or self.text
+        collator, found = Collator({self.text: setting}, self.asker.tokenizers), list[Row]()
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            read = [collator.read({field: text}) for text in texts[start : start + TEXTS_AT_ONCE]]
+            values = {name: value.to(self.asker.device) for name, value in collator.stack(read).items()}
+            found += self._stored.keep(self.text, values)
+        return found
+
+    def scores(self, pairs: Sequence[tuple[Row, Row]]) -> Tensor:
+        """Logits of class 1 [pairs]."""
+        parts = [self._stored.ask(pairs[start : start + PAIRS])[:, 1] for start in range(0, len(pairs), PAIRS)]
+        return torch.cat(parts).float().cpu()
+
+
+def evaluate_reranking(
+    asker: Asker, source: Source, count: int = 1000, settings: Rerank | None = None, *, tick: Tick = silent
+) -> Reranked:
+    """Recall of the first `count` records, the first `top` candidates of each query put in order by `match`.
+
+    What is no candidate comes after all that are. What counts as right is told at `evaluate_retrieval`.
+
+    Raises:
+        UserError: the blueprint lacks an output, or no record has a picture and a text.
+    """
+    chosen, matcher, embedder = settings or Rerank(), Matcher(asker), Embedder.of(asker, "reranking")
+    rows, embedded = embedder.pictures(source, count)
+    written = texts_of(source, rows, embedder.text_field)
+    captions = [tuple(text for text in own if embedder.readable(text)) for own in written]
+    places = [place for place, own in enumerate(captions) if own]
+    if not places:
+        raise UserError(f"none of the first {count} records has a text in its field {embedder.text_field!r}")
+    rows, captions, embedded = [rows[p] for p in places], [captions[p] for p in places], embedded[places]
+    texts = [text for own in captions for text in own]
+    matches, cosines = Matches(captions, texts), embedded @ embedder.texts(texts).T
+    kept, words = matcher.pictures(source, count), matcher.texts(texts)
+    pictures = [kept[row] for row in rows]
+    queries = _Queries(chosen, len(rows) + len(texts), lambda share: tick(int(share * len(rows))))
+    of_pictures = queries.rank(
+        cosines,
+        matches.of_pictures(slice(None)),
+        lambda q, found: matcher.scores([(pictures[q], words[i]) for i in found]),
+    )
+    of_texts = queries.rank(
+        cosines.T,
+        matches.of_texts(slice(None)),
+        lambda q, found: matcher.scores([(pictures[i], words[q]) for i in found]),
+    )
+    return Reranked(
+        recall=recall((of_pictures, of_texts), matches.share()),
+        rows=tuple(rows),
+        captions=tuple(captions),
+        first=tuple(texts[number] for number in of_pictures.first.tolist()),
+        right=tuple((of_pictures.before == 0).tolist()),
+    )
+
+
+@dataclass
+class _Queries:
+    """Ranks answers for one query after the other; `tick` is told the share of all queries that is done."""
+
+    settings: Rerank
+    count: int
+    tick: Callable[[float], None]
+    done: int = 0
+
+    def rank(self, scores: Tensor, right: Tensor, judge: Callable[[int, list[int]], Tensor]) -> Ranking:
+        """Candidates by `scores` [queries, answers], put in order by what `judge` says of a query and them."""
+        before, first = [], []
+        for query in range(len(scores)):
+            cosines, found = scores[query].topk(min(self.settings.top, scores.shape[1]))
+            judged = judge(query, found.tolist())
+            if self.settings.add_similarity:
+                judged = judged + cosines
+            before.append(_before(judged, found, right[query]))
+            first.append(int(found[judged.argmax()]))
+            self.done += 1
+            self.tick(self.done / self.count)
+        return Ranking(torch.tensor(before), torch.tensor(first))
+
+
+def _before(judged: Tensor, found: Tensor, right: Tensor) -> int:
+    """How many wrong answers come before the best right one; all of them, where no right one is a candidate."""
+    fits = right[found]
+    if not fits.any():
+        return int((~right).sum())
+    equal = judged[fits].max() - ROUNDING * judged.abs().max()
+    return int(((judged >= equal) & ~fits).sum())

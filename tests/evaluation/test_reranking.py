@@ -1,0 +1,95 @@
+"""Re-ranking against brute force: every pair through the whole program, then the candidates of every query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from compose_vlp.blueprint.scalars import Quantity
+from compose_vlp.blueprint.sections import Evaluate, Rerank
+from compose_vlp.data import open_source
+from compose_vlp.data.source import Source
+from compose_vlp.errors import UserError
+from compose_vlp.evaluation.reranking import Matcher, evaluate_reranking
+from compose_vlp.evaluation.results import evaluate, possible_tasks, ready
+from compose_vlp.evaluation.retrieval import evaluate_retrieval
+from compose_vlp.runtime.outputs import Asker
+from tests.models import tiny
+
+COUNT = 14
+
+
+@pytest.fixture(scope="module", params=["tiny/albef", "tiny/blip"])
+def asker(request: pytest.FixtureRequest) -> Asker:
+    return tiny(request.param, overrides=["+outputs.raw=matched"])
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return open_source({"use": "scenes", "size": 16, "count": COUNT, "max_objects": 1, "min_objects": 1})
+
+
+def brute_force(asker: Asker, source: Source, top: int, add: bool) -> tuple[list[int], list[int]]:
+    """Of each picture the place of its text among all, and of each text of its picture; unscored ones come last."""
+    records = [source.record(n) for n in range(COUNT)]
+    pictures, texts = [one["image"]() for one in records], [one["caption"] for one in records]
+    raw = torch.stack([asker.value("raw", {"image": [one] * COUNT, "caption": texts})[:, 1] for one in pictures])
+    cosines = asker.value("image_embedding", {"image": pictures}) @ asker.value("text_embedding", {"caption": texts}).T
+
+    def places(raw: Tensor, cosines: Tensor) -> list[int]:
+        found = []
+        for query in range(COUNT):
+            candidates = cosines[query].argsort(descending=True)[:top].tolist()
+            score = {c: float(raw[query, c] + (cosines[query, c] if add else 0)) for c in candidates}
+            right = [c for c in candidates if texts[c] == texts[query]]
+            wrong = [c for c in range(COUNT) if texts[c] != texts[query]]
+            if not right:
+                found.append(len(wrong))
+                continue
+            best = max(score[c] for c in right)
+            found.append(sum(score.get(c, -torch.inf) >= best for c in wrong))
+        return found
+
+    return places(raw, cosines), places(raw.T, cosines.T)
+
+
+@pytest.mark.parametrize(("top", "add"), [(4, False), (4, True), (100, False)])
+def test_candidates_are_put_in_order_by_match(asker: Asker, source: Source, top: int, add: bool) -> None:
+    found = evaluate_reranking(asker, source, COUNT, Rerank(top=top, add_similarity=add)).recall
+    of_pictures, of_texts = brute_force(asker, source, top, add)
+    for rank in (1, 5, 10):
+        assert found.image_to_text[rank] == pytest.approx(sum(n < rank for n in of_pictures) / COUNT)
+        assert found.text_to_image[rank] == pytest.approx(sum(n < rank for n in of_texts) / COUNT)
+
+
+def test_one_candidate_leaves_the_first_of_the_embeddings_first(asker: Asker, source: Source) -> None:
+    one, plain = evaluate_reranking(asker, source, COUNT, Rerank(top=1)), evaluate_retrieval(asker, source, COUNT)
+    assert one.first == plain.first
+    assert one.recall.image_to_text[1] == plain.recall.image_to_text[1]
+
+
+def test_numbers_have_names_of_their_own_beside_retrieval_s(asker: Asker, source: Source) -> None:
+    ticks: list[Any] = []
+    found = evaluate(asker, source, ("retrieval", "reranking"), COUNT, lambda task, n: ticks.append((task, n)))
+    assert {"mean_recall", "reranked_mean_recall"} <= set(found.flat())
+    assert ticks[-1] == ("reranking", COUNT)
+
+
+def test_it_is_dear_and_measured_on_request_alone(asker: Asker, source: Source) -> None:
+    assert "retrieval" in possible_tasks(asker, source) and "reranking" not in possible_tasks(asker, source)
+
+
+def test_a_stage_may_ask_for_it(asker: Asker, source: Source) -> None:
+    every = Quantity(1, "epochs")
+    wanted = Evaluate(every=every, tasks=("reranking",), count=COUNT, rerank=Rerank(top=1))
+    plain = evaluate_retrieval(asker, source, COUNT).recall
+    assert ready(asker, source, wanted)()["reranked_image_to_text_recall_at_1"] == plain.image_to_text[1]
+
+
+def test_a_model_without_a_matching_head_cannot() -> None:
+    asker = tiny("tiny/albef", overrides=["~outputs.match"])
+    with pytest.raises(UserError, match="reranking asks for the outputs match"):
+        Matcher(asker)
