@@ -74,11 +74,13 @@ class TextDecoder(BertText):
         """`[batch, length]` ids to `[batch, length, width]`.
 
         With `cache`, x holds the words that come next. `kv` replaces the context by its keys and values, `rows`
-        `[batch]` names the context of each row. Padding comes last, where causality hides it from the words.
+        `[batch]` names the context of each row. Causality hides padding from the words; it is masked all the same, so
+        that what stands at padded places is what BERT gives there.
         """
         contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
         embedded = self.embed(x.ids, 0 if cache is None else cache.length)
-        features = self.layers(embedded, causal=True, contexts=contexts, cache=cache)
+        valid = x.valid if cache is None else None
+        features = self.layers(embedded, valid=valid, causal=True, contexts=contexts, cache=cache)
         return Sequence(features, (Part("language", 0, x.ids.shape[1], text=x),), x.valid)
 
     def keys_values(self, context: Sequence) -> list[ContextKeys]:

@@ -27,7 +27,12 @@ class Words(Protocol):
 def begin(
     text: Annotated[Text, "rows length vocab_size", EACH], token: str, *, tokenizer: Words
 ) -> Annotated[Text, "rows length vocab_size"]:
-    """The text with this token instead of its first one (BLIP's `[DEC]` and `[ENC]`)."""
+    """The text with this token instead of its first one (BLIP's `[DEC]` and `[ENC]`).
+
+    Words that go on with a text (generation) are left as they are.
+    """
+    if text.offset:
+        return text
     first = torch.full_like(text.ids[:, :1], tokenizer.id_of(token))
     return replace(text, ids=torch.cat((first, text.ids[:, 1:]), 1))
 
@@ -38,8 +43,11 @@ def prompt(
 ) -> Annotated[Text, "rows length vocab_size"]:
     """The text with these words after its first token; nobody has to foretell them (`given`).
 
-    What goes beyond the frame is cut, each text's last token (its end) kept.
+    What goes beyond the frame is cut, each text's last token (its end) kept. Words that go on with a text (generation)
+    are left as they are.
     """
+    if text.offset:
+        return text
     ids = tokenizer.encode(words, text.frame)
     ids = ids[ids[:1] == [tokenizer.begin_id] :]
     ids = ids[: len(ids) - (ids[-1:] == [tokenizer.end_id])]

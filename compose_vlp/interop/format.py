@@ -16,7 +16,9 @@ from compose_vlp.interop.oracle import Oracle
 
 State = Mapping[str, Tensor]
 
-MODULES: Mapping[str, str] = {name: f"compose_vlp.interop.replays.{name}" for name in ("albef", "open_clip_coca")}
+MODULES: Mapping[str, str] = {
+    name: f"compose_vlp.interop.replays.{name}" for name in ("albef", "blip", "open_clip_coca")
+}
 """Formats by name, and the modules that hold their `FORMAT`."""
 
 

@@ -16,6 +16,7 @@ from compose_vlp.interop.albef import Layout
 from compose_vlp.interop.comparison import Outcome, norms_of
 from compose_vlp.interop.format import Format, Replayed
 from compose_vlp.interop.oracle import Oracle
+from compose_vlp.interop.replays.answers import answerer, answers, ranked
 from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
 from compose_vlp.values import Image, Index, Labels, Number
 
@@ -54,6 +55,8 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         **{f"components.{name}.{noise}": 0 for name in ("text", "fusion") for noise in NOISES},
         **(_sizes[layout.task](config) if layout.task in _sizes else {}),
     }
+    if layout.task == "vqa":
+        sizes |= answerer(config, layout.answers, config["tw"], oracle)
     if layout.queues:  # the other classes have 0.995 written into them
         sizes["teachers.momentum.decay"] = config["mom"]
     return BLUEPRINTS[layout.task], [f"{path}={value}" for path, value in sizes.items()]
@@ -142,6 +145,12 @@ def _ve(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tu
     return Recorded(batch, params={"alpha": float(oracle.inputs["alpha"])}), frozenset(oracle.inputs)
 
 
+def _vqa(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+    batch = _pairs(blueprint, oracle, device)
+    batch |= {"question": batch["caption"], **answers(oracle, "k", batch["caption"].frame, device)}
+    return Recorded(batch, params={"alpha": float(oracle.inputs["alpha"])}), frozenset(oracle.inputs)
+
+
 def _nlvr(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
     batch = _pairs(blueprint, oracle, device)
     left, right = oracle.inputs["image"].chunk(2)
@@ -154,6 +163,7 @@ _recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device]
     "pretrain": _pretrain,
     "retrieval": _retrieval,
     "ve": _ve,
+    "vqa": _vqa,
     "nlvr": _nlvr,
 }
 
@@ -177,9 +187,15 @@ def _ve_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, _:
     return {"logits_after_momentum": found["verdict"].scores}
 
 
+def _vqa_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, oracle: Oracle) -> dict[str, Tensor]:
+    found = ranked(blueprint, model, recorded, oracle, oracle.wanted.values["topk_ids"].shape[1], twice=True)
+    return {"topk_ids": found.ids, "topk_probs": found.shares}
+
+
 _values: Mapping[names.Task, Callable[[CheckedBlueprint, Model, Recorded, Oracle], dict[str, Tensor]]] = {
     "pretrain": _pretrain_values,
     "ve": _ve_values,
+    "vqa": _vqa_values,
 }
 
 
