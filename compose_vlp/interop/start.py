@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.interop import albef, blip, open_clip_coca
+from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip
 from compose_vlp.interop.maps.name_map import Converted, choose_map
 from compose_vlp.interop.maps.positions import first_positions, fit_positions
 from compose_vlp.interop.weight_files import read_weights
@@ -29,10 +29,11 @@ WHOLE: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "albef": albef.import_state,
     "blip": blip.import_state,
     "open_clip_coca": open_clip_coca.import_state,
+    "transformers_blip": transformers_blip.import_state,
 }
 """Formats of whole models, and what gives their tensors our names."""
 
-PLAIN_BICUBIC = frozenset({"albef", "blip"})
+PLAIN_BICUBIC = frozenset({"albef", "blip", "transformers_blip"})
 """Formats whose own code resizes positions without antialiasing."""
 
 
