@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from compose_vlp.runtime.modes import evaluating
 from compose_vlp.runtime.outputs import Asker
 from compose_vlp.values import Index, Text, rows_of
 from compose_vlp.values.cache import Cache
+
+TEXTS_AT_ONCE: Final = 128
+"""Texts that are judged at once: ten words each over a vocabulary of 30,000 take 160 MB of scores."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,16 @@ class Ranker:
             rows = rows_of(dict(batch))
             chosen, first = self._likeliest_first_words(given, rows)
             owner = torch.arange(rows, device=chosen.device).repeat_interleave(self._top)
-            words = take(self._candidates, Index(chosen.flatten()))
-            scores = _log_probability(self._logits(given, words, owner), words).view(rows, self._top)
+            pieces = zip(chosen.flatten().split(TEXTS_AT_ONCE), owner.split(TEXTS_AT_ONCE), strict=True)
+            scores = torch.cat([self._judged(given, *piece) for piece in pieces]).view(rows, self._top)
         scores = scores + (self._settings.first_word - 1) * first
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         return Ranked(chosen.gather(1, order).cpu(), scores.cpu())
+
+    def _judged(self, given: Mapping[str, Any], texts: Tensor, owner: Tensor) -> Tensor:
+        """Log-probabilities [texts] of lines of the table for the rows `owner`."""
+        words = take(self._candidates, Index(texts))
+        return _log_probability(self._logits(given, words, owner), words)
 
     def _likeliest_first_words(self, given: Mapping[str, Any], rows: int) -> tuple[Tensor, Tensor]:
         """The texts [rows, top] that begin most likely, and the log-probability of their first words."""

@@ -80,6 +80,14 @@ def test_the_likeliest_by_their_first_word_are_ranked_by_all_their_words(asker: 
         torch.testing.assert_close(found.scores[row], whole[row, chosen][order], atol=1e-5, rtol=1e-5)
 
 
+def test_ranks_do_not_depend_on_how_many_are_judged_at_once(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Ranker(asker, "ranked").rank(batch(asker))
+    monkeypatch.setattr("compose_vlp.runtime.rank.TEXTS_AT_ONCE", 5)
+    pieces = Ranker(asker, "ranked").rank(batch(asker))
+    assert torch.equal(whole.texts, pieces.texts)
+    torch.testing.assert_close(whole.scores, pieces.scores)
+
+
 def test_texts_are_those_of_the_table(asker: Asker) -> None:
     ranker = Ranker(asker, "ranked")
     assert ranker.texts == ANSWERS and set(ranker.inputs) == {"image", "question"}
