@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compose_vlp.cli.run import run as run_command
-from tests.cli.support import Cli, Result
+from tests.cli.support import SHORT, Cli, Result
 
 
 @pytest.fixture
@@ -25,3 +25,13 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         return Result(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of tiny/blip, of one step."""
+    from tests.models import TINY
+
+    folder = tmp_path_factory.mktemp("blip") / "blip"
+    assert run_command(["train", "tiny/blip", *TINY, *SHORT, "--no-track", "--out", str(folder)]) == 0
+    return folder

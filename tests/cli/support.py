@@ -15,3 +15,6 @@ class Result(NamedTuple):
 
 
 Cli: TypeAlias = Callable[..., Result]
+
+SHORT = ("stages.pretrain.length=1 steps", "stages.pretrain.batch=4", "data.pairs.size=16", "data.pairs.count=12")
+"""What makes a training a matter of seconds."""

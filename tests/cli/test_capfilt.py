@@ -7,25 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from compose_vlp.cli.run import run as run_command
-from tests.cli.support import Cli
-from tests.models import TINY
+from tests.cli.support import SHORT, Cli
 
-SHORT = ("stages.pretrain.length=1 steps", "stages.pretrain.batch=4", "data.pairs.size=16", "data.pairs.count=12")
 COCA = (
     "inputs.image.size=16",
     "components.vision.patch=8",
     "components.vision.stem=patch",
     "components.bpe.vocab_size=320",
 )
-
-
-@pytest.fixture(scope="module")
-def blip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one step."""
-    folder = tmp_path_factory.mktemp("blip") / "blip"
-    assert run_command(["train", "tiny/blip", *TINY, *SHORT, "--no-track", "--out", str(folder)]) == 0
-    return folder
 
 
 def test_a_data_set_comes_out_with_its_provenance(cli: Cli, blip: Path, tmp_path: Path) -> None:
