@@ -21,6 +21,9 @@ from compose_vlp.registry import ALL, PAST, Settings, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.cache import Cache
 
+BERT_HEAD = 64
+"""Features of a head in BERT's models of every size."""
+
 
 @component("text_decoder", rows="independent", state="none", draws="noise", context="indexed")
 class TextDecoder(BertText):
@@ -33,7 +36,9 @@ class TextDecoder(BertText):
     class Config(Settings):
         width: int = inferred("context.width", "features of a token; the context's, if left out", free=True)
         depth: int = Field(12, ge=0, description="layers")
-        heads: int = Field(12, gt=0, description="attention heads; they divide the width")
+        heads: int | None = Field(
+            None, gt=0, description="attention heads; they divide the width; one for 64 features, as BERT, if left out"
+        )
         mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
         cross_attention: Literal["none", "optional"] = Field(
             "optional", description="may each layer look at a context? It goes without one where none is given"
@@ -100,7 +105,7 @@ class TextDecoder(BertText):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        return heads_divide_width(config)
+        return heads_divide_width(config) if config.heads is not None else ()
 
 
 def _layers(c: TextDecoder.Config) -> Iterator[Layer]:
@@ -109,11 +114,11 @@ def _layers(c: TextDecoder.Config) -> Iterator[Layer]:
         across = (
             None
             if context_width is None
-            else cross_attention(c.width, c.heads, context_width, dropout=c.attention_dropout)
+            else cross_attention(c.width, _heads(c), context_width, dropout=c.attention_dropout)
         )
         yield bert_layer(
             c.width,
-            c.heads,
+            _heads(c),
             c.mlp_width,
             activation=c.activation,
             norm_eps=c.norm_eps,
@@ -121,3 +126,9 @@ def _layers(c: TextDecoder.Config) -> Iterator[Layer]:
             attention_dropout=c.attention_dropout,
             across=across,
         )
+
+
+def _heads(c: TextDecoder.Config) -> int:
+    """As many as divide the width, at 64 features each or a little more."""
+    asked = c.heads or max(c.width // BERT_HEAD, 1)
+    return asked if c.heads else max(n for n in range(1, asked + 1) if c.width % n == 0)
