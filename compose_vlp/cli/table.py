@@ -36,6 +36,7 @@ COMMANDS: Final = (
     Entry("track", "Train", "Send what a run recorded while its MLflow was away."),
     Entry("evaluate", "Use", "Measure a trained model: retrieval, captions, zero-shot."),
     Entry("generate", "Use", "Write captions for pictures with a trained model."),
+    Entry("explain", "Use", "Show where in a picture a model sees what a text says."),
     Entry("capfilt", "Use", "Caption pictures of the web, and keep the texts that fit."),
 )
 

@@ -168,7 +168,7 @@ def _example(
             found.trained[field.input] = [view[place] for view in views] if field.augments else []
         elif isinstance(field, TextField | ManyTextsField):
             found.texts[field.input] = [
-                Tokens(tuple(_words(field.tokenizer, ids)), width[field.input] - len(ids))
+                Tokens(tuple(tokens_of(field.tokenizer, ids)), width[field.input] - len(ids))
                 for ids in _texts(field, items[place])
             ]
         else:
@@ -188,8 +188,8 @@ def _texts(field: TextField | ManyTextsField, item: Any) -> list[list[int]]:
     return [ids for ids, _ in item] if isinstance(field, ManyTextsField) else [item]
 
 
-def _words(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[str]:
-    """What each id stands for."""
+def tokens_of(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[str]:
+    """What each id stands for: a special token by its name, a word or a piece of one."""
     special = {number: token for token, number in tokenizer.special.items()}
     for number in ids:
         yield special.get(number) or tokenizer.decode([number]) or str(number)

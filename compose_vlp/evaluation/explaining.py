@@ -1,0 +1,133 @@
+"""One picture and one text explained: maps, as numbers, as a picture and as a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from compose_vlp.blueprint.inputs import ImageInput, TextInput
+from compose_vlp.blueprint.sections import Relevance
+from compose_vlp.data.pictures import open_picture, to_rgb
+from compose_vlp.data.source import BadRecord
+from compose_vlp.errors import UserError
+from compose_vlp.evaluation.heat import Resize, frame_of, over, peak, sheet
+from compose_vlp.evaluation.page import Example, Section, gallery, results_page
+from compose_vlp.evaluation.seeing import tokens_of
+from compose_vlp.files import write_atomic
+from compose_vlp.runtime.explained import relevance_of
+from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.relevance import Explainer
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Where a text is in a picture.
+
+    `heat` [side, side] is the text's map, `words` each word's (tokens, begin and end included), `score` what is
+    explained, `settings` how.
+    """
+
+    picture: Image.Image
+    text: str
+    score: float
+    heat: Tensor
+    words: tuple[tuple[str, Tensor], ...]
+    resize: Resize
+    settings: Relevance
+
+    @property
+    def peak(self) -> tuple[float, float]:
+        """The highest place (x, y) of the text's map, in shares of the picture."""
+        frame, (x, y) = frame_of(self.resize, *self.picture.size), peak(self.heat)
+        return frame.left + x * frame.width, frame.top + y * frame.height
+
+    def shares(self) -> list[float]:
+        """How much of the text's map is each word's; zeros where the map is zero everywhere."""
+        sums = [float(heat.sum()) for _, heat in self.words]
+        return [one / sum(sums) if sum(sums) else 0.0 for one in sums]
+
+    def pictures(self) -> list[tuple[str, Image.Image]]:
+        """The picture under the text's map, then under each word's, every map as strong at its highest place."""
+        drawn = [(self.text, over(self.picture, self.heat, self.resize))]
+        for (word, heat), share in zip(self.words, self.shares(), strict=True):
+            drawn.append((f"{word} ({share:.0%})", over(self.picture, heat, self.resize)))
+        return drawn
+
+    def save(self, file: Path) -> None:
+        """A sheet of pictures (`.png`), or a page (`.html`)."""
+        if file.suffix.lower() == ".html":
+            write_atomic(file, self.page())
+            return
+        buffer = io.BytesIO()
+        sheet(self.pictures()).save(buffer, "PNG")
+        write_atomic(file, buffer.getvalue())
+
+    def page(self) -> str:
+        """The same as a page."""
+        how = f"`{self.settings.relevance}`, through layer {self.settings.layer} of `{self.settings.through}`"
+        (whole, *words) = [Example(picture, title) for title, picture in self.pictures()]
+        note = "In brackets a word's share of the text's map; each map is as strong at its highest place."
+        sections = [Section("The text", gallery([whole])), Section("Its words", gallery(words), note)]
+        return results_page(self.text, how, sections)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`: maps row by row from above."""
+        words = zip(self.words, self.shares(), strict=True)
+        return {
+            "text": self.text,
+            "score": self.score,
+            "explained": self.settings.model_dump(),
+            "highest": dict(zip("xy", self.peak, strict=True)),
+            "map": self.heat.tolist(),
+            "words": [{"word": word, "share": share, "map": heat.tolist()} for (word, heat), share in words],
+        }
+
+
+def explain(
+    asker: Asker, picture: Path, text: str, *, output: str | None = None, layer: int | None = None
+) -> Explained:
+    """Where a text is in a picture, by the output named, the only one of the form `relevance`, or one that is found.
+
+    Raises:
+        UserError: nothing could be explained, the picture cannot be read, no word is left of the text, or the output
+            reads something else than a picture and a text.
+    """
+    asker, name = relevance_of(asker, output)
+    if layer is not None:
+        asker = _at_layer(asker, name, layer)
+    explainer, inputs = Explainer(asker, name), asker.blueprint.inputs
+    reads = {inputs[one].type: one for one in asker.inputs_read(name)}
+    if set(reads) != {"image", "text"} or len(asker.inputs_read(name)) != 2:
+        raise UserError(f"output {name!r} reads {', '.join(asker.inputs_read(name))}; this gives a picture and a text")
+    image, words = inputs[reads["image"]], inputs[reads["text"]]
+    assert isinstance(image, ImageInput)
+    assert isinstance(words, TextInput)
+    try:
+        shown = to_rgb(open_picture(picture), image.ground)
+    except BadRecord as error:
+        raise UserError(str(error)) from error
+    maps = explainer.maps({reads["image"]: [shown], reads["text"]: [text]})
+    ids = maps.text.ids[0, : int(maps.text.lengths[0])].tolist()
+    tokens = tokens_of(asker.tokenizers[words.tokenizer], ids)
+    return Explained(
+        shown,
+        text,
+        float(maps.scores[0]),
+        maps.whole[0],
+        tuple(zip(tokens, maps.words[0], strict=False)),
+        image.resize,
+        asker.blueprint.outputs[name].settings,
+    )
+
+
+def _at_layer(asker: Asker, name: str, layer: int) -> Asker:
+    entry = asker.blueprint.outputs[name]
+    changed = dataclasses.replace(entry, settings=entry.settings.model_copy(update={"layer": layer}))
+    blueprint = dataclasses.replace(asker.blueprint, outputs={**asker.blueprint.outputs, name: changed})
+    return Asker(blueprint, asker.model, asker.tokenizers, asker.device)
