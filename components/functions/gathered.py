@@ -36,7 +36,8 @@ def gathered(
     if not together():
         return x
     if isinstance(x, Embedding):
-        return Embedding(all_rows_with_gradient(x.features), own=dist.get_rank() * len(x.features))
+        features = all_rows_with_gradient(x.features)
+        return Embedding(features, own=dist.get_rank() * len(x.features), gathered=True)
     if isinstance(x, Image):
         return replace(x, pixels=all_rows_with_gradient(x.pixels))
     if isinstance(x, Text):

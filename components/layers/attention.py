@@ -6,6 +6,7 @@ from functools import partial
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from compose_vlp.components.attention.attend import attend
 from compose_vlp.components.layers.linear import Linear
@@ -32,6 +33,15 @@ class ContextKeys:
         """Those of the contexts that `rows` names, one for each row of a batch."""
         taken = tuple((keys.index_select(0, rows), values.index_select(0, rows)) for keys, values in self.layers)
         return ContextKeys(taken, None if self.valid is None else self.valid[rows])
+
+
+# FSDP2 finds the tensors of a result through it, and gathers their weights again before the backward.
+pytree.register_pytree_node(
+    ContextKeys,
+    lambda keys: ([keys.layers, keys.valid], None),
+    lambda leaves, _: ContextKeys(*leaves),
+    serialized_type_name="compose_vlp.components.ContextKeys",
+)
 
 
 class SelfAttention(nn.Module):

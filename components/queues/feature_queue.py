@@ -28,8 +28,9 @@ class FeatureQueue(nn.Module):
     """The newest `size` features, oldest replaced first: one queue for each name, all moving together (MoCo, He et al.
     2020; ALBEF, Li et al. 2021, 3.2).
 
-    Gives, under each name, this process's batch and, after it, the queue as it was before the step; after a training
-    step the rows of all processes enter. It begins with random vectors of length one, whose ids are nobody's.
+    Gives, under each name, the batch and, after it, the queue as it was before the step: this process's batch, or that
+    of all processes where it is `gathered`. After a training step the rows of all processes enter. It begins with
+    random vectors of length one, whose ids are nobody's.
     """
 
     class Config(Settings):
@@ -58,7 +59,7 @@ class FeatureQueue(nn.Module):
         """
         batch: dict[str, Any] = {n: replace(x, features=x.features.detach()) for n, x in features.items()}
         if self.training:
-            self._divides(len(next(iter(batch.values())).features))
+            self._divides(next(iter(batch.values())))
             self.pending = batch if id is None else {**batch, "id": id}
         keys: dict[str, Any] = {name: self._behind(one, name) for name, one in batch.items()}
         if id is not None:
@@ -71,10 +72,11 @@ class FeatureQueue(nn.Module):
         if not self.pending:
             return
         pending, self.pending = self.pending, {}
+        gathered = any(isinstance(one, Embedding) and one.gathered for one in pending.values())  # then the ids are too
         pointer, count = self._buffer("pointer"), 0
         for name, one in pending.items():
-            local = one.values if isinstance(one, Number) else one.features
-            entering = all_rows(local) if together() else local
+            rows = one.values if isinstance(one, Number) else one.features
+            entering = all_rows(rows) if together() and not gathered else rows
             count = len(entering)
             places = (pointer + torch.arange(count, device=pointer.device)) % self.config.size
             buffer = self._buffer(name)
@@ -83,15 +85,16 @@ class FeatureQueue(nn.Module):
 
     def _behind(self, batch: Embedding, name: str) -> Embedding:
         queue = self._buffer(name).to(batch.features.dtype)
-        return Embedding(torch.cat((batch.features, queue)), queued=len(queue))  # a copy: what enters changes it not
+        # A copy: what enters changes it not.
+        return replace(batch, features=torch.cat((batch.features, queue)), queued=len(queue))
 
     def _buffer(self, name: str) -> Tensor:
         buffer: Tensor = getattr(self, name)
         return buffer
 
-    def _divides(self, rows: int) -> None:
+    def _divides(self, batch: Embedding) -> None:
         size, processes = self.config.size, dist.get_world_size() if together() else 1
-        rows *= processes
+        rows = len(batch.features) * (1 if batch.gathered else processes)
         if size % rows == 0:
             return
         near = next((n for n in range(rows, 0, -processes) if size % n == 0), None)

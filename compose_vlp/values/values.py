@@ -123,12 +123,14 @@ class Embedding(Value):
     """One vector a row: `features` [rows, width].
 
     `own` is where this process's rows start among gathered ones; the last `queued` rows are of earlier batches.
+    `gathered` says that the rows are those of all processes.
     """
 
     kind: ClassVar[str] = "Embedding"
     features: Tensor
     own: int = 0
     queued: int = 0
+    gathered: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
+from compose_vlp.components.functions.gathered import gathered
 from compose_vlp.components.queues.feature_queue import NOBODY, FeatureQueue
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import EmbeddingType, NumberType, RowSpace
@@ -165,3 +166,18 @@ def test_what_it_gives_is_seen_through_by_whoever_walks_over_tensors() -> None:
     doubled = pytree.tree_map_only(torch.Tensor, lambda t: 2 * t, keys)
     assert torch.equal(doubled.text.features, 2 * keys.text.features)
     assert doubled.id.values.tolist()[:2] == [14, 16]
+
+
+def gather_first(rank: int) -> list[list[float]]:
+    """A step whose rows were gathered before they came to the queue."""
+    one = queue(8)
+    mine = Embedding(torch.full((2, 4), float(rank)))
+    keys = one(image=gathered(mine), text=gathered(mine))
+    one.commit()
+    return [[keys.image.own, one.pointer.item(), keys.image.queued], one.image[:4, 0].tolist()]
+
+
+def test_gathered_rows_enter_once_and_know_where_their_own_stand() -> None:
+    first, second = spawn(gather_first)
+    assert first == [[0, 4, 8], [0.0, 0.0, 1.0, 1.0]]
+    assert second == [[2, 4, 8], [0.0, 0.0, 1.0, 1.0]]

@@ -1,0 +1,224 @@
+"""ALBEF on two processes, its queue and teacher included: what one process learns from the whole batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from compose_vlp.compiler.compile import compile_stage
+from compose_vlp.compiler.model import Model, Step, build
+from compose_vlp.compiler.teachers import taught_by
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.interop.verify import checked
+from compose_vlp.runtime.gradients import InOneGo, Losses
+from compose_vlp.runtime.loop import StageLoop
+from compose_vlp.runtime.optimizer import AdamW, Optimizer, choose_trained, make_optimizer, parameter_paths, set_modes
+from compose_vlp.runtime.processes import ALONE, Processes
+from compose_vlp.values import Embedding, Image, Index, Labels, Text
+from tests.support import spawn
+
+How = Literal["ours", "ddp", "fsdp"]
+Result = dict[str, Any]
+
+ROWS, LENGTH, WORDS, STEPS = 8, 7, 40, 3
+SMALL = (
+    "inputs.image.size=16", f"inputs.caption.max_length={LENGTH}", "components.vision.patch=8",
+    f"components.bert={{use: ids, vocab_size: {WORDS}, begin: '1', pad: '0', mask: '3'}}",
+    "components.vision.stem=patch", "components.vision.width=32", "components.text.width=32",
+    "components.*.mlp_width=48", "components.image_proj.out=24", "components.text_proj.out=24",
+    "components.memory.size=16",
+)  # fmt: skip
+GATHERED = (
+    "graph.keys=memory(image=gathered(momentum.image_embedding), text=gathered(momentum.text_embedding))",
+    "graph.wrong_image=matched(v=gathered(v)[neg.image])",
+    "graph.wrong_text=matched(t=gathered(t)[neg.text])",
+)
+"""Every row is compared with the batch of all processes, and its wrong partners come from there."""
+
+WEIGHTS = {"itc": 1.0, "itm": 1.0, "mlm": 1.0}
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Gradients of recorded batches, each with what maskers and miners drew in it."""
+
+    inner: InOneGo
+
+    def __call__(self, batch: Mapping[str, Any], weights: Mapping[str, float], step: Step) -> Losses:
+        return self.inner(batch["inputs"], weights, dataclasses.replace(step, choices=batch["choices"]))
+
+
+@dataclass(frozen=True)
+class AlreadyAveraged(Processes):
+    """Processes whose gradients FSDP2 has averaged, shard by shard."""
+
+    def average_gradients(self, parameters: Any) -> None:
+        pass
+
+
+def recorded(rank: int, world: int, *, local: bool = False) -> Iterator[dict[str, Any]]:
+    """The batches of one of `world` processes; with `local`, wrong partners are within the half of each process."""
+    noise = torch.Generator().manual_seed(3)
+    for _ in range(STEPS):
+        image = torch.randn(ROWS, 3, 16, 16, generator=noise)
+        lengths = torch.randint(3, LENGTH + 1, (ROWS,), generator=noise)
+        lengths[::4] = LENGTH
+        ids = torch.randint(4, WORDS, (ROWS, LENGTH), generator=noise) * (torch.arange(LENGTH) < lengths[:, None])
+        ids[:, 0] = 1
+        hidden = (torch.rand(ROWS, LENGTH, generator=noise) < 0.3) & (ids > 3)
+        hidden[:, 1] = True
+        one = ROWS // 2 if local else ROWS
+        shift = torch.randint(1, one, (2, ROWS), generator=noise)
+        row = torch.arange(ROWS)
+        neg = (row % one + shift) % one
+        mine = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
+        masked = Text(ids.where(~hidden, 3)[mine], lengths[mine], LENGTH)
+        labels = Labels(ids.where(hidden, torch.tensor(-100))[mine])
+        yield {
+            "inputs": {"image": Image(image[mine]), "caption": Text(ids[mine], lengths[mine], LENGTH)},
+            "choices": {
+                "neg": SimpleNamespace(image=Index(neg[0][mine]), text=Index(neg[1][mine])),
+                "masked": SimpleNamespace(text=masked, labels=labels),
+            },
+        }
+
+
+def learn(rank: int, world: int, how: How, *overrides: str, local: bool = False) -> Result:
+    """Three steps; the losses of each, and all weights and buffers after them."""
+    blueprint = checked("tiny/albef", [*SMALL, *overrides])
+    model = built(blueprint)
+    kept: nn.Module = model
+    processes = Processes(rank, world, torch.device("cpu")) if world > 1 else ALONE
+    if how == "fsdp":
+        shard(model)
+        processes = AlreadyAveraged(rank, world, torch.device("cpu"))
+    optimizer = prepared(model)
+    if how == "ddp":
+        kept = DistributedDataParallel(model)
+    compiled = compile_stage(blueprint, "pretrain", trainable=lambda _: True)
+    model.start_teachers(taught_by(compiled.plan))
+    inner = InOneGo(kept, compiled.run, processes, nullcontext)  # type: ignore[arg-type]
+    loop = StageLoop(
+        model=model, gradients=Replay(inner), optimizer=optimizer, batches=recorded(rank, world, local=local),
+        weights=lambda _: WEIGHTS, params=lambda _: {"alpha": 0.4}, decays=lambda _: {}, processes=processes,
+        after_step=[module for module in model.modules() if hasattr(module, "after_step")],
+    )  # fmt: skip
+    losses = [dict(report.losses) for report in loop.run(0, STEPS)]
+    return {"losses": losses, "state": {name: whole(t).tolist() for name, t in model.state_dict().items()}}
+
+
+def built(blueprint: CheckedBlueprint) -> Model:
+    model = build(blueprint, seed=0)
+    words = blueprint.components["bert"]
+    model.tokenizers = {"bert": words.kind.implementation(words.config)}
+    return model
+
+
+def prepared(model: Model) -> Optimizer:
+    modules = dict(model.components.named_children())
+    paths = parameter_paths(modules)
+    choose_trained(paths, (), ())
+    set_modes(modules)
+    return make_optimizer(paths, AdamW(lambda _: 1e-3, (0.9, 0.98), 1e-4, 0.01, None, ()))
+
+
+def shard(model: Model) -> None:
+    """Each component that shares nothing is a unit of FSDP2; what is shared, and the teachers, is the root's."""
+    owners: dict[int, set[str]] = {}
+    components = dict(model.components.named_children())
+    for name, module in components.items():
+        for parameter in module.parameters():
+            owners.setdefault(id(parameter), set()).add(name)
+    shared = {name for names in owners.values() if len(names) > 1 for name in names}
+    for name, module in components.items():
+        if name not in shared and any(True for _ in module.parameters()):
+            fully_shard(module)
+            if hasattr(module, "keys_values"):
+                register_fsdp_forward_method(module, "keys_values")
+    fully_shard(model)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def in_each(rank: int) -> dict[str, Result]:
+    """Gathered in each way of averaging gradients, and as the paper's code does it, where no process sees another."""
+    ways: tuple[How, ...] = ("ours", "ddp", "fsdp")
+    gathered = {how: learn(rank, 2, how, *GATHERED) for how in ways}
+    return {**gathered, "local": learn(rank, 2, "ours", local=True)}
+
+
+def by_hand() -> Result:
+    """The faithful setting on one process: two half batches that see each other in the queue alone."""
+    blueprint = checked("tiny/albef", list(SMALL))
+    model = built(blueprint)
+    compiled = compile_stage(blueprint, "pretrain", trainable=lambda _: True)
+    model.start_teachers(taught_by(compiled.plan))
+    adamw = torch.optim.AdamW(model.components.parameters(), 1e-3, (0.9, 0.98), 1e-4, 0.01)
+    memory, losses = model.student.memory, []
+    for halves in zip(*(recorded(rank, 2, local=True) for rank in (0, 1)), strict=True):
+        model.update_teachers("before")
+        found, entering = [], []
+        for half in halves:
+            step = Step({"alpha": 0.4}, choices=half["choices"])
+            found.append(model(compiled.run, half["inputs"], step))
+            entering.append(memory.pending)
+        words = torch.tensor([float(half["choices"]["masked"].labels.ids.ge(0).sum()) for half in halves])
+        means = {name: torch.stack([one[name].value for one in found]).mean() for name in ("itc", "itm")}
+        means["mlm"] = torch.stack([one["mlm"].value for one in found]) @ words / words.sum()
+        torch.stack(list(means.values())).sum().backward()
+        memory.pending = {
+            name: Embedding(torch.cat([one[name].features for one in entering])) for name in ("image", "text")
+        }
+        model.commit()
+        adamw.step()
+        adamw.zero_grad()
+        model.student.similarity.after_step()
+        losses.append({name: value.item() for name, value in means.items()})
+    return {"losses": losses, "state": {name: t.tolist() for name, t in model.state_dict().items()}}
+
+
+@pytest.fixture(scope="module")
+def both() -> list[dict[str, Result]]:
+    return spawn(in_each)
+
+
+def same(found: Result, wanted: Result) -> None:
+    for step, losses in enumerate(wanted["losses"]):
+        assert found["losses"][step] == pytest.approx(losses, rel=1e-5), step
+    assert found["state"].keys() == wanted["state"].keys()
+    for name, tensor in wanted["state"].items():
+        torch.testing.assert_close(torch.tensor(found["state"][name]), torch.tensor(tensor), rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_two_processes_learn_what_one_learns_from_the_whole_batch(both: list[dict[str, Result]]) -> None:
+    """Losses, weights, the teacher's weights and the queues, after three steps with gathered keys and negatives."""
+    alone = learn(0, 1, "ours", *GATHERED)
+    assert alone["state"]["components.memory.pointer"] == [ROWS * STEPS % 16]
+    assert alone["state"]["teachers.momentum._started"] == [True]
+    for process in both:
+        for how in ("ours", "ddp", "fsdp"):
+            same(process[how], alone)
+
+
+@pytest.mark.slow
+@pytest.mark.training
+def test_the_faithful_setting_is_two_half_batches_that_meet_in_the_queue(both: list[dict[str, Result]]) -> None:
+    wanted = by_hand()
+    for process in both:
+        same(process["local"], wanted)
+        assert process["local"]["losses"] != process["ours"]["losses"], "gathering makes a difference"
