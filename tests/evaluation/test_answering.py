@@ -114,6 +114,19 @@ def test_records_without_answers_are_left_out(asker: Asker, source: Source) -> N
         evaluate_answering(asker, Given(None))
 
 
+def test_a_list_without_the_true_answer_gives_its_likeliest_which_is_wrong(asker: Asker, source: Source) -> None:
+    class Unlisted(Source):
+        def __len__(self) -> int:
+            return 3
+
+        def record(self, index: int) -> dict[str, object]:
+            return {**source.record(index), "answers": ["purple"]}
+
+    said = evaluate_answering(asker, Unlisted(None)).outputs["ranked"]
+    assert len(said) == 3
+    assert all(one.said in Ranker(asker, "ranked").texts and one.accuracy == 0.0 for one in said)
+
+
 def test_a_model_that_answers_nothing_is_told(source: Source, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="answering asks for an output that writes or ranks answers"):
         evaluate_answering(tiny("tiny/blip"), source)
