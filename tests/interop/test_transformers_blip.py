@@ -219,6 +219,27 @@ def test_a_blueprint_starts_from_a_folder_of_the_librarys(pair: Pair, tmp_path: 
     assert not any(line.startswith("left over") for line in told)
 
 
+def test_a_model_of_another_size_and_a_pickle_that_would_run_code_are_refused(tmp_path: Path) -> None:
+    small, other = (config_of(sizes, MATCHES) for sizes in SIZES.values())
+    their_model(MATCHES, other, 0).save_pretrained(tmp_path)
+    torch.save({"model": Runs()}, tmp_path / "model.pth")
+    blueprint = blueprint_of(MATCHES, small)
+    for origin, told in (
+        (tmp_path, "weights of `vision` have other shapes"),
+        (tmp_path / "model.pth", "no plain tensors"),
+    ):
+        item = Start.model_validate({"from": str(origin), "as": "transformers_blip"})
+        with pytest.raises(UserError, match=told):
+            initialiser(dataclasses.replace(blueprint, start=(item,)), lambda _: None)(build(blueprint))
+
+
+class Runs:
+    """What a pickle would call when it is read."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("the pickle was run",)
+
+
 def test_there_and_back_leaves_every_tensor_as_it_was(pair: Pair) -> None:
     state = pair.theirs.state_dict()
     back = names.export_state(names.import_state(state), pair.model_class)
