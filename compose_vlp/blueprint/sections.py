@@ -16,7 +16,9 @@ from compose_vlp.blueprint.typed import field_names as annotations_of
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)] | Schedule
 Precision: TypeAlias = Literal["fp32", "bf16"]
-Task: TypeAlias = Literal["retrieval", "reranking", "captioning", "zero_shot", "classification", "answering"]
+Task: TypeAlias = Literal[
+    "retrieval", "reranking", "captioning", "zero_shot", "classification", "answering", "grounding"
+]
 if TYPE_CHECKING:
     Patterns: TypeAlias = tuple[str, ...]
 else:  # one pattern stands for a list of one

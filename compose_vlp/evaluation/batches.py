@@ -58,6 +58,7 @@ def need(asker: Asker, task: str, *outputs: str) -> None:
 ASKS = {
     "classification": "an output of the scores that a loss compares with a label",
     "answering": "an output that writes or ranks answers: `generate` or `rank`, over a text that is `many`",
+    "grounding": "an output of the form `relevance`, of a picture and a text",
 }
 """What tasks ask for whose outputs have any name."""
 

@@ -14,6 +14,7 @@ from compose_vlp.data.source import Source
 from compose_vlp.evaluation.answering import Answer, Answered
 from compose_vlp.evaluation.captioning import Captions, words_of
 from compose_vlp.evaluation.classification import Choices, Classified
+from compose_vlp.evaluation.grounding import NOT_COMPARABLE, Grounded
 from compose_vlp.evaluation.page import (
     Example,
     Section,
@@ -51,6 +52,9 @@ def page_of(results: Results, asker: Asker, source: Source, *, title: str, subti
         if isinstance(found, Answered):
             numbers += _answer_tiles(found)
             sections += [_answers(name, answers) for name, answers in found.outputs.items()]
+            continue
+        if isinstance(found, Grounded):
+            numbers += _pointing_tiles(found)
             continue
         pictures = _Pictures(asker, source, task)
         if isinstance(found, Retrieval):
@@ -92,6 +96,17 @@ def _chosen(right: Sequence[bool]) -> list[int]:
 
 def _examples(places: Iterable[int], make: Callable[[int], Example]) -> Markup:
     return gallery([make(place) for place in places])
+
+
+def _pointing_tiles(found: Grounded) -> list[Tile]:
+    return [
+        Tile(
+            f"pointing into the box, {name}",
+            percent(one.accuracy),
+            note=f"anywhere {percent(one.chance)}, the middle {percent(one.middle)}; {NOT_COMPARABLE}",
+        )
+        for name, one in found.outputs.items()
+    ]
 
 
 def _retrieval_tiles(found: Retrieval) -> list[Tile]:

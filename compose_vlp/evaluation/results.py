@@ -14,6 +14,7 @@ from compose_vlp.evaluation.batches import need, no_outputs, values_of
 from compose_vlp.evaluation.captioning import evaluate_captioning
 from compose_vlp.evaluation.classification import classifiers, evaluate_classification
 from compose_vlp.evaluation.embeddings import OUTPUTS
+from compose_vlp.evaluation.grounding import BOX, evaluate_grounding, grounders
 from compose_vlp.evaluation.reranking import MATCH, evaluate_reranking
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.evaluation.zero_shot import Classes, evaluate_zero_shot
@@ -26,11 +27,13 @@ TASKS: Final[Mapping[str, tuple[str, ...]]] = {
     "zero_shot": OUTPUTS,
     "classification": (),
     "answering": (),
+    "grounding": (),
 }
 """Tasks, and the outputs that each asks for by name."""
 FOUND: Final[Mapping[str, Callable[[Asker], Mapping[str, str]]]] = {
     "classification": classifiers,
     "answering": answerers,
+    "grounding": grounders,
 }
 """Tasks whose outputs have any name: what finds them, with the input that holds what is right."""
 ON_REQUEST: Final = frozenset({"reranking"})
@@ -80,6 +83,8 @@ def _has_truth(asker: Asker, source: Source, task: str, zero_shot: ZeroShot | No
     """Whether the first record has what answers are held against, where it is no caption."""
     if task == "zero_shot":
         return zero_shot is not None or _has(source, ZeroShot().label)
+    if task == "grounding":
+        return bool(grounders(asker)) and _has(source, BOX)
     if task not in FOUND:
         return True
     inputs = asker.blueprint.inputs
@@ -124,6 +129,7 @@ MEASURES: Final[Mapping[str, Measure]] = {
     "captioning": evaluate_captioning,
     "classification": evaluate_classification,
     "answering": evaluate_answering,
+    "grounding": evaluate_grounding,
 }
 
 

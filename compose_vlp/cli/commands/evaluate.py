@@ -82,7 +82,8 @@ def command(
     """Measure a trained model: retrieval, captions, zero-shot.
 
     Tasks are retrieval, reranking, captioning, zero_shot, classification (entailment, statements about two pictures,
-    closed questions) and answering (open questions); reranking is dear, and measured on request.
+    closed questions), answering (open questions) and grounding (where in the picture the words are); reranking is dear,
+    and measured on request.
 
     Asks the model's outputs for what each task needs, prints the scores, and writes a page with pictures and captions.
     The records are those the model was trained with, unless `--data` or a change of `data` names others.

@@ -52,6 +52,11 @@ class Scene(NamedTuple):
         )
 
 
+def box(thing: Thing) -> tuple[float, float, float, float]:
+    """The square around a thing: left, top, width and height, in shares of the picture's side."""
+    return thing.x - thing.radius, thing.y - thing.radius, 2 * thing.radius, 2 * thing.radius
+
+
 def draw_scene(draws: Draws, fewest: int, most: int) -> Scene:
     """A scene of `fewest` to `most` things that do not cover each other."""
     things: list[Thing] = []

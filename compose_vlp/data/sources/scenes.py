@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 from compose_vlp.data.draws import Draws
 from compose_vlp.data.scenes.noise import wrong_caption
 from compose_vlp.data.scenes.paint import paint
-from compose_vlp.data.scenes.questions import question
+from compose_vlp.data.scenes.questions import question, unique_things
 from compose_vlp.data.scenes.statements import pair_statement, statement
-from compose_vlp.data.scenes.wording import caption
-from compose_vlp.data.scenes.world import MAX_THINGS, Scene, draw_scene
+from compose_vlp.data.scenes.wording import caption, noun
+from compose_vlp.data.scenes.world import MAX_THINGS, Scene, box, draw_scene
 from compose_vlp.data.source import Record, Source
 from compose_vlp.registry import Settings, source
 
@@ -24,7 +24,8 @@ class Scenes(Source):
 
     Fields of a record: `id`; `image`, `caption` (wrong at the rate `noise`), `caption_right`, `true_caption`;
     `question`, `answers` (with weights); `statement`, `statement_right`; `left`, `right`, `pair_statement`,
-    `pair_right`; in pictures of one object its `colour` and `shape`; and `scene`, `right_scene`: the truth
+    `pair_right`; `phrase`, words for one of the objects that are told from all others by colour and shape, and its
+    `box`; in pictures of one object its `colour` and `shape`; and `scene`, `right_scene`: the truth
     (`compose_vlp.data.scenes.world.Scene`).
     """
 
@@ -71,6 +72,7 @@ class Scenes(Source):
             "answers": lambda: question(scene, self._draws("question", index)).answers,
             "statement": lambda: statement(scene, self._draws("statement", index)).text,
             "statement_right": lambda: statement(scene, self._draws("statement", index)).true,
+            **self._named(scene, index),
             "left": partial(paint, scene, self.settings.size),
             "right": lambda: paint(other(), self.settings.size),
             "right_scene": other,
@@ -85,6 +87,15 @@ class Scenes(Source):
 
     def _scene(self, what: str, index: int) -> Scene:
         return draw_scene(self._draws(what, index), self.settings.min_objects, self.settings.max_objects)
+
+    def _named(self, scene: Scene, index: int) -> dict[str, object]:
+        """A thing that its looks tell from all others: the words for it and its box; nothing where there is none."""
+        things = unique_things(scene)
+        if not things:
+            return {}
+        draws = self._draws("phrase", index)
+        thing = draws.pick(things)
+        return {"phrase": noun(thing, draws), "box": box(thing)}
 
     def _lie(self, scene: Scene, index: int) -> str:
         return wrong_caption(scene, self._scene("elsewhere", index), self._draws("lie", index))

@@ -1,0 +1,182 @@
+"""Pointing: does the highest place of a text's map lie in the box of what the text names?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
+
+from compose_vlp.blueprint.inputs import ImageInput, TextInput
+from compose_vlp.data.pictures import open_picture
+from compose_vlp.data.source import Record, Source
+from compose_vlp.errors import UserError
+from compose_vlp.evaluation.batches import batches, no_outputs
+from compose_vlp.evaluation.embeddings import Tick, silent
+from compose_vlp.evaluation.heat import Frame, frame_of, peak
+from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.relevance import Explainer
+
+BOX: Final = "box"
+"""The field that holds where it is: left, top, width and height, in shares of the picture's."""
+PHRASE: Final = "phrase"
+"""The field that holds the words for it, where a record's text says more than that."""
+NOT_COMPARABLE: Final = "not comparable with figures that rank a detector's boxes, as those of papers on RefCOCO+ do"
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """Where an output pointed, (x, y) in shares of each picture, and the box that it should have pointed into."""
+
+    rows: tuple[int, ...]
+    texts: tuple[str, ...]
+    points: tuple[tuple[float, float], ...]
+    boxes: tuple[Frame, ...]
+
+    @property
+    def right(self) -> tuple[bool, ...]:
+        """Whether each point lies in its box."""
+        return tuple(_inside(*point, box) for point, box in zip(self.points, self.boxes, strict=True))
+
+    @property
+    def accuracy(self) -> float:
+        """The share of points in their boxes (the pointing game of Zhang et al. 2018, without its margin)."""
+        return sum(self.right) / len(self.rows)
+
+    @property
+    def chance(self) -> float:
+        """What a point anywhere is right in: the boxes' mean area."""
+        return sum(box.width * box.height for box in self.boxes) / len(self.rows)
+
+    @property
+    def middle(self) -> float:
+        """What pointing always at the middle would be right in."""
+        return sum(_inside(0.5, 0.5, box) for box in self.boxes) / len(self.rows)
+
+
+@dataclass(frozen=True)
+class Grounded:
+    """Pointing by output."""
+
+    outputs: Mapping[str, Pointing]
+
+    def flat(self) -> dict[str, float]:
+        """One name for each number; an output that is the only one is not named in them."""
+        found: dict[str, float] = {}
+        for name, one in self.outputs.items():
+            before = f"{name}_" if len(self.outputs) > 1 else ""
+            found |= {
+                f"{before}pointing_accuracy": one.accuracy,
+                f"{before}pointing_accuracy_of_chance": one.chance,
+                f"{before}pointing_accuracy_of_middle": one.middle,
+            }
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers, and every point with its box."""
+        outputs = {
+            name: [
+                {"record": row, "text": text, "point": list(point), "box": list(box), "right": right}
+                for row, text, point, box, right in zip(
+                    one.rows, one.texts, one.points, one.boxes, one.right, strict=True
+                )
+            ]
+            for name, one in self.outputs.items()
+        }
+        return {**self.flat(), "note": NOT_COMPARABLE, "outputs": outputs}
+
+
+class _Named(Source):
+    """Records whose text is the words for one thing alone."""
+
+    def __init__(self, source: Source, field: str) -> None:
+        super().__init__(source.config)
+        self.source, self.field = source, field
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def record(self, index: int) -> Record:
+        record = self.source.record(index)
+        return {**record, self.field: record[PHRASE]} if PHRASE in record else record
+
+
+def grounders(asker: Asker) -> dict[str, str]:
+    """The outputs that point, those of the form `relevance` of a picture and a text, and the inputs of their texts."""
+    found = {}
+    for name, output in asker.blueprint.outputs.items():
+        reads = asker.inputs_read(name) if output.form == "relevance" else ()
+        texts = [one for one in reads if isinstance(asker.blueprint.inputs[one], TextInput)]
+        images = [one for one in reads if isinstance(asker.blueprint.inputs[one], ImageInput)]
+        if len(reads) == 2 and texts and images:
+            found[name] = texts[0]
+    return found
+
+
+def evaluate_grounding(asker: Asker, source: Source, count: int = 1000, *, tick: Tick = silent) -> Grounded:
+    """Where `relevance` outputs point in the first `count` records, against the field `box`.
+
+    The words are those of the field `phrase`, of the text's own where there is none. Records without a box or without
+    words are left out.
+
+    Raises:
+        UserError: no output points, a box is no box, or no record has one.
+    """
+    found = grounders(asker)
+    if not found:
+        raise no_outputs(asker, "grounding")
+    return Grounded({output: _pointing(asker, source, count, output, text, tick) for output, text in found.items()})
+
+
+def _pointing(asker: Asker, source: Source, count: int, output: str, text: str, tick: Tick) -> Pointing:
+    inputs, explainer = asker.blueprint.inputs, Explainer(asker, output)
+    image = next(one for one in asker.inputs_read(output) if one != text)
+    settings, field = inputs[image], inputs[text].field or text
+    assert isinstance(settings, ImageInput)
+    named = _Named(source, field)
+    found: list[tuple[int, str, tuple[float, float], Frame]] = []
+    done = 0
+    for rows, values in batches(asker, named, (image, text), count):
+        maps = explainer.maps_of_batch(values).whole
+        for row, heat in zip(rows, maps, strict=True):
+            record = named.record(row)
+            if record.get(BOX) is None:
+                continue
+            seen = _seen(settings, record[settings.field or image])
+            x, y = peak(heat)
+            words = record[field]() if callable(record[field]) else record[field]
+            said = words if isinstance(words, str) else words[0]
+            found.append((row, said, (seen.left + x * seen.width, seen.top + y * seen.height), _box(record, row)))
+        done += len(rows)
+        tick(done)
+    if not found:
+        raise UserError(f"none of the first {count} records has a picture, words and a {BOX!r}")
+    numbers, texts, points, boxes = zip(*found, strict=True)
+    return Pointing(numbers, texts, points, boxes)
+
+
+def _seen(settings: ImageInput, value: Any) -> Frame:
+    """What the model sees of a record's picture; its size is asked for where it is not stretched."""
+    if settings.resize == "stretch":
+        return frame_of("stretch", 1, 1)
+    value = value() if callable(value) else value
+    if not isinstance(value, Image.Image):
+        value = Image.fromarray(value) if isinstance(value, np.ndarray) else open_picture(value)
+    return frame_of(settings.resize, *value.size)
+
+
+def _box(record: Record, row: int) -> Frame:
+    value = record[BOX]() if callable(record[BOX]) else record[BOX]
+    numbers = [float(one) for one in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(numbers) != 4 or min(numbers[2:]) <= 0 or max(numbers) > 1:
+        raise UserError(
+            f"record {row}: {value!r} is no {BOX!r}",
+            hints=["left, top, width and height, in shares of the picture's width and height"],
+        )
+    return Frame(*numbers)
+
+
+def _inside(x: float, y: float, box: Frame) -> bool:
+    return box.left <= x <= box.left + box.width and box.top <= y <= box.top + box.height
