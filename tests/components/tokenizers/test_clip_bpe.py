@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import unicodedata
 from pathlib import Path
 
+import ftfy
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from compose_vlp.components.tokenizers.clip_bpe import VOCABULARY, ClipBytePairs
@@ -46,6 +48,8 @@ def test_the_ids_are_open_clips(text: str) -> None:
 @given(st.text(alphabet=st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs", "Cn", "Co"]), max_size=50))
 @settings(max_examples=300, deadline=None)
 def test_the_ids_are_open_clips_for_any_text(text: str) -> None:
+    # What ftfy takes for a text decoded wrongly may become characters that no version of Unicode has.
+    assume(all(unicodedata.category(one) != "Cn" for one in ftfy.fix_text(text)))
     assert OURS.encode(text, 77) == theirs(text)
 
 
