@@ -113,9 +113,7 @@ def test_build_is_logged_to_mlflow(cli: Cli, tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "what", ["tiny/albef", "tiny/blip", "tiny/albef tasks/vqa_generate"]
-)
+@pytest.mark.parametrize("what", ["tiny/albef", "tiny/blip", "tiny/albef tasks/vqa_generate"])
 def test_build_needs_no_tokenizer_that_has_learnt(cli: Cli, what: str) -> None:
     """Masks, `begin` and answers of a question are measured, and tried with real weights, before any word is known."""
     result = cli(f"build {what} --no-track --materialise")
