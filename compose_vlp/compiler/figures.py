@@ -59,6 +59,8 @@ def figures(document: Document, by_component: Mapping[str, int]) -> tuple[Figure
         if not isinstance(said, dict) or not _COUNT.fullmatch(str(said.get("count"))):
             raise UserError(f"x-paper figure `{entry.name}` has no count", span=entry.value.span, hints=_FORM)
         names = tuple(map(str, said.get("components", ())))
+        if any(one.name in names and one.name not in document.components for one in document.removed):
+            continue  # a figure of the paper's model, of which this blueprint has dropped a part
         unknown = [name for name in names if name not in document.components]
         if unknown or not names:
             wrong = f"names `{unknown[0]}`, which is no component" if unknown else "names no components"

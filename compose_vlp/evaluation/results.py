@@ -70,6 +70,10 @@ class Results:
         return {"records": self.records, "scores": self.flat(), **tasks}
 
 
+LOOKED_AT = 50
+"""Records in which classes are looked for where nobody names any."""
+
+
 def possible_tasks(asker: Asker, source: Source, zero_shot: ZeroShot | None = None) -> tuple[str, ...]:
     """The tasks whose outputs the blueprint has, and whose truth the first record; `ON_REQUEST` none.
 
@@ -82,7 +86,7 @@ def possible_tasks(asker: Asker, source: Source, zero_shot: ZeroShot | None = No
 def _has_truth(asker: Asker, source: Source, task: str, zero_shot: ZeroShot | None) -> bool:
     """Whether the first record has what answers are held against, where it is no caption."""
     if task == "zero_shot":
-        return zero_shot is not None or _has(source, ZeroShot().label)
+        return zero_shot is not None or _has_classes(source, ZeroShot().label)
     if task == "grounding":
         return bool(grounders(asker)) and _has(source, BOX)
     if task not in FOUND:
@@ -90,6 +94,12 @@ def _has_truth(asker: Asker, source: Source, task: str, zero_shot: ZeroShot | No
     inputs = asker.blueprint.inputs
     wanted = set(FOUND[task](asker).values())
     return bool(wanted) and all(_has(source, inputs[name].field or name) for name in wanted)
+
+
+def _has_classes(source: Source, field: str) -> bool:
+    """Whether the first records are of two classes at least; one alone is nothing to tell apart."""
+    first = range(min(LOOKED_AT, len(source)))
+    return len({value for value in map(str, values_of(source, first, field)) if value != "None"}) > 1
 
 
 def _has(source: Source, field: str) -> bool:

@@ -201,7 +201,8 @@ def test_classes_that_cannot_be_known_are_said(seer: Seer, source: Given, asked:
 
 def test_zero_shot_is_possible_where_records_have_a_class(seer: Seer) -> None:
     assert possible_tasks(seer, labelled("red", field="colour")) == ("retrieval", "captioning")
-    assert possible_tasks(seer, labelled("red")) == ("retrieval", "captioning", "zero_shot")
+    assert possible_tasks(seer, labelled("red", "blue")) == ("retrieval", "captioning", "zero_shot")
+    assert possible_tasks(seer, labelled("red", "red")) == ("retrieval", "captioning"), "one class is none to tell"
     assert "zero_shot" in possible_tasks(seer, labelled("red", field="colour"), ZeroShot(label="colour"))
 
 
