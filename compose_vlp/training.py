@@ -36,7 +36,7 @@ def train(
     listener: Listener | None,
     command: Sequence[str],
 ) -> Run:
-    """Train a blueprint in a run folder, alone or among the processes that `torchrun` or `accelerate launch` started.
+    """Train a blueprint in a run folder, alone or among the processes that `torchrun` started.
 
     The first process makes the folder, and alone tracks, tells the listener and says how the run ended.
 

@@ -129,6 +129,7 @@ def _layers(c: TextDecoder.Config) -> Iterator[Layer]:
 
 
 def _heads(c: TextDecoder.Config) -> int:
-    """As many as divide the width, at 64 features each or a little more."""
-    asked = c.heads or max(c.width // BERT_HEAD, 1)
-    return asked if c.heads else max(n for n in range(1, asked + 1) if c.width % n == 0)
+    """As many as are asked for, or else as divide the width at 64 features each or a little more."""
+    if c.heads is not None:
+        return c.heads
+    return max(n for n in range(1, max(c.width // BERT_HEAD, 1) + 1) if c.width % n == 0)

@@ -109,7 +109,7 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 def join_processes(device: torch.device) -> Processes:
-    """Meet the processes that `torchrun` or `accelerate launch` started with this one; alone where nobody did."""
+    """Meet the processes that `torchrun` started with this one; alone where nobody did."""
     from accelerate import PartialState
 
     state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock
 from compose_vlp.runtime.outputs import Asker
 from tests.models import tiny
+from tests.records import Given
 
 FEW = Settings(block=8)
 
@@ -53,23 +54,6 @@ class Said(Captioner):
 
     def write(self, items: Sequence[list[Any]], seed: int, first: int, number: int) -> list[str]:
         return ["a red circle " if number == 0 else "a green star"] * len(items)
-
-
-class Given(Source):
-    """The records of a list; an exception stands for a broken one."""
-
-    def __init__(self, records: Sequence[Mapping[str, Any] | Exception]) -> None:
-        super().__init__(None)
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def record(self, index: int) -> Mapping[str, Any]:
-        found = self.records[index]
-        if isinstance(found, Exception):
-            raise found
-        return found
 
 
 def plain(colour: str) -> Any:

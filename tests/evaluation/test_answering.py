@@ -16,6 +16,7 @@ from compose_vlp.evaluation.results import evaluate, possible_tasks
 from compose_vlp.runtime.outputs import Asker
 from compose_vlp.runtime.rank import Ranker
 from tests.models import TOWERS, tiny
+from tests.records import Given
 
 COUNT = 12
 
@@ -99,19 +100,11 @@ def test_the_page_shows_what_was_said(asker: Asker, source: Source) -> None:
 
 def test_records_without_answers_are_left_out(asker: Asker, source: Source) -> None:
     records = [{**source.record(n), "answers": answers} for n, answers in enumerate([["red"], [], None])]
-
-    class Given(Source):
-        def __len__(self) -> int:
-            return len(records)
-
-        def record(self, index: int) -> dict[str, object]:
-            return dict(records[index])
-
-    found = evaluate_answering(asker, Given(None))
+    found = evaluate_answering(asker, Given(records))
     assert [one.row for one in found.outputs["answer"]] == [0]
     records[0]["answers"] = []
     with pytest.raises(UserError, match="has an answer in its field 'answers'"):
-        evaluate_answering(asker, Given(None))
+        evaluate_answering(asker, Given(records))
 
 
 def test_a_list_without_the_true_answer_gives_its_likeliest_which_is_wrong(asker: Asker, source: Source) -> None:

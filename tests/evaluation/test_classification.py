@@ -12,6 +12,7 @@ from compose_vlp.evaluation.report import page_of
 from compose_vlp.evaluation.results import evaluate, possible_tasks
 from compose_vlp.runtime.outputs import Asker
 from tests.models import TOWERS, tiny
+from tests.records import Given
 
 COUNT = 20
 SCENES = {"use": "scenes", "size": 16, "count": COUNT}
@@ -97,17 +98,3 @@ def test_several_outputs_are_named_in_the_numbers() -> None:
         "b_accuracy_of_commonest_class",
     }
     assert one.per_class == {"no": 1.0, "yes": pytest.approx(2 / 3)}
-
-
-class Given(Source):
-    """The records of a list."""
-
-    def __init__(self, records: list[dict[str, object]]) -> None:
-        super().__init__(None)
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def record(self, index: int) -> dict[str, object]:
-        return self.records[index]

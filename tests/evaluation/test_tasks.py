@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.sections import ZeroShot
 from compose_vlp.compiler.model import build
-from compose_vlp.data.source import BadRecord, Source
+from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.captioning import evaluate_captioning
 from compose_vlp.evaluation.report import page_of
@@ -22,25 +22,9 @@ from compose_vlp.evaluation.results import evaluate, possible_tasks, ready
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.evaluation.zero_shot import TEMPLATES, evaluate_zero_shot
 from compose_vlp.runtime.outputs import Asker
+from tests.records import Given
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
-
-
-class Given(Source):
-    """The records of a list; an exception stands for a broken one."""
-
-    def __init__(self, records: Sequence[Mapping[str, Any] | Exception]) -> None:
-        super().__init__(None)
-        self.records = records
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def record(self, index: int) -> Mapping[str, Any]:
-        found = self.records[index]
-        if isinstance(found, Exception):
-            raise found
-        return found
 
 
 def picture(colour: str) -> Any:
