@@ -2,7 +2,7 @@
 
 There the right pairs go through the grounded encoder by themselves, wrong ones in a batch of twice the size whose
 pictures are copied before they are projected, and the decoder projects them once more, with the same weights; every
-position gets scores over the vocabulary.
+caption is padded to 30 tokens, and every position gets scores over the vocabulary.
 """
 
 from __future__ import annotations
@@ -49,4 +49,4 @@ def official(root: Any, batch: Mapping[str, Any], step: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run(Paper("blip", "tiny/blip", official, tuple(QUIET))))
+    sys.exit(run(Paper("blip", "tiny/blip", official, tuple(QUIET), to_frame=True)))

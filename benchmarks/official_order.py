@@ -7,8 +7,9 @@ third candidate tells the compiler's part from the optimiser's.
     official    the authors' order of calls, written by hand, torch's default AdamW, the teacher weight after weight
     official+   the same order of calls with our AdamW and our teacher
 
-Both have the same weights, pictures, captions, masked words and negatives, and no dropout, so that they can be
-compared: times are printed only where losses and gradients agree. Official code pads and trims its captions as ours.
+All have the same weights, pictures, captions, masked words and negatives, and no dropout, so that they can be
+compared: times are printed only where losses and gradients agree. Captions are padded to the longest of their batch, as
+ALBEF's code does it too; BLIP's pads to the frame.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +41,8 @@ ADAMW: dict[str, Any] = {"lr": 1e-5, "weight_decay": 0.02}
 ALPHA = 0.4
 BATCHES = 3
 MASKED = 0.15
+WORDS = (8, 20)
+"""Tokens of a caption: those of COCO have 10 words and a half on average, those of CC12M 20."""
 LOSSES, GRADIENTS = 1e-5, 1e-4
 """Relative distances that are rounding in float32."""
 
@@ -52,6 +55,7 @@ class Paper:
     tiny: str
     official: Program
     quiet: tuple[str, ...]  # overrides that leave dropout out
+    to_frame: bool = False  # the authors pad every caption to the frame
 
 
 @dataclass(frozen=True)
@@ -61,16 +65,23 @@ class Data:
     batch: Mapping[str, Any]
     choices: Mapping[str, Any]
 
+    def to_frame(self) -> Data:
+        """The same with captions padded to their frame."""
+        caption: Text = self.batch["caption"]
+        ids = nn.functional.pad(caption.ids, (0, caption.frame - caption.ids.shape[1]))
+        return replace(self, batch={**self.batch, "caption": Text(ids, caption.lengths, caption.frame)})
+
 
 class Candidate:
     """A model of its own, with a program and a way to do the rest of a step."""
 
-    def __init__(self, model: Model, program: Program, *, plain: bool) -> None:
-        self.model, self.program, self.plain = model, program, plain
+    def __init__(self, model: Model, program: Program, *, plain: bool, to_frame: bool = False) -> None:
+        self.model, self.program, self.plain, self.to_frame = model, program, plain, to_frame
         parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(parameters, **ADAMW, **({} if plain else {"fused": True}))
 
     def losses(self, data: Data) -> dict[str, Tensor]:
+        data = data.to_frame() if self.to_frame else data
         found = self.model(self.program, data.batch, Step({"alpha": ALPHA}, choices=data.choices))
         return {name: loss.value for name, loss in found.items()}
 
@@ -113,12 +124,12 @@ class Bench:
         self.first = build(checked, seed=0).train()
         self.first.tokenizers = {"bert": Ids()}
         self.first.start_teachers(list(self.first.worlds))
-        self.data = list(_data(checked, arguments.batch))
+        self.data = list(_data(checked, arguments))
         compiled = loaded.compile("pretrain", without=arguments.without)["pretrain"].run
         self.makers: dict[str, Callable[[Model], Candidate]] = {
             "ours": lambda model: Candidate(model, compiled, plain=False),
-            "official": lambda model: Candidate(model, paper.official, plain=True),
-            "official+": lambda model: Candidate(model, paper.official, plain=False),
+            "official": lambda model: Candidate(model, paper.official, plain=True, to_frame=paper.to_frame),
+            "official+": lambda model: Candidate(model, paper.official, plain=False, to_frame=paper.to_frame),
         }
 
     def make(self, name: str) -> Candidate:
@@ -211,12 +222,13 @@ def _peak(name: str) -> float:
     return int(done.stdout.split()[-1]) / 1024**2
 
 
-def _data(checked: Any, batch: int) -> Iterator[Data]:
-    """Random pictures, captions of 8 words to the frame, masked words, and wrong partners of each row."""
+def _data(checked: Any, arguments: argparse.Namespace) -> Iterator[Data]:
+    """Random pictures, captions, masked words, and wrong partners of each row."""
+    batch = arguments.batch
     size, frame = checked.inputs["image"].size, checked.inputs["caption"].max_length
     words = checked.components["bert"].config.vocab_size
     for _ in range(BATCHES):
-        lengths = torch.randint(8, frame + 1, (batch,))
+        lengths = torch.randint(arguments.words[0], min(arguments.words[1], frame) + 1, (batch,))
         longest = int(lengths.max())
         inside = torch.arange(longest) < lengths[:, None]
         ids = torch.randint(110, words, (batch, longest)) * inside
@@ -236,8 +248,9 @@ def _data(checked: Any, batch: int) -> Iterator[Data]:
 def _print(
     times: Mapping[str, list[float]], flops: Mapping[str, int], peaks: Mapping[str, float], arguments: Any
 ) -> None:
-    print(f"{arguments.size}, batch {arguments.batch}, float32, {torch.get_num_threads()} threads, "
-          f"torch {torch.__version__}, median of {arguments.rounds} steps")  # fmt: skip
+    low, high = arguments.words
+    print(f"{arguments.size}, batch {arguments.batch}, captions of {low} to {high} tokens, float32, "
+          f"{torch.get_num_threads()} threads, torch {torch.__version__}, median of {arguments.rounds} steps")  # fmt: skip
     for name, seconds in times.items():
         peak = f"   {peaks[name]:5.1f} GB at most" if name in peaks else ""
         print(f"{name:10} {statistics.median(seconds):7.3f} s   {flops[name] / 1e9:7.0f} GFLOP{peak}")
@@ -251,6 +264,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", default="base", choices=("base", "tiny"), help="tiny: to try the benchmark itself")
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--words", type=int, nargs=2, default=WORDS, help="bounds of a caption's length, in tokens")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--without", action="append", default=[], help="a pass of the compiler to leave out of ours")
     parser.add_argument("--all", action="store_true", help="the official order with our optimiser, too")
