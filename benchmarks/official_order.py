@@ -249,8 +249,8 @@ def _print(
     times: Mapping[str, list[float]], flops: Mapping[str, int], peaks: Mapping[str, float], arguments: Any
 ) -> None:
     low, high = arguments.words
-    print(f"{arguments.size}, batch {arguments.batch}, captions of {low} to {high} tokens, float32, "
-          f"{torch.get_num_threads()} threads, torch {torch.__version__}, median of {arguments.rounds} steps")  # fmt: skip
+    print(f"{arguments.size}, batch {arguments.batch}, captions of {low} to {high} tokens, float32, median of "
+          f"{arguments.rounds} steps; {torch.get_num_threads()} threads, torch {torch.__version__}")  # fmt: skip
     for name, seconds in times.items():
         peak = f"   {peaks[name]:5.1f} GB at most" if name in peaks else ""
         print(f"{name:10} {statistics.median(seconds):7.3f} s   {flops[name] / 1e9:7.0f} GFLOP{peak}")
