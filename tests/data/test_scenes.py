@@ -230,10 +230,18 @@ def test_answers_are_right_and_their_weights_add_up() -> None:
     for index in range(3000):
         scene = SCENES[index % len(SCENES)]
         asked = question(scene, Draws("q", index))
-        assert max(asked.answers, key=lambda a: asked.answers[a]) == answer_by_looking(scene, asked.text), asked
+        assert asked.best == max(asked.answers, key=lambda a: asked.answers[a])
+        assert asked.best == answer_by_looking(scene, asked.text), asked
         assert sum(asked.answers.values()) == pytest.approx(1)
         kinds.add(" ".join(asked.text.split()[:2]))
     assert kinds == {"what colour", "what shape", "what size", "where is", "is the", "how many", "is there"}
+
+
+def test_a_record_has_the_answer_that_most_annotators_give() -> None:
+    records = [open_source({"use": "scenes"}).record(index) for index in range(200)]
+    given = [(value(record, "answer"), value(record, "answers")) for record in records]
+    assert all(answers[answer] == max(answers.values()) for answer, answers in given)
+    assert any(len(answers) > 1 for _, answers in given)
 
 
 def true_by_looking(scene: Scene, text: str) -> bool:

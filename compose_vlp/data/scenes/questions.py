@@ -20,6 +20,11 @@ class Question(NamedTuple):
     text: str
     answers: Mapping[str, float]
 
+    @property
+    def best(self) -> str:
+        """The answer that most annotators give."""
+        return max(self.answers, key=lambda answer: self.answers[answer])
+
 
 def question(scene: Scene, draws: Draws) -> Question:
     """A question of a random kind among those that the scene has an answer to."""

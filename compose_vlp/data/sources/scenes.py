@@ -23,7 +23,7 @@ class Scenes(Source):
     """Embedded procedural pictures with captions, questions, statements and pairs; nothing to download.
 
     Fields of a record: `id`; `image`, `caption` (wrong at the rate `noise`), `caption_right`, `true_caption`;
-    `question`, `answers` (with weights); `statement`, `statement_right`; `left`, `right`, `pair_statement`,
+    `question`, `answer`, `answers` (with weights); `statement`, `statement_right`; `left`, `right`, `pair_statement`,
     `pair_right`; `phrase`, words for one of the objects that are told from all others by colour and shape, and its
     `box`; in pictures of one object its `colour` and `shape`; and `scene`, `right_scene`: the truth
     (`compose_vlp.data.scenes.world.Scene`).
@@ -69,6 +69,7 @@ class Scenes(Source):
             "caption_right": not lies,
             "true_caption": words,
             "question": lambda: question(scene, self._draws("question", index)).text,
+            "answer": lambda: question(scene, self._draws("question", index)).best,
             "answers": lambda: question(scene, self._draws("question", index)).answers,
             "statement": lambda: statement(scene, self._draws("statement", index)).text,
             "statement_right": lambda: statement(scene, self._draws("statement", index)).true,
