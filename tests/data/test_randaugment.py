@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from compose_vlp import Blueprint
 from compose_vlp.blueprint.inputs import ImageAugment, ImageInput, RandAugment
 from compose_vlp.data.draws import Draws
 from compose_vlp.data.randaugment import OPERATIONS, rand_augment
@@ -102,3 +103,12 @@ def test_it_follows_crop_and_flip_and_their_draws_stay_as_they_were() -> None:
 def test_strengths_out_of_bounds_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         RandAugment(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [("albef", 7), ("blip", 5), ("blip_large", 5), ("tiny/albef", None), ("tiny/blip", None)]
+)
+def test_papers_have_their_strength_and_the_tiny_ones_none(name: str, level: float | None) -> None:
+    image = Blueprint.load(name).check().inputs["image"]
+    assert isinstance(image, ImageInput) and image.augment is not None
+    assert image.augment.randaugment == (None if level is None else RandAugment(count=2, level=level))
