@@ -71,7 +71,8 @@ def vqa_accuracy(said: str, given: Mapping[str, float]) -> float:
 def plain(answer: str) -> str:
     """An answer without case, punctuation and articles, numbers up to ten as digits.
 
-    The official script also puts apostrophes back into some hundred contractions, which changes answers such as `dont`.
+    Apostrophes are left out of both sides, where the official script (github.com/GT-Vision-Lab/VQA, `vqaEval.py`) puts
+    them back into some hundred contractions: either way `dont` and `don't` are one answer.
     """
     words = re.sub(r"(?<=\d),(?=\d)", "", answer.lower())
     words = re.sub(r"['’](?=\w)", "", words)
