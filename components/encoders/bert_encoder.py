@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from compose_vlp.components.layers.attention import ContextKeys
-from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, bert_layer, cross_attention
+from compose_vlp.components.layers.bert import BERT_STD, TEXT_PARTS, BertText, bert_layer, cross_attention
 from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.mlp import Activation
 from compose_vlp.components.layers.several import as_list, picked
@@ -47,6 +47,9 @@ class BertEncoder(BertText):
         activation: Activation = Field("gelu", description="of the MLP")
         dropout: float = Field(0.1, ge=0, lt=1, description="of the embeddings and of every branch, in training")
         attention_dropout: float = Field(0.1, ge=0, lt=1, description="of the weights of attention, in training")
+        init_std: float = Field(
+            BERT_STD, gt=0, description="of the weights that are drawn; a narrow model learns faster from a larger one"
+        )
         vocab_size: int = inferred(description="rows of the token table")
         length: int = inferred(description="positions: the longest text's frame, or more")
         context_width: int | None = inferred(description="features of the context; no cross-attention without one")
@@ -64,6 +67,7 @@ class BertEncoder(BertText):
             token_types=c.token_types,
             norm_eps=c.norm_eps,
             dropout=c.dropout,
+            init_std=c.init_std,
         )
         self.config = c
 

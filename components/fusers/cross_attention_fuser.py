@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys
-from compose_vlp.components.layers.bert import Pairing, bert_layer, cross_attention, draw_like_bert
+from compose_vlp.components.layers.bert import BERT_STD, Pairing, bert_layer, cross_attention, draw_like_bert
 from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.mlp import Activation
 from compose_vlp.components.layers.several import as_list, picked
@@ -53,6 +53,9 @@ class CrossAttentionFuser(nn.Module):
         activation: Activation = Field("gelu", description="of the MLP")
         dropout: float = Field(0.1, ge=0, lt=1, description="of every branch, in training")
         attention_dropout: float = Field(0.1, ge=0, lt=1, description="of the weights of attention, in training")
+        init_std: float = Field(
+            BERT_STD, gt=0, description="of the weights that are drawn; a narrow model learns faster from a larger one"
+        )
         width: int = inferred(description="features of a position")
         context_width: int | None = inferred(description="features of the context")
         contexts: int | None = inferred("context.count", "contexts that are looked at together")
@@ -67,7 +70,7 @@ class CrossAttentionFuser(nn.Module):
         super().__init__()
         self.config = c = config
         self.layers = Stack(_layers(c))
-        draw_like_bert(self)
+        draw_like_bert(self, c.init_std)
 
     def forward(
         self,

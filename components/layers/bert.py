@@ -26,7 +26,8 @@ TEXT_PARTS: Final[Mapping[str, str]] = {
 }
 """What the text towers share with each other."""
 
-STD: Final = 0.02
+BERT_STD: Final = 0.02
+"""Standard deviation of the weights that BERT begins with, at widths of 768 and 1024."""
 
 
 class BertText(nn.Module):
@@ -46,6 +47,7 @@ class BertText(nn.Module):
         token_types: bool,
         norm_eps: float,
         dropout: float,
+        init_std: float,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, width)
@@ -54,7 +56,7 @@ class BertText(nn.Module):
         self.embedding_norm = nn.LayerNorm(width, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
         self.layers = Stack(layers)
-        draw_like_bert(self)
+        draw_like_bert(self, init_std)
 
     def embed(self, ids: Int[Tensor, "batch length"], start: int = 0) -> Float[Tensor, "batch length width"]:
         """`[batch, length]` ids, before which `start` others came, to `[batch, length, width]`."""
@@ -100,12 +102,12 @@ def cross_attention(
     return MergedCrossAttention(width, heads, context_width, contexts, mapped=mapped, dropout=dropout)
 
 
-def draw_like_bert(module: nn.Module) -> None:
-    """Every weight and table from N(0, 0.02), every bias 0, as BERT draws them; norms stay as they are."""
+def draw_like_bert(module: nn.Module, std: float) -> None:
+    """Every weight and table from N(0, std), every bias 0, as BERT draws them with 0.02; norms stay as they are."""
     for part in module.modules():
         if isinstance(part, nn.Linear | nn.Embedding):
-            nn.init.normal_(part.weight, std=STD)
+            nn.init.normal_(part.weight, std=std)
         if isinstance(part, BertText):
-            nn.init.normal_(part.positions, std=STD)
+            nn.init.normal_(part.positions, std=std)
             if part.token_types is not None:
-                nn.init.normal_(part.token_types, std=STD)
+                nn.init.normal_(part.token_types, std=std)

@@ -126,15 +126,17 @@ def test_the_type_of_the_first_text_is_added_to_every_word() -> None:
     assert sum(p.numel() for p in model.parameters()) == theirs
 
 
-def test_weights_are_drawn_as_berts() -> None:
-    model = BertEncoder(BertEncoder.Config(**{**LOOKING, "width": 64, "vocab_size": 500}))
+@pytest.mark.parametrize(("asked", "std"), [({}, 0.02), ({"init_std": 0.05}, 0.05)])
+@pytest.mark.parametrize("kind", [BertEncoder, TextDecoder])
+def test_weights_are_drawn_as_berts_or_as_asked(kind: Any, asked: dict[str, float], std: float) -> None:
+    model = kind(kind.Config(**{**LOOKING, "width": 64, "vocab_size": 500, **asked}))
     for name, parameter in model.named_parameters():
         if "norm" in name:
             assert bool((parameter == float(name.endswith("weight"))).all())
         elif name.endswith("bias"):
             assert not bool(parameter.any())
         else:
-            assert float(parameter.detach().std()) == pytest.approx(0.02, rel=0.15), name
+            assert float(parameter.detach().std()) == pytest.approx(std, rel=0.15), name
 
 
 def test_noise_is_of_training_alone() -> None:

@@ -30,6 +30,14 @@ def sequence(width: int, tokens: int = 5) -> Sequence:
     return Sequence(torch.randn(3, tokens, width), (Part("vision", 0, tokens, "first"),), valid)
 
 
+@pytest.mark.parametrize(("asked", "std"), [({}, 0.02), ({"init_std": 0.05}, 0.05)])
+def test_weights_are_drawn_as_berts_or_as_asked(asked: dict[str, float], std: float) -> None:
+    made = CrossAttentionFuser(Config(**SIZES | {"width": 64} | asked))
+    for name, parameter in made.named_parameters():
+        if name.endswith("weight") and "norm" not in name:
+            assert float(parameter.detach().std()) == pytest.approx(std, rel=0.15), name
+
+
 def test_it_goes_on_where_an_encoder_stopped() -> None:
     lengths = torch.tensor([6, 4, 1])
     text, seen = Text(torch.randint(1, 30, (3, 6)), lengths, frame=9), sequence(12)
