@@ -1,4 +1,4 @@
-"""Where the weights of a pretrained model lie: one file, or a folder as Hugging Face lays it out."""
+"""Where the weights of a pretrained model lie: one file, a folder as Hugging Face lays it out, or a run of our own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from compose_vlp.errors import UserError
 from compose_vlp.interop.files import read_state
+from compose_vlp.runtime import checkpoint
+from compose_vlp.runtime.run_folder import RUN_FILE
 
 WHOLE = ("model.safetensors", "open_clip_model.safetensors")
 INDEX = "model.safetensors.index.json"
@@ -18,13 +20,24 @@ INDEX = "model.safetensors.index.json"
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """All tensors of a weight file, or of the `.safetensors` files of a folder (a pickle has to be named itself).
 
+    Of a run's folder they are those of its last checkpoint.
+
     Raises:
         UserError: nothing is there, or nothing of tensors alone.
     """
     place = Path(path)
     if not place.is_dir():
         return read_state(place)
+    if (place / RUN_FILE).is_file():
+        place = _last_of_run(place)
     return {name: tensor for file in _files(place) for name, tensor in read_state(file).items()}
+
+
+def _last_of_run(folder: Path) -> Path:
+    last = checkpoint.latest(folder / "checkpoints")
+    if last is None:
+        raise UserError(f"the run {folder} has no checkpoint yet")
+    return last
 
 
 def _files(folder: Path) -> Iterator[Path]:

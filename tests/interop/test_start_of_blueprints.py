@@ -130,3 +130,19 @@ def test_an_unknown_timm_model_is_pointed_at_with_the_nearest() -> None:
     (problem,) = caught.value.problems
     assert "timm has no `model` 'resnet81'" in problem.message
     assert "'resnet18'" in problem.hints[0]
+
+
+def test_a_run_gives_the_weights_of_its_last_checkpoint(tmp_path: Path) -> None:
+    small = ("inputs.image.size=16", "data.pairs.count=8", "stages.pretrain.batch=4", "stages.pretrain.length=2 steps")
+    blueprint = Blueprint.load("tiny/coca", overrides=small)
+    blueprint.train(out=tmp_path / "first", track=False, listener=Silent())
+    last = load_file(tmp_path / "first" / "checkpoints" / "step-00000002" / "model.safetensors")
+    _, model, told = begun(*small, f'start=[{{from: "{tmp_path / "first"}"}}]')
+    assert all(torch.equal(tensor, last[name]) for name, tensor in model.state_dict().items() if name in last)
+    assert "first" in told[0]
+
+
+def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+        begun(f'start=[{{from: "{tmp_path}"}}]')
