@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study import Cells, OutOfTime, parser, retrieval, same_study, spread, table
+from benchmarks.study import ONE, SMALL, Cells, OutOfTime, parser, retrieval, same_study, spread, table, written
 from compose_vlp.api import Blueprint
 from compose_vlp.capfilt.captioner import Captioner
 from compose_vlp.capfilt.judges import THRESHOLD, judge_of
@@ -38,7 +38,8 @@ from compose_vlp.files import write_atomic
 from compose_vlp.runtime import checkpoint
 from compose_vlp.runtime.sources import open_tokenizers
 
-STEPS = 900
+STEPS = 300
+SIZES = (*SMALL, "components.text.depth=2", "params.alpha={linear: [0, 0.4], over: 100 steps}")
 NOISE = 0.4
 CLEAN_SEED = 1
 """Another world of `scenes`, so that no clean pair is of a noisy picture."""
@@ -74,8 +75,8 @@ SCORES = {
 def main() -> int:
     """Train, judge, measure, print; 3 where the budget ended it."""
     options = parser(str(__doc__), "capfilt", STEPS)
-    options.add_argument("--web", type=int, default=8000, help="pictures with noisy captions")
-    options.add_argument("--clean", type=int, default=2000, help="pictures with right captions")
+    options.add_argument("--web", type=int, default=4000, help="pictures with noisy captions")
+    options.add_argument("--clean", type=int, default=1000, help="pictures with right captions")
     arguments = options.parse_args()
     names = ("steps", "pictures", "web", "clean")
     same_study(arguments.out, {name: getattr(arguments, name) for name in names})
@@ -189,10 +190,15 @@ class Study:
         ]
 
     def _common(self) -> list[str]:
-        clean = f"{{use: scenes, seed: {CLEAN_SEED}, count: {self.arguments.clean}}}"
+        clean = written({**ONE, "seed": CLEAN_SEED, "count": self.arguments.clean})
         vocabulary = self._vocabulary()
         words = len(json.loads(vocabulary.read_text(encoding="utf-8"))["model"]["vocab"])
-        return [f"components.bert.file={vocabulary}", f"components.bert.vocab_size={words}", f"+data.clean={clean}"]
+        return [
+            *SIZES,
+            f"components.bert.file={vocabulary}",
+            f"components.bert.vocab_size={words}",
+            f"+data.clean={clean}",
+        ]
 
     def _vocabulary(self) -> Path:
         """One vocabulary for all models, learnt from the noisy captions."""
@@ -206,10 +212,10 @@ class Study:
         return folder / "tokenizer.json"
 
     def _noisy_settings(self) -> dict[str, Any]:
-        return {"use": "scenes", "count": self.arguments.web, "noise": NOISE}
+        return {**ONE, "count": self.arguments.web, "noise": NOISE}
 
     def _noisy(self) -> str:
-        return "{" + ", ".join(f"{key}: {value}" for key, value in self._noisy_settings().items()) + "}"
+        return written(self._noisy_settings())
 
 
 def precision_and_recall(lines: list[dict[str, Any]], source: Any) -> dict[str, float]:

@@ -14,11 +14,12 @@ import argparse
 import sys
 from typing import Any
 
-from benchmarks.study import Cells, OutOfTime, parser, retrieval, same_study, spread, table
+from benchmarks.study import ONE, SMALL, Cells, OutOfTime, parser, retrieval, same_study, spread, table, written
 
-STEPS = 900
+STEPS = 300
+SIZES = (*SMALL, "components.text.depth=1", "components.fusion.depth=1")
 NOISE = (0.0, 0.4)
-ALPHAS = {"without": ("alpha=0",), "with": ()}
+ALPHAS = {"without": "alpha=0", "with": "params.alpha={linear: [0, 0.4], over: 100 steps}"}
 SCORES = {
     "image_to_text_recall_at_1": "text for a picture, R@1",
     "text_to_image_recall_at_1": "picture for a text, R@1",
@@ -53,7 +54,8 @@ def _cell(cells: Cells, noise: float, name: str, seed: int, arguments: argparse.
     label = f"noise_{noise:.0%}_{name}_seed_{seed}".replace("%", "")
 
     def compute() -> dict[str, Any]:
-        overrides = [f"data.pairs.noise={noise}", f"stages.pretrain.length={arguments.steps} steps", *ALPHAS[name]]
+        data = f"data.pairs={written({**ONE, 'noise': noise})}"
+        overrides = [*SIZES, data, f"stages.pretrain.length={arguments.steps} steps", ALPHAS[name]]
         return retrieval(cells.trained(label, "tiny/albef", overrides, seed), arguments.pictures)
 
     return cells.cell(label, compute)
