@@ -1,0 +1,73 @@
+"""Every task crossed with every paper, full size and tiny: it fits and its model is built, or what lacks is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.model import build
+from compose_vlp.errors import BlueprintError, Problem
+
+ROOT = Path(__file__).resolve().parents[2] / "blueprints"
+PAPERS = ("albef", "blip", "coca")
+NO_MATCHING = ["matched"]
+NO_QUEUE = ["memory", "momentum", "neg", "i2t_m", "t2i_m", "$alpha", "matched", "wrong_image", "wrong_text"]
+LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that each mistake is about, in order
+    "begun_vqa": {"albef": ["[DEC]"], "coca": ["[DEC]"]},
+    "captioning": {"albef": ["logits"]},
+    "distilled_entailment": {},
+    "distilled_nlvr2": {"coca": ["v"]},
+    "distilled_vqa": {},
+    "entailment": {},
+    "grounding": {
+        "blip": ["fusion"],
+        "coca": [*NO_QUEUE, "v", "fusion"],
+    },
+    "matching": {"coca": NO_MATCHING},
+    "nlvr2": {"coca": ["v"]},
+    "retrieval": {"coca": [*NO_QUEUE[:3], "hard", *NO_QUEUE[3:]]},
+    "vqa_classify": {},
+    "vqa_generate": {},
+    "zero_shot_retrieval": {},
+}
+TINY: dict[str, dict[str, list[str]]] = {
+    name: LACKS[name] for name in ("captioning", "entailment", "grounding", "nlvr2", "vqa_classify", "vqa_generate")
+} | {"retrieval": {"coca": NO_QUEUE}}
+
+
+def crossed(names: list[str], lacks: list[str], file: str) -> None:
+    try:
+        build(Blueprint.load(*names).check(), device="meta")
+        found: list[Problem] = []
+    except BlueprintError as error:
+        found = list(error.problems)
+    assert len(found) == len(lacks), [problem.message for problem in found]
+    for problem, word in zip(found, lacks, strict=True):
+        assert f"`{word}`" in problem.message
+        assert problem.span is not None
+        assert file in problem.span.file
+
+
+@pytest.mark.parametrize("task", LACKS)
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_task_fits_a_paper_or_says_what_is_missing(paper: str, task: str) -> None:
+    crossed([paper, f"tasks/{task}"], LACKS[task].get(paper, []), "tasks/")
+
+
+@pytest.mark.parametrize("task", TINY)
+@pytest.mark.parametrize("paper", PAPERS)
+def test_a_tiny_task_fits_a_tiny_paper_or_says_what_is_missing(paper: str, task: str) -> None:
+    crossed([f"tiny/{paper}", f"tiny/tasks/{task}"], TINY[task].get(paper, []), "tasks/")
+
+
+def test_every_task_of_the_folders_is_crossed() -> None:
+    assert {path.stem for path in (ROOT / "tasks").glob("*.yaml")} == {*LACKS}
+    assert {path.stem for path in (ROOT / "tiny" / "tasks").glob("*.yaml")} == {*TINY}
+
+
+def test_blip_grounds_through_its_text_tower() -> None:
+    through = ["outputs.where.through=text", "outputs.where.layer=8"]
+    blueprint = Blueprint.load("blip", "tasks/grounding", overrides=through).check()
+    assert blueprint.outputs["where"].settings.through == "text"
