@@ -38,7 +38,7 @@ from compose_vlp.files import write_atomic
 from compose_vlp.runtime import checkpoint
 from compose_vlp.runtime.sources import open_tokenizers
 
-STEPS = 300
+STEPS = 700
 SIZES = (*SMALL, "components.text.depth=2", "params.alpha={linear: [0, 0.4], over: 100 steps}")
 NOISE = 0.4
 CLEAN_SEED = 1

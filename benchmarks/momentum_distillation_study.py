@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.study import ONE, SMALL, Cells, OutOfTime, parser, retrieval, same_study, spread, table, written
 
-STEPS = 300
+STEPS = 700
 SIZES = (*SMALL, "components.text.depth=1", "components.fusion.depth=1")
 NOISE = (0.0, 0.4)
 ALPHAS = {"without": "alpha=0", "with": "params.alpha={linear: [0, 0.4], over: 100 steps}"}

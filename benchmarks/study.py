@@ -21,8 +21,8 @@ from compose_vlp.runtime.trainer import TrainOptions
 ONE = {"use": "scenes", "min_objects": 1, "max_objects": 1}
 """Pictures of one object: colour, shape, size and place are learnt within some hundred steps."""
 UNSEEN = {**ONE, "split": "unseen"}
-SMALL = ("inputs.image.augment=null", "components.memory.size=128")
-"""What the tiny models leave out here: cropping, which moves things that captions place, and a long queue."""
+SMALL = ("inputs.image.size=48", "inputs.image.augment=null", "components.memory.size=128")
+"""Where the tiny models are smaller here: pictures, no cropping, which moves things that captions place, a short queue."""
 
 
 class OutOfTime(Exception):
