@@ -22,7 +22,7 @@ ONE = {"use": "scenes", "min_objects": 1, "max_objects": 1}
 """Pictures of one object: colour, shape, size and place are learnt within some hundred steps."""
 UNSEEN = {**ONE, "split": "unseen"}
 SMALL = ("inputs.image.size=48", "inputs.image.augment=null", "components.memory.size=128")
-"""What is less here than in the tiny models: pixels, cropping, which moves things that captions place, and the queue."""
+"""Less here than in the tiny models: pixels, cropping, which moves things that captions place, and the queue."""
 
 
 class OutOfTime(Exception):
