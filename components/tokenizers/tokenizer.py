@@ -80,10 +80,13 @@ class Tokenizer(ABC):
         """Rows of an embedding: every id is below it."""
         return self.base_size + len(self.config.tokens)
 
-    def encode(self, text: str, max_length: int) -> list[int]:
-        """At most `max_length` ids; the begin and end tokens are among them, and the end stays when words are cut."""
-        begin, end = self.begin_id, self.end_id
-        head, tail = [] if begin is None else [begin], [] if end is None else [end]
+    def encode(self, text: str, max_length: int, *, end: bool = True) -> list[int]:
+        """At most `max_length` ids; the begin and end tokens are among them, and the end stays when words are cut.
+
+        `end=False` leaves the end token out.
+        """
+        begin, last = self.begin_id, self.end_id if end else None
+        head, tail = [] if begin is None else [begin], [] if last is None else [last]
         room = max(0, max_length - len(head) - len(tail))
         ids = self.pieces(self.clean(_beginning(text, LETTERS * max_length)))
         if len(ids) <= room and len(text) > LETTERS * max_length:

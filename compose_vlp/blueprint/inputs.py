@@ -87,6 +87,7 @@ class TextInput(_Input):
         None, description="what is done to a text first, by a paper's rule; the tokenizer's own cleaning follows"
     )
     words: int | None = Field(None, ge=1, description="words kept, counted after cleaning")
+    end: bool = Field(True, description="does a text end with the tokenizer's end token? What is generated must")
     many: bool = Field(False, description="a record holds several, with rows of their own, an owner and a weight")
     table: str | None = Field(None, description="file with one text a line that are the same in every batch")
     templates: str | None = Field(

@@ -56,7 +56,7 @@ def compile_plan(
     title: str = "",
 ) -> Compiled:
     """The program that computes the wanted values; `trainable(component)` says what the stage trains."""
-    whole = dataclasses.replace(blueprint.plan, wanted=dict(wanted), notes=())
+    whole = dataclasses.replace(blueprint.plan, calls=_read(blueprint, wanted), wanted=dict(wanted), notes=())
     context = PassContext(
         kind_of=lambda call: kind_of(blueprint, call),
         trainable=lambda call: call.world is None and trainable(call.target),
@@ -72,6 +72,17 @@ def compile_plan(
         choices=choices_of(blueprint, plan),
     )
     return Compiled(name, whole, plan, applied, source, load_program(source, name, functions_of(blueprint, plan)))
+
+
+def _read(blueprint: CheckedBlueprint, wanted: Mapping[str, Ref]) -> tuple[Call, ...]:
+    """The calls that something reads: these values, a loss or an output.
+
+    Entries of the vocabulary that papers share may stay unread, and then need not fit (one picture, where the task's
+    tower looks at two).
+    """
+    losses = (Ref(loss.call) for loss in blueprint.losses.values())
+    outputs = (output.ref for output in blueprint.outputs.values())
+    return blueprint.fragment([*wanted.values(), *losses, *outputs])
 
 
 def functions_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, object]:

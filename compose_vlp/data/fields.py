@@ -87,7 +87,8 @@ class _Texts(Field):
         if not isinstance(value, str):
             raise BadRecord(f"{self.name} is {_short(value)}, not a text")
         words = prepared(value, self.settings)
-        ids = self.tokenizer.encode(words, self.settings.max_length) if words.strip() else []
+        length, end = self.settings.max_length, self.settings.end
+        ids = self.tokenizer.encode(words, length, end=end) if words.strip() else []
         if not ids:
             raise BadRecord(f"{self.name} is empty")
         return ids

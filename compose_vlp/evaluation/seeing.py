@@ -75,7 +75,7 @@ class Sight:
             if isinstance(settings, TextInput):
                 tokenizer = self.tokenizers[settings.tokenizer]
                 texts = texts_of(self.source, [settings.field or name], limit or len(self.source))
-                lengths = [len(tokenizer.encode(prepared(text, settings), WHOLE)) for text in texts]
+                lengths = [len(tokenizer.encode(prepared(text, settings), WHOLE, end=settings.end)) for text in texts]
                 if lengths:
                     cut = sum(length > settings.max_length for length in lengths) / len(lengths)
                     found[name] = TokenLengths(Spread.of(lengths), settings.max_length, cut)

@@ -95,6 +95,9 @@ class Outputs:
                 return None
             return OutputEntry(entry.name, "rank", ref, entry.key.span, over, settings.among, settings=settings)
         spec = self.substitution.calls.inputs.get(over)
+        if isinstance(spec, TextInput) and not spec.end:
+            message = f"texts of `{over}` have no end token, so that what is written would never end"
+            self.problems.add(message, _span(mapping, "over"), f"`inputs.{over}: {{end: true}}`")
         if settings.max_length and isinstance(spec, TextInput) and settings.max_length > spec.max_length:
             message = f"max_length {settings.max_length} against max_length {spec.max_length} of `{over}`"
             self.problems.add(message, _span(mapping, "max_length"), "positions are made for so many tokens")

@@ -57,7 +57,10 @@ def test_unread_values_are_pruned_and_get_no_gradient(small_coca: Load) -> None:
     compiled = compile_stage(checked, "pretrain")
     assert "pool_joint" in checked.components
     assert "pool_joint" not in compiled.source
-    assert "pool_joint" in compile_stage(checked, "pretrain", without=["prune"]).source
+    assert "pool_joint" not in compile_stage(checked, "pretrain", without=["prune"]).source, "nothing at all reads it"
+    asked = small_coca("+outputs.fused=fused").check()
+    assert "pool_joint" in compile_stage(asked, "pretrain", without=["prune"]).source
+    assert "pool_joint" not in compile_stage(asked, "pretrain").source
     _, gradients = losses_and_gradients(small_coca(), ())
     assert not any(name.startswith("components.pool_joint.") for name in gradients)
 

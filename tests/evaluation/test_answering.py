@@ -26,10 +26,9 @@ def asker(tmp_path_factory: pytest.TempPathFactory) -> Asker:
     table = tmp_path_factory.mktemp("answers") / "answers.txt"
     table.write_text("red\nblue\nyes\nno\ntwo\nthree\n", encoding="utf-8")
     overrides = [
-        "components.bert.end='[SEP]'",
         "components.answerer.depth=2",
         "components.answerer.heads=4",
-        f"+inputs.closed={{type: text, like: caption, max_length: 10, table: '{table}'}}",
+        f"+inputs.closed={{type: text, like: answers, many: false, table: '{table}'}}",
         "+outputs.ranked={rank: answer_logits, over: answers, among: closed}",
         "data.questions={use: scenes}",
     ]

@@ -31,10 +31,9 @@ def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def ranked(table: Path, top: int = 4) -> list[str]:
     return [
-        "components.bert.end='[SEP]'",
         "components.answerer.depth=2",
         "components.answerer.heads=4",
-        f"+inputs.closed={{type: text, like: caption, max_length: 10, table: '{table}'}}",
+        f"+inputs.closed={{type: text, like: answers, many: false, table: '{table}'}}",
         f"+outputs.ranked={{rank: answer_logits, over: answers, among: closed, top: {top}}}",
         f"+outputs.ranked_as_albef={{rank: answer_logits, over: answers, among: closed, top: {top}, first_word: 2}}",
         "data.questions={use: scenes}",
