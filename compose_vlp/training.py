@@ -46,6 +46,7 @@ def train(
     """
     from compose_vlp.evaluation.results import ready
     from compose_vlp.interop.start import initialiser
+    from compose_vlp.interop.vocabularies import take_vocabularies
     from compose_vlp.run import load
     from compose_vlp.runtime.device import choose_device
     from compose_vlp.runtime.finished import finished_model
@@ -60,6 +61,8 @@ def train(
         told = listener if listener is not None and processes.main else Silent()
         artifacts = prepare_folder(blueprint, folder, blueprint.compile(), sizes(checked)) if processes.main else {}
         with open_tracker(checked, folder, artifacts, track and processes.main) as tracker:
+            if processes.main:
+                take_vocabularies(checked, folder.path, told.note)
             initialise = initialiser(checked, told.note)
             Trainer(checked, folder, ready, options, tracker, told, initialise).run(resume=resume)
             if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):

@@ -17,16 +17,20 @@ from compose_vlp.values import Similarity as SimilarityValue
 
 @component("similarity", rows="independent", state="none", draws="none")
 class Similarity(nn.Module):
-    """Dot products of rows and columns over a learned temperature, in float32.
+    """Dot products of rows and columns over a temperature, in float32.
 
     `learned: temperature` learns the number that is divided by (ALBEF, BLIP, the CoCa paper); `learned: log_scale` the
-    logarithm of what is multiplied with (CLIP, VLMo, open_clip's CoCa). `clamp` bounds the temperature in both: after
-    every optimiser step the parameter is put back between the bounds, so its gradient is never cut.
+    logarithm of what is multiplied with (CLIP, VLMo, open_clip's CoCa); `learned: nothing` leaves it as it is. `clamp`
+    bounds a learned temperature: after every optimiser step the parameter is put back between the bounds, so its
+    gradient is never cut.
     """
+
+    temperature: nn.Parameter | None
+    log_scale: nn.Parameter | None
 
     class Config(Settings):
         temperature: float = Field(0.07, gt=0, description="at the start")
-        learned: Literal["temperature", "log_scale"] = Field(
+        learned: Literal["temperature", "log_scale", "nothing"] = Field(
             "temperature", description="the parameter: what the products are divided by, or log(1 / temperature)"
         )
         clamp: tuple[float, float] | None = Field(
@@ -45,9 +49,10 @@ class Similarity(nn.Module):
         super().__init__()
         self.config = config
         # Of shape [1]: FSDP2 refuses scalars.
-        direct = config.learned == "temperature"
-        self.temperature = nn.Parameter(torch.full((1,), config.temperature)) if direct else None
-        self.log_scale = None if direct else nn.Parameter(torch.full((1,), -math.log(config.temperature)))
+        first = {"temperature": config.temperature, "log_scale": -math.log(config.temperature)}
+        for name, value in first.items():
+            learned = nn.Parameter(torch.full((1,), value)) if config.learned == name else None
+            self.register_parameter(name, learned)
 
     def forward(
         self, x: Annotated[Embedding, "rows width"], y: Annotated[Embedding, "columns width"]
@@ -58,8 +63,7 @@ class Similarity(nn.Module):
             if self.log_scale is not None:
                 scores = products * self.log_scale.exp()
             else:
-                assert self.temperature is not None
-                scores = products / self.temperature
+                scores = products / (self.config.temperature if self.temperature is None else self.temperature)
         return SimilarityValue(scores, y.own - x.own, y.queued)
 
     @torch.no_grad()

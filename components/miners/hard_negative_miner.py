@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.errors import UserError
+from compose_vlp.components.miners.candidates import batch_scores, weights_of, wrong_columns
 from compose_vlp.graph.types import IndexType, RecordType
 from compose_vlp.registry import DETACHED, Settings, component
 from compose_vlp.values import Index, Number, Similarity
@@ -52,14 +52,9 @@ class HardNegativeMiner(nn.Module):
             return Negatives(image=Index(self._draw(t2i, same)), text=Index(self._draw(i2t, same)))
 
     def _draw(self, similarity: Similarity, same: Number | None) -> Tensor:
-        scores = similarity.scores.float()
-        scores = scores[:, : scores.shape[1] - similarity.queued]
-        allowed = _wrong(scores, similarity.own, same)
-        weights = scores.softmax(1).nan_to_num(0.0) + self.config.floor
-        weights = weights.masked_fill(~allowed, 0.0)
-        # Where all weight lies on the right one (or rounds to nothing), any wrong one is as good as another.
-        empty = weights.sum(1, keepdim=True) <= 0
-        return torch.multinomial(torch.where(empty, allowed.float(), weights), 1)[:, 0]
+        allowed = wrong_columns(similarity, same)
+        weights = weights_of(batch_scores(similarity), allowed, self.config.floor)
+        return torch.multinomial(weights, 1)[:, 0]
 
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> RecordType:  # noqa: ARG004
@@ -69,23 +64,3 @@ class HardNegativeMiner(nn.Module):
             "text": IndexType(text.rows, points_at=replace(text.columns, queue=None)),
         }
         return RecordType(image.rows, fields=fields)
-
-
-def _wrong(scores: Tensor, own: int, same: Number | None) -> Tensor:
-    """True where a column `[rows, columns]` is a wrong partner of the row."""
-    rows, columns = scores.shape
-    if columns < 2:
-        raise UserError(
-            "a batch of one has no wrong pair to learn from", hints=["a larger `batch`, or one more record a process"]
-        )
-    places = torch.arange(rows, device=scores.device) + own
-    if same is None:
-        return torch.arange(columns, device=scores.device) != places[:, None]
-    ids = same.values[:columns]
-    allowed = ids != ids[places][:, None]
-    if ids.device.type != "meta" and not bool(allowed.any(1).all()):
-        raise UserError(
-            "every record of a batch has the same id, so that it holds no wrong pair",
-            hints=["a larger `batch`", "an `id` input that reads what tells the records apart"],
-        )
-    return allowed

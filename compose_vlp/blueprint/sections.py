@@ -112,19 +112,22 @@ class Stage(_Section):
 
 
 class Start(_Section):
-    """Where weights come from: a file (`from`, `as`, `to`), or nowhere (`new`)."""
+    """Where weights come from: a file (`from`, `as`, `to`, `of`), or nowhere (`new`)."""
 
     origin: str | None = Field(None, alias="from", description="file or folder of weights")
     form: str | None = Field(None, alias="as", description="format of the file, where it does not say")
     to: Patterns | None = Field(None, description="components that take them: `vision`, `momentum.**`")
+    of: str | None = Field(None, description="component of the file that gives them, where it has another name")
     new: Patterns | None = Field(None, description="patterns of parameters that may start from their initialisation")
 
     @model_validator(mode="after")
     def _one_form(self) -> Start:
         if (self.origin is None) == (self.new is None):
             raise ValueError("an item of `start` has `from` or `new`")
-        if self.new is not None and (self.to is not None or self.form is not None):
+        if self.new is not None and (self.to is not None or self.form is not None or self.of is not None):
             raise ValueError("`new` stands alone")
+        if self.of is not None and self.to is None:
+            raise ValueError("`of` names what the file calls a component: `to` says which of ours takes its weights")
         return self
 
 

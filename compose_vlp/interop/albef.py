@@ -13,7 +13,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.interop import bert
 from compose_vlp.interop.rules import Rule, named, same, to_ours
 
-Task = Literal["pretrain", "retrieval", "ve", "vqa", "nlvr"]
+Task = Literal["pretrain", "retrieval", "ve", "vqa", "nlvr", "assignment"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Layout:
 def _task(state: Mapping[str, Tensor]) -> Task:
     if "text_decoder.bert.embeddings.word_embeddings.weight" in state:
         return "vqa"
+    if "ta_head.weight" in state:
+        return "assignment"
     if "cls_head.2.weight" in state:
         return "ve" if len(state["cls_head.2.weight"]) == 3 else "nlvr"
     return "pretrain" if "text_encoder.cls.predictions.bias" in state else "retrieval"
@@ -78,6 +80,7 @@ COPIED: Mapping[Task, tuple[str, ...]] = {
     "ve": ("vision", "text", "fusion", "judge"),
     "vqa": ("vision", "text", "fusion", "answerer", "answer_head"),
     "nlvr": ("vision", "text", "fusion", "judge"),
+    "assignment": (),
 }
 """Our names of what each class has a momentum copy of."""
 
@@ -110,11 +113,14 @@ def _own(layout: Layout) -> Iterator[Rule]:
 
 
 def _heads(layout: Layout) -> Iterator[Rule]:
-    if layout.task in ("pretrain", "retrieval"):
+    if layout.task in ("pretrain", "retrieval", "assignment"):
         yield from named("vision_proj", "image_proj.map")
         yield from named("text_proj", "text_proj.map")
-        yield from named("itm_head", "itm_head.map")
         yield same("temp", "similarity.temperature", "scalar")
+    if layout.task in ("pretrain", "retrieval"):
+        yield from named("itm_head", "itm_head.map")
+    if layout.task == "assignment":
+        yield from named("ta_head", "assigner.map")
     if layout.task == "pretrain":
         yield from bert.word_head("text_encoder.cls.predictions", "mlm_head")
     if layout.task in ("ve", "nlvr"):

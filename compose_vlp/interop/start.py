@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip
+from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
 from compose_vlp.interop.maps.positions import first_positions, fit_positions
 from compose_vlp.interop.weight_files import read_weights
@@ -114,10 +115,10 @@ def start(components: Mapping[str, Component], items: Sequence[Start]) -> Starte
     for item in items:
         if item.new is not None:
             work.leave_new(item.new)
-        elif item.to is None:
-            work.fill_all(item.origin or "", item.form)
+        elif item.to is None or item.form in WHOLE:
+            work.fill_all(item.origin or "", item.form, item.to or ("**",), item.of)
         else:
-            work.fill(item.origin or "", item.form, item.to)
+            work.fill(item.origin or "", item.form, item.to, item.of)
     work.finish()
     return work.told
 
@@ -149,33 +150,31 @@ class _Work:
                     self.done.add(id(self.tensors[name]))
                     self.told.new.append(name)
 
-    def fill(self, file: str, form: str | None, patterns: Sequence[str]) -> None:
-        """Parameters that these patterns name, component by component."""
-        for pattern in patterns:
-            self._check_pattern(pattern, "to")
+    def fill(self, file: str, form: str | None, patterns: Sequence[str], of: str | None) -> None:
+        """Parameters that these patterns name, component by component; `of` is the file's name of it."""
         state, used = read_weights(file), set[str]()
-        for name, one in self.components.items():
-            mine = (n for n in self.tensors if n.startswith(f"{name}."))
-            allowed = frozenset(n for n in mine if any(self._means(pattern, n) for pattern in patterns))
-            if allowed:
-                spellings = (_named_below(state, name), {original: original for original in state})
-                chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
-                converted = chosen.convert({bare: state[n] for bare, n in named.items()}, one.module)
-                used |= {named[bare] for bare in self._take(converted, name, file, allowed)}
-        self.told.unused[file] = tuple(name for name in state if name not in used)
+        for name, allowed in self._allowed(patterns).items():
+            one, below = self.components[name], _named_below(state, of or name)
+            _check_of(of, below, state, file)
+            spellings = (below,) if of else (below, {original: original for original in state})
+            chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
+            converted = chosen.convert({bare: state[n] for bare, n in named.items()}, one.module)
+            used |= {named[bare] for bare in self._take(converted, name, file, allowed)}
+        self._left(file, state, used)
 
-    def fill_all(self, file: str, form: str | None) -> None:
+    def fill_all(self, file: str, form: str | None, patterns: Sequence[str], of: str | None) -> None:
         """A file of a whole model, in our names or in those of a whole model's format."""
         state, used = read_weights(file), set[str]()
         if form is not None and form in WHOLE:
             state = WHOLE[form](state)
         elif form not in (None, "ours"):
             raise UserError(f"`start`: a file of format {form!r} fills one component: say which, by `to`")
-        for name, one in self.components.items():
-            named = _named_below(state, name)
-            converted = Converted({b: state[o] for b, o in named.items()}, {b: (o,) for b, o in named.items()})
+        for name, allowed in self._allowed(patterns).items():
+            one, named = self.components[name], _named_below(state, of or name)
+            _check_of(of, named, state, file)
+            converted = ours.convert({bare: state[n] for bare, n in named.items()}, one.module)
             fitted = _fitted(converted, one.module, antialias=form not in PLAIN_BICUBIC)
-            used |= self._take(fitted, name, file, frozenset(self.tensors))
+            used |= {named[bare] for bare in self._take(fitted, name, file, allowed)}
         if not used:
             raise UserError(
                 f"`start`: {file} has no weight of this model by our names",
@@ -184,7 +183,23 @@ class _Work:
                     "a file of another format fills one component: say which, by `to`",
                 ],
             )
-        self.told.unused[file] = tuple(name for name in state if name not in used)
+        self._left(file, state, used)
+
+    def _allowed(self, patterns: Sequence[str]) -> dict[str, frozenset[str]]:
+        """The parameters that these patterns name, by component; `**` is every one, a teacher's too."""
+        for pattern in patterns:
+            self._check_pattern(pattern, "to")
+        found = {}
+        for name in self.components:
+            mine = [n for n in self.tensors if n.startswith(f"{name}.")]
+            every = patterns == ("**",)
+            found[name] = frozenset(n for n in mine if every or any(self._means(one, n) for one in patterns))
+        return {name: allowed for name, allowed in found.items() if allowed}
+
+    def _left(self, file: str, state: Mapping[str, Tensor], used: set[str]) -> None:
+        """Note what of a file no weight came from, by this item or one before it."""
+        before = self.told.unused.get(file, tuple(state))
+        self.told.unused[file] = tuple(name for name in before if name not in used)
 
     def _take(self, converted: Converted, name: str, file: str, allowed: frozenset[str]) -> set[str]:
         """Fill what still waits and is allowed; gives the names in the file that were used."""
@@ -247,6 +262,15 @@ def _named_below(state: Mapping[str, Tensor], component: str) -> dict[str, str]:
         if name in (f"{home}{component}.{bare}" for home in ("", "components.", "teachers.")):
             found[bare] = name
     return found
+
+
+def _check_of(of: str | None, named: Mapping[str, str], state: Mapping[str, Tensor], file: str) -> None:
+    if of is not None and not named:
+        homes = {name.removeprefix("components.").removeprefix("teachers.").split(".")[0] for name in state}
+        raise UserError(
+            f"`start`: {file} has no component {of!r}",
+            hints=did_you_mean(of, homes) or [f"it has: {_some(sorted(homes))}"],
+        )
 
 
 def _fitted(converted: Converted, module: nn.Module, *, antialias: bool) -> Converted:

@@ -27,13 +27,16 @@ LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that eac
     },
     "matching": {"coca": NO_MATCHING},
     "nlvr2": {"coca": ["v"]},
+    "ranked_vqa": {},
     "retrieval": {"coca": [*NO_QUEUE[:3], "hard", *NO_QUEUE[3:]]},
+    "text_assignment": {"coca": ["v"]},
     "vqa_classify": {},
     "vqa_generate": {},
     "zero_shot_retrieval": {},
 }
 TINY: dict[str, dict[str, list[str]]] = {
-    name: LACKS[name] for name in ("captioning", "entailment", "grounding", "nlvr2", "vqa_classify", "vqa_generate")
+    name: LACKS[name]
+    for name in ("captioning", "entailment", "grounding", "nlvr2", "text_assignment", "vqa_classify", "vqa_generate")
 } | {"retrieval": {"coca": NO_QUEUE}}
 
 

@@ -106,6 +106,7 @@ CASES: dict[str, list[Case]] = {
     "similarity": [
         Case({}, lambda: {"x": embedding(), "y": embedding(5)}),
         Case({"learned": "log_scale"}, lambda: {"x": embedding(), "y": embedding(ROWS)}),
+        Case({"learned": "nothing"}, lambda: {"x": embedding(), "y": embedding(5)}),
     ],
     "linear_head": [
         Case({"classes": 4, "width": 8}, lambda: {"x": embedding()}),
@@ -119,6 +120,7 @@ CASES: dict[str, list[Case]] = {
     "hard_negative_miner": [
         Case(arguments=lambda: {"i2t": Similarity(torch.randn(ROWS, 4)), "t2i": Similarity(torch.randn(ROWS, 4))})
     ],
+    "text_assignment": [Case(arguments=lambda: {"i2i": Similarity(torch.randn(ROWS, 4))})],
     "mlm_masker": [
         Case(arguments=lambda: {"text": text(), "tokenizer": MASKED}),
         Case({"probability": 0.9, "mask": 0.2}, lambda: {"text": text(), "tokenizer": MASKED}),

@@ -42,6 +42,21 @@ def test_every_tensor_of_each_class_has_one_place_and_finds_the_way_back(
     assert all(torch.equal(tensor, state[name]) for name, tensor in back.items())
 
 
+def test_the_class_of_text_assignment_has_a_place_for_every_tensor(oracle: Callable[[str], Path]) -> None:
+    state = {
+        name: t for name, t in state_of(oracle, "albef/nlvr").items() if "_m." not in name and "cls_head" not in name
+    }
+    width = len(state["text_encoder.embeddings.LayerNorm.bias"])
+    for name, shape in {"vision_proj": (4, width), "text_proj": (4, width), "ta_head": (3, width)}.items():
+        state |= {f"{name}.weight": torch.randn(shape), f"{name}.bias": torch.randn(shape[0])}
+    state["temp"] = torch.tensor(0.07)
+    layout = albef.Layout.of(state)
+    assert (layout.task, layout.momentum, layout.queues) == ("assignment", False, False)
+    back = bert.with_derived(to_theirs(albef.rules(layout), albef.import_state(state)), state)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in back.items())
+
+
 def test_what_follows_from_the_rest_is_all_that_is_left_out(oracle: Callable[[str], Path]) -> None:
     state = state_of(oracle, "albef/pretrain")
     left = state.keys() - bert.without_derived(state).keys()

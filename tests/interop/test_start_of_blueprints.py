@@ -146,3 +146,17 @@ def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(UserError, match="has no checkpoint yet"):
         begun(f'start=[{{from: "{tmp_path}"}}]')
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(("to", "kept"), [(", to: [vision, unimodal]", True), (", to: vision", False)])
+def test_word_tables_bring_their_vocabulary_along(tmp_path: Path, to: str, kept: bool) -> None:
+    small = ("inputs.image.size=16", "data.pairs.count=8", "stages.pretrain.batch=4", "stages.pretrain.length=1 steps")
+    Blueprint.load("tiny/coca", overrides=small).train(out=tmp_path / "first", track=False)
+    start = f'start=[{{from: "{tmp_path / "first"}"{to}}}, {{new: ["**"]}}]'
+    other = Blueprint.load("tiny/coca", overrides=[*small, "inputs.caption.from=question", start])
+    notes = Notes()
+    other.train(out=tmp_path / "second", track=False, listener=notes)
+    (first, second) = (next((tmp_path / run / "tokenizers").glob("*/tokenizer.json")) for run in ("first", "second"))
+    assert (first.read_text(encoding="utf-8") == second.read_text(encoding="utf-8")) is kept
+    assert any(note.startswith("the words of `bpe` are those of ") for note in notes.notes) is kept

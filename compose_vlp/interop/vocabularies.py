@@ -1,0 +1,47 @@
+"""Words that come with the weights: a run that begins from another's word table begins from its vocabulary, too."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compose_vlp.runtime.patterns import matches
+from compose_vlp.runtime.run_folder import RUN_FILE
+from compose_vlp.runtime.sources import open_tokenizers
+
+if TYPE_CHECKING:
+    from compose_vlp.blueprint.sections import Start
+    from compose_vlp.graph.graph import CheckedBlueprint
+
+TOKENIZERS = "tokenizers"
+"""Below a run's folder: its vocabularies, by the tokenizer's name."""
+
+
+def take_vocabularies(blueprint: CheckedBlueprint, run: Path, note: Callable[[str], None]) -> None:
+    """Copy into a new run's folder what the first run that `start` takes word tables from has learnt.
+
+    A tokenizer with a file of its own keeps it; one that would be learnt from the corpus would give the table's rows to
+    other words.
+    """
+    for name, tokenizer in open_tokenizers(blueprint).items():
+        mine = run / TOKENIZERS / name
+        if tokenizer.ready or mine.is_dir():
+            continue
+        for item in blueprint.start:
+            theirs = Path(item.origin or "") / TOKENIZERS / name
+            if (theirs.parent.parent / RUN_FILE).is_file() and theirs.is_dir() and _takes_words(blueprint, item):
+                shutil.copytree(theirs, mine)
+                note(f"the words of `{name}` are those of {item.origin}")
+                break
+
+
+def _takes_words(blueprint: CheckedBlueprint, item: Start) -> bool:
+    """Does the item fill a table of words?"""
+    tables = (
+        f"{name}.{part.kind.parts['embedding']}"
+        for name, part in blueprint.components.items()
+        if "embedding" in part.kind.parts
+    )
+    return item.to is None or any(matches(pattern, table) for table in tables for pattern in item.to)

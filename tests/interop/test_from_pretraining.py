@@ -1,0 +1,149 @@
+"""Tasks begin from a pretrained checkpoint as the authors' scripts begin them: layers copied, and under other names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.model import Model, build
+from compose_vlp.errors import UserError
+from compose_vlp.interop import albef, blip
+from compose_vlp.interop.oracle import read_oracle
+from compose_vlp.interop.replays import albef as albef_folder
+from compose_vlp.interop.replays import blip as blip_folder
+from compose_vlp.interop.start import initialiser
+
+State = dict[str, Tensor]
+FOLDERS: Mapping[str, ModuleType] = {"albef": albef_folder, "blip": blip_folder}
+NAMES: Mapping[str, ModuleType] = {"albef": albef, "blip": blip}
+LAYER = re.compile(r"(?P<before>.*\.layer\.)(?P<number>\d+)(?P<after>\..*)")
+
+
+def begun(form: str, folder: Path, tasks: list[str], start: str, *overrides: str) -> tuple[Model, list[str]]:
+    """A task's model of the folder's sizes, begun from the folder's weights."""
+    _, sizes = FOLDERS[form].settings(read_oracle(folder))
+    weights = start.replace("FILE", f'"{folder / "model.safetensors"}"').replace("FORM", form)
+    known = Blueprint.load(form, *tasks).document.components.names
+    own = [one for one in sizes if one.startswith("inputs.") or one.split(".")[1].split("=")[0] in known]
+    blueprint = Blueprint.load(form, *tasks, overrides=[*own, f"start={weights}", *overrides]).check()
+    model, told = build(blueprint, seed=0), list[str]()
+    initialiser(blueprint, told.append)(model)
+    return model, told
+
+
+def assert_as_theirs(model: Model, wanted: Mapping[str, Tensor], components: tuple[str, ...]) -> None:
+    """All weights of these components are those of the authors' model, after its script has loaded the checkpoint."""
+    ours = model.components.state_dict()
+    compared = [name for name in wanted if name.split(".")[0] in components]
+    assert {name.split(".")[0] for name in compared} == {*components}
+    for name in compared:
+        there = wanted[name][: len(ours[name])] if name.endswith("positions") else wanted[name]
+        assert torch.equal(ours[name], there), name
+
+
+def moved(state: Mapping[str, Tensor], places: Callable[[int], list[int]]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in state.items():
+        found = LAYER.match(name)
+        for number in places(int(found["number"])) if found else [-1]:
+            yield (f"{found['before']}{number}{found['after']}" if found else name), tensor
+
+
+def student(state: Mapping[str, Tensor], *beginnings: str) -> State:
+    return {name: tensor for name, tensor in state.items() if name.startswith(beginnings)}
+
+
+def with_judge(state: State) -> State:
+    width = len(state["text_encoder.embeddings.LayerNorm.bias"])
+    head = {"cls_head.0.weight": (width, width), "cls_head.0.bias": (width,), "cls_head.2.weight": (2, width)}
+    return {**state, **{name: torch.zeros(shape) for name, shape in head.items()}, "cls_head.2.bias": torch.zeros(2)}
+
+
+def test_albefs_fusion_layers_stand_twice_where_there_are_two_pictures(oracle: Callable[[str], Path]) -> None:
+    folder = oracle("albef/pretrain")
+    model, told = begun("albef", folder, ["tasks/nlvr2"], '[{from: FILE, as: FORM}, {new: ["judge.**"]}]')
+    pretrained = load_file(folder / "model.safetensors")
+    text = {n.replace("bert.", ""): t for n, t in student(pretrained, "text_encoder.bert.").items()}
+    first = albef.Layout.of(pretrained).text
+    twice = dict(moved(text, lambda n: [n] if n < first else [first + 2 * (n - first), first + 2 * (n - first) + 1]))
+    wanted = albef.import_state(with_judge({**student(pretrained, "visual_encoder."), **twice}))
+    assert_as_theirs(model, wanted, ("vision", "text", "fusion"))
+    assert any("weights for further contexts are copies of the first one's" in line for line in told)
+
+
+def test_blips_cross_attention_is_copied_for_the_second_picture(oracle: Callable[[str], Path]) -> None:
+    folder = oracle("blip/pretrain")
+    new = '[{from: FILE, as: FORM}, {new: ["judge.**", "text.**.merge.*"]}]'
+    model, _ = begun("blip", folder, ["tasks/nlvr2"], new)
+    state: State = {}
+    pretrained = load_file(folder / "model.safetensors")
+    for name, tensor in student(pretrained, "visual_encoder.", "text_encoder.").items():
+        for i in (0, 1):
+            renamed = name.replace("crossattention.self.", f"crossattention.self{i}.")
+            state[renamed.replace("crossattention.output.dense.", f"crossattention.output.dense{i}.")] = tensor
+    assert_as_theirs(model, blip.import_state(with_judge(state)), ("vision", "text"))
+
+
+def test_albefs_answerer_begins_as_its_fusion_layers(oracle: Callable[[str], Path]) -> None:
+    folder = oracle("albef/pretrain")
+    pretrained = load_file(folder / "model.safetensors")
+    layout = albef.Layout.of(pretrained)
+    start = (
+        "[{from: FILE, as: FORM}, {from: FILE, as: FORM, of: fusion, to: answerer}, "
+        "{from: FILE, as: FORM, of: text, to: answerer}, {from: FILE, as: FORM, of: mlm_head, to: answer_head}]"
+    )
+    model, _ = begun(
+        "albef", folder, ["tasks/vqa_generate"], start, *answerer(folder, layout.fusion), "inputs.question.max_length=8"
+    )
+    text = student(pretrained, "text_encoder.")
+    layers = dict(moved(text, lambda n: [n - layout.text] if n >= layout.text else []))
+    decoder = {name.replace("text_encoder.", "text_decoder."): tensor for name, tensor in layers.items()}
+    encoder = {n.replace("bert.", ""): t for n, t in text.items() if ".cls." not in n}
+    wanted = albef.import_state({**student(pretrained, "visual_encoder."), **encoder, **decoder})
+    assert_as_theirs(model, wanted, ("vision", "text", "fusion", "answerer", "answer_head"))
+
+
+def test_blips_answerer_begins_as_its_decoder(oracle: Callable[[str], Path]) -> None:
+    folder = oracle("blip/pretrain")
+    pretrained = load_file(folder / "model.safetensors")
+    start = (
+        "[{from: FILE, as: FORM}, {from: FILE, as: FORM, of: decoder, to: answerer}, "
+        "{from: FILE, as: FORM, of: lm_head, to: answer_head}]"
+    )
+    depth = blip.Layout.of(pretrained).words
+    model, _ = begun(
+        "blip", folder, ["tasks/begun_vqa"], start, *answerer(folder, depth), "inputs.question.max_length=8"
+    )
+    wanted = blip.import_state(student(pretrained, "visual_encoder.", "text_encoder.", "text_decoder."))
+    assert_as_theirs(model, wanted, ("vision", "text", "answerer", "answer_head"))
+
+
+def answerer(folder: Path, depth: int) -> list[str]:
+    config = read_oracle(folder).config
+    sizes = {"depth": depth, "heads": config["th"], "mlp_width": config["inter"]}
+    return [f"components.answerer.{name}={value}" for name, value in sizes.items()]
+
+
+@pytest.mark.parametrize("task", ["tasks/entailment", "tasks/retrieval"])
+@pytest.mark.parametrize("form", ["albef", "blip"])
+def test_other_tasks_take_what_they_have(oracle: Callable[[str], Path], form: str, task: str) -> None:
+    folder = oracle(f"{form}/pretrain")
+    new = '[{from: FILE, as: FORM}, {new: ["judge.**"]}]' if task == "tasks/entailment" else "[{from: FILE, as: FORM}]"
+    model, _ = begun(form, folder, [task], new)
+    wanted = NAMES[form].import_state(load_file(folder / "model.safetensors"))
+    assert_as_theirs(model, wanted, ("vision", "text"))
+
+
+def test_a_component_that_the_file_has_not_is_named(oracle: Callable[[str], Path]) -> None:
+    folder = oracle("albef/pretrain")
+    start = "[{from: FILE, as: FORM, of: fusoin, to: answerer}]"
+    with pytest.raises(UserError, match="no component 'fusoin'") as found:
+        begun("albef", folder, ["tasks/vqa_generate"], start)
+    assert "fusion" in found.value.problems[0].hints[0]
