@@ -159,6 +159,8 @@ class _Work:
             spellings = (below,) if of else (below, {original: original for original in state})
             chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
             converted = chosen.convert({bare: state[n] for bare, n in named.items()}, one.module)
+            if chosen is ours.MAP:  # other formats fit what they rename
+                converted = _fitted(converted, one.module, antialias=True)
             used |= {named[bare] for bare in self._take(converted, name, file, allowed)}
         self._left(file, state, used)
 

@@ -25,7 +25,7 @@ TASKS: Mapping[ModelClass, blip.Task] = {
 BLUEPRINTS: Mapping[ModelClass, tuple[str, ...]] = {
     "BlipForConditionalGeneration": ("blip", "tasks/captioning"),
     "BlipForImageTextRetrieval": ("blip", "tasks/matching"),
-    "BlipForQuestionAnswering": ("blip", "tasks/vqa_generate", "tasks/begun_vqa"),
+    "BlipForQuestionAnswering": ("blip", "tasks/blip/vqa"),
 }
 """The blueprints that `overrides` are for."""
 

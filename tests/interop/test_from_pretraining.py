@@ -24,6 +24,8 @@ from compose_vlp.interop.start import initialiser
 State = dict[str, Tensor]
 FOLDERS: Mapping[str, ModuleType] = {"albef": albef_folder, "blip": blip_folder}
 NAMES: Mapping[str, ModuleType] = {"albef": albef, "blip": blip}
+QUESTION = "inputs.question.max_length=8"
+"""No longer than the folders' tables of positions."""
 LAYER = re.compile(r"(?P<before>.*\.layer\.)(?P<number>\d+)(?P<after>\..*)")
 
 
@@ -99,9 +101,7 @@ def test_albefs_answerer_begins_as_its_fusion_layers(oracle: Callable[[str], Pat
         "[{from: FILE, as: FORM}, {from: FILE, as: FORM, of: fusion, to: answerer}, "
         "{from: FILE, as: FORM, of: text, to: answerer}, {from: FILE, as: FORM, of: mlm_head, to: answer_head}]"
     )
-    model, _ = begun(
-        "albef", folder, ["tasks/vqa_generate"], start, *answerer(folder, layout.fusion), "inputs.question.max_length=8"
-    )
+    model, _ = begun("albef", folder, ["tasks/vqa_generate"], start, *answerer(folder, layout.fusion), QUESTION)
     text = student(pretrained, "text_encoder.")
     layers = dict(moved(text, lambda n: [n - layout.text] if n >= layout.text else []))
     decoder = {name.replace("text_encoder.", "text_decoder."): tensor for name, tensor in layers.items()}
@@ -118,16 +118,14 @@ def test_blips_answerer_begins_as_its_decoder(oracle: Callable[[str], Path]) -> 
         "{from: FILE, as: FORM, of: lm_head, to: answer_head}]"
     )
     depth = blip.Layout.of(pretrained).words
-    model, _ = begun(
-        "blip", folder, ["tasks/begun_vqa"], start, *answerer(folder, depth), "inputs.question.max_length=8"
-    )
+    model, _ = begun("blip", folder, ["tasks/blip/vqa"], start, *answerer(folder, depth), QUESTION)
     wanted = blip.import_state(student(pretrained, "visual_encoder.", "text_encoder.", "text_decoder."))
     assert_as_theirs(model, wanted, ("vision", "text", "answerer", "answer_head"))
 
 
 def answerer(folder: Path, depth: int) -> list[str]:
     config = read_oracle(folder).config
-    sizes = {"depth": depth, "heads": config["th"], "mlp_width": config["inter"]}
+    sizes = {"depth": depth, "heads": config["th"], "mlp_width": config["inter"], "length": config["maxpos"]}
     return [f"components.answerer.{name}={value}" for name, value in sizes.items()]
 
 
@@ -145,5 +143,5 @@ def test_a_component_that_the_file_has_not_is_named(oracle: Callable[[str], Path
     folder = oracle("albef/pretrain")
     start = "[{from: FILE, as: FORM, of: fusoin, to: answerer}]"
     with pytest.raises(UserError, match="no component 'fusoin'") as found:
-        begun("albef", folder, ["tasks/vqa_generate"], start)
+        begun("albef", folder, ["tasks/vqa_generate"], start, QUESTION)
     assert "fusion" in found.value.problems[0].hints[0]

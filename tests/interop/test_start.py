@@ -277,10 +277,13 @@ class Placed(nn.Module):
             self.cls = nn.Parameter(torch.zeros(3))
 
 
-def test_a_grid_of_another_size_is_resized_and_its_cls_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", [{}, {"to": ("vision",)}, {"to": ("vision",), "of": "eye"}])
+def test_a_grid_of_another_size_is_resized_and_its_cls_kept(tmp_path: Path, to: dict[str, Any]) -> None:
     tower = Component(Placed(1 + 16, image=True), "tower")
     table = torch.cat((torch.full((1, 3), 7.0), torch.ones(4, 3)))
-    told = bring({"vision": tower}, {"from": put(tmp_path, {"vision.positions": table, "vision.cls": torch.ones(3)})})
+    there = to.get("of", "vision")
+    file = put(tmp_path, {f"{there}.positions": table, f"{there}.cls": torch.ones(3)})
+    told = bring({"vision": tower}, {"from": file, **to})
     found = tower.module.positions.detach()
     assert torch.equal(found[0], table[0])
     torch.testing.assert_close(found[1:], torch.ones(16, 3))

@@ -22,10 +22,10 @@ from compose_vlp.values import Image, Index, Labels, Number
 
 BLUEPRINTS: Mapping[names.Task, tuple[str, ...]] = {
     "pretrain": ("albef",),
-    "retrieval": ("albef", "tasks/retrieval"),
-    "ve": ("albef", "tasks/entailment", "tasks/distilled_entailment"),
-    "vqa": ("albef", "tasks/vqa_generate", "tasks/distilled_vqa"),
-    "nlvr": ("albef", "tasks/nlvr2", "tasks/distilled_nlvr2"),
+    "retrieval": ("albef", "tasks/albef/retrieval"),
+    "ve": ("albef", "tasks/albef/entailment"),
+    "vqa": ("albef", "tasks/albef/vqa"),
+    "nlvr": ("albef", "tasks/albef/nlvr2"),
 }
 STAGES: Mapping[names.Task, str] = {"pretrain": "pretrain"}
 """Where not named: `finetune`."""
@@ -49,12 +49,15 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         "components.vision.patch": config["patch"],
         "components.text.width": config["tw"],
         "components.text.depth": layout.text,
+        "components.text.length": config["maxpos"],
         "components.fusion.depth": layout.fusion // (2 if layout.task == "nlvr" else 1),
         **{f"components.{name}.heads": config["th"] for name in ("text", "fusion")},
         **{f"components.{name}.mlp_width": config["inter"] for name in ("text", "fusion")},
         **{f"components.{name}.{noise}": 0 for name in ("text", "fusion") for noise in NOISES},
         **(_sizes[layout.task](config) if layout.task in _sizes else {}),
     }
+    if layout.task in ("ve", "nlvr"):
+        sizes["inputs.statement.max_length"] = config["maxpos"]
     if layout.task == "vqa":
         sizes |= answerer(config, layout.answers, config["tw"], oracle)
     if layout.queues:  # the other classes have 0.995 written into them

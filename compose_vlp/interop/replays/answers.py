@@ -26,6 +26,7 @@ def answerer(config: Mapping[str, Any], depth: int, width: int, oracle: Oracle) 
         **{f"components.answerer.{noise}": 0 for noise in ("dropout", "attention_dropout")},
         "inputs.question.max_length": config["maxpos"],
         "inputs.answers.max_length": positions,
+        "components.answerer.length": positions,
     }
 
 

@@ -26,10 +26,10 @@ from compose_vlp.values import Image, Index, Number
 
 BLUEPRINTS: Mapping[names.Task, tuple[str, ...]] = {
     "pretrain": ("blip",),
-    "retrieval": ("blip", "tasks/retrieval"),
-    "captioning": ("blip", "tasks/captioning"),
-    "vqa": ("blip", "tasks/vqa_generate", "tasks/begun_vqa"),
-    "nlvr": ("blip", "tasks/nlvr2"),
+    "retrieval": ("blip", "tasks/blip/retrieval"),
+    "captioning": ("blip", "tasks/blip/captioning"),
+    "vqa": ("blip", "tasks/blip/vqa"),
+    "nlvr": ("blip", "tasks/blip/nlvr2"),
     "itm": ("blip", "tasks/matching"),
 }
 STAGES: Mapping[names.Task, str] = {"pretrain": "pretrain"}
@@ -67,6 +67,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         "components.text.depth": layout.text or layout.words,
         "components.text.heads": config["th"],
         "components.text.mlp_width": config["inter"],
+        "components.text.length": config["maxpos"],
     }
     for tower in TOWERS.get(layout.task, ("text",)):
         sizes |= {f"components.{tower}.{noise}": 0 for noise in NOISES}
@@ -80,7 +81,10 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         sizes |= {"prompted": "logits", "components.decoder.share": "{}", **_decoder(config, layout)}
     if layout.task == "vqa":
         sizes |= answerer(config, layout.words, config["tw"], oracle)
+    if layout.task in ("vqa", "nlvr"):
+        sizes["components.vision.drop_path"] = 0
     if layout.task == "nlvr":
+        sizes["inputs.statement.max_length"] = config["maxpos"]
         sizes["components.text.merge_from"] = layout.merged
     return BLUEPRINTS[layout.task], [f"{path}={value}" for path, value in sizes.items()]
 
