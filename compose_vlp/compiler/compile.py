@@ -82,7 +82,8 @@ def _read(blueprint: CheckedBlueprint, wanted: Mapping[str, Ref]) -> tuple[Call,
     """
     losses = (Ref(loss.call) for loss in blueprint.losses.values())
     outputs = (output.ref for output in blueprint.outputs.values())
-    return blueprint.fragment([*wanted.values(), *losses, *outputs])
+    known = blueprint.plan.by_id()  # a plan may be a part of the blueprint's, for one output
+    return blueprint.fragment([*wanted.values(), *(ref for ref in (*losses, *outputs) if ref.call in known)])
 
 
 def functions_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, object]:

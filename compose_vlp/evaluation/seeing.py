@@ -19,6 +19,7 @@ from compose_vlp.data.survey import Spread, spread_evenly
 from compose_vlp.data.wording import prepared
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.evaluating import last_data
 from compose_vlp.runtime.sources import MAIN, declared_source, open_tokenizers
 
 VIEWS = 3
@@ -122,10 +123,7 @@ def _entry(blueprint: CheckedBlueprint, data: str | None) -> tuple[str, str]:
     }
     if data is not None:
         return data, fed.get(data, MAIN)
-    if not stages:
-        raise UserError(f"{blueprint.name} has no stages, so `--data` has to say which data")
-    last = stages[-1].data
-    name = last if isinstance(last, str) else last.get(MAIN) or next(iter(last.values()))
+    name = last_data(blueprint)
     return name, fed[name]
 
 

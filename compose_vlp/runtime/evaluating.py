@@ -8,6 +8,8 @@ from typing import Protocol, TypeAlias
 
 from compose_vlp.blueprint.sections import Evaluate, Stage
 from compose_vlp.data.source import Source
+from compose_vlp.errors import UserError
+from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime import generators
 from compose_vlp.runtime.outputs import Asker
 from compose_vlp.runtime.sources import MAIN, declared_source
@@ -62,6 +64,17 @@ def data_of(stage: Stage) -> str:
     """The source that a stage is trained on: the one that inputs call `main`, or its first."""
     data = stage.data
     return data if isinstance(data, str) else data.get(MAIN) or next(iter(data.values()))
+
+
+def last_data(blueprint: CheckedBlueprint) -> str:
+    """The source that the last stage is trained on.
+
+    Raises:
+        UserError: there is no stage.
+    """
+    if not blueprint.stages:
+        raise UserError(f"{blueprint.name} has no stages, so `--data` has to say which data")
+    return data_of(list(blueprint.stages.values())[-1])
 
 
 def data_read(stage: Stage) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ from compose_vlp.runtime.fitting import fit
 from compose_vlp.runtime.listener import Listener, Silent
 from compose_vlp.runtime.processes import Processes, join_processes
 from compose_vlp.runtime.run_folder import RunFolder
-from compose_vlp.runtime.saving import Progress, blueprint_of, differences, own
+from compose_vlp.runtime.saving import Progress, blueprint_of, differences, own, save
+from compose_vlp.runtime.sources import open_tokenizers, ready_tokenizers
 from compose_vlp.runtime.stage_run import StageRun
 from compose_vlp.runtime.stopping import Stopping
 from compose_vlp.tracking import NullTracker, Tracker
@@ -69,13 +70,15 @@ class Trainer:
     def run(self, *, resume: bool = False) -> Model:
         """All stages, or what is left of them; gives the trained model, in eval mode.
 
+        Without stages, the model is saved with the weights that it starts with, to be measured.
+
         Raises:
             UserError: data, tokenizers or a checkpoint that do not fit; a loss that is not finite.
             KeyboardInterrupt: Ctrl-C or SIGTERM, after the running step is done and saved.
         """
         stages = list(self.blueprint.stages)
         if not stages:
-            raise UserError(f"{self.blueprint.name} has no stages, so there is nothing to train")
+            return self._untrained().eval()
         with self.stopping:
             saved = self._saved() if resume else None
             begin = Progress(**saved["progress"]) if saved else Progress(0, 0, 0, stages[0])
@@ -101,6 +104,24 @@ class Trainer:
                 torch.manual_seed((self.options.seed << 16) + self.processes.rank)
         else:
             model.load_state_dict(saved["model"])
+        return model
+
+    def _untrained(self) -> Model:
+        """The model with the weights of `start`, saved with its vocabularies."""
+        name = self.blueprint.name
+        if not self.blueprint.start:
+            hints = ["`start: [{from: FILE}]` gives it weights, so that it can be measured without being trained"]
+            raise UserError(f"{name} has no stages, so there is nothing to train", hints=hints)
+        stored = self.folder.path / "tokenizers"
+        for word, tokenizer in open_tokenizers(self.blueprint, stored).items():
+            if not tokenizer.ready:
+                hints = [f"components.{word}.file=vocab.txt", "`start` from a run takes over the run's words"]
+                raise UserError(f"{name} has no stages, so that `{word}` has no texts to learn words from", hints=hints)
+        model = self._model("", None)
+        model.start_teachers(list(model.worlds))
+        self.processes.by_main(lambda: len(ready_tokenizers(self.blueprint, stored, {})))
+        save(self, model, Progress(0, 0, 0, ""), None, {})
+        self.listener.note("there are no stages: the weights are those that it starts with")
         return model
 
     def _fitted(self, model: Model, before: str, after: str) -> Model:

@@ -93,11 +93,11 @@ def command(
     from compose_vlp.evaluation.results import evaluate, possible_tasks
     from compose_vlp.files import write_atomic
     from compose_vlp.run import load
-    from compose_vlp.runtime.evaluating import data_of
+    from compose_vlp.runtime.evaluating import last_data
     from compose_vlp.runtime.sources import declared_source
 
     trained = load(run, overrides=changes or (), device=named(device), plugins=plugins or ())
-    asker, name = trained.asker, data or data_of(list(trained.blueprint.stages.values())[-1])
+    asker, name = trained.asker, data or last_data(trained.blueprint)
     source = declared_source(trained.blueprint, name)
     if data is None and not any(change.startswith(("data.", "+data.")) for change in changes or ()):
         err().print(

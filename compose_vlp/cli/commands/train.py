@@ -55,7 +55,8 @@ def command(
     Runs the blueprint's stages in their order, with a bar of progress, and leaves checkpoints, tokenizers, the
     resolved blueprint and the generated programs in a run folder. Everything is logged to MLflow as it happens;
     training never waits for it. Ctrl-C stops after the running step, which is saved; `--resume` goes on, and comes out
-    where it would have without the stop. Under `torchrun`, all processes train one model.
+    where it would have without the stop. Under `torchrun`, all processes train one model. A blueprint without stages
+    keeps the weights that its `start` brings, to be measured.
     """
     from compose_vlp.cli.progress import TrainProgress
     from compose_vlp.runtime.find_run import find_run
