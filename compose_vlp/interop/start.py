@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip
 from compose_vlp.interop.maps import ours
@@ -206,7 +207,7 @@ class _Work:
     def _take(self, converted: Converted, name: str, file: str, allowed: frozenset[str]) -> set[str]:
         """Fill what still waits and is allowed; gives the names in the file that were used."""
         wrong, used = list[str](), set[str]()
-        table = self.tensors.get(f"{name}.{self.components[name].embedding}")
+        by_word = {id(self.tensors.get(f"{name}.{path}")) for path in _by_word(self.components[name])}
         self.told.notes += [f"{name}.{note}" for note in converted.notes]
         for path, tensor in converted.tensors.items():
             full = f"{name}.{path}"
@@ -216,7 +217,7 @@ class _Work:
             used.update(converted.sources[path])
             if id(here) in self.done:
                 continue
-            if here is table and _grows(here, tensor):
+            if id(here) in by_word and _grows(here, tensor):
                 self.told.notes.append(f"{full}: {len(here) - len(tensor)} tokens more than in {file} start anew")
                 here = here[: len(tensor)]
             if tensor.shape != here.shape:
@@ -288,6 +289,12 @@ def _fitted(converted: Converted, module: nn.Module, *, antialias: bool) -> Conv
         else:
             converted = first_positions(converted, path, rows)
     return converted
+
+
+def _by_word(component: Component) -> tuple[str | None, ...]:
+    """Paths of what has a row for every word: the token table, and a head's table and bias."""
+    head = ("weight", "bias") if isinstance(component.module, VocabularyHead) else ()
+    return (component.embedding, *head)
 
 
 def _grows(here: Tensor, tensor: Tensor) -> bool:

@@ -40,7 +40,15 @@ class NameMap:
         return not self.kinds or kind in self.kinds
 
 
-MAPS = ("timm_model", "timm_vit", "transformers_model", "open_clip_vit", "open_clip_text", "ours")
+MAPS = (
+    "timm_model",
+    "timm_vit",
+    "transformers_model",
+    "transformers_bert",
+    "open_clip_vit",
+    "open_clip_text",
+    "ours",
+)
 """Modules of this package that hold a `MAP`, in the order in which a file is tried."""
 
 

@@ -35,8 +35,8 @@ def fit_positions(
 
 def first_positions(converted: Converted, name: str, rows: int) -> Converted:
     """The table `name` without the positions that no text here is long enough for; too short a one stays as it is."""
-    table = converted.tensors[name]
-    if len(table) <= rows:
+    table = converted.tensors.get(name)
+    if table is None or len(table) <= rows:
         return converted
     note = f"{name}: the first {rows} of {len(table)}"
     return Converted({**converted.tensors, name: table[:rows]}, converted.sources, (*converted.notes, note))

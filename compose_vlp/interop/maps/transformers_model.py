@@ -29,10 +29,16 @@ def convert(state: State, module: Any) -> Converted:
     )
 
 
-def _name(name: str, model: Any, ours: Collection[str]) -> str:
+def modern_name(name: str) -> str:
+    """The name of today for one of the first BERT checkpoints, whose norms have a `gamma` and a `beta`."""
     for old, new in LEGACY.items():
         if name.endswith(old) and "LayerNorm" in name:
-            name = name.removesuffix(old) + new
+            return name.removesuffix(old) + new
+    return name
+
+
+def _name(name: str, model: Any, ours: Collection[str]) -> str:
+    name = modern_name(name)
     bare = name.removeprefix(f"{model.base_model_prefix}.")
     return bare if bare in ours else name
 
