@@ -8,9 +8,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from compose_vlp.errors import UserError
+
 
 class Foreteller(Protocol):
-    """Foretells: `step(ids)` takes the new words [rows, new] and gives scores [rows, vocabulary] of the next one."""
+    """Foretells: `begin(ids)` takes the begun texts [rows, begun] and gives them as the model reads them, with a prompt
+    that its program puts in, and scores [rows, vocabulary] of the next word; `step(ids)` takes the new words
+    [rows, new] and gives such scores."""
+
+    def begin(self, ids: Tensor) -> tuple[Tensor, Tensor]: ...
 
     def step(self, ids: Tensor) -> Tensor: ...
 
@@ -19,7 +25,7 @@ class Foreteller(Protocol):
 
 @dataclass(frozen=True)
 class Search:
-    """How to choose words. Lengths count the begin and end tokens and a prompt, as in Hugging Face's `generate`.
+    """How to choose words. Lengths count the begin and end tokens and a prompt, as in the official BLIP.
 
     One beam is greedy, unless `top_p` (Holtzman et al. 2020), `top_k` or `temperature` ask for words to be drawn.
     """
@@ -43,12 +49,28 @@ class Search:
 def search(model: Foreteller, start: Tensor, how: Search, generator: torch.Generator | None = None) -> Tensor:
     """Complete the begun texts `start` [rows, begun]; gives ids [rows, length], `pad` after each end.
 
-    For beams the model must already hold `beams` copies of each row, one after the other.
+    A prompt of the model's own is no part of them. For beams the model must already hold `beams` copies of each row,
+    one after the other.
+
+    Raises:
+        UserError: `max_length` leaves no place for a word.
     """
-    if how.beams > 1:
-        return beam_search(model, start, how)
-    ids, done = start, torch.zeros(start.shape[0], dtype=torch.bool, device=start.device)
-    scores = model.step(start)
+    begun, scores = model.begin(start.repeat_interleave(how.beams, 0) if how.beams > 1 else start)
+    length = begun.shape[1]
+    if length >= how.max_length:
+        raise UserError(
+            f"max_length {how.max_length} leaves no word to foretell: texts begin with {length} tokens",
+            hints=["the begin token counts, and so does a prompt"],
+        )
+    ids = _by_beams(model, begun, scores, how) if how.beams > 1 else _one_by_one(model, begun, scores, how, generator)
+    return torch.cat((start, ids[:, length:]), 1)
+
+
+def _one_by_one(
+    model: Foreteller, ids: Tensor, scores: Tensor, how: Search, generator: torch.Generator | None
+) -> Tensor:
+    """The begun texts `ids` [rows, begun], whose next words have `scores`, with the best or a drawn word each time."""
+    done = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
     while True:
         scores = _shaped(scores.float(), ids, how)
         words = _sample(scores, how, generator) if how.samples else scores.argmax(-1)
@@ -103,15 +125,14 @@ class _Finished:
         return self.texts[-1][0]
 
 
-def beam_search(model: Foreteller, start: Tensor, how: Search) -> Tensor:
-    """Beam search with length-normalised scores, log p / length ** penalty; `start` [rows, begun], one line a row."""
-    rows, beams = start.shape[0], how.beams
-    ids = start.repeat_interleave(beams, 0)
-    totals = torch.full((rows, beams), -torch.inf, device=start.device)
+def _by_beams(model: Foreteller, ids: Tensor, scores: Tensor, how: Search) -> Tensor:
+    """Beam search with length-normalised scores, log p / length ** penalty; `ids` [rows * beams, begun]."""
+    beams = how.beams
+    rows = ids.shape[0] // beams
+    totals = torch.full((rows, beams), -torch.inf, device=ids.device)
     totals[:, 0] = 0.0  # the copies of a row are equal at first
     finished = [_Finished(beams, []) for _ in range(rows)]
     closed = [False] * rows
-    scores = model.step(ids)
     while True:
         logs = _shaped(scores.float().log_softmax(-1), ids, how)
         vocabulary = logs.shape[-1]

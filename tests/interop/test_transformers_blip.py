@@ -25,6 +25,7 @@ from compose_vlp.interop.start import initialiser
 from compose_vlp.interop.verify import checked
 from compose_vlp.interop.weights import load_weights, weights_of
 from compose_vlp.runtime.modes import evaluating
+from compose_vlp.runtime.outputs import Asker
 from compose_vlp.values import Image, Index, Logits, Text
 
 CAPTIONS, MATCHES, ANSWERS = names.TASKS
@@ -231,6 +232,61 @@ def test_a_model_of_another_size_and_a_pickle_that_would_run_code_are_refused(tm
         item = Start.model_validate({"from": str(origin), "as": "transformers_blip"})
         with pytest.raises(UserError, match=told):
             initialiser(dataclasses.replace(blueprint, start=(item,)), lambda _: None)(build(blueprint))
+
+
+PROMPT = (7, 20, 5)
+LENGTHS: list[dict[str, Any]] = [
+    {},
+    {"min_length": 7},
+    {"max_length": 6, "min_length": 6},
+    {"min_length": 9, "repetition_penalty": 1.0},
+    {"num_beams": 1},
+    {"num_beams": 1, "min_length": 8, "max_length": 12},
+]
+
+
+@pytest.mark.parametrize("how", LENGTHS, ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_captions_after_a_prompt_are_the_librarys(how: dict[str, Any], seed: int) -> None:
+    """Beams are not divided by a length here: the library leaves the prompt out of it, the authors' code does not."""
+    config = config_of(SIZES["small"], CAPTIONS)
+    theirs = their_model(CAPTIONS, config, seed).double()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.mul_(3)  # so that words differ from picture to picture
+        theirs.text_decoder.cls.predictions.bias[2] += 5  # so that texts end
+    words = " ".join(map(str, PROMPT))
+    asker = captioner(
+        config, names.import_state(theirs.state_dict()), f"prompted=logits(caption=prompt('{words}', caption))"
+    )
+    image = torch.randn(4, 3, 16, 16).double()
+    chosen: dict[str, Any] = {
+        "num_beams": 3,
+        "max_length": 10,
+        "min_length": 0,
+        "length_penalty": 0.0,
+        "repetition_penalty": 3.0,
+        **how,
+    }
+    begun = torch.tensor([[1, *PROMPT, 2]]).repeat(4, 1)
+    wanted = theirs.generate(pixel_values=image, input_ids=begun, do_sample=False, **chosen)
+    found = asker.ids_of_batch("caption", {"image": Image(image)}, beams=chosen.pop("num_beams"), **chosen)
+    assert [to_end(row[1:]) for row in found.tolist()] == [to_end(row[1 + len(PROMPT) :]) for row in wanted.tolist()]
+
+
+def to_end(ids: list[int]) -> list[int]:
+    """The ids to the first end; what the library fills up with depends on its search."""
+    return ids[: ids.index(2) + 1] if 2 in ids else ids
+
+
+def captioner(config: Any, state: Mapping[str, Tensor], *overrides: str) -> Asker:
+    frame = config.text_config.max_position_embeddings
+    texts = [IDS, f"inputs.caption.max_length={frame}", f"outputs.caption.max_length={frame}", *overrides]
+    blueprint = checked(names.BLUEPRINTS[CAPTIONS], [*names.overrides(config.to_dict(), CAPTIONS), *texts])
+    kind = blueprint.components["bert"]
+    model = build(blueprint).double()
+    load_weights(model, state, spare=set(blueprint.components) - READ[CAPTIONS])
+    return Asker(blueprint, model, {"bert": kind.kind.implementation(kind.config)}, torch.device("cpu"))
 
 
 class Runs:

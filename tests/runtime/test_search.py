@@ -1,21 +1,29 @@
 """Greedy, nucleus and beam search over a small table of next-word scores."""
 
+import dataclasses
 import itertools
 
+import pytest
 import torch
 from torch import Tensor
 
+from compose_vlp.errors import UserError
 from compose_vlp.runtime.search import Search, search
 
 VOCABULARY, END, PAD = 5, 4, 0
 
 
 class Table:
-    """Foretells by the last two words only, from a fixed table; keeps its rows like a cache would."""
+    """Foretells by the last two words only, from a fixed table; keeps its rows like a cache would, a prompt too."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, prompt: tuple[int, ...] = ()) -> None:
+        self.prompt = torch.tensor(prompt, dtype=torch.long)
         self.scores = torch.randn(VOCABULARY, VOCABULARY, VOCABULARY, generator=torch.Generator().manual_seed(seed)) * 2
         self.ids: Tensor | None = None
+
+    def begin(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        ids = torch.cat((ids, self.prompt.expand(len(ids), -1)), 1)
+        return ids, self.step(ids)
 
     def step(self, ids: Tensor) -> Tensor:
         self.ids = ids if self.ids is None else torch.cat((self.ids, ids), 1)
@@ -64,6 +72,45 @@ def test_wide_beam_finds_the_best_of_all_texts() -> None:
                 scored[tuple(words)] = logp(table, words) / (len(words) - 1 if ended else len(words))
         best = max(scored, key=lambda words: scored[words])
         assert found[: len(best)] == list(best), seed
+
+
+def test_wide_beam_divides_by_a_length_that_counts_the_prompt() -> None:
+    prompt = (2, 3, 1)
+    for seed in range(8):
+        how = Search(END, PAD, max_length=7, beams=64, length_penalty=2.0)
+        found = search(Table(seed, prompt), torch.tensor([[1]]), how)[0].tolist()
+        table, scored = Table(seed), {}
+        for length in (1, 2, 3):
+            for tail in itertools.product(range(VOCABULARY), repeat=length):
+                ended = tail[-1] == END
+                if END in tail[:-1] or (not ended and length < 3):
+                    continue
+                words = [1, *prompt, *tail]
+                counted = len(words) - 1 if ended else len(words)
+                scored[tail] = (logp(table, words) - logp(table, [1, *prompt])) / counted**2.0
+        best = max(scored, key=lambda tail: scored[tail])
+        assert found[: 1 + len(best)] == [1, *best], seed
+
+
+def test_lengths_count_the_prompt_and_the_text_leaves_it_out() -> None:
+    for beams in (1, 3):
+        how = Search(END, PAD, max_length=8, min_length=7, beams=beams)
+        ids = search(Table(1, (2, 3, 1)), torch.tensor([[1], [2]]), how)
+        assert ids.shape[1] <= 5 and ids[:, 0].tolist() == [1, 2]
+        assert not (ids[:, 1:3] == END).any()
+        for most in (4, 3):
+            with pytest.raises(UserError, match=f"max_length {most} leaves no word to foretell: texts begin with 4"):
+                search(Table(1, (2, 3, 1)), torch.tensor([[1]]), dataclasses.replace(how, max_length=most))
+
+
+def test_a_word_of_the_prompt_counts_as_said() -> None:
+    class Constant(Table):
+        def step(self, ids: Tensor) -> Tensor:
+            return torch.tensor([[0.0, 2.0, 1.9, 0.0, -9.0]]).expand(ids.shape[0], -1)
+
+    how = Search(END, PAD, max_length=3, repetition_penalty=1.5)
+    assert search(Constant(0), torch.tensor([[3]]), how)[0, 1] == 1
+    assert search(Constant(0, (1,)), torch.tensor([[3]]), how)[0, 1] == 2
 
 
 def test_beams_of_rows_do_not_mix() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compose_vlp.compiler.incremental import compile_incremental
 from compose_vlp.compiler.model import Model
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import blip as names
@@ -20,8 +19,7 @@ from compose_vlp.interop.format import Format, Replayed
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.replays.answers import answerer, answers, ranked
 from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
-from compose_vlp.runtime.generate import generate
-from compose_vlp.runtime.search import Search
+from compose_vlp.runtime.outputs import Asker
 from compose_vlp.values import Image, Index, Number
 
 BLUEPRINTS: Mapping[names.Task, tuple[str, ...]] = {
@@ -42,7 +40,6 @@ TOWERS: Mapping[names.Task, tuple[str, ...]] = {
 }
 """Components whose sizes are those of the text tower; where not named: `text`."""
 
-END = 2
 CANDIDATES = 4
 """Answers that are left after the first word, in the folder with ranked answers."""
 NOISES = ("dropout", "attention_dropout")
@@ -77,8 +74,12 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         sizes |= {"components.memory.size": config["queue"], "teachers.momentum.decay": config["mom"]}
     if layout.task == "itm":  # the official class begins its texts with [CLS], where training had [ENC]
         sizes |= {"+graph.judged": "itm_head(text(caption, context=v).cls)", "+outputs.judged": "judged"}
-    if layout.task == "captioning":  # its prompt is in the recorded ids
-        sizes |= {"prompted": "logits", "components.decoder.share": "{}", **_decoder(config, layout)}
+    if layout.task == "captioning":
+        sizes |= {"components.decoder.share": "{}", **_decoder(config, layout)}
+        # the step's texts hold the prompt already; those that are written come after it
+        prompt = " ".join(map(str, _prompt(config)))
+        sizes |= {"prompted": "logits", "+graph.begun": f"logits(caption=prompt('{prompt}', caption))"}
+        sizes["outputs.caption.generate"] = "begun"
     if layout.task == "vqa":
         sizes |= answerer(config, layout.words, config["tw"], oracle)
     if layout.task in ("vqa", "nlvr"):
@@ -87,6 +88,12 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         sizes["inputs.statement.max_length"] = config["maxpos"]
         sizes["components.text.merge_from"] = layout.merged
     return BLUEPRINTS[layout.task], [f"{path}={value}" for path, value in sizes.items()]
+
+
+def _prompt(config: Mapping[str, Any]) -> list[int]:
+    """The ids of the prompt's words."""
+    ids: list[int] = config["prompt_ids"][1 : config["prompt_length"]]
+    return ids
 
 
 def _decoder(config: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
@@ -154,13 +161,12 @@ def _recorded(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device)
 def generated(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, beams: int) -> Tensor:
     """Captions [batch, length] of the folder's images after its prompt, as long as the folder's."""
     device = next(model.parameters()).device
-    prompt, config = oracle.config["prompt_ids"][: oracle.config["prompt_length"]], oracle.config
-    begun = torch.tensor([config["bos_token_id"], *prompt[1:]], device=device)
-    image = Image(oracle.inputs["image"]).to(device)
-    how = Search(end=END, pad=0, max_length=oracle.wanted.values["greedy_ids"].shape[1], beams=beams)
-    programs = compile_incremental(blueprint, "caption")
-    start = begun.expand(len(image.pixels), -1)
-    return generate(model, programs, {"image": image}, start, how, frame=config["maxpos"])
+    asker = Asker(blueprint, model, model.tokenizers, device)
+    batch = {"image": Image(oracle.inputs["image"]).to(device)}
+    length = oracle.wanted.values["greedy_ids"].shape[1]
+    ids = asker.ids_of_batch("caption", batch, beams=beams, max_length=length, min_length=0)
+    begun = torch.tensor([oracle.config["bos_token_id"], *_prompt(oracle.config)], device=device)
+    return torch.cat((begun.expand(len(ids), -1), ids[:, 1:]), 1)
 
 
 def _pretrain_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
