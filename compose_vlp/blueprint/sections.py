@@ -155,6 +155,9 @@ class Rank(_Section):
     among: str = Field(description="an input with a table")
     top: int | None = Field(None, ge=1, description="judge only so many, the likeliest by their first word")
     first_word: int = Field(1, ge=1, le=2, description="how often its log-probability counts: twice in ALBEF's code")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each word's target spread evenly over all words: 0.1 in BLIP's code"
+    )
 
 
 class Relevance(_Section):

@@ -31,7 +31,7 @@ TEXTS_AT_ONCE: Final = 128
 @dataclass(frozen=True)
 class Ranked:
     """Of each row the texts that were judged, best first: `texts` [rows, judged] are lines of the table, `scores`
-    [rows, judged] their log-probabilities."""
+    [rows, judged] their log-probabilities (smoothed ones, where the output says `label_smoothing`)."""
 
     texts: Tensor
     scores: Tensor
@@ -41,7 +41,8 @@ class Ranker:
     """A `rank` output: log p of each text of a table, for each row (ALBEF, 3.4; BLIP, appendix A).
 
     Where the output says `top`, only so many are judged as whole texts, those of the likeliest first words; the first
-    word is then read once more from the whole text, as in the official code.
+    word is then read once more from the whole text, as in the official code. With `label_smoothing` the whole texts are
+    judged by a smoothed loss: `1 - s` times a word's log-probability and `s` times the mean of all words'.
 
     Args:
         asker: a model and its blueprint.
@@ -83,7 +84,7 @@ class Ranker:
     def _judged(self, given: Mapping[str, Any], texts: Tensor, owner: Tensor) -> Tensor:
         """Log-probabilities [texts] of lines of the table for the rows `owner`."""
         words = take(self._candidates, Index(texts))
-        return _log_probability(self._logits(given, words, owner), words)
+        return _log_probability(self._logits(given, words, owner), words, self._settings.label_smoothing)
 
     def _likeliest_first_words(self, given: Mapping[str, Any], rows: int) -> tuple[Tensor, Tensor]:
         """The texts [rows, top] that begin most likely, and the log-probability of their first words."""
@@ -104,8 +105,8 @@ class Ranker:
         return scores
 
 
-def _log_probability(logits: Tensor, words: Text) -> Tensor:
+def _log_probability(logits: Tensor, words: Text, smoothing: float) -> Tensor:
     """Of each text the sum [texts] over its words of their log-probability after those before; its begin is given."""
-    wanted = words.ids[:, 1:]
-    logs = -F.cross_entropy(logits[:, :-1].float().transpose(1, 2), wanted, reduction="none")
+    wanted, scores = words.ids[:, 1:], logits[:, :-1].float().transpose(1, 2)
+    logs = -F.cross_entropy(scores, wanted, reduction="none", label_smoothing=smoothing)
     return logs.masked_fill(~words.valid[:, 1:], 0.0).sum(1)

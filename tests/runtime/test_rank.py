@@ -30,12 +30,14 @@ def asker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def ranked(table: Path, top: int = 4) -> list[str]:
+    how = f"rank: answer_logits, over: answers, among: closed, top: {top}"
     return [
         "components.answerer.depth=2",
         "components.answerer.heads=4",
         f"+inputs.closed={{type: text, like: answers, many: false, table: '{table}'}}",
-        f"+outputs.ranked={{rank: answer_logits, over: answers, among: closed, top: {top}}}",
-        f"+outputs.ranked_as_albef={{rank: answer_logits, over: answers, among: closed, top: {top}, first_word: 2}}",
+        f"+outputs.ranked={{{how}}}",
+        f"+outputs.ranked_as_albef={{{how}, first_word: 2}}",
+        f"+outputs.ranked_as_blip={{{how}, label_smoothing: 0.1}}",
         "data.questions={use: scenes}",
     ]
 
@@ -49,11 +51,12 @@ def batch(asker: Asker) -> dict[str, Any]:
     )
 
 
-def one_by_one(asker: Asker) -> Tensor:
-    """[questions, answers, words]: log p of each word of each answer from the whole program, -1 past the end."""
+def one_by_one(asker: Asker) -> tuple[Tensor, Tensor]:
+    """[questions, answers, words]: log p of each word of each answer from the whole program, and the mean of log p over
+    all words of the vocabulary in its place; nan past the end."""
     collator = Collator({"answers": asker.blueprint.inputs["answers"]}, asker.tokenizers)
     values, program = batch(asker), Ranker(asker, "ranked")._programs.whole.run
-    found = torch.full((3, len(ANSWERS), 12), torch.nan)
+    found, means = torch.full((2, 3, len(ANSWERS), 12), torch.nan)
     for row in range(3):
         for place, answer in enumerate(ANSWERS):
             texts = collator.stack([collator.read({"answers": [answer]})] * 3)
@@ -62,15 +65,19 @@ def one_by_one(asker: Asker) -> Tensor:
             ids = texts["answers"].ids[row]
             logs = logits["logits"].scores[row].log_softmax(-1)
             for n in range(len(ids) - 1):
-                found[row, place, n] = logs[n, ids[n + 1]]
-    return found
+                found[row, place, n], means[row, place, n] = logs[n, ids[n + 1]], logs[n].mean()
+    return found, means
 
 
-@pytest.mark.parametrize("first_word", [1, 2])
-def test_the_likeliest_by_their_first_word_are_ranked_by_all_their_words(asker: Asker, first_word: int) -> None:
-    logs = one_by_one(asker)
-    whole = logs.nansum(-1) + (first_word - 1) * logs[..., 0]
-    output = "ranked" if first_word == 1 else "ranked_as_albef"
+@pytest.mark.parametrize(
+    ("output", "first_word", "smoothing"),
+    [("ranked", 1, 0.0), ("ranked_as_albef", 2, 0.0), ("ranked_as_blip", 1, 0.1)],
+)
+def test_the_likeliest_by_their_first_word_are_ranked_by_all_their_words(
+    asker: Asker, output: str, first_word: int, smoothing: float
+) -> None:
+    logs, means = one_by_one(asker)
+    whole = ((1 - smoothing) * logs + smoothing * means).nansum(-1) + (first_word - 1) * logs[..., 0]
     found = Ranker(asker, output).rank(batch(asker))
     for row in range(3):
         chosen = logs[row, :, 0].topk(4).indices

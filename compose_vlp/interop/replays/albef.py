@@ -24,7 +24,7 @@ BLUEPRINTS: Mapping[names.Task, tuple[str, ...]] = {
     "pretrain": ("albef",),
     "retrieval": ("albef", "tasks/albef/retrieval"),
     "ve": ("albef", "tasks/albef/entailment"),
-    "vqa": ("albef", "tasks/albef/vqa"),
+    "vqa": ("albef", "tasks/albef/vqa", "tasks/ranked_vqa"),
     "nlvr": ("albef", "tasks/albef/nlvr2"),
 }
 STAGES: Mapping[names.Task, str] = {"pretrain": "pretrain"}
@@ -59,7 +59,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     if layout.task in ("ve", "nlvr"):
         sizes["inputs.statement.max_length"] = config["maxpos"]
     if layout.task == "vqa":
-        sizes |= answerer(config, layout.answers, config["tw"], oracle)
+        sizes |= answerer(config, layout.answers, config["tw"], oracle) | {"outputs.ranked.first_word": 2}
     if layout.queues:  # the other classes have 0.995 written into them
         sizes["teachers.momentum.decay"] = config["mom"]
     return BLUEPRINTS[layout.task], [f"{path}={value}" for path, value in sizes.items()]
@@ -191,8 +191,8 @@ def _ve_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, _:
 
 
 def _vqa_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, oracle: Oracle) -> dict[str, Tensor]:
-    found = ranked(blueprint, model, recorded, oracle, oracle.wanted.values["topk_ids"].shape[1], twice=True)
-    return {"topk_ids": found.ids, "topk_probs": found.shares}
+    found = ranked(blueprint, model, recorded, oracle)
+    return {"topk_ids": found.texts, "topk_probs": found.scores.softmax(1)}
 
 
 _values: Mapping[names.Task, Callable[[CheckedBlueprint, Model, Recorded, Oracle], dict[str, Tensor]]] = {

@@ -26,7 +26,7 @@ BLUEPRINTS: Mapping[names.Task, tuple[str, ...]] = {
     "pretrain": ("blip",),
     "retrieval": ("blip", "tasks/blip/retrieval"),
     "captioning": ("blip", "tasks/blip/captioning"),
-    "vqa": ("blip", "tasks/blip/vqa"),
+    "vqa": ("blip", "tasks/blip/vqa", "tasks/ranked_vqa"),
     "nlvr": ("blip", "tasks/blip/nlvr2"),
     "itm": ("blip", "tasks/matching"),
 }
@@ -40,8 +40,6 @@ TOWERS: Mapping[names.Task, tuple[str, ...]] = {
 }
 """Components whose sizes are those of the text tower; where not named: `text`."""
 
-CANDIDATES = 4
-"""Answers that are left after the first word, in the folder with ranked answers."""
 NOISES = ("dropout", "attention_dropout")
 """Settings of BERT's towers that are 0 in a recorded step."""
 
@@ -81,7 +79,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         sizes |= {"prompted": "logits", "+graph.begun": f"logits(caption=prompt('{prompt}', caption))"}
         sizes["outputs.caption.generate"] = "begun"
     if layout.task == "vqa":
-        sizes |= answerer(config, layout.words, config["tw"], oracle)
+        sizes |= answerer(config, layout.words, config["tw"], oracle) | {"outputs.ranked.label_smoothing": 0.1}
     if layout.task in ("vqa", "nlvr"):
         sizes["components.vision.drop_path"] = 0
     if layout.task == "nlvr":
@@ -108,7 +106,7 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     recorded = _recorded(blueprint, oracle, next(model.parameters()).device)
     found = _values[layout.task](blueprint, model, recorded) if layout.task in _values else {}
     if "best_ids" in oracle.wanted.values:
-        found["best_ids"] = ranked(blueprint, model, recorded, oracle, CANDIDATES).best
+        found["best_ids"] = ranked(blueprint, model, recorded, oracle).texts[:, 0]
     if "greedy_ids" in oracle.wanted.values:
         found = {
             f"{how}_ids": generated(blueprint, model, oracle, beams) for how, beams in (("greedy", 1), ("beam3", 3))
