@@ -17,8 +17,9 @@ from compose_vlp.runtime.outputs import Asker
 from compose_vlp.runtime.rank import Ranker
 
 ANNOTATORS: Final = 10
-"""VQA asked so many people each question; an answer is right once three of them gave it."""
+"""VQA asked so many people each question."""
 AGREE: Final = 3
+"""An answer is right for one of them if three of the others gave it."""
 NUMBERS: Final = {
     word: str(number)
     for number, word in enumerate("zero one two three four five six seven eight nine ten".split())  # noqa: SIM905
@@ -36,7 +37,7 @@ class Answer:
 
     @property
     def accuracy(self) -> float:
-        """min(n / 3, 1), where n of ten people gave the answer (Antol et al. 2015)."""
+        """VQA's accuracy (Antol et al. 2015), as `vqa_accuracy` has it."""
         return vqa_accuracy(self.said, self.given)
 
 
@@ -63,16 +64,26 @@ class Answered:
 
 
 def vqa_accuracy(said: str, given: Mapping[str, float]) -> float:
-    """VQA's accuracy of an answer against the shares in which people gave theirs; both are cut down to plain words."""
+    """VQA's accuracy of an answer against the shares in which people gave theirs; both are cut down to plain words.
+
+    The mean over ten people of min(n / 3, 1), n of the nine others having given the answer, as in the official script
+    (github.com/GT-Vision-Lab/VQA, `vqaEval.py`): 0.3, 0.6, 0.9 and 1 for one, two, three and four of ten. Other numbers
+    of people count as ten of whom the same share gave it, so that a record's only answer is right.
+    """
     share = sum(weight for answer, weight in given.items() if plain(answer) == plain(said))
-    return min(ANNOTATORS * share / AGREE, 1.0)
+    gave = ANNOTATORS * share
+    return share * _agreed(gave - 1) + (1 - share) * _agreed(gave)
+
+
+def _agreed(others: float) -> float:
+    return min(max(others / AGREE, 0.0), 1.0)
 
 
 def plain(answer: str) -> str:
     """An answer without case, punctuation and articles, numbers up to ten as digits.
 
-    Apostrophes are left out of both sides, where the official script (github.com/GT-Vision-Lab/VQA, `vqaEval.py`) puts
-    them back into some hundred contractions: either way `dont` and `don't` are one answer.
+    Apostrophes are left out of both sides, where the official script puts them back into some hundred contractions:
+    either way `dont` and `don't` are one answer.
     """
     words = re.sub(r"(?<=\d),(?=\d)", "", answer.lower())
     words = re.sub(r"['’](?=\w)", "", words)

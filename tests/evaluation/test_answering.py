@@ -44,17 +44,33 @@ def source() -> Source:
     ("said", "given", "accuracy"),
     [
         ("red", ["red"] * 10, 1.0),
-        ("red", ["red"] * 3 + ["blue"] * 7, 1.0),
-        ("red", ["red"] * 2 + ["blue"] * 8, 2 / 3),
-        ("Red.", ["red"] + ["blue"] * 9, 1 / 3),
+        ("red", ["red"] * 4 + ["blue"] * 6, 1.0),
+        ("red", ["red"] * 3 + ["blue"] * 7, 0.9),
+        ("red", ["red"] * 2 + ["blue"] * 8, 0.6),
+        ("Red.", ["red"] + ["blue"] * 9, 0.3),
         ("green", ["red"] * 10, 0.0),
-        ("the two", ["2"] * 2 + ["Two"] * 1 + ["one"] * 7, 1.0),
+        ("the two", ["2"] * 2 + ["Two"] * 1 + ["one"] * 7, 0.9),
         ("red", ["red"], 1.0),
+        ("red", ["red", "blue"], 1.0),
+        ("red", ["red"] * 2 + ["blue"] * 18, 0.3),
     ],
 )
-def test_an_answer_is_right_once_three_of_ten_gave_it(said: str, given: Sequence[str], accuracy: float) -> None:
+def test_an_answer_is_right_once_three_others_of_ten_gave_it(said: str, given: Sequence[str], accuracy: float) -> None:
     shares = {one: given.count(one) / len(given) for one in given}
     assert vqa_accuracy(said, shares) == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("same", range(11))
+def test_of_ten_answers_each_is_left_out_in_turn_as_in_the_official_script(same: int) -> None:
+    given = ["red"] * same + ["blue"] * (10 - same)
+    turns = [min((given[:left] + given[left + 1 :]).count("red") / 3, 1) for left in range(10)]
+    shares = {one: given.count(one) / 10 for one in given}
+    assert vqa_accuracy("red", shares) == pytest.approx(sum(turns) / 10, abs=1e-12)
+
+
+@pytest.mark.parametrize(("weight", "accuracy"), [(0.05, 0.95 / 6), (0.15, 0.45), (1 / 3, 25 / 27), (0.5, 1), (7, 1)])
+def test_weights_that_are_no_tenths_count_as_ten_people_in_these_shares(weight: float, accuracy: float) -> None:
+    assert vqa_accuracy("red", {"red": weight}) == pytest.approx(accuracy)
 
 
 @pytest.mark.parametrize(
