@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,7 @@ from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip
 from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
 from compose_vlp.interop.maps.positions import first_positions, fit_positions
+from compose_vlp.interop.started import SHOWN, Started, some, stem
 from compose_vlp.interop.weight_files import read_weights
 from compose_vlp.interop.weights import teachers_of
 from compose_vlp.runtime.patterns import matches
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from compose_vlp.blueprint.sections import Start
     from compose_vlp.compiler.model import Model
     from compose_vlp.graph.graph import CheckedBlueprint
-
-SHOWN = 8
-"""Names in a list of a message."""
 
 WHOLE: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "albef": albef.import_state,
@@ -50,32 +48,6 @@ class Component:
     kind: str
     embedding: str | None = None
     teacher: str | None = None
-
-
-@dataclass
-class Started:
-    """What happened: parameters by the file that they came from, those that start anew, and what was left over.
-
-    Names are `component.path`; `unused` holds the names in each file that no weight came from.
-    """
-
-    filled: dict[str, str] = field(default_factory=dict)
-    new: list[str] = field(default_factory=list)
-    unused: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def lines(self) -> list[str]:
-        """The story, for people."""
-        told = []
-        for file in dict.fromkeys(self.filled.values()):
-            names = [name for name, source in self.filled.items() if source == file]
-            components = sorted({name.split(".")[0] for name in names})
-            told.append(f"{len(names)} weights of {', '.join(components)} from {file}")
-        told += self.notes
-        told += [f"left over in {file}: {_some(names)}" for file, names in self.unused.items() if names]
-        if self.new:
-            told.append(f"{len(self.new)} weights start anew: {_some(sorted({_stem(name) for name in self.new}))}")
-        return told
 
 
 def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Callable[[Model], None]:
@@ -182,7 +154,7 @@ class _Work:
             raise UserError(
                 f"`start`: {file} has no weight of this model by our names",
                 hints=[
-                    f"it has: {_some(list(state))}",
+                    f"it has: {some(list(state))}",
                     "a file of another format fills one component: say which, by `to`",
                 ],
             )
@@ -238,10 +210,10 @@ class _Work:
         waiting = [n for n in self.waiting() if n not in self.teacher_of or self.teacher_of[n] in given]
         missing = [n for n in waiting if self.tensors[n].dtype.is_floating_point]
         if missing:
-            left = [f"{file} has left over: {_some(names)}" for file, names in self.told.unused.items() if names]
-            stems = " ".join(dict.fromkeys(f'"{_stem(name)}.**"' for name in missing[:SHOWN]))
+            left = [f"{file} has left over: {some(names)}" for file, names in self.told.unused.items() if names]
+            stems = " ".join(dict.fromkeys(f'"{stem(name)}.**"' for name in missing[:SHOWN]))
             raise UserError(
-                f"`start`: no file has a weight for {_some(missing)} ({len(missing)} in all)",
+                f"`start`: no file has a weight for {some(missing)} ({len(missing)} in all)",
                 hints=[*left, f"what is to be learnt from nothing is listed last: {{new: [...]}}, such as {stems}"],
             )
 
@@ -272,7 +244,7 @@ def _check_of(of: str | None, named: Mapping[str, str], state: Mapping[str, Tens
         homes = {name.removeprefix("components.").removeprefix("teachers.").split(".")[0] for name in state}
         raise UserError(
             f"`start`: {file} has no component {of!r}",
-            hints=did_you_mean(of, homes) or [f"it has: {_some(sorted(homes))}"],
+            hints=did_you_mean(of, homes) or [f"it has: {some(sorted(homes))}"],
         )
 
 
@@ -299,14 +271,6 @@ def _by_word(component: Component) -> tuple[str | None, ...]:
 
 def _grows(here: Tensor, tensor: Tensor) -> bool:
     return here.shape[1:] == tensor.shape[1:] and len(here) > len(tensor)
-
-
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0] or name
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _cut(lines: list[str]) -> list[str]:
