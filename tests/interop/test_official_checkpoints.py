@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compose_vlp.components.queues.feature_queue import NOBODY
@@ -16,6 +17,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.interop import albef, bert, blip
 from compose_vlp.interop.files import read_state
 from compose_vlp.interop.rules import to_theirs
+from compose_vlp.interop.verify import verify
 
 CLASSES = [("albef", task) for task in ("pretrain", "retrieval", "ve", "vqa", "nlvr")] + [
     ("blip", task) for task in ("pretrain", "retrieval", "captioning", "vqa", "nlvr", "itm")
@@ -97,3 +99,14 @@ def test_each_format_tells_the_others_checkpoints(oracle: Callable[[str], Path])
     for names in (albef, blip):
         with pytest.raises(UserError, match="no state dict of"):
             names.import_state({"weight": torch.ones(1)})
+
+
+def test_a_recorded_step_of_text_assignment_is_not_replayed_and_says_so(
+    oracle: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "assignment"
+    shutil.copytree(oracle("albef/nlvr"), folder)
+    state = {n: t for n, t in load_file(folder / "model.safetensors").items() if "cls_head" not in n}
+    save_file({**state, "ta_head.weight": torch.zeros(3, 4)}, folder / "model.safetensors")
+    with pytest.raises(UserError, match="steps of text assignment are not replayed"):
+        verify(folder, "albef")

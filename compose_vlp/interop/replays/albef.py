@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compose_vlp.compiler.model import Model
+from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import albef as names
 from compose_vlp.interop.albef import Layout
@@ -39,6 +40,8 @@ NOISES = ("dropout", "attention_dropout")
 def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     """The blueprint of a folder; its texts are ids, 1, 2 and 3 standing for CLS, SEP and MASK, 0 for padding."""
     config, layout = oracle.config, Layout.of(oracle.weights)
+    if layout.task not in BLUEPRINTS:
+        raise UserError("steps of text assignment are not replayed", hints=[f"classes: {', '.join(BLUEPRINTS)}"])
     sizes = {
         "inputs.image.size": config["image"],
         "inputs.caption.max_length": config["maxpos"],
