@@ -45,7 +45,7 @@ class TextAssignment(nn.Module):
         """Similarity `[rows, columns]` of pictures with each other, the temperature in it already.
 
         Raises:
-            UserError: a row has not two others: a batch of two, or of two ids.
+            UserError: a row has not two others: a batch of two, or one whose other records are of its own id.
         """
         with torch.no_grad():
             allowed = wrong_columns(i2i, same, fewest=2)

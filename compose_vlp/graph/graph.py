@@ -138,6 +138,14 @@ class CheckedBlueprint:
                     waiting.append(owner)
         return frozenset(found)
 
+    @cached_property
+    def unread_components(self) -> frozenset[str]:
+        """Components of the shared vocabulary that no loss and no output calls, whatever the stage."""
+        losses = [Ref(loss.call) for loss in self.losses.values()]
+        outputs = self.outputs.values()
+        asked = [ref for one in outputs for ref in (one.ref, one.to) if ref is not None]
+        return frozenset(self.components) - self.reached_components([*losses, *asked])
+
     def constants_and_starts(self) -> dict[str, float]:
         """Every numeric param's value at the first step of a stage."""
         found = {}

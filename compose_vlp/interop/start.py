@@ -41,13 +41,15 @@ PLAIN_BICUBIC = frozenset({"albef", "blip", "transformers_blip"})
 class Component:
     """A component to fill: its module, the name of its kind, and the path of its token table where it has one.
 
-    One of a teacher's may stay empty, and is meant only by patterns that begin with the teacher's name.
+    One of a teacher's may stay empty, and is meant only by patterns that begin with the teacher's name. A `spare` one,
+    which nothing calls, may stay empty too.
     """
 
     module: nn.Module
     kind: str
     embedding: str | None = None
     teacher: str | None = None
+    spare: bool = False
 
 
 def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Callable[[Model], None]:
@@ -73,7 +75,8 @@ def components_of(blueprint: CheckedBlueprint, model: Model) -> dict[str, Compon
         for name, module in home.named_children():
             kind = blueprint.components[name].kind
             full = f"{teacher}.{name}" if teacher else name
-            found[full] = Component(module, kind.name, kind.parts.get("embedding"), teacher)
+            spare = name in blueprint.unread_components
+            found[full] = Component(module, kind.name, kind.parts.get("embedding"), teacher, spare)
     return found
 
 
@@ -204,11 +207,12 @@ class _Work:
         return used
 
     def finish(self) -> None:
-        """Complain of what got no weight. Counters of a library's (integers) may stay as they are, and a teacher that
-        no file has is a copy."""
+        """Complain of what got no weight. Counters of a library's (integers) and what nothing calls may stay as they
+        are, and a teacher that no file has is a copy."""
         given = {self.teacher_of.get(name) for name in self.told.filled}
         waiting = [n for n in self.waiting() if n not in self.teacher_of or self.teacher_of[n] in given]
-        missing = [n for n in waiting if self.tensors[n].dtype.is_floating_point]
+        spare = tuple(f"{name}." for name, one in self.components.items() if one.spare)
+        missing = [n for n in waiting if self.tensors[n].dtype.is_floating_point and not n.startswith(spare)]
         if missing:
             left = [f"{file} has left over: {some(names)}" for file, names in self.told.unused.items() if names]
             stems = " ".join(dict.fromkeys(f'"{stem(name)}.**"' for name in missing[:SHOWN]))

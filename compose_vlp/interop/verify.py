@@ -12,7 +12,6 @@ from compose_vlp.blueprint.resolve import resolve
 from compose_vlp.compiler.model import build
 from compose_vlp.graph.check import check
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.graph.plan import Ref
 from compose_vlp.interop.comparison import Comparison, Tolerances, compare
 from compose_vlp.interop.format import format_named
 from compose_vlp.interop.oracle import read_oracle
@@ -42,16 +41,10 @@ def verify(
     model = build(blueprint)
     tokenizers = {name: part for name, part in blueprint.components.items() if part.kind.category == "tokenizer"}
     model.tokenizers = {name: part.kind.implementation(part.config) for name, part in tokenizers.items()}
-    load_weights(model, form.import_state(oracle.weights), spare=_unread(blueprint))
+    load_weights(model, form.import_state(oracle.weights), spare=blueprint.unread_components)
     replayed = form.replay(blueprint, model.to(device), oracle, without)
     unused = tuple(sorted(oracle.inputs.keys() - replayed.inputs))
     return compare(replayed.outcome, oracle.wanted, unused=unused, tolerances=tolerances)
-
-
-def _unread(blueprint: CheckedBlueprint) -> frozenset[str]:
-    """Components of the shared vocabulary that a task leaves uncalled."""
-    wanted = [Ref(loss.call) for loss in blueprint.losses.values()] + [one.ref for one in blueprint.outputs.values()]
-    return frozenset(blueprint.components) - blueprint.reached_components(wanted)
 
 
 def checked(names: str | Sequence[str], overrides: list[str]) -> CheckedBlueprint:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compose_vlp.api import Blueprint
@@ -145,3 +146,23 @@ def test_a_component_that_the_file_has_not_is_named(oracle: Callable[[str], Path
     with pytest.raises(UserError, match="no component 'fusoin'") as found:
         begun("albef", folder, ["tasks/vqa_generate"], start, QUESTION)
     assert "fusion" in found.value.problems[0].hints[0]
+
+
+def test_nlvr2_begins_from_the_checkpoint_of_text_assignment(oracle: Callable[[str], Path], tmp_path: Path) -> None:
+    """Which has no head for matching; nothing calls the task's."""
+    folder = oracle("albef/nlvr")
+    trained = load_file(folder / "model.safetensors")
+    state = {name: tensor for name, tensor in trained.items() if "_m." not in name and "cls_head" not in name}
+    width, embed = len(state["text_encoder.embeddings.LayerNorm.bias"]), 256
+    for name, shape in {"vision_proj": (embed, width), "text_proj": (embed, width), "ta_head": (3, width)}.items():
+        state |= {f"{name}.weight": torch.randn(shape), f"{name}.bias": torch.randn(shape[0])}
+    save_file({**state, "temp": torch.tensor(0.07)}, tmp_path / "model.safetensors")
+    shutil.copy(folder / "config.json", tmp_path)
+    _, sizes = albef_folder.settings(read_oracle(folder))
+    start = f'start=[{{from: "{tmp_path / "model.safetensors"}", as: albef}}, {{new: ["judge.**"]}}]'
+    blueprint = Blueprint.load("albef", "tasks/albef/nlvr2", overrides=[*sizes, start]).check()
+    assert "itm_head" in blueprint.unread_components
+    model = build(blueprint, seed=0)
+    initialiser(blueprint, lambda _: None)(model)
+    wanted = albef.import_state(load_file(tmp_path / "model.safetensors"))
+    assert_as_theirs(model, wanted, ("vision", "text", "fusion"))
