@@ -90,7 +90,7 @@ def judge_references(state: State) -> None:
         if one.reference.section in ("params", "inputs", "components") and one.reference.name not in state.missing:
             state.problems.append(_unknown(state, reads, one))
             state.missing |= {one.reference.name} if one.reference.section != "params" else set()
-    state.problems += _unknown_data(reads)
+    state.problems += _unknown_data(reads, state)
 
 
 def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
@@ -105,16 +105,17 @@ def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
     return Problem(message, one.reference.span, hints)
 
 
-def _unknown_data(reads: Reads) -> Iterator[Problem]:
+def _unknown_data(reads: Reads, state: State) -> Iterator[Problem]:
     known = reads.sections["data"].names
     for entry in reads.sections["stages"]:
         for scalar in _data_of(entry):
-            if scalar.text not in known and not scalar.is_broken and not scalar.text.startswith("$"):
+            silent = scalar.is_broken or scalar.text.startswith("$") or scalar.text in state.missing
+            if scalar.text not in known and not silent:
                 yield _no_source(scalar, known)
     for entry in reads.sections["data"]:
         mix: Node | None = entry.value.get("mix") if isinstance(entry.value, Mapping) else None
         for part in mix if isinstance(mix, Mapping) else ():
-            if part.name not in known:
+            if part.name not in known and part.name not in state.missing:
                 yield _no_source(part.key, known)
 
 

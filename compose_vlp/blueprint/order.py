@@ -17,13 +17,18 @@ from compose_vlp.errors import Problem, Span, UserError
 
 @dataclass(frozen=True)
 class File:
-    """One file of an order. `mention` is where it was asked for; `whole` is false where reading lost a part of it."""
+    """One file of an order. `mention` is where it was asked for; `whole` is false where reading lost a part of it.
+
+    `lost` are the names of entries that were left out; `clear` is false where more is missing than these.
+    """
 
     path: Path
     label: str
     root: Mapping
     mention: Span
     whole: bool
+    lost: frozenset[str] = frozenset()
+    clear: bool = True
 
     @property
     def stem(self) -> str:
@@ -93,13 +98,15 @@ class _Walk:
         label = display_name(path)
         reading = read_file(path, label)
         self.order.readings.append(reading)
-        root, problems = check_structure(reading.root)
-        self.order.problems += [*reading.problems, *problems]
+        found = check_structure(reading.root)
+        self.order.problems += [*reading.problems, *found.problems]
         self.order.broken |= not reading.whole and not reading.root.entries
-        parents = [name for name in as_items(root.get("extends")) if isinstance(name, Scalar)]
+        parents = [name for name in as_items(found.root.get("extends")) if isinstance(name, Scalar)]
         self.visit(parents, path, (*above, path))
         self.places[path] = len(self.order.files)
-        self.order.files.append(File(path, label, root, mention, reading.whole and not problems))
+        whole = reading.whole and not found.problems
+        clear = reading.whole and found.clear
+        self.order.files.append(File(path, label, found.root, mention, whole, found.lost, clear))
 
     def refuse_second_task(self) -> None:
         tasks: list[File] = []

@@ -110,10 +110,11 @@ def _lay(state: State, override: Override, path: Path) -> None:
     entry = Entry(Scalar(path[-1], override.path.span, source=override.path.source), value)
     root = _alone(path, entry)
     if len(path) <= 2:
-        root, problems = check_structure(root)
-        state.problems += problems
-    if problems:
-        return
+        structure = check_structure(root)
+        root = structure.root
+        state.problems += structure.problems
+        if structure.problems:
+            return
     changes_kind = len(path) == 3 and path[-1] in ("use", "type")
     if path[0] in _MERGED_BY_FILES_ONLY or path[0].startswith(DRAFT) or (len(path) > 2 and not changes_kind):
         state.root = put(state.root, path, replace(entry, earlier=find(state.root, path)))

@@ -75,13 +75,15 @@ def resolve(
         tuple(state.removed),
         frozenset(state.missing),
     )
-    whole = all(file.whole for file in order.files)
-    return Resolution(document, tuple(in_order(state.problems, sources)), tuple(state.notes), sound and whole)
+    clear = all(file.clear for file in order.files)
+    return Resolution(document, tuple(in_order(state.problems, sources)), tuple(state.notes), sound and clear)
 
 
 def _merge_file(state: State, file: File) -> bool:
     """Lay one file over what was merged before; false where nothing sensible can follow."""
-    patterns = [pattern for pattern in as_items(file.root.get("drop")) if isinstance(pattern, Scalar)]
+    state.missing |= file.lost
+    drop = as_items(file.root.get("drop")) if file.clear else ()  # what it means may be missing
+    patterns = [pattern for pattern in drop if isinstance(pattern, Scalar)]
     if not apply_drop(state, patterns, file.label):
         return False
     own = own_keys(file.root)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from compose_vlp.blueprint.document import DRAFT, NAME, NAMESPACE, RESERVED, SECTIONS
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
-from compose_vlp.errors import Problem, did_you_mean
+from compose_vlp.errors import Problem, did_you_mean, nearest
 
 _FORMS = {
     "text": "one value",
@@ -17,11 +18,33 @@ _FORMS = {
 }
 
 
-def check_structure(root: Mapping) -> tuple[Mapping, list[Problem]]:
-    """What of a file can be merged, and every mistake in its shape; what is wrong is left out."""
+@dataclass(frozen=True)
+class Structure:
+    """What of a file can be merged, and every mistake in its shape.
+
+    `lost` are the names of entries that were left out, whose readers are not to blame. `clear` is false where more is
+    missing than these, so that looking further would only repeat the problems in other words.
+    """
+
+    root: Mapping
+    problems: tuple[Problem, ...] = ()
+    lost: frozenset[str] = frozenset()
+    clear: bool = True
+
+
+def check_structure(root: Mapping) -> Structure:
+    """The sections of a file that are known and in their form; what is wrong is left out.
+
+    A section whose name is misspelt is read as the one that is meant, so that it hides no other mistake.
+    """
     problems: list[Problem] = []
     kept: list[Entry] = []
-    for entry in root:
+    lost: set[str] = set()
+    clear = True
+    for written in root:
+        entry = _meant(written, root)
+        if entry is not written:
+            problems.append(_unknown(written))
         if entry.name.startswith(DRAFT):
             kept.append(entry)
             continue
@@ -29,18 +52,44 @@ def check_structure(root: Mapping) -> tuple[Mapping, list[Problem]]:
         problems += found
         if not found:
             kept.append(entry)
-        elif entry.name in SECTIONS and SECTIONS[entry.name].form == "entries" and isinstance(entry.value, Mapping):
-            sound = tuple(one for one in entry.value if not any(_entry(entry.name, one)))
-            kept.append(Entry(entry.key, Mapping(sound, entry.value.span)))
-    return Mapping(tuple(kept), root.span), problems
+            continue
+        sound = [one for one in _entries(entry) if entry.name in SECTIONS and not any(_entry(entry.name, one))]
+        lost |= {one.name for one in _entries(entry) if one not in sound}
+        if entry.name in SECTIONS and SECTIONS[entry.name].form == "entries":
+            clear &= isinstance(entry.value, Mapping)
+            if isinstance(entry.value, Mapping):
+                kept.append(Entry(entry.key, Mapping(tuple(sound), entry.value.span)))
+        elif entry.name not in SECTIONS:
+            clear &= "extends" in root or isinstance(entry.value, Mapping)  # a parent may be meant
+        else:
+            clear &= entry.name not in ("extends", "drop")
+    return Structure(Mapping(tuple(kept), root.span), tuple(problems), frozenset(lost), clear)
+
+
+def _entries(section: Entry) -> tuple[Entry, ...]:
+    return section.value.entries if isinstance(section.value, Mapping) else ()
+
+
+def _meant(section: Entry, root: Mapping) -> Entry:
+    """A section of an unknown name as the one that it stands for: the nearest, where its form fits."""
+    if section.name in SECTIONS or section.name.startswith(DRAFT):
+        return section
+    for name in nearest(section.name, SECTIONS, 1):
+        empty = isinstance(section.value, Scalar) and section.value.is_empty
+        if name not in root and not empty and _has_form(section.value, SECTIONS[name].form):
+            return replace(section, key=replace(section.key, text=name))
+    return section
+
+
+def _unknown(section: Entry) -> Problem:
+    hints = did_you_mean(section.name, SECTIONS) or (f"sections: {', '.join(SECTIONS)}; `{DRAFT}anything` is free",)
+    return Problem(f"`{section.name}` is not a section of a blueprint", section.key.span, hints)
 
 
 def _section(entry: Entry) -> Iterator[Problem]:
     name, value = entry.name, entry.value
     if name not in SECTIONS:
-        known = [*SECTIONS]
-        hints = did_you_mean(name, known) or (f"sections: {', '.join(known)}; `{DRAFT}anything` is free",)
-        yield Problem(f"`{name}` is not a section of a blueprint", entry.key.span, hints)
+        yield _unknown(entry)
         return
     form = SECTIONS[name].form
     if isinstance(value, Scalar) and value.is_empty:

@@ -224,7 +224,7 @@ class Calls:
     def _token(self, token: str, tokenizer: str, span: Span) -> None:
         sizing = self.sizings.get(tokenizer)
         known = sizing.described.get("tokens") if sizing else None
-        if known is not None and token not in known:
+        if known is not None and token not in known and tokenizer not in self.names.missing:
             hint = f"`components.{tokenizer}.tokens: [{', '.join([*sizing_tokens(sizing), repr(token)])}]` adds it"
             self.problems.add(
                 f"tokenizer `{tokenizer}` has no token `{token}`", span, *did_you_mean(token, known), hint

@@ -23,7 +23,7 @@ SAVED = {name: text for name, text in BLOCKS if name}
 def test_every_blueprint_of_the_page_is_read(text: str) -> None:
     reading = read_text(text, "page.yaml")
     assert not reading.problems
-    assert not check_structure(reading.root)[1]
+    assert not check_structure(reading.root).problems
 
 
 def test_the_mistakes_of_the_page_are_the_ones_that_are_reported(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from compose_vlp.blueprint.document import SECTIONS
 from compose_vlp.blueprint.nodes import Mapping, Scalar
 from compose_vlp.errors import Span
 from compose_vlp.graph.expressions import Apply, Field, Name, parse, walk
@@ -72,3 +73,37 @@ def test_one_wrong_word_is_one_message(name: str, places: object, tmp_path: Path
 )  # fmt: skip
 def test_what_merging_has_said_is_not_said_again(arguments: list[str], messages: list[str]) -> None:
     assert [problem.message for problem in problems(*arguments)] == messages
+
+
+@pytest.mark.parametrize("to", ["nearly right", "nothing like it"])
+@pytest.mark.parametrize("name", (*WHOLE, "blip"))
+def test_a_misspelt_section_is_one_message(name: str, to: str, tmp_path: Path) -> None:
+    for file in PAPERS.glob("*.yaml"):
+        (tmp_path / file.name).symlink_to(file)
+    lines = (PAPERS / f"{name}.yaml").read_text().split("\n")
+    for number, line in enumerate(lines):
+        word = line.partition(":")[0]
+        if word in SECTIONS and len(word) > 3:
+            wrong = f"{word[:-2]}{word[-1]}" if to == "nearly right" else "zzzzz"
+            (tmp_path / "broken.yaml").write_text(
+                "\n".join([*lines[:number], wrong + line[len(word) :], *lines[number + 1 :]])
+            )
+            found = problems(str(tmp_path / "broken.yaml"))
+            assert [one.message for one in found] == [f"`{wrong}` is not a section of a blueprint"]
+
+
+def test_a_misspelt_section_hides_no_other_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "extends: albef\nlossess:\n  itc: {label_smoothing: 2}\nmodels: {a: {use: vit}}\n"
+        "components:\n  vision: {dept: 3}\n  9a: {use: vit}\nbatch:\nprecision: fp8\n"
+    )
+    assert [one.message.split(":")[0] for one in problems(str(file))] == [
+        "`lossess` is not a section of a blueprint",
+        "`label_smoothing` should be less than 1; it is `2`",
+        "`models` is not a section of a blueprint",
+        "`vit` has no setting `dept`",
+        "`9a` is no name for a component",
+        "`batch` is empty",
+        "`precision` cannot be `fp8`",
+    ]
