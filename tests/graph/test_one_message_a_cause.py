@@ -76,7 +76,7 @@ def test_what_merging_has_said_is_not_said_again(arguments: list[str], messages:
 
 
 @pytest.mark.parametrize("to", ["nearly right", "nothing like it"])
-@pytest.mark.parametrize("name", (*WHOLE, "blip"))
+@pytest.mark.parametrize("name", [*WHOLE, "blip"])
 def test_a_misspelt_section_is_one_message(name: str, to: str, tmp_path: Path) -> None:
     for file in PAPERS.glob("*.yaml"):
         (tmp_path / file.name).symlink_to(file)
