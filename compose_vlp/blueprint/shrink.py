@@ -50,16 +50,28 @@ def _names_nothing(state: State, item: Node, path: Path, heads: Collection[str])
         )
         return
     for pattern in _patterns(item):
-        if not pattern_matches(pattern.text, heads):
-            head = pattern.text.split(".", 1)[0]
-            hints = did_you_mean(head, heads) or ("a pattern begins with a component, a teacher, or `**`",)
-            yield Problem(f"`{pattern.text}` matches nothing: no component is called `{head}`", pattern.span, hints)
+        if not any(may_match(pattern.text, head) for head in heads):
+            first, *rest = pattern.text.split(".")
+            what, name = ("loss", rest[0]) if first == "losses" and rest else ("component", first)
+            near = did_you_mean(f"losses.{name}" if what == "loss" else name, heads)
+            hints = near or ("a pattern begins with a component, a teacher, `losses`, or `**`",)
+            yield Problem(f"`{pattern.text}` matches nothing: no {what} is called `{name}`", pattern.span, hints)
 
 
-def pattern_matches(pattern: str, heads: Collection[str]) -> bool:
-    """Whether a pattern of parameters' paths may match below one of these components or teachers."""
-    head = pattern.split(".", 1)[0]
-    return head == "**" or any(fnmatchcase(name, head) for name in heads)
+def may_match(pattern: str, head: str) -> bool:
+    """Whether a pattern may name a parameter below `head`, a component, a teacher or `losses.NAME`."""
+    for part, name in zip(pattern.split("."), head.split("."), strict=False):
+        if part == "**":
+            return True
+        if not fnmatchcase(name, part):
+            return False
+    return True
+
+
+def covers(pattern: str, head: str) -> bool:
+    """Whether a pattern names all that lies below `head`."""
+    parts = pattern.removesuffix(".**").split(".")
+    return parts == ["**"] or (len(parts) <= len(head.split(".")) and may_match(pattern, head) and "**" not in parts)
 
 
 def _lists(root: Mapping, heads: Collection[str]) -> Iterator[tuple[Path, Keep]]:
@@ -76,7 +88,7 @@ def _lists(root: Mapping, heads: Collection[str]) -> Iterator[tuple[Path, Keep]]
 
 def _speaks(item: Node, heads: Collection[str]) -> bool:
     patterns = _patterns(item)
-    return not patterns or any(pattern_matches(pattern.text, heads) for pattern in patterns)
+    return not patterns or any(may_match(pattern.text, head) for pattern in patterns for head in heads)
 
 
 def _patterns(item: Node) -> list[Scalar]:
@@ -88,7 +100,8 @@ def _patterns(item: Node) -> list[Scalar]:
 
 
 def _heads(root: Mapping) -> list[str]:
-    return [*_names(root, "components"), *_names(root, "teachers")]
+    losses = [f"losses.{name}" for name in _names(root, "losses")]
+    return [*_names(root, "components"), *_names(root, "teachers"), *losses]
 
 
 def _names(root: Mapping, section: str) -> tuple[str, ...]:

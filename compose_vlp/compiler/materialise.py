@@ -162,7 +162,6 @@ def _gradient_norm(model: Model) -> float:
 
 
 def _unreached(model: Model) -> tuple[str, ...]:
-    """Components of which no parameter has a gradient."""
-    parts = model.components.named_children()
-    weights = {name: list(part.parameters()) for name, part in parts}
+    """Components and losses of which no parameter has a gradient."""
+    weights = {name: list(part.parameters()) for name, part in model.parts().items()}
     return tuple(name for name, found in weights.items() if found and all(p.grad is None for p in found))

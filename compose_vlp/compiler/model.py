@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from compose_vlp.compiler.sharing import owners_first, tie
 from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
-from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
 from compose_vlp.values.cache import Cache
 
 
@@ -99,19 +99,28 @@ class Model(nn.Module):
 
     def commit(self) -> None:
         """Write what kept state (queues) remembers of the last forward in training; once a step, after the backward."""
-        for module in self.components.modules():
+        for module in (*self.components.modules(), *self.losses.modules()):
             commit = getattr(module, "commit", None)
             if callable(commit):
                 commit()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """What owns weights, by the path of its parameters: components, and losses as `losses.NAME`."""
+        losses = {f"losses.{name}": loss for name, loss in self.losses.named_children()}
+        return dict(self.components.named_children()) | losses
 
     def _teachers(self) -> list[tuple[str, Teacher]]:
         return [(name, one) for name, one in self.teachers.named_children() if isinstance(one, Teacher)]
 
     def component_parameters(self) -> dict[str, int]:
-        """Parameters of each component; one that is shared counts with the component that owns it."""
-        modules, seen = dict(self.components.named_children()), set[int]()
+        """Parameters of each component, and of losses that have some (`losses.NAME`).
+
+        One that is shared counts with the component that owns it.
+        """
+        modules, seen = self.parts(), set[int]()
         counts = {name: _count(modules[name].parameters(), seen) for name in self.owners_first}
-        return {name: counts[name] for name in modules}
+        own = {name: _count(module.parameters(), seen) for name, module in modules.items() if name not in counts}
+        return {name: counts[name] for name in modules if name in counts} | {n: c for n, c in own.items() if c}
 
 
 def _teachers(blueprint: CheckedBlueprint, built: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -147,11 +156,21 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def fingerprint(blueprint: CheckedBlueprint) -> dict[str, Any]:
-    """What decides the names and shapes of a model's weights: kinds, settings and sharing of its components, and what
-    its teachers copy."""
+    """What decides the names and shapes of a model's weights: kinds, settings and sharing of its components, kinds and
+    settings of losses that own weights, and what its teachers copy."""
     components = {
         name: {"use": part.kind.name, **part.config.model_dump(mode="json"), "share": dict(part.share)}
         for name, part in blueprint.components.items()
         if part.kind.category == "component"
     }
-    return components | {name: {"copies": copied} for name, copied in reached_by_teachers(blueprint).items()}
+    losses = {
+        f"losses.{name}": {"use": loss.kind.name, **loss.config.model_dump(mode="json")}
+        for name, loss in blueprint.losses.items()
+        if _owns_weights(loss)
+    }
+    return components | losses | {name: {"copies": copied} for name, copied in reached_by_teachers(blueprint).items()}
+
+
+def _owns_weights(loss: LossEntry) -> bool:
+    with torch.device("meta"), _Uninitialised():
+        return bool(loss.kind.implementation(loss.config).state_dict())

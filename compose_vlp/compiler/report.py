@@ -57,7 +57,8 @@ def build_report(
     by_component = {name: count for name, count in model.component_parameters().items() if count}
     total = sum(by_component.values())
     reached = {call.target for call in compiled.plan.calls if call.role == "component" and call.world is None}
-    modules = [module for name, module in model.components.named_children() if name in reached]
+    reached |= {f"losses.{call.target}" for call in compiled.plan.calls if call.role == "loss"}
+    modules = [module for name, module in model.parts().items() if name in reached]
     trainable = sum(p.numel() for p in {p for module in modules for p in module.parameters() if p.requires_grad})
     idle = [name for name in by_component if name not in reached]
     return Report(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from fnmatch import fnmatchcase
 
 from compose_vlp.blueprint.document import as_items
 from compose_vlp.blueprint.nodes import Entry, Node, Scalar
 from compose_vlp.blueprint.nodes import Mapping as Tree
 from compose_vlp.blueprint.sections import Stage
+from compose_vlp.blueprint.shrink import covers, may_match
 from compose_vlp.errors import did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
 from compose_vlp.graph.kinds import Kind
@@ -71,22 +71,25 @@ def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
         entry = blueprint.document.stages.entry(name)
         assert entry is not None, "a checked stage is written"
         active = [one for one in stage.losses if blueprint.losses[one].active]
-        _trains(blueprint, entry, [reached[one] for one in active if reached[one]], problems)
+        _trains(blueprint, entry, {one: reached[one] for one in active if reached[one]}, problems)
         _feeds(blueprint, entry, stage, active, problems)
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
 
 
-def _trains(blueprint: CheckedBlueprint, entry: Entry, reached: list[frozenset[str]], problems: Problems) -> None:
-    """Whether a stage lets anything move that its losses reach; by the first word of each pattern."""
+def _trains(
+    blueprint: CheckedBlueprint, entry: Entry, reached: Mapping[str, frozenset[str]], problems: Problems
+) -> None:
+    """Whether a stage lets anything move that its losses reach; a loss that patterns name may have weights itself."""
     train, freeze = (_patterns(blueprint, entry, key) for key in ("train", "freeze"))
-    everything = frozenset[str]().union(*reached)
+    everything = frozenset[str]().union(*reached.values())
+    named = {f"losses.{name}" for name in reached}
+    losses = {name for name in named if any(p.text.startswith("losses.") and may_match(p.text, name) for p in train)}
     moving = {
         name
-        for name in everything
-        if (not train or any(_may_match(p.text, name) for p in train))
-        and not any(_covers(p.text, name) for p in freeze)
+        for name in everything | losses
+        if (not train or any(may_match(p.text, name) for p in train)) and not any(covers(p.text, name) for p in freeze)
     }
     if everything and not moving:
         span = (train or freeze)[0].span if train or freeze else entry.key.span
@@ -98,17 +101,6 @@ def _patterns(blueprint: CheckedBlueprint, entry: Entry, key: str) -> list[Scala
     own = entry.value.get(key) if isinstance(entry.value, Tree) else None
     node: Node | None = own if own is not None else blueprint.document.root.get(key)
     return [item for item in as_items(node) if isinstance(item, Scalar)]
-
-
-def _may_match(pattern: str, component: str) -> bool:
-    head = pattern.split(".", 1)[0]
-    return head == "**" or fnmatchcase(component, head)
-
-
-def _covers(pattern: str, component: str) -> bool:
-    """Whether a pattern names a component as a whole."""
-    head, _, rest = pattern.partition(".")
-    return (rest in ("", "**") and fnmatchcase(component, head)) or pattern == "**"
 
 
 # --- data ---------------------------------------------------------------------------------------------------------
@@ -144,8 +136,7 @@ def frozen_components(blueprint: CheckedBlueprint) -> frozenset[str]:
         found &= {
             name
             for name in found
-            if (train and not any(_may_match(p.text, name) for p in train))
-            or any(_covers(p.text, name) for p in freeze)
+            if (train and not any(may_match(p.text, name) for p in train)) or any(covers(p.text, name) for p in freeze)
         }
     return found if blueprint.stages else frozenset()
 
@@ -164,7 +155,7 @@ def untrained(blueprint: CheckedBlueprint) -> list[str]:
         raw = [
             one
             for one in sorted(read - trained)
-            if blueprint.components[one].kind.trainable and not any(_may_match(p, one) for p in brought)
+            if blueprint.components[one].kind.trainable and not any(may_match(p, one) for p in brought)
         ]
         if raw:
             words = ", ".join(f"`{one}`" for one in raw)

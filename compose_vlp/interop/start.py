@@ -68,7 +68,8 @@ def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Cal
 
 
 def components_of(blueprint: CheckedBlueprint, model: Model) -> dict[str, Component]:
-    """The components of a model, as `start` fills them; a teacher's under its name, `momentum.vision`."""
+    """The components of a model, as `start` fills them, and losses with weights, `losses.NAME`; a teacher's under its
+    name, `momentum.vision`."""
     homes: list[tuple[str | None, nn.Module]] = [(None, model.components), *teachers_of(model).items()]
     found = {}
     for teacher, home in homes:
@@ -77,7 +78,10 @@ def components_of(blueprint: CheckedBlueprint, model: Model) -> dict[str, Compon
             full = f"{teacher}.{name}" if teacher else name
             spare = name in blueprint.unread_components
             found[full] = Component(module, kind.name, kind.parts.get("embedding"), teacher, spare)
-    return found
+    losses = {name: loss for name, loss in model.losses.named_children() if loss.state_dict()}
+    return found | {
+        f"losses.{name}": Component(loss, blueprint.losses[name].kind.name) for name, loss in losses.items()
+    }
 
 
 def start(components: Mapping[str, Component], items: Sequence[Start]) -> Started:

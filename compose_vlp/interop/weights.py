@@ -1,4 +1,5 @@
-"""A model's weights and gradients by component name (`vision.layers.0...`), a teacher's below its own name."""
+"""A model's weights and gradients by component name (`vision.layers.0...`), a loss's below `losses`, a teacher's below
+its own name."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from compose_vlp.compiler.model import Model
 from compose_vlp.compiler.teachers import Teacher
 from compose_vlp.errors import UserError
 
+LOSSES = "losses."
+"""What the paths of a loss's weights begin with."""
 MOST = 400
 """Characters of a line that says which names are wrong."""
 
@@ -31,6 +34,8 @@ def load_weights(model: Model, state: Mapping[str, Tensor], spare: Collection[st
             _load(teacher, {**mine, "_started": torch.ones(1, dtype=torch.bool)}, f"teacher {name}")
         else:
             copies.append(name)
+    losses = {path.removeprefix(LOSSES): own.pop(path) for path in state if path.startswith(LOSSES)}
+    _load(model.losses, losses, "the losses")
     kept = {name: tensor for name, tensor in model.components.state_dict().items() if name.split(".")[0] in spare}
     _load(model.components, kept | own, "the model")
     return tuple(copies)
@@ -47,6 +52,7 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
 def weights_of(model: Model) -> dict[str, Tensor]:
     """All weights; shared ones under every name that they have, those of teachers below the teacher's name."""
     found = dict(model.components.state_dict())
+    found |= {f"{LOSSES}{path}": tensor for path, tensor in model.losses.state_dict().items()}
     for name, teacher in teachers_of(model).items():
         found |= {f"{name}.{path}": tensor for path, tensor in teacher.state_dict().items() if path != "_started"}
     return found
@@ -60,6 +66,7 @@ def teachers_of(model: Model) -> dict[str, Teacher]:
 def gradients_of(model: Model) -> dict[str, Tensor]:
     """The gradients of all parameters; zeros where none arrived."""
     return {
-        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        for name, parameter in model.components.named_parameters(remove_duplicate=False)
+        f"{name}.{path}": torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, part in model.parts().items()
+        for path, parameter in part.named_parameters(remove_duplicate=False)
     }

@@ -46,7 +46,8 @@ def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | No
 
 def plugin_files(blueprint: CheckedBlueprint) -> list[Path]:
     """The user's own files (`--plugin`) that declare kinds of the blueprint."""
-    kinds = [part.kind for part in blueprint.components.values()] + list(blueprint.functions.values())
+    kinds = [part.kind for part in blueprint.components.values()] + [loss.kind for loss in blueprint.losses.values()]
+    kinds += blueprint.functions.values()
     modules = {sys.modules.get(kind.source) for kind in kinds if kind.source.startswith("compose_vlp_plugin_")}
     return sorted(Path(module.__file__).resolve() for module in modules if module is not None and module.__file__)
 

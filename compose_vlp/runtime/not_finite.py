@@ -20,6 +20,7 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime import checkpoint, generators
 from compose_vlp.runtime.device import autocast
 from compose_vlp.runtime.loop import NotFinite
+from compose_vlp.runtime.optimizer import parameter_paths
 from compose_vlp.runtime.stage import plan_stage
 from compose_vlp.values import Value
 
@@ -58,7 +59,8 @@ def find_culprit(
     for name, value in found.batch.items():
         if not _finite(value):
             return Culprit(f"the input `{name}`")
-    for path, parameter in (*model.components.named_parameters(), *model.losses.named_parameters()):
+    paths = parameter_paths(model.parts())
+    for path, parameter in paths.items():
         if not _finite(parameter):
             return Culprit(f"the parameter `{path}`")
     program, calls = compile_inspection(blueprint, compiled)
@@ -70,7 +72,7 @@ def find_culprit(
         if not _finite(results[call.id]):
             component = f", computed by `{call.target}`" if call.role == "component" else ""
             return Culprit(f"`{call.id}`{component}", call.span)
-    for path, parameter in model.components.named_parameters():
+    for path, parameter in paths.items():
         if parameter.grad is not None and not _finite(parameter.grad):
             return Culprit(f"the gradient of `{path}`")
     return None

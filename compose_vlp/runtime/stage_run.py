@@ -72,7 +72,7 @@ class StageRun:
         asker = Asker(self.blueprint, self.model, self.tokenizers, self.processes.device)
         stage = self.blueprint.stages[self.name]
         self.evaluation = stage_evaluation(asker, stage, self.scale, self.trainer.measure)
-        self.modules = dict(self.model.components.named_children())
+        self.modules = self.model.parts()
         self.paths = parameter_paths(self.modules)
         choose_trained(self.paths, self.plan.train, self.plan.freeze)
         set_modes(self.modules)

@@ -201,7 +201,7 @@ def test_an_inherited_train_list_never_shrinks_to_nothing(load: Resolve) -> None
         (
             "train: text.layers.0\nfreeze: zzz",
             "child.yaml:3:9 zzz",
-            "a pattern begins with a component, a teacher, or `**`",
+            "a pattern begins with a component, a teacher, `losses`, or `**`",
         ),
         (
             "optimizer: {lr: 1, rules: [{match: [vison.norm], lr: 0}]}",

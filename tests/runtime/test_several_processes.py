@@ -23,6 +23,7 @@ from tests.support import spawn
 Load = Callable[..., Blueprint]
 LENGTH = ("stages.pretrain.length=5 steps", *STEPS[1:], "optimizer.eps=1e-4")
 NOISE = "components.multimodal.dropout=0.1"
+SIGMOID = "losses.contrastive={use: sigmoid, scores: [i2t, t2i]}"
 
 
 def blueprint(*overrides: str) -> Blueprint:
@@ -38,9 +39,10 @@ def learn(out: Path, stop_after: int | None, resume: bool, *overrides: str) -> d
 
 
 def in_each(rank: int, out: Path) -> list[dict[str, Any]]:
-    """Four runs: in one go, in pieces, with noise, and the last of these again from its checkpoint of step 4."""
+    """Runs in one go, in pieces, with a loss that learns, with noise, and this last one again from step 4."""
     plain = learn(out / "plain", None, False)
     cut = learn(out / "cut", None, False, "stages.pretrain.accumulate=3")
+    sigmoid = learn(out / "sigmoid", None, False, SIGMOID)
     whole = learn(out / "noisy", None, False, NOISE)
     torch.distributed.barrier()
     if rank == 0:
@@ -48,7 +50,7 @@ def in_each(rank: int, out: Path) -> list[dict[str, Any]]:
     torch.distributed.barrier()
     torch.rand(3)
     resumed = learn(out / "noisy", None, True, NOISE)
-    return [plain, cut, whole, resumed, learn_with_a_queue(out / "queue")]
+    return [plain, cut, whole, resumed, learn_with_a_queue(out / "queue"), sigmoid]
 
 
 def learn_with_a_queue(out: Path) -> dict[str, Any]:
@@ -81,6 +83,15 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(runs: Runs, tm
             torch.testing.assert_close(torch.tensor(of_two["weights"][name]), torch.tensor(wanted), rtol=0, atol=1e-5)
         assert of_two["weights"] == other["weights"]
     assert json.loads((out / "plain" / "run.json").read_text())["status"] == "FINISHED"
+
+
+def test_what_a_loss_learns_is_the_same_in_all_processes(runs: Runs, tmp_path: Path) -> None:
+    _, (first, second) = runs
+    alone = learn(tmp_path / "alone", None, False, SIGMOID)
+    assert first[5]["weights"] == second[5]["weights"]
+    bias = first[5]["weights"]["losses.contrastive.bias"]
+    assert bias != [-10] and bias == pytest.approx(alone["weights"]["losses.contrastive.bias"], abs=1e-5)
+    assert first[5]["totals"] == pytest.approx(alone["totals"], rel=1e-5)
 
 
 def test_a_run_of_two_processes_goes_on_bit_for_bit(runs: Runs) -> None:
