@@ -16,6 +16,7 @@ A kind is one class (or function) with annotations:
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import importlib
 import importlib.util
@@ -32,7 +33,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.graph.kinds import Category, Kind, Output, Pattern, Port, Setting, Traits
+from compose_vlp.graph.kinds import Category, Keys, Kind, Output, Pattern, Port, Setting, Traits
 from compose_vlp.graph.signature import signature
 from compose_vlp.graph.types import KINDS, Flow
 
@@ -66,6 +67,10 @@ _KINDS: dict[str, Kind] = {}
 def _declare(category: Category, name: str, traits: Traits) -> Callable[[Any], Any]:
     def decorate(implementation: Any) -> Any:
         kind = kind_of(name, category, implementation, traits)
+        _check_declaration(name, kind, implementation)
+        listing = catalogue().get(name)
+        if listing is not None and listing.module != kind.source:
+            raise UserError(f"{name!r} is a kind that is built in ({listing.module}): another needs another name")
         before = _KINDS.get(name)
         if before and before.source != kind.source:
             raise UserError(f"two kinds are called {name!r}: {before.source} and {kind.source}")
@@ -82,27 +87,45 @@ def component(
     rows: Literal["independent", "batch"] = "batch",
     state: Literal["none", "effect", "kept"] = "effect",
     draws: Literal["none", "choice", "noise"] = "noise",
+    noise: tuple[str, ...] = (),
     context: Literal["indexed", "no"] = "no",
+    keys: Callable[[Any], Keys] | None = None,
     selects: bool = False,
     cuts: bool = False,
 ) -> Callable[[Any], Any]:
-    """Register an `nn.Module` class with `Config` and an annotated `forward`; the promises are proved by probes."""
-    return _declare("component", name, Traits(rows, state, draws, context, selects, cuts))
+    """Register an `nn.Module` class with `Config` and an annotated `forward`.
+
+    Nothing is promised by what is left out, and what is promised is tried on a tiny copy before anything relies on it:
+
+    - `rows="independent"`: a row of the result depends on its own row alone;
+    - `state="none"`: a call changes no weight and no buffer (`effect`: it may; `kept`: a queue);
+    - `draws="none"`: nothing is drawn at random. One of `noise` draws at every call, unless `noise` names the settings
+      that say by being 0, all of them, that it does not;
+    - `context="indexed"`: it has `keys_values(context)`, and takes `kv` and `rows` in the context's place; `keys` says
+      of its settings by what it makes them, so that a context may be projected once for components that share them;
+    - `selects`: a head that takes `at`, the flat places at which scores are wanted;
+    - `cuts`: a masker, whose words are a text of their own.
+    """
+    traits = Traits(rows, state, draws, context, selects, cuts, noise=noise, keys=keys)
+    return _declare("component", name, traits)
 
 
 def loss(
     name: str,
     *,
     rows: Literal["independent", "batch"] = "batch",
+    selects: bool = False,
     foretells: Literal["nothing", "next", "hidden"] = "nothing",
 ) -> Callable[[Any], Any]:
     """Register a loss: an `nn.Module` class whose annotated `forward` gives a `Scalar`.
 
-    `rows="independent"`: it is a mean over terms that each read one row, so that a batch may be computed in pieces;
-    where its terms are not the rows, it has `selects`, which names them, and gives their number as `Scalar.count`.
+    `rows="independent"`: it is a mean over terms that each read one row, so that a batch may be computed in pieces.
+    `selects`: its terms are places in a text, which its method `selects(text or labels)` names; it takes logits at
+    these places alone, and gives their number as `Scalar.count`.
     `foretells` says what its logits must not have seen: the `next` word, or the words that a masker has `hidden`.
     """
-    return _declare("loss", name, Traits(rows=rows, state="none", draws="none", foretells=foretells))
+    traits = Traits(rows=rows, state="none", draws="none", selects=selects, foretells=foretells)
+    return _declare("loss", name, traits)
 
 
 def function(
@@ -167,6 +190,38 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits) 
         doc=inspect.getdoc(implementation) or "",
         source=implementation.__module__,
     )
+
+
+def _check_declaration(name: str, kind: Kind, implementation: Any) -> None:
+    """Refuse promises that are none of those there are, and those of methods and settings that are not there.
+
+    Raises:
+        UserError: naming the promise and what it may be.
+    """
+    for field in dataclasses.fields(kind.traits):
+        promise, annotation = getattr(kind.traits, field.name), _HINTS[field.name]
+        choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+        if choices and promise not in choices:
+            known = ", ".join(repr(choice) for choice in choices)
+            raise UserError(
+                f"{name}: no promise is {field.name}={promise!r}",
+                hints=[*did_you_mean(str(promise), choices), f"{field.name} is one of {known}"],
+            )
+    for setting in kind.traits.noise:
+        if setting not in kind.settings:
+            raise UserError(
+                f"{name}: `noise` names {setting!r}, which is no setting of its Config",
+                hints=did_you_mean(setting, kind.settings),
+            )
+    if kind.category == "loss" and kind.traits.selects != callable(getattr(implementation, "selects", None)):
+        raise UserError(
+            f"{name}: a loss whose terms are places in a text has a method `selects`, and is declared with selects=True"
+        )
+    if kind.traits.context == "indexed" and not callable(getattr(implementation, "keys_values", None)):
+        raise UserError(f'{name}: what promises context="indexed" has a method `keys_values(context)`')
+
+
+_HINTS: Final = typing.get_type_hints(Traits)
 
 
 def _ports(name: str, forward: Callable[..., Any]) -> tuple[dict[str, Port], Pattern | dict[str, Pattern]]:

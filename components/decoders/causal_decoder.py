@@ -13,10 +13,10 @@ from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.mlp import MLP, Activation
 from compose_vlp.components.layers.residual import Residual
-from compose_vlp.components.layers.stack import Stack
+from compose_vlp.components.layers.stack import Stack, keys_of_stack
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.errors import UserError
-from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, TextType, merge_reads
 from compose_vlp.graph.types import Part as PartType
 from compose_vlp.registry import ALL, PAST, Settings, component, inferred
@@ -24,7 +24,20 @@ from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.cache import Cache
 
 
-@component("causal_decoder", rows="independent", state="none", draws="noise", context="indexed")
+def _keys(c: "CausalDecoder.Config") -> Keys:
+    norm = c.norm_eps if c.context_norm else None
+    return keys_of_stack(c.depth, c.heads, (c.width, c.context_width), norm=norm)
+
+
+@component(
+    "causal_decoder",
+    rows="independent",
+    state="none",
+    draws="noise",
+    noise=("dropout",),
+    context="indexed",
+    keys=_keys,
+)
 class CausalDecoder(nn.Module):
     """Pre-norm transformer in which a position sees only itself and earlier ones.
 

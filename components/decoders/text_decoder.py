@@ -11,10 +11,10 @@ from compose_vlp.components.layers.bert import BERT_STD, TEXT_PARTS, BertText, b
 from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.mlp import Activation
 from compose_vlp.components.layers.several import as_list, picked
-from compose_vlp.components.layers.stack import Context
+from compose_vlp.components.layers.stack import Context, keys_of_stack
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.errors import UserError
-from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, merge_reads
 from compose_vlp.graph.types import Part as PartType
 from compose_vlp.registry import ALL, PAST, Settings, component, inferred
@@ -25,7 +25,19 @@ BERT_HEAD = 64
 """Features of a head in BERT's models of every size."""
 
 
-@component("text_decoder", rows="independent", state="none", draws="noise", context="indexed")
+def _keys(c: "TextDecoder.Config") -> Keys:
+    return keys_of_stack(c.depth, _heads(c), (c.width, c.context_width))
+
+
+@component(
+    "text_decoder",
+    rows="independent",
+    state="none",
+    draws="noise",
+    noise=("dropout", "attention_dropout"),
+    context="indexed",
+    keys=_keys,
+)
 class TextDecoder(BertText):
     """BERT's post-norm layers with a causal self-attention and, where a context is given, a cross-attention to it.
 

@@ -11,17 +11,30 @@ from compose_vlp.components.layers.bert import BERT_STD, TEXT_PARTS, BertText, b
 from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.mlp import Activation
 from compose_vlp.components.layers.several import as_list, picked
-from compose_vlp.components.layers.stack import Context
+from compose_vlp.components.layers.stack import Context, keys_of_stack
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.errors import UserError
-from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, merge_reads
 from compose_vlp.graph.types import Part as PartType
 from compose_vlp.registry import ALL, Settings, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 
 
-@component("bert_encoder", rows="independent", state="none", draws="noise", context="indexed")
+def _keys(c: "BertEncoder.Config") -> Keys:
+    several = (c.contexts or 1) > 1
+    return keys_of_stack(c.depth, c.heads, (c.width, c.context_width), layout=("merge", c.contexts) if several else ())
+
+
+@component(
+    "bert_encoder",
+    rows="independent",
+    state="none",
+    draws="noise",
+    noise=("dropout", "attention_dropout"),
+    context="indexed",
+    keys=_keys,
+)
 class BertEncoder(BertText):
     """BERT (Devlin et al. 2019): post-norm layers in which every word sees every other. The first token is the CLS.
 

@@ -20,7 +20,7 @@ from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Image, Part, Sequence
 
 
-@component("vit", rows="independent", state="none", draws="noise")
+@component("vit", rows="independent", state="none", draws="noise", noise=("drop_path",))
 class VisionTransformer(nn.Module):
     """Vision transformer: pre-norm layers over patches with learned positions.
 

@@ -12,16 +12,30 @@ from compose_vlp.components.layers.bert import BERT_STD, Pairing, bert_layer, cr
 from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.mlp import Activation
 from compose_vlp.components.layers.several import as_list, picked
-from compose_vlp.components.layers.stack import Context, Stack
+from compose_vlp.components.layers.stack import Context, Stack, keys_of_stack
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.errors import UserError
-from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, merge_reads
 from compose_vlp.registry import ALL, Settings, component, inferred
 from compose_vlp.values import Sequence
 
 
-@component("cross_attention_fuser", rows="independent", state="none", draws="noise", context="indexed")
+def _keys(c: "CrossAttentionFuser.Config") -> Keys:
+    several = (c.contexts or 1) > 1
+    layout = (c.pairing, c.contexts, *((c.share_from,) if c.pairing == "alternate" else ())) if several else ()
+    return keys_of_stack(c.depth, c.heads, (c.width, c.context_width), layout=layout)
+
+
+@component(
+    "cross_attention_fuser",
+    rows="independent",
+    state="none",
+    draws="noise",
+    noise=("dropout", "attention_dropout"),
+    context="indexed",
+    keys=_keys,
+)
 class CrossAttentionFuser(nn.Module):
     """Post-norm layers of self-attention, cross-attention to the context, and an FFN: the upper half of ALBEF's BERT
     (Li et al. 2021, 3.1).

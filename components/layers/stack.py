@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys
 from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.graph.kinds import Keys
 from compose_vlp.values import Sequence
 from compose_vlp.values.cache import Cache, KeysValues
 
@@ -62,6 +63,23 @@ class Stack(nn.ModuleList):
             return {"context": [_of(one, i) for one in contexts], "context_valid": [one.valid for one in contexts]}
         one = contexts[i % len(contexts)]
         return {"context": _of(one, i // len(contexts)), "context_valid": one.valid}
+
+
+def keys_of_stack(
+    depth: int,
+    heads: int,
+    widths: tuple[int, int | None],
+    *,
+    layout: tuple[object, ...] = (),
+    norm: float | None = None,
+) -> Keys:
+    """By what a stack of `depth` layers makes keys and values of its contexts.
+
+    `widths` are those of the stack and of the context; `layout` is how several contexts are looked at, empty for one;
+    `norm` is what is added to the variance in the norm of the context, None where it is taken as it comes.
+    """
+    width, context_width = widths
+    return Keys("cross_attention", (depth, heads, width, context_width or width, layout, norm))
 
 
 def _of(context: Context, layer: int) -> Tensor | KeysValues:

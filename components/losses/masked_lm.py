@@ -13,7 +13,7 @@ from compose_vlp.values import Labels, Logits, Scalar
 IGNORED = -100
 
 
-@loss("masked_lm", rows="independent", foretells="hidden")
+@loss("masked_lm", rows="independent", selects=True, foretells="hidden")
 class MaskedLm(nn.Module):
     """Mean negative log-likelihood of the hidden words (BERT, Devlin et al. 2019).
 

@@ -14,7 +14,7 @@ from compose_vlp.values import Logits, Number, Scalar, Text, Value, rows_of
 IGNORED = -100
 
 
-@loss("next_token", rows="independent", foretells="next")
+@loss("next_token", rows="independent", selects=True, foretells="next")
 class NextToken(nn.Module):
     """Mean negative log-likelihood of the next word (CoCa, Yu et al. 2022, eq. 3), over all words.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.compiler.passes import Applied, PassContext, run_passes
-from compose_vlp.compiler.sharing import owner_of
+from compose_vlp.compiler.sharing import keys_owner
 from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.kinds import Kind
@@ -61,7 +61,7 @@ def compile_plan(
         kind_of=lambda call: kind_of(blueprint, call),
         trainable=lambda call: call.world is None and trainable(call.target),
         draws=lambda call: draws(blueprint, call),
-        keys_owner=lambda call: owner_of("cross_attention", call.target, blueprint.components),
+        keys_owner=lambda call: keys_owner(call.target, blueprint.components),
     )
     plan, applied = run_passes(whole, context, without)
     source = write_program(

@@ -6,13 +6,9 @@ from typing import Any
 
 from compose_vlp.graph.kinds import Kind
 
-NOISES = ("dropout", "attention_dropout", "drop_path")
-"""Settings that make a component draw where they are not zero."""
-
 
 def may_draw(kind: Kind, config: Any) -> bool:
-    """May a call draw? One of a kind that draws noise does not where all its noise settings are zero."""
+    """May a call draw? One of a kind that draws noise does, unless the settings that it names for this are all 0."""
     if kind.traits.draws != "noise":
         return kind.traits.draws == "choice"
-    noises = [getattr(config, name) for name in NOISES if hasattr(config, name)]
-    return not noises or any(noises)
+    return not kind.traits.noise or any(getattr(config, name) for name in kind.traits.noise)

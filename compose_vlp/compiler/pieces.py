@@ -123,7 +123,7 @@ def _kept(plan: Plan, mixed: Collection[str]) -> tuple[str, ...]:
 
 def _terms(blueprint: CheckedBlueprint, plan: Plan, loss: str) -> Call | None:
     """A call that lists the terms of a loss of rows without computing it; None where its terms are the rows."""
-    if not hasattr(blueprint.losses[loss].kind.implementation, "selects"):
+    if not blueprint.losses[loss].kind.traits.selects:
         return None
     call = plan.by_id()[plan.wanted[loss].call]
     source = _labels(call, plan) or _text(call, plan)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from compose_vlp.errors import UserError
+from compose_vlp.graph.kinds import Keys
 
 
 def tie(modules: Mapping[str, nn.Module], components: Mapping[str, Any]) -> None:
@@ -50,23 +51,36 @@ def owners_first(components: Mapping[str, Any]) -> list[str]:
     return ordered
 
 
-def owner_of(part: str, name: str, components: Mapping[str, Any]) -> str:
-    """The component whose parameters a component's part uses in every layer: itself, or the one that owns them."""
-    share = dict(components[name].share)
-    source = share.get(part) or share.get("*", "own")
-    owner, _, theirs = source.partition(".")
-    if (
-        source == "own"
-        or (theirs or part) != part
-        or not _used_alike(components[name].config, components[owner].config)
-    ):
+def keys_owner(name: str, components: Mapping[str, Any]) -> str:
+    """The component whose parameters make the keys and values of a component's contexts: itself, or one that it shares
+    them from.
+
+    Another's are taken for equal only where both kinds declare by what they make them (`Keys`), and these are equal.
+    """
+    mine, share = keys_by(components[name]), dict(components[name].share)
+    if mine is None:
         return name
-    return owner_of(part, owner, components)
+    source = share.get(mine.part) or share.get("*", "own")
+    owner, _, part = source.partition(".")
+    if source == "own" or (part or mine.part) != mine.part or keys_by(components[owner]) != mine:
+        return name
+    patterns = components[name].kind.parts
+    others = [patterns[other] for other in share if other in patterns and other != mine.part]
+    if any(_overlap(patterns[mine.part], other) for other in others):
+        return name  # a piece of the part comes from elsewhere
+    return keys_owner(owner, components)
 
 
-def _used_alike(mine: Any, theirs: Any) -> bool:
-    """Have two components equal parameters in equal layers, and read them in the same way?"""
-    return all(getattr(mine, name, None) == getattr(theirs, name, None) for name in ("depth", "heads", "norm_eps"))
+def _overlap(pattern: str, other: str) -> bool:
+    """May a parameter be under both path patterns?"""
+    pairs = zip(pattern.split("."), other.split("."), strict=False)
+    return all(fnmatchcase(a, b) or fnmatchcase(b, a) for a, b in pairs)
+
+
+def keys_by(component: Any) -> Keys | None:
+    """By what a component makes keys and values; None where its kind does not say."""
+    declared = component.kind.traits.keys
+    return None if declared is None else declared(component.config)
 
 
 def _share_all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -68,6 +68,18 @@ class Clash:
 
 
 @dataclass(frozen=True)
+class Keys:
+    """By what a component makes keys and values of a context.
+
+    They are made by the parameters of its shareable part `part`, and of its settings only `facts` matter to them. Two
+    components that share the part and have equal facts make equal ones, whatever their kinds.
+    """
+
+    part: str
+    facts: tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
 class Traits:
     """Promises that the compiler relies on; the defaults promise nothing."""
 
@@ -75,9 +87,11 @@ class Traits:
     state: Literal["none", "effect", "kept"] = "effect"  # does a call in training change a buffer? kept: a queue
     draws: Literal["none", "choice", "noise"] = "noise"  # choice: one draw for all who read it (maskers, miners)
     context: Literal["indexed", "no"] = "no"  # offers keys_values(context) and rows=
-    selects: bool = False  # a head that takes `at=`: computes the positions that are asked for only
+    selects: bool = False  # a head that takes `at=`, a loss whose `selects(text or labels)` names the places it needs
     cuts: bool = False  # a masker: what goes out has a root of its own
     foretells: Literal["nothing", "next", "hidden"] = "nothing"  # a loss whose logits must not have seen its target
+    noise: tuple[str, ...] = ()  # settings that say by being 0, all of them, that no noise is drawn (else it always is)
+    keys: Callable[[Any], Keys] | None = None  # of the settings; none: no other component's keys are like its own
 
 
 Output = Callable[[Any, Mapping[str, Any]], ValueType]

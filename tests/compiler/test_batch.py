@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,10 +14,14 @@ import torch
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.compile import Compiled, compile_plan, compile_stage
 from compose_vlp.compiler.model import Model, Step, build
+from compose_vlp.compiler.sharing import keys_owner
 from compose_vlp.compiler.synthetic import synthetic_batch
+from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Ref
 from compose_vlp.values import Image, Index, Labels, Text
+from tests.compiler.sameness import NONE, outcome
+from tests.compiler.sameness import assert_same as assert_same_outcome
 from tests.models import TINY
 
 Load = Callable[..., Blueprint]
@@ -138,3 +144,84 @@ def test_the_pass_says_what_it_did() -> None:
     (applied,) = [one for one in program(checked("tiny/blip")).passes if one.name == "batch"]
     assert "one call of text for joint, wrong_image.joint, wrong_text.joint" in applied.note
     assert "keys and values of v once for 4 calls" in applied.note
+
+
+# --- keys and values of two components
+
+
+OTHERWISE = [
+    "context_norm: true",
+    "heads: 4",
+    "width: 24",
+    "depth: 1",
+    "context_norm: true, norm_eps: 0.1",
+    "cross_ffn: true",
+    "activation: quick_gelu, cls: last",
+]
+"""Settings of a second decoder that shares all it can with the first: the first five make other keys and values."""
+
+
+def two_decoders(folder: Path, settings: str, share: str) -> CheckedBlueprint:
+    """tiny/coca, smaller, with a decoder of these settings that looks at the same context and shares with the first."""
+    file = folder / "two.yaml"
+    file.write_text(f"""
+extends: tiny/coca
+name: two
+inputs: {{image: {{size: 16}}, caption: {{max_length: 12}}}}
+components:
+  bpe: {{vocab_size: 300}}
+  vision: {{width: 32, depth: 1, heads: 2, mlp_width: 48, patch: 8, stem: patch, stem_depth: 0}}
+  pool_many: {{queries: 5, heads: 2}}
+  unimodal: {{width: 32, depth: 1, heads: 2, mlp_width: 48}}
+  multimodal: {{depth: 2, heads: 2, mlp_width: 48}}
+  second: {{use: causal_decoder, cross_attention: true, mlp_width: 48, {settings}, share: {{{share}}}}}
+  second_head: {{use: lm_head}}
+graph:
+  second_joint: second(caption, context=visual)
+  second_logits: second_head(second_joint)
+losses:
+  second: {{use: next_token, logits: second_logits}}
+stages:
+  pretrain: {{data: pairs, batch: 4, length: 2 steps, losses: [captioning, second]}}
+""")
+    return Blueprint.load(file).check()
+
+
+@pytest.mark.parametrize("share", ['"*": multimodal', "cross_attention: multimodal", '"*": multimodal, ffn: own'])
+@pytest.mark.parametrize("settings", OTHERWISE)
+def test_decoders_that_share_make_keys_once_only_where_all_that_makes_them_is_alike(
+    tmp_path: Path, share: str, settings: str
+) -> None:
+    base = {"depth": "2", "heads": "2"} | dict(pair.split(": ") for pair in settings.split(", "))
+    blueprint = two_decoders(tmp_path, ", ".join(f"{name}: {value}" for name, value in base.items()), share)
+    other_parameters = settings not in ("heads: 4", *OTHERWISE[-2:])
+    if settings == "width: 24" or (share.startswith("cross_attention") and other_parameters):
+        with pytest.raises(UserError, match="share"):
+            build(blueprint)
+        return
+    model = build(blueprint, seed=3).double()
+    compiled, plain = program(blueprint), program(blueprint, *NONE)
+    batch = synthetic_batch(compiled.plan, 3, "cpu")
+    batch["image"] = Image(batch["image"].pixels.double())
+    wanted = outcome(model, plain, batch, Step())
+    assert_same_outcome(outcome(model, compiled, batch, Step()), wanted, settings)
+    assert compiled.source.count("keys_values(visual)") == (settings in OTHERWISE[-2:])
+
+
+def test_a_kind_that_does_not_say_by_what_it_makes_keys_shares_them_with_nobody(tmp_path: Path) -> None:
+    components = dict(two_decoders(tmp_path, "depth: 2, heads: 2", '"*": multimodal').components)
+    assert keys_owner("second", components) == "multimodal"
+    for name in ("second", "multimodal"):
+        kind = components[name].kind
+        silent = dataclasses.replace(kind, traits=dataclasses.replace(kind.traits, keys=None))
+        changed = {**components, name: dataclasses.replace(components[name], kind=silent)}
+        assert keys_owner("second", changed) == "second"
+
+
+def test_a_piece_of_the_part_from_elsewhere_makes_other_keys(tmp_path: Path) -> None:
+    components = dict(two_decoders(tmp_path, "depth: 2, heads: 2", '"*": multimodal').components)
+    second = components["second"]
+    for pattern, owner in (("layers.0.cross_attention.branch.kv", "second"), ("layers.*.ffn.norm", "multimodal")):
+        kind = dataclasses.replace(second.kind, parts={**second.kind.parts, "piece": pattern})
+        other = dataclasses.replace(second, kind=kind, share={"*": "multimodal", "piece": "own"})
+        assert keys_owner("second", {**components, "second": other}) == owner

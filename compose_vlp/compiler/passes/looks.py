@@ -24,7 +24,8 @@ class Look:
     @property
     def keys(self) -> str:
         """The id of the call that makes keys and values of these contexts, whoever picks what of them."""
-        return f"{'+'.join(map(str, self.bases))}:keys of {self.owner}"
+        owner = f"{self.world}.{self.owner}" if self.world else self.owner
+        return f"{'+'.join(map(str, self.bases))}:keys of {owner}"
 
 
 def looks_of(plan: Plan, context: PassContext) -> dict[str, Look]:

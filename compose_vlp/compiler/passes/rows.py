@@ -22,7 +22,7 @@ def rows(plan: Plan, context: PassContext) -> Plan:
     chosen: dict[str, Call] = {}  # head -> the select call that feeds it
     for loss in plan.calls:
         kind = context.kind_of(loss) if loss.role == "loss" else None
-        if kind is None or not hasattr(kind.implementation, "selects"):
+        if kind is None or not kind.traits.selects:
             continue
         for head in _heads(loss, calls, context):
             if readers[head.id] == 1:
