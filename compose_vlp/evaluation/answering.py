@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, SupportsFloat
 
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError
-from compose_vlp.evaluation.batches import batches, no_outputs, values_of
+from compose_vlp.evaluation.batches import batches, finite, no_outputs, values_of
 from compose_vlp.evaluation.embeddings import Tick, silent
+from compose_vlp.evaluation.vqa import SOFT_SCORES, Weights, plain, vqa_accuracy, weights_of
 from compose_vlp.runtime.outputs import Asker
 from compose_vlp.runtime.rank import Ranker
 
-ANNOTATORS: Final = 10
-"""VQA asked so many people each question."""
-AGREE: Final = 3
-"""An answer is right for one of them if three of the others gave it."""
-NUMBERS: Final = {
-    word: str(number)
-    for number, word in enumerate("zero one two three four five six seven eight nine ten".split())  # noqa: SIM905
-} | {"none": "0"}
-ARTICLES: Final = frozenset({"a", "an", "the"})
+__all__ = ["Answer", "Answered", "answerers", "evaluate_answering", "plain", "vqa_accuracy"]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What was said of a record, and what people said, with the share of each answer."""
+    """What was said of a record, and what people said, with the weight of each answer."""
 
     row: int
     said: str
     given: Mapping[str, float]
+    weights: Weights = "shares"
 
     @property
     def accuracy(self) -> float:
         """VQA's accuracy (Antol et al. 2015), as `vqa_accuracy` has it."""
-        return vqa_accuracy(self.said, self.given)
+        return vqa_accuracy(self.said, self.given, self.weights)
 
 
 @dataclass(frozen=True)
@@ -61,33 +55,6 @@ class Answered:
             for name, answers in self.outputs.items()
         }
         return {**self.flat(), "said": said}
-
-
-def vqa_accuracy(said: str, given: Mapping[str, float]) -> float:
-    """VQA's accuracy of an answer against the shares in which people gave theirs; both are cut down to plain words.
-
-    The mean over ten people of min(n / 3, 1), n of the nine others having given the answer, as in the official script
-    (github.com/GT-Vision-Lab/VQA, `vqaEval.py`): 0.3, 0.6, 0.9 and 1 for one, two, three and four of ten. Other numbers
-    of people count as ten of whom the same share gave it, so that a record's only answer is right.
-    """
-    share = sum(weight for answer, weight in given.items() if plain(answer) == plain(said))
-    gave = ANNOTATORS * share
-    return share * _agreed(gave - 1) + (1 - share) * _agreed(gave)
-
-
-def _agreed(others: float) -> float:
-    return min(max(others / AGREE, 0.0), 1.0)
-
-
-def plain(answer: str) -> str:
-    """An answer without case, punctuation and articles, numbers up to ten as digits.
-
-    Apostrophes are left out of both sides, where the official script puts them back into some hundred contractions:
-    either way `dont` and `don't` are one answer.
-    """
-    words = re.sub(r"(?<=\d),(?=\d)", "", answer.lower())
-    words = re.sub(r"['’](?=\w)", "", words)
-    return " ".join(NUMBERS.get(word, word) for word in re.findall(r"\w+(?:[.:]\d+)?", words) if word not in ARTICLES)
 
 
 def answerers(asker: Asker) -> dict[str, str]:
@@ -114,16 +81,34 @@ def evaluate_answering(asker: Asker, source: Source, count: int = 1000, *, tick:
 
 def _answers(asker: Asker, source: Source, count: int, output: str, over: str, tick: Tick) -> tuple[Answer, ...]:
     field = asker.blueprint.inputs[over].field or over
-    found: list[Answer] = []
+    found: list[tuple[int, str, dict[str, float]]] = []
     done = 0
     for rows, said in _said(asker, source, count, output):
-        given = map(_shares, values_of(source, rows, field))
-        found += (Answer(row, text, of) for row, text, of in zip(rows, said, given, strict=True) if of)
+        given = [_weighted(value, field, row) for row, value in zip(rows, values_of(source, rows, field), strict=True)]
+        found += (one for one in zip(rows, said, given, strict=True) if one[2])
         done += len(rows)
         tick(done)
     if not found:
         raise UserError(f"none of the first {count} records has an answer in its field {field!r}")
-    return tuple(found)
+    weights = _weights_of({row: given for row, _, given in found}, field)
+    return tuple(Answer(row, said, given, weights) for row, said, given in found)
+
+
+def _weights_of(given: Mapping[int, Mapping[str, float]], field: str) -> Weights:
+    """What the weights of all these records are.
+
+    Raises:
+        UserError: they may mean several things, so that the accuracy would be a guess.
+    """
+    try:
+        return weights_of(given.values())
+    except ValueError as unclear:
+        scores = ", ".join(f"{score:g}" for score in SOFT_SCORES)
+        hints = [
+            "shares sum to 1 in each record; counts of people are whole numbers, and are divided by their sum",
+            f"soft scores are {scores}, and sum to more than 1 in some record; they are themselves the accuracy",
+        ]
+        raise UserError(f"weights of `{field}`: {unclear}", hints=hints) from None
 
 
 def _said(asker: Asker, source: Source, count: int, output: str) -> Iterator[tuple[tuple[int, ...], list[str]]]:
@@ -131,15 +116,23 @@ def _said(asker: Asker, source: Source, count: int, output: str) -> Iterator[tup
     if asker.blueprint.outputs[output].form == "rank":
         ranker = Ranker(asker, output)
         for rows, values in batches(asker, source, ranker.inputs, count):
-            yield rows, [ranker.texts[best] for best in ranker.rank(values).texts[:, 0].tolist()]
+            ranked = ranker.rank(values)
+            finite(ranked.scores, output)
+            yield rows, [ranker.texts[best] for best in ranked.texts[:, 0].tolist()]
         return
     for rows, values in batches(asker, source, asker.inputs_read(output), count):
         yield rows, asker.texts_of_batch(output, values)
 
 
-def _shares(value: object) -> dict[str, float]:
-    """The share of people that gave each answer, as inputs of many texts weigh them."""
+def _weighted(value: object, field: str, row: int) -> dict[str, float]:
+    """People's answers with a weight each, as inputs of many texts have them; of a list, how many gave each."""
     if isinstance(value, Mapping):
-        return {str(answer): float(weight) for answer, weight in value.items()}
+        return {str(answer): _weight(weight, field, row) for answer, weight in value.items()}
     answers = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
-    return {answer: n / len(answers) for answer, n in Counter(map(str, answers)).items()}
+    return {answer: float(n) for answer, n in Counter(map(str, answers)).items()}
+
+
+def _weight(value: object, field: str, row: int) -> float:
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat) or not 0 <= float(value) < math.inf:
+        raise UserError(f"record {row}: {field} has the weight {value!r}, which is no number from 0")
+    return float(value)

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.data.loader import Loader
 from compose_vlp.data.source import BadRecord, Source
@@ -39,6 +42,23 @@ def batches(
     loader = Loader(First(source, count), kept, asker.tokenizers, batch=BATCH, train=False)
     for batch in loader:
         yield batch.rows, {name: value.to(asker.device) for name, value in batch.values.items()}
+
+
+def finite(scores: Tensor, output: str) -> Tensor:
+    """Scores of an output, all of them finite: a comparison with nan is false, and would pass for a perfect rank.
+
+    Raises:
+        UserError: some are not.
+    """
+    broken = int((~torch.isfinite(scores)).sum())
+    if broken:
+        raise UserError(
+            f"{broken:,} of {scores.numel():,} numbers of output {output!r} are nan or infinite: nothing is measured",
+            hints=[
+                "the weights of a run that diverged are broken for good: train again, or from an earlier checkpoint"
+            ],
+        )
+    return scores
 
 
 def need(asker: Asker, task: str, *outputs: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
+
+import regex
 
 from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError
@@ -13,8 +15,20 @@ from compose_vlp.evaluation.batches import batches, need, texts_of
 from compose_vlp.evaluation.embeddings import Tick, silent
 from compose_vlp.runtime.outputs import Asker
 
-TOKENIZER = "lower-case words and digits"
+TOKENIZER: Final = "lower-case words and digits"
 """How texts are cut for all scores here. The papers' figures use the Penn Treebank tokenizer, which needs Java."""
+_UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Line_Break=Complex_Context}"
+"""Letters of scripts that put no space between words: Chinese, Japanese, Thai, Lao, Khmer, Burmese."""
+_TOKEN: Final = regex.compile(
+    rf"""
+    (?=[{_UNSPACED}])\X  # a letter with its marks
+    | [[\p{{L}}\p{{N}}_]--[{_UNSPACED}]] [[\p{{L}}\p{{M}}\p{{N}}_\u200c\u200d]--[{_UNSPACED}]]*  # a word with joiners
+    | (?=\p{{So}})\X  # a pictograph
+    """,
+    regex.VERBOSE | regex.VERSION1,
+)
+_NOTHING_SAID, _NOTHING_TO_SAY = ".", ","
+"""What stand for a caption and a reference without any words: no other text is equal to them."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +36,13 @@ class CaptionScores:
     """Corpus BLEU-1 to 4 (Papineni et al. 2002), ROUGE-L (Lin 2004) and CIDEr-D (Vedantam et al. 2015; 10 is its top).
 
     `distinct` is the share of captions that differ from one another (a model that always says the same has
-    1 / captions), `exact` the share that are one of their references, word for word.
+    1 / captions), `exact` the share that are one of their references, word for word. `cider` is None where all records
+    have the same references: it weighs words by how few records have them, and none would have any weight.
     """
 
     bleu: tuple[float, float, float, float]
     rouge_l: float
-    cider: float
+    cider: float | None
     distinct: float
     exact: float
     captions: int
@@ -38,7 +53,7 @@ class CaptionScores:
         return {
             **{f"bleu_{n}": value for n, value in enumerate(self.bleu, 1)},
             "rouge_l": self.rouge_l,
-            "cider": self.cider,
+            **({"cider": self.cider} if self.cider is not None else {}),
             "distinct_captions": self.distinct,
             "exact_captions": self.exact,
         }
@@ -70,25 +85,29 @@ def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]])
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    said = {i: [words_of(text)] for i, text in enumerate(captions)}
-    wanted = {i: [words_of(text) for text in texts] for i, texts in enumerate(references)}
-    bleu, _ = Bleu(4).compute_score(wanted, said, verbose=0)
-    cider, _ = Cider().compute_score(wanted, said)
-    rouge, _ = Rouge().compute_score(wanted, said)
+    said = {i: [words_of(text) or _NOTHING_SAID] for i, text in enumerate(captions)}
+    true = {i: [words_of(text) or _NOTHING_TO_SAY for text in texts] for i, texts in enumerate(references)}
+    bleu, _ = Bleu(4).compute_score(true, said, verbose=0)
+    rouge, _ = Rouge().compute_score(true, said)
+    differ = len({tuple(texts) for texts in true.values()}) > 1
     one, two, three, four = (float(value) for value in bleu)
     return CaptionScores(
         bleu=(one, two, three, four),
         rouge_l=float(rouge),
-        cider=float(cider),
+        cider=float(Cider().compute_score(true, said)[0]) if differ else None,
         distinct=len({texts[0] for texts in said.values()}) / len(said),
-        exact=sum(said[i][0] in wanted[i] for i in said) / len(said),
+        exact=sum(said[i][0] in true[i] for i in said) / len(said),
         captions=len(captions),
     )
 
 
 def words_of(text: str) -> str:
-    """A text as the scores see it: its words in lower case, one space between them."""
-    return " ".join(re.findall(r"\w+", text.lower())) or "."
+    """A text as the scores see it: its words in lower case, one space between them; none of punctuation alone.
+
+    Marks stay with their letters, in Unicode's composed form. Where a script puts no spaces between words (Chinese,
+    Japanese, Thai ...), each letter is a word.
+    """
+    return " ".join(_TOKEN.findall(unicodedata.normalize("NFC", text.lower())))
 
 
 def evaluate_captioning(

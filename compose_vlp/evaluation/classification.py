@@ -11,7 +11,7 @@ from typing import Any
 from compose_vlp.blueprint.inputs import LabelInput
 from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError
-from compose_vlp.evaluation.batches import batches, no_outputs
+from compose_vlp.evaluation.batches import batches, finite, no_outputs
 from compose_vlp.evaluation.embeddings import Tick, silent
 from compose_vlp.graph.plan import Ref
 from compose_vlp.runtime.outputs import Asker, tensor_of
@@ -113,7 +113,7 @@ def _choices(asker: Asker, source: Source, count: int, output: str, label: str, 
     said: list[int] = []
     width = 0
     for numbers, values in batches(asker, source, (*asker.inputs_read(output), label), count):
-        scores = asker.value_of_batch(output, values)
+        scores = finite(asker.value_of_batch(output, values), output)
         width = scores.shape[1]
         rows += numbers
         truth += tensor_of(values[label]).tolist()

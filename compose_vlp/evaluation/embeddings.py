@@ -13,7 +13,7 @@ from torch import Tensor
 from compose_vlp.data.collate import Collator
 from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.errors import UserError
-from compose_vlp.evaluation.batches import batches, need
+from compose_vlp.evaluation.batches import batches, finite, need
 from compose_vlp.runtime.outputs import Asker
 
 OUTPUTS: Final = ("image_embedding", "text_embedding")
@@ -66,7 +66,7 @@ class Embedder:
         rows: list[int] = []
         found: list[Tensor] = []
         for numbers, values in batches(self.asker, source, (self.image,), count):
-            found.append(self.asker.value_of_batch("image_embedding", values).float().cpu())
+            found.append(finite(self.asker.value_of_batch("image_embedding", values), "image_embedding").float().cpu())
             rows += numbers
             tick(len(rows))
         if not rows:
@@ -87,7 +87,7 @@ class Embedder:
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             items = [collator.read({self.text_field: text}) for text in texts[start : start + TEXTS_AT_ONCE]]
             values = {name: value.to(self.asker.device) for name, value in collator.stack(items).items()}
-            found.append(self.asker.value_of_batch("text_embedding", values).float().cpu())
+            found.append(finite(self.asker.value_of_batch("text_embedding", values), "text_embedding").float().cpu())
         return torch.cat(found)
 
     @cached_property

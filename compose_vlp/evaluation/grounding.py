@@ -13,7 +13,7 @@ from compose_vlp.blueprint.inputs import ImageInput, TextInput
 from compose_vlp.data.pictures import open_picture
 from compose_vlp.data.source import Record, Source
 from compose_vlp.errors import UserError
-from compose_vlp.evaluation.batches import batches, no_outputs
+from compose_vlp.evaluation.batches import batches, finite, no_outputs
 from compose_vlp.evaluation.embeddings import Tick, silent
 from compose_vlp.evaluation.heat import Frame, frame_of, peak
 from compose_vlp.runtime.outputs import Asker
@@ -139,7 +139,7 @@ def _pointing(asker: Asker, source: Source, count: int, output: str, text: str, 
     found: list[tuple[int, str, tuple[float, float], Frame]] = []
     done = 0
     for rows, values in batches(asker, named, (image, text), count):
-        maps = explainer.maps_of_batch(values).whole
+        maps = finite(explainer.maps_of_batch(values).whole, output)
         for row, heat in zip(rows, maps, strict=True):
             record = named.record(row)
             if record.get(BOX) is None:

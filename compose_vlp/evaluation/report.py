@@ -136,7 +136,7 @@ def _retrieval(found: Retrieval, pictures: _Pictures, title: str) -> Section:
 def _caption_tiles(found: Captions) -> list[Tile]:
     scores = found.scores
     return [
-        Tile("CIDEr-D", f"{scores.cider:.2f}", note="10 is its top"),
+        *([Tile("CIDEr-D", f"{scores.cider:.2f}", note="10 is its top")] if scores.cider is not None else []),
         Tile("BLEU-4", f"{scores.bleu[3]:.3f}", note=f"words cut by: {scores.tokenizer}"),
         Tile("different captions", percent(scores.distinct), note=f"of {scores.captions}"),
     ]
@@ -145,7 +145,8 @@ def _caption_tiles(found: Captions) -> list[Tile]:
 def _captions(found: Captions, pictures: _Pictures) -> Section:
     def example(place: int) -> Example:
         said, true = found.captions[place], found.references[place]
-        exact = words_of(said) in map(words_of, true) or None  # other words may be as right
+        words = words_of(said)
+        exact = (words != "" and words in map(words_of, true)) or None  # other words may be as right
         return Example(pictures.of(found.rows[place]), said, " / ".join(true), right=exact)
 
     shown = range(min(2 * SHOWN, len(found.rows)))

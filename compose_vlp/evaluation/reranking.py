@@ -13,7 +13,7 @@ from compose_vlp.blueprint.sections import Rerank
 from compose_vlp.data.collate import Collator
 from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError
-from compose_vlp.evaluation.batches import batches, need, texts_of
+from compose_vlp.evaluation.batches import batches, finite, need, texts_of
 from compose_vlp.evaluation.embeddings import OUTPUTS, TEXTS_AT_ONCE, Embedder, Tick, silent
 from compose_vlp.evaluation.retrieval import ROUNDING, Matches, Ranking, Retrieval, recall
 from compose_vlp.runtime.outputs import Asker
@@ -66,7 +66,7 @@ class Matcher:
     def scores(self, pairs: Sequence[tuple[Row, Row]]) -> Tensor:
         """Logits of class 1 [pairs]."""
         parts = [self._stored.ask(pairs[start : start + PAIRS])[:, 1] for start in range(0, len(pairs), PAIRS)]
-        return torch.cat(parts).float().cpu()
+        return finite(torch.cat(parts), MATCH).float().cpu()
 
 
 def evaluate_reranking(

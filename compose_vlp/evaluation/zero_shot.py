@@ -21,7 +21,7 @@ from compose_vlp.blueprint.sections import ZeroShot
 from compose_vlp.data.source import Source
 from compose_vlp.data.tables import SLOT, read_lines
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.evaluation.batches import batches, values_of
+from compose_vlp.evaluation.batches import batches, finite, values_of
 from compose_vlp.evaluation.embeddings import Embedder, Tick, silent
 from compose_vlp.runtime.outputs import Asker
 
@@ -176,7 +176,8 @@ def evaluate_zero_shot(
         tick(done)
         if not known:
             continue
-        scores = F.normalize(asker.value_of_batch("image_embedding", values).float().cpu(), dim=1) @ vectors.T
+        pictures = finite(asker.value_of_batch("image_embedding", values), "image_embedding").float().cpu()
+        scores = F.normalize(pictures, dim=1) @ vectors.T
         wanted = torch.tensor([number for number in truth if number is not None])
         for metric in (*tops.values(), confusion):
             metric.update(scores[known], wanted)

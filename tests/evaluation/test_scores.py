@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from compose_vlp.evaluation import retrieval
-from compose_vlp.evaluation.captioning import caption_scores
+from compose_vlp.evaluation.captioning import caption_scores, words_of
 from compose_vlp.evaluation.retrieval import Matches, Recall, rankings, recall
 
 
@@ -89,3 +89,60 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence() -> None:
 def test_case_and_punctuation_do_not_count() -> None:
     found = caption_scores(["A cat, sleeping on the mat."], [["a cat sleeping on the mat"]])
     assert found.bleu[3] == pytest.approx(1.0) and found.exact == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("A cat, it's \u201c50%\u201d off_x!", "a cat it s 50 off_x"),
+        (
+            "\u090f\u0915 \u092c\u093f\u0932\u094d\u0932\u0940",
+            "\u090f\u0915 \u092c\u093f\u0932\u094d\u0932\u0940",
+        ),  # Hindi
+        ("\u0b85\u0bae\u0bcd\u0bae\u0bbe", "\u0b85\u0bae\u0bcd\u0bae\u0bbe"),  # Tamil
+        ("\u0e20\u0e32\u0e29\u0e32 \u0e01\u0e33x", "\u0e20 \u0e32 \u0e29 \u0e32 \u0e01\u0e33 x"),  # Thai
+        ("\u4e00\u53ea\u732b\u3002", "\u4e00 \u53ea \u732b"),  # Chinese
+        ("abc\u6f22\u5b57\u304c\u3001", "abc \u6f22 \u5b57 \u304c"),  # Japanese
+        ("\ud55c\uad6d\uc5b4 \ubb38\uc7a5", "\ud55c\uad6d\uc5b4 \ubb38\uc7a5"),  # Korean has spaces
+        (
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+            "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        ),  # Persian
+        ("Cafe\u0301", "caf\u00e9"),
+        ("\U0001f431\U0001f436", "\U0001f431 \U0001f436"),
+        ("?!", ""),
+    ],
+)
+def test_texts_of_all_scripts_are_cut_into_words(text: str, words: str) -> None:
+    assert words_of(text) == words
+
+
+@pytest.mark.parametrize("scripts", ["\u0915{} \u0916{}", "\u0b95{}", "\u0e01{}"])
+def test_words_that_differ_in_a_mark_alone_are_different(scripts: str) -> None:
+    marks = {"\u0915": "\u093e\u0940", "\u0b95": "\u0bbe\u0bbf", "\u0e01": "\u0e34\u0e35"}[scripts[0]]
+    one, other = (scripts.replace("{}", mark) for mark in marks)
+    assert caption_scores([one], [[other]]).exact == caption_scores([one], [[other]]).rouge_l == 0.0
+    assert caption_scores([one], [[one]]).exact == 1.0
+
+
+def test_one_letter_of_nine_costs_a_ninth() -> None:
+    said, true = (
+        "\u4e00\u53ea\u7ea2\u8272\u7684\u732b\u5750\u7740\u4e86",
+        "\u4e00\u53ea\u7ea2\u8272\u7684\u732b\u7ad9\u7740\u4e86",
+    )
+    found = caption_scores([said], [[true]])
+    assert found.bleu[0] == pytest.approx(8 / 9) == pytest.approx(found.rouge_l)
+
+
+@pytest.mark.parametrize(("said", "true"), [("!", "?"), ("", "?"), ("\U0001f431", "\U0001f436"), (".", ",")])
+def test_texts_without_words_are_equal_to_no_others(said: str, true: str) -> None:
+    found = caption_scores([said, "a cat"], [[true], ["a cat"]])
+    assert found.exact == 0.5 == pytest.approx(found.rouge_l)
+
+
+def test_cider_is_left_out_where_no_word_has_a_weight() -> None:
+    """Words are weighed by how few records have them: of one record, or equal ones, all have all."""
+    for references in ([["a cat"]], [["a cat"]] * 3):
+        found = caption_scores(["a cat"] * len(references), references)
+        assert found.cider is None and "cider" not in found.flat() and found.exact == 1.0
+    assert "cider" in caption_scores(["a cat", "a dog"], [["a cat"], ["a dog"]]).flat()

@@ -217,3 +217,25 @@ def test_the_page_shows_right_and_wrong_examples_of_every_task(seer: Seer, monke
     for words in ("chance 50.0 %", "What is taken for what", "The first text for a picture", "CIDEr-D"):
         assert words in page
     assert set(results.as_json()) == {"records", "scores", "retrieval", "captioning", "zero_shot"}
+
+
+# --- numbers that are none ----------------------------------------------------------------------------------------
+
+
+class Broken(Seer):
+    """Gives nan for one picture."""
+
+    def value_of_batch(self, output: str, batch: Mapping[str, Any]) -> Tensor:
+        found = super().value_of_batch(output, batch)
+        if output == "image_embedding":
+            found[0, 0] = torch.nan
+        return found
+
+
+@pytest.mark.parametrize("task", ["retrieval", "zero_shot"])
+def test_nan_is_no_score(seer: Seer, task: str) -> None:
+    """Compared with nan no other score is higher, so that its rank would be the first."""
+    broken = Broken(seer.blueprint, seer.model, seer.tokenizers, seer.device)
+    source = Given([{"image": picture(name), "caption": f"a {name} square", "label": name} for name in COLOURS])
+    with pytest.raises(UserError, match="1 of 12 numbers of output 'image_embedding' are nan or infinite"):
+        evaluate(broken, source, (task,), 4)
