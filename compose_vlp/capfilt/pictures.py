@@ -6,10 +6,10 @@ import io
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
-from PIL import Image
-
-from compose_vlp.data.pictures import to_rgb
+from compose_vlp.data.pictures import ENDINGS, kind_of, read_file
+from compose_vlp.data.pixels import to_rgb
+from compose_vlp.data.places import PICTURES
+from compose_vlp.data.record_pictures import drawn_picture, given_picture, pictures_in
 from compose_vlp.data.source import Encoded
 
 MODES: Final = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
@@ -27,13 +27,18 @@ def as_file(picture: Any) -> File:
     """The bytes of a picture file; pixels become a PNG, which loses nothing.
 
     Args:
-        picture: a path, what a file holds, a picture of Pillow's, or uint8 pixels `[height, width, 3]`.
+        picture: any picture that a record may have, and that a model has been shown.
+
+    Raises:
+        BadRecord: its file is gone or has become another.
     """
-    if isinstance(picture, str | Path):
-        return File(Path(picture).read_bytes(), Path(picture).suffix.lower())
-    if isinstance(picture, Encoded):
-        return File(picture.data, Path(picture.name).suffix.lower())
-    drawn = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
+    several = pictures_in(picture)
+    given = given_picture(picture if several is None else several[0], "the picture")
+    if isinstance(given, Path | Encoded):
+        held = read_file(given) if isinstance(given, Path) else given
+        ending = Path(held.name).suffix.lower()
+        return File(held.data, ending if ending in PICTURES else ENDINGS[kind_of(held)])
+    drawn = drawn_picture(given, "the picture")
     if drawn.mode not in MODES:
         drawn = to_rgb(drawn, (255, 255, 255))
     stream = io.BytesIO()

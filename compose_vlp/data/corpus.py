@@ -8,6 +8,7 @@ from compose_vlp.blueprint.inputs import Input, TextInput
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.data.tables import read_table
+from compose_vlp.data.wording import is_text
 from compose_vlp.errors import UserError, did_you_mean
 
 MOST_RECORDS = 50_000
@@ -77,7 +78,5 @@ def _corpus(readers: Mapping[str, TextInput], sources: Mapping[str, Source]) -> 
 
 
 def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        yield from (text for text in value if isinstance(text, str))
+    several = value if isinstance(value, Mapping | list | tuple) else (value,)
+    yield from (text for text in several if is_text(text))

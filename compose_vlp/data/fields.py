@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from typing_extensions import override
@@ -16,13 +16,17 @@ from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.corpus import find_tokenizer
 from compose_vlp.data.draws import Draws
 from compose_vlp.data.pictures import open_reduced
-from compose_vlp.data.source import BadRecord, Encoded
+from compose_vlp.data.record_pictures import given_picture, pictures_in
+from compose_vlp.data.source import BadRecord, Encoded, shown
 from compose_vlp.data.tables import read_table
 from compose_vlp.data.transforms import ImageTransform, Pixels
-from compose_vlp.data.wording import prepared
+from compose_vlp.data.wording import checked_text, prepared
 from compose_vlp.values import Image, Index, Number, Text, Value
 
 Ids = list[int]
+MOST_WHOLE: Final = 2**63 - 1
+"""The largest number of a tensor of whole numbers."""
+MOST_FLOAT: Final = float(np.finfo(np.float32).max)
 Chance: TypeAlias = Callable[[], Draws]
 """Begins the record's stream of random numbers: called only where something is drawn."""
 
@@ -59,16 +63,15 @@ class ImageField(Field):
         self.transform = ImageTransform(settings)
 
     def read(self, value: Any, chance: Chance | None) -> Pixels:
-        from PIL.Image import Image as Picture
-
+        several = pictures_in(value)
+        if several is not None:
+            value = _drawn(several, self.name, chance)
         draws = chance() if chance is not None and self.augments else None
-        if isinstance(value, str | Path | Encoded):
-            file = Path(value) if isinstance(value, str) else value
-            opened = open_reduced(file, None if chance is None else self.transform.reducible)
+        picture = given_picture(value, self.name)
+        if isinstance(picture, Path | Encoded):
+            opened = open_reduced(picture, None if chance is None else self.transform.reducible)
             return self.transform(opened.picture, draws, (opened.width, opened.height))
-        if not isinstance(value, np.ndarray | Picture):
-            raise BadRecord(f"{self.name} is {_short(value)}, not a picture")
-        return self.transform(value, draws)
+        return self.transform(picture, draws)
 
     def stack(self, items: Sequence[Pixels]) -> dict[str, Value]:
         return {self.input: Image(self.transform.normalise(np.stack(items)))}
@@ -83,10 +86,11 @@ class _Texts(Field):
         self.tokenizer = tokenizer
 
     def encode(self, value: Any) -> Ids:
-        """The ids of one text."""
-        if not isinstance(value, str):
-            raise BadRecord(f"{self.name} is {_short(value)}, not a text")
-        words = prepared(value, self.settings)
+        """The ids of one text.
+
+        What is a text, is decided here: a tokenizer that raises on one is at fault, and not the record.
+        """
+        words = prepared(checked_text(value, self.name), self.settings)
         length, end = self.settings.max_length, self.settings.end
         ids = self.tokenizer.encode(words, length, end=end) if words.strip() else []
         if not ids:
@@ -109,11 +113,7 @@ class TextField(_Texts):
     """One text a record."""
 
     def read(self, value: Any, chance: Chance | None) -> Ids:
-        if isinstance(value, list | tuple):
-            if not value:
-                raise BadRecord(f"{self.name} is an empty list")
-            value = chance().pick(value) if chance is not None else value[0]
-        return self.encode(value)
+        return self.encode(_drawn(value, self.name, chance) if isinstance(value, list | tuple) else value)
 
     def stack(self, items: Sequence[Ids]) -> dict[str, Value]:
         return {self.input: self.text(items)}
@@ -142,13 +142,13 @@ class ManyTextsField(_Texts):
         """Each different text with its weight; of a plain list, its share of the list (VQAv2's ten annotators)."""
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, Mapping | list | tuple) or not texts:
-            raise BadRecord(f"{self.name} is {_short(value)}, not a list of texts")
+            raise BadRecord(f"{self.name} is {shown(value)}, not a list of texts")
         if isinstance(texts, Mapping):
-            return {text: _number(weight, f"{self.name}, weight of {text!r}") for text, weight in texts.items()}
+            return {text: _number(weight, f"{self.name}, weight of {shown(text)}") for text, weight in texts.items()}
         shares: dict[str, float] = {}
         for text in texts:
             if not isinstance(text, str):
-                raise BadRecord(f"{self.name} holds {_short(text)}, not a text")
+                raise BadRecord(f"{self.name} holds {shown(text)}, not a text")
             shares[text] = shares.get(text, 0.0) + 1 / len(texts)
         return shares
 
@@ -206,28 +206,34 @@ class Classes:
     def __call__(self, value: Any, field: str) -> int:
         if isinstance(value, str) and value in self.numbers:
             return self.numbers[value]
-        if isinstance(value, int | np.integer) and int(value) >= 0 and (not self.numbers or value < len(self.numbers)):
+        most = len(self.numbers) - 1 if self.numbers else MOST_WHOLE
+        if isinstance(value, int | np.integer) and 0 <= int(value) <= most:
             return int(value)
         known = f"one of {', '.join(self.numbers)}" if self.numbers else "a number (the input names no classes)"
-        raise BadRecord(f"{field} is {_short(value)}, not {known}")
+        raise BadRecord(f"{field} is {shown(value)}, not {known}")
 
 
 def _id(value: Any, field: str) -> int:
     """A whole number as it is; a text as a hash of 63 bits, the same in every process."""
     if isinstance(value, str):
-        return int.from_bytes(blake2b(value.encode(), digest_size=8).digest(), "big") >> 1
+        return int.from_bytes(blake2b(checked_text(value, field).encode(), digest_size=8).digest(), "big") >> 1
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise BadRecord(f"{field} is {_short(value)}, not an id")
+        raise BadRecord(f"{field} is {shown(value)}, not an id")
+    if not -MOST_WHOLE - 1 <= int(value) <= MOST_WHOLE:
+        raise BadRecord(f"{field} is {shown(value)}, which has more than 64 bits; write such an id as a text")
     return int(value)
 
 
 def _number(value: Any, field: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise BadRecord(f"{field} is {_short(value)}, not a number")
+        raise BadRecord(f"{field} is {shown(value)}, not a number")
+    if not -MOST_FLOAT <= value <= MOST_FLOAT:  # neither is NaN
+        raise BadRecord(f"{field} is {shown(value)}, not a finite number of 32 bits")
     return float(value)
 
 
-def _short(value: object) -> str:
-    """A value as an error message shows it."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _drawn(several: Sequence[Any], field: str, chance: Chance | None) -> Any:
+    """Of several texts or pictures one: by chance in training, else the first."""
+    if not several:
+        raise BadRecord(f"{field} is an empty list")
+    return chance().pick(several) if chance is not None else several[0]

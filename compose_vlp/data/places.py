@@ -10,7 +10,10 @@ from typing import Any
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError, did_you_mean
 
-PICTURES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+PICTURES = frozenset(
+    {".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"}
+    | {".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
 """Ends of the names of picture files."""
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

@@ -72,10 +72,20 @@ class Shard:
         return bytes(self.keys[index]).decode("utf-8", "replace")
 
     def read(self, offset: int, size: int) -> bytes:
-        """What a member holds. Opened anew each time: an open file would share its place among forked workers."""
-        with self.path.open("rb") as stream:
-            stream.seek(offset)
-            return stream.read(size)
+        """What a member holds. Opened anew each time: an open file would share its place among forked workers.
+
+        Raises:
+            BadRecord: the shard cannot be read there, or has been cut short since it was indexed.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(offset)
+                data = stream.read(size)
+        except OSError as error:
+            raise BadRecord(f"{self.path}: {error.strerror or error}") from error
+        if len(data) < size:
+            raise BadRecord(f"{self.path} ends within a record; it has been cut short since it was indexed")
+        return data
 
 
 def open_shard(path: Path, cache: Path) -> Shard:

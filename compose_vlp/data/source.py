@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from reprlib import Repr
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ValidationError
@@ -17,8 +18,9 @@ Record: TypeAlias = Mapping[str, Any]
 =========  ==========================================================================================================
 read as    may be
 =========  ==========================================================================================================
-an image   a PIL image, uint8 pixels `[height, width, 3]` or `[height, width]`, the path of a picture file, or what
-           one holds (`Encoded`)
+an image   the path of a picture file, what one holds (bytes, `Encoded`), `{bytes, path}` as the `datasets` library
+           has it, a PIL image, or pixels in an array, tensor or lists (`compose_vlp.data.pixels`); of a list of these,
+           one is drawn in training, the first is taken elsewhere
 a text     a string, or a list of strings (one is drawn in training, the first is taken elsewhere)
 `many`     a list of strings (equal ones count as often as they stand there), or strings with their weights
 an id      a whole number or a string
@@ -50,8 +52,54 @@ class Part(NamedTuple):
     each_epoch: int
 
 
+LONGEST_REASON = 600
+"""Letters of a reason; values that come from strangers are shown in it."""
+
+
 class BadRecord(Exception):
-    """This record cannot be used, through no fault of the program: it is skipped, counted and named in the log."""
+    """This record cannot be used, through no fault of the program: it is skipped, counted and named in the log.
+
+    The reason may hold what the record holds, and is made fit to be printed: of bounded length, on one line, without
+    control characters and halves of surrogate pairs, which no terminal or file takes.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(clipped(reason, LONGEST_REASON))
+
+
+def clipped(value: object, most: int = 200) -> str:
+    """A text that can be printed, of so many letters at most: the middle of a longer one is left out."""
+    text = str(value)
+    if len(text) > most:
+        text = f"{text[: most // 2]} ... {text[-(most // 2 - 5) :]}"
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in text)
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: short, however large it is."""
+    if isinstance(value, str | bytes | bytearray):
+        return clipped(repr(value[:60] if len(value) > 60 else value) + ("..." if len(value) > 60 else ""), 80)
+    if isinstance(value, list | tuple | set | frozenset | Mapping) and len(value) > 3:
+        return f"a {type(value).__name__} of {len(value):,}"
+    return clipped(_SHORT.repr(value), 80)
+
+
+class _Short(Repr):
+    """`repr` that goes into nothing large or deep; Python refuses to write out the longest whole numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 2, 60, 60
+
+    def repr_int(self, x: int, _level: int) -> str:
+        return repr(x) if x.bit_length() <= 200 else f"a whole number of {x.bit_length():,} bits"
+
+
+_SHORT = _Short()
+
+
+def _escaped(letter: str) -> str:
+    return " " if letter in "\t\n\r" else letter.encode("unicode_escape").decode("ascii")
 
 
 class Source(ABC):

@@ -15,12 +15,17 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image as Picture
 
-from compose_vlp.data.pictures import open_picture
-from compose_vlp.data.source import BadRecord, Encoded, Source
+from compose_vlp.data.collate import Collator
+from compose_vlp.data.pictures import open_picture, read_file
+from compose_vlp.data.record_pictures import given_picture
+from compose_vlp.data.source import BadRecord, Encoded, Source, clipped, shown
+from compose_vlp.data.wording import checked_text
 
 CHUNK = 256
 MOST_NAMED = 10
 """Repeated texts, classes and sizes that are named, the commonest."""
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x00\x0cjP")
+"""How picture files begin: columns of bytes are looked at as pictures where they begin so."""
 FEW = 50
 """Up to so many different values are counted one by one."""
 
@@ -89,18 +94,32 @@ class _Seen:
     others: dict[str, str | None] = field(default_factory=dict)
 
 
-def survey(source: Source, indices: Sequence[int], tick: Callable[[int], None] = lambda _: None) -> Survey:
-    """Read these records of a source, decoding their pictures; `tick` hears how many are done."""
+def survey(
+    source: Source,
+    indices: Sequence[int],
+    tick: Callable[[int], None] = lambda _: None,
+    collator: Collator | None = None,
+) -> Survey:
+    """Read these records of a source, decoding their pictures.
+
+    Args:
+        source: the records.
+        indices: numbers of those that are read.
+        tick: hears how many are done.
+        collator: what training reads records with, where that is known: a record that it refuses is broken, and what
+            it does not read cannot break one. Without it, every picture and every text must be readable.
+    """
     seen: list[_Seen] = []
     broken: dict[int, str] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders let other threads run
         for begin in range(0, len(indices), CHUNK):
             chunk = indices[begin : begin + CHUNK]
-            for index, one in zip(chunk, pool.map(lambda number: _look(source, number), chunk), strict=True):
-                if isinstance(one, _Seen):
-                    seen.append(one)
+            looks = pool.map(lambda number: _look(source, number, collator), chunk)
+            for index, look in zip(chunk, looks, strict=True):
+                if isinstance(look, _Seen):
+                    seen.append(look)
                 else:
-                    broken[index] = one
+                    broken[index] = look
             tick(begin + len(chunk))
     return Survey(
         records=len(source),
@@ -119,46 +138,80 @@ def spread_evenly(records: int, limit: int) -> range:
     return range(0, records, max(1, -(-records // limit)) if limit else 1)
 
 
-def _look(source: Source, index: int) -> _Seen | str:
+def _look(source: Source, index: int, collator: Collator | None) -> _Seen | str:
     try:
-        seen = _Seen()
-        for name, value in _fields(source.record(index)):
-            if isinstance(value, Path | Encoded | np.ndarray | Picture):
-                seen.pictures[name] = _picture(value)
+        seen, record = _Seen(), dict(source.record(index))
+        _call(record)
+        for name, value in _different(record):
+            if _is_picture(value):
+                try:
+                    seen.pictures[name], record[name] = _picture(value, name)
+                except BadRecord:
+                    if collator is None:
+                        raise
             elif isinstance(value, str):
                 seen.texts[name] = (value,)
             elif isinstance(value, Mapping | list | tuple) and value and all(isinstance(one, str) for one in value):
                 seen.texts[name] = tuple(value)
             else:
                 plain = isinstance(value, bool | int | float | np.integer | np.floating)
-                seen.others[name] = str(value) if plain else None
+                seen.others[name] = shown(value) if plain else None
+        if collator is None:
+            _check_texts(seen)
+        else:
+            collator.read(record)
     except BadRecord as error:
         return str(error)
     return seen
 
 
-def _fields(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _check_texts(seen: _Seen) -> None:
+    for name, texts in seen.texts.items():
+        for text in texts:
+            checked_text(text, name)
+
+
+def _call(record: dict[str, Any]) -> None:
+    """Fetch what a record has as functions, each once, though it may have several names."""
+    results: dict[int, Any] = {}
+    for name, value in record.items():
+        if callable(value):
+            if id(value) not in results:
+                results[id(value)] = value()
+            record[name] = results[id(value)]
+
+
+def _different(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Each value once, though it has several names."""
     known: set[int] = set()
-    for name, value in record.items():
-        if callable(value) and id(value) in known:
-            continue
-        known.add(id(value))
-        yield name, value() if callable(value) else value
+    for name, value in list(record.items()):
+        if isinstance(value, bool | int | float) or id(value) not in known:
+            known.add(id(value))
+            yield name, value
 
 
-def _picture(value: Any) -> tuple[bytes, int, int]:
-    """What tells a picture from others, its width and its height."""
-    if isinstance(value, Path):
-        try:
-            value = Encoded(value.read_bytes(), str(value))
-        except OSError as error:
-            raise BadRecord(str(error)) from error
-    if isinstance(value, Encoded):
-        width, height = open_picture(value).size
-        return blake2b(value.data, digest_size=16).digest(), width, height
-    pixels = np.asarray(value)
-    return blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest(), pixels.shape[1], pixels.shape[0]
+def _is_picture(value: Any) -> bool:
+    """Whether a value is a picture, or would be one if it were not broken."""
+    if isinstance(value, np.ndarray):
+        return value.ndim in (2, 3)
+    if isinstance(value, bytes):
+        return value.startswith(MAGIC) or value[4:8] == b"ftyp"
+    if isinstance(value, Mapping):
+        return isinstance(value.get("bytes"), bytes) or (set(value) == {"bytes", "path"} and value["path"] is not None)
+    return isinstance(value, Path | Encoded | Picture)
+
+
+def _picture(value: Any, name: str) -> tuple[tuple[bytes, int, int], Any]:
+    """What tells a picture from others, its width and its height; and the picture, decoded."""
+    given = given_picture(value, name)
+    if isinstance(given, Path):
+        given = read_file(given)
+    if isinstance(given, Encoded):
+        drawn = open_picture(given)
+        return (blake2b(given.data, digest_size=16).digest(), *drawn.size), drawn
+    pixels = np.asarray(given)
+    digest = blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+    return (digest, pixels.shape[1], pixels.shape[0]), given
 
 
 def _names(seen: Sequence[_Seen], kind: str) -> list[str]:
@@ -179,7 +232,7 @@ def _pictures(found: Sequence[tuple[bytes, int, int]]) -> Pictures:
 def _texts(found: Sequence[tuple[str, ...]]) -> Texts:
     counts = Counter(text for texts in found for text in texts)
     total = sum(counts.values())
-    repeated = {text: count for text, count in counts.most_common(MOST_NAMED) if count > 1}
+    repeated = {clipped(text): count for text, count in counts.most_common(MOST_NAMED) if count > 1}
     return Texts(
         total,
         Spread.of([len(texts) for texts in found]),
@@ -194,4 +247,4 @@ def _values(found: Sequence[str | None]) -> dict[str, int] | None:
     counts = Counter(found)
     if None in counts or len(counts) > FEW:
         return None
-    return {str(value): count for value, count in counts.most_common()}
+    return {clipped(value): count for value, count in counts.most_common()}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from compose_vlp.blueprint.inputs import ImageAugment, ImageInput
 from compose_vlp.data.draws import Draws
-from compose_vlp.data.pictures import to_rgb
+from compose_vlp.data.pixels import picture_of_array, to_rgb
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -154,6 +154,4 @@ def reduced_box(box: Box, across: float, down: float) -> Box:
 
 
 def _as_picture(picture: Picture | NDArray[Any]) -> Picture:
-    from PIL import Image
-
-    return Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    return picture_of_array(picture, "the picture") if isinstance(picture, np.ndarray) else picture

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeGuard
 
 from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.data.source import BadRecord, shown
 
+MOST_LETTERS: Final = 1_000_000
+"""A longer text is no caption; tokenizers take time and memory in proportion, and some more than that."""
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
 _ALBEF: Final = re.compile(r"[,.'!?\"()*#:;~]")
 _BLIP: Final = re.compile(r"[.!\"()*#:;~]")
 _SPACES: Final = re.compile(r"\s{2,}")
@@ -49,6 +53,33 @@ CLEANERS: Final[dict[str, Callable[[str], str]]] = {
     "blip_caption": blip_caption,
     "blip_question": blip_question,
 }
+
+
+def checked_text(value: object, name: str) -> str:
+    """A record's value, if it is a text that can be cleaned, tokenized and stored.
+
+    Raises:
+        BadRecord: it is no text, is longer than `MOST_LETTERS`, or holds half of a surrogate pair (a letter cut in two,
+            as texts of the web are that were shortened in UTF-16), for which UTF-8 has no form.
+    """
+    if not isinstance(value, str):
+        raise BadRecord(f"{name} is {shown(value)}, not a text")
+    if len(value) > MOST_LETTERS:
+        raise BadRecord(f"{name} has {len(value):,} letters; more than {MOST_LETTERS:,} are no text to learn from")
+    half = _HALF.search(value)
+    if half is not None:
+        around = value[max(0, half.start() - 20) : half.end() + 20]
+        raise BadRecord(f"{name} has half of a surrogate pair at letter {half.start() + 1} (near {around!r})")
+    return value
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether a value is a text that an input can read, empty ones too."""
+    try:
+        checked_text(value, "")
+    except BadRecord:
+        return False
+    return True
 
 
 def prepared(text: str, settings: TextInput) -> str:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from compose_vlp.blueprint.inputs import ImageInput
-from compose_vlp.data.pictures import open_picture
-from compose_vlp.data.source import BadRecord, Encoded, Source
+from compose_vlp.data.record_pictures import drawn_picture
+from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.data.survey import Spread, Survey
 from compose_vlp.evaluation.page import Section, Tile, picture_uri, results_page, table, tiles
 from compose_vlp.evaluation.seeing import Example, Sight, TokenLengths, Tokens
@@ -101,14 +101,13 @@ def _original(source: Source, example: Example) -> Markup:
 
 
 def _uri(value: object) -> str | None:
+    """A picture's address; None of a text, and of anything else that is no picture."""
+    if isinstance(value, str):
+        return None
     try:
-        if isinstance(value, Path | Encoded):
-            return picture_uri(open_picture(value))
+        return picture_uri(drawn_picture(value, "the picture"))
     except BadRecord:
         return None
-    if isinstance(value, np.ndarray):
-        return picture_uri(Image.fromarray(value))
-    return picture_uri(value) if isinstance(value, Image.Image) else None
 
 
 def _views(name: str, pictures: list[NDArray[np.uint8]]) -> Iterator[Markup]:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from compose_vlp.blueprint.inputs import ImageInput, TextInput
 from compose_vlp.blueprint.sections import Relevance
-from compose_vlp.data.pictures import open_picture, to_rgb
+from compose_vlp.data.pictures import open_picture
+from compose_vlp.data.pixels import to_rgb
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.heat import Resize, frame_of, over, peak, sheet

@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-from PIL import Image
-
 from compose_vlp.blueprint.inputs import ImageInput, TextInput
-from compose_vlp.data.pictures import open_picture
+from compose_vlp.data.record_pictures import drawn_picture
 from compose_vlp.data.source import Record, Source
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, no_outputs
@@ -162,9 +159,7 @@ def _seen(settings: ImageInput, value: Any) -> Frame:
     if settings.resize == "stretch":
         return frame_of("stretch", 1, 1)
     value = value() if callable(value) else value
-    if not isinstance(value, Image.Image):
-        value = Image.fromarray(value) if isinstance(value, np.ndarray) else open_picture(value)
-    return frame_of(settings.resize, *value.size)
+    return frame_of(settings.resize, *drawn_picture(value, "the picture").size)
 
 
 def _box(record: Record, row: int) -> Frame:

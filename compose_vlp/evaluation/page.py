@@ -10,7 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from compose_vlp.data.pictures import open_picture, to_rgb
+from compose_vlp.data.pictures import open_picture
+from compose_vlp.data.pixels import to_rgb
 from compose_vlp.pages import Markup, document, join, shared, tag, theme_button
 
 PICTURE_SIDE = 320

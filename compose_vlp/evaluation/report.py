@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from PIL import Image
 
+from compose_vlp.data.record_pictures import drawn_picture
 from compose_vlp.data.source import Source
 from compose_vlp.evaluation.answering import Answer, Answered
 from compose_vlp.evaluation.captioning import Captions, words_of
@@ -79,13 +78,10 @@ class _Pictures:
         self._field = asker.blueprint.inputs[image].field or image
         self._source = source
 
-    def of(self, row: int) -> Image.Image | Path:
-        """A record's picture: a path, a picture of Pillow's, or bytes `[height, width, 3]`."""
+    def of(self, row: int) -> Image.Image:
+        """The picture of a record that the task has read."""
         value: Any = self._source.record(row)[self._field]
-        value = value() if callable(value) else value
-        if isinstance(value, str | Path):
-            return Path(value)
-        return value if isinstance(value, Image.Image) else Image.fromarray(np.asarray(value))
+        return drawn_picture(value() if callable(value) else value, self._field)
 
 
 def _chosen(right: Sequence[bool]) -> list[int]:

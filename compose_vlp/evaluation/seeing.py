@@ -69,6 +69,10 @@ class Sight:
     tokenizers: Mapping[str, Tokenizer]
     notes: tuple[str, ...]
 
+    def collator(self) -> Collator:
+        """What evaluation reads these records with."""
+        return Collator(self.inputs, self.tokenizers)
+
     def token_lengths(self, limit: int) -> dict[str, TokenLengths]:
         """Of each text input, over records evenly spread."""
         found = {}

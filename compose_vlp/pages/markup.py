@@ -17,7 +17,10 @@ class Markup(str):
 
 def escape(value: object) -> Markup:
     """Anything as markup: `Markup` as it is, all else as text with its special characters escaped."""
-    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
+    if isinstance(value, Markup):
+        return value
+    # Half of a surrogate pair, as cut texts have, would keep the page from being written.
+    return Markup(html.escape(str(value).encode("utf-8", "replace").decode("utf-8")))
 
 
 def join(children: Iterable[object]) -> Markup:

@@ -86,7 +86,7 @@ def test_broken_records_are_named_and_a_value_with_two_names_is_read_once(tmp_pa
     assert (found.records, found.read, len(asked)) == (4, 4, 1)
     assert found.broken[1] == "line 7 is broken"
     assert "moved.png" in found.broken[2]
-    assert found.broken[3] == "web.tar:3.jpg: no picture of a known kind"
+    assert found.broken[3].startswith("web.tar:3.jpg: no picture of a known kind (AVIF, ")
     assert json.loads(json.dumps(found.as_json()))["broken"]["1"] == "line 7 is broken"
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from compose_vlp.blueprint.inputs import ImageAugment, ImageInput
 from compose_vlp.data import BadRecord
 from compose_vlp.data.draws import Draws
-from compose_vlp.data.pictures import MOST_PIXELS, open_picture, open_reduced, to_rgb
+from compose_vlp.data.pictures import MOST_PIXELS, open_picture, open_reduced
+from compose_vlp.data.pixels import to_rgb
 from compose_vlp.data.transforms import ImageTransform, random_box
 from tests.data.support import write_png_header
 

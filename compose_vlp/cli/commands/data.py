@@ -20,6 +20,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.readable import percent
 
 if TYPE_CHECKING:
+    from compose_vlp.data.collate import Collator
     from compose_vlp.data.source import Source
     from compose_vlp.data.survey import Spread, Survey
     from compose_vlp.evaluation.seeing import TokenLengths
@@ -101,7 +102,7 @@ def _through_blueprint(
 
     blueprint = load(words, plugins).check()
     sight = see(blueprint, data)
-    found = surveyed(sight.source, limit)
+    found = surveyed(sight.source, limit, sight.collator())
     tokens = sight.token_lengths(limit)
     file = page or Path(f"{blueprint.name}_{sight.name}.html")
     write_atomic(file, data_page(sight, found, tokens, title=f"{blueprint.name}: {sight.name}"))
@@ -115,13 +116,13 @@ def _through_blueprint(
     out().print(f"What the model sees: {file}", soft_wrap=True)
 
 
-def surveyed(source: Source, limit: int) -> Survey:
-    """The source looked over, with a bar on a terminal."""
+def surveyed(source: Source, limit: int, collator: Collator | None = None) -> Survey:
+    """The source looked over, with a bar on a terminal; see `compose_vlp.data.survey.survey`."""
     from compose_vlp.data.survey import spread_evenly, survey
 
     indices = spread_evenly(len(source), limit)
     with _bar(len(indices)) as tick:
-        return survey(source, indices, tick)
+        return survey(source, indices, tick, collator)
 
 
 @contextmanager

@@ -32,8 +32,9 @@ SAVED = ("dataset_info.json", "dataset_dict.json")
 class HuggingFace(Source):
     """Records of a data set in any form that the `datasets` library reads; every column is a field.
 
-    Columns of pictures stay as they are in the file until an input reads them. The library is an extra of its own:
-    `pip install 'compose-vlp[datasets]'`. It keeps what it reads in its cache (`HF_HOME`), in Arrow's form.
+    Columns of pictures (the library's own, lists of them, or plain bytes) stay as they are in the file until an input
+    reads them. The library is an extra of its own: `pip install 'compose-vlp[datasets]'`. It keeps what it reads in its
+    cache (`HF_HOME`), in Arrow's form.
     """
 
     class Config(Settings):
@@ -51,9 +52,13 @@ class HuggingFace(Source):
         super().__init__(config)
         self.settings = config
         rows = _opened(config)
+        from datasets import Image
+
         if not len(rows):
             raise UserError(f"{config.path} has no record in the split {config.split!r}")
-        self.rows, self.pictures = _undecoded(rows)
+        # In Arrow's form the library decodes nothing: its own decoders open pictures of any kind, and films.
+        self.rows = rows.with_format("arrow")
+        self.pictures = tuple(name for name, feature in rows.features.items() if isinstance(feature, Image))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -61,7 +66,7 @@ class HuggingFace(Source):
     def record(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        record: dict[str, Any] = self.rows[index]
+        record: dict[str, Any] = self.rows[index].to_pylist()[0]
         for name in self.pictures:
             record[name] = _picture(record[name], f"{self.settings.path}, row {index}, {name}")
         return record
@@ -109,16 +114,6 @@ def _hints(config: HuggingFace.Config) -> list[str]:
     if Path(config.path).suffix.lower() in (".json", ".jsonl", ".ndjson"):
         return ["`use: jsonl` skips broken lines; this library refuses the whole file"]
     return [] if Path(config.path).exists() else [f"it is no file or folder here (looked from {Path.cwd()})"]
-
-
-def _undecoded(rows: Dataset) -> tuple[Dataset, tuple[str, ...]]:
-    """The rows with their pictures left as they are in the file, and the columns that have pictures."""
-    from datasets import Image
-
-    pictures = tuple(name for name, feature in rows.features.items() if isinstance(feature, Image))
-    for name in pictures:
-        rows = rows.cast_column(name, Image(decode=False))
-    return rows, pictures
 
 
 def _picture(held: Any, where: str) -> Encoded | Path:
