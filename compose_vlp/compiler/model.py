@@ -65,7 +65,7 @@ class Model(nn.Module):
         self.losses_by_name = self.losses.by_name()
         self.teachers = Named(_teachers(blueprint, built))
         self.worlds = {name: teacher.by_name() for name, teacher in self._teachers()}
-        self.following: tuple[str, ...] = ()  # the teachers that the running stage calls
+        self.following: tuple[str, ...] = ()  # the teachers that follow in the running stage
         self._updates = {name: teacher.update for name, teacher in blueprint.teachers.items()}
         self.tokenizers: dict[str, Any] = {}  # given by the runtime where a program finds tokens by name
 

@@ -90,11 +90,24 @@ def taught_by(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(call.world for call in plan.calls if call.world))
 
 
+def following(blueprint: CheckedBlueprint, plan: Plan) -> tuple[str, ...]:
+    """The teachers that follow while a stage runs this plan: those that it calls, and those that outputs read.
+
+    The latter may be called by no loss: an average of the weights for evaluation.
+    """
+    asked = (call.world for call in blueprint.fragment(_asked(blueprint)) if call.world)
+    return tuple(dict.fromkeys((*taught_by(plan), *asked)))
+
+
+def _asked(blueprint: CheckedBlueprint) -> list[Ref]:
+    return [ref for one in blueprint.outputs.values() for ref in (one.ref, one.to) if ref is not None]
+
+
 def reached_by_teachers(blueprint: CheckedBlueprint) -> dict[str, list[str]]:
     """Each teacher's components, in the blueprint's order: those that its calls reach, in any loss, output or stage."""
     found: dict[str, set[str]] = {name: set() for name in blueprint.teachers}
     for one in (blueprint, *blueprint.variants.values()):
-        wanted = [Ref(loss.call) for loss in one.losses.values()] + [output.ref for output in one.outputs.values()]
+        wanted = [Ref(loss.call) for loss in one.losses.values()] + _asked(one)
         for call in one.fragment(wanted):
             if call.world is not None and call.role == "component":
                 found[call.world].add(call.target)

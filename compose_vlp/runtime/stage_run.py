@@ -12,7 +12,7 @@ from compose_vlp.blueprint.inputs import Input
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import Model
 from compose_vlp.compiler.pieces import compile_pieces
-from compose_vlp.compiler.teachers import taught_by
+from compose_vlp.compiler.teachers import following
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.loader import Loader
 from compose_vlp.data.source import Source
@@ -102,7 +102,7 @@ class StageRun:
             KeyboardInterrupt: somebody asked the run to stop; what was done is saved.
         """
         trainer = self.trainer
-        for teacher in self.model.start_teachers(taught_by(self.compiled.plan)):
+        for teacher in self.model.start_teachers(following(self.blueprint, self.compiled.plan)):
             trainer.listener.note(f"teacher {teacher} starts as a copy")
         if noise is not None:
             generators.restore(noise)
