@@ -72,7 +72,12 @@ class Blueprint:
 
         if not self._sound:  # what could not be read would be missed everywhere
             self.raise_problems()
-        return check(self.document, registry, self.problems)
+        checked = check(self.document, registry, self.problems)
+        if checked.variants:
+            from compose_vlp.compiler.tables import check_shapes
+
+            check_shapes(checked)
+        return checked
 
     def check(self) -> CheckedBlueprint:
         """Types, dimensions, names, rows and flow, before any weight exists.

@@ -185,6 +185,7 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits) 
         flows=flows,
         check=getattr(implementation, "check", None),
         describe=getattr(implementation, "describe", None),
+        tables=getattr(implementation, "tables", None),
         trainable=category == "component",
         implementation=implementation,
         doc=inspect.getdoc(implementation) or "",

@@ -14,6 +14,7 @@ from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.mlp import MLP, Activation
 from compose_vlp.components.layers.residual import Residual
 from compose_vlp.components.layers.stack import Stack, keys_of_stack
+from compose_vlp.components.layers.tables import TextTable
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
@@ -164,6 +165,10 @@ class CausalDecoder(nn.Module):
         if self.cls is None or cache is not None:
             return Sequence(hidden, parts, x.valid)
         return Sequence(hidden, (replace(parts[0], length=hidden.shape[1], cls="last"),), _and_cls(x.valid))
+
+    @staticmethod
+    def tables(config: Config) -> Mapping[str, TextTable]:
+        return {"positions": TextTable(last=int(config.cls == "last"))}
 
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.attention.rerouted import ThroughAttend
 from compose_vlp.components.layers.options import Options
+from compose_vlp.components.layers.tables import ImageTable
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import SequenceType, one_part
@@ -94,6 +95,12 @@ class TimmEncoder(nn.Module):
         return ()
 
     @staticmethod
+    def tables(config: Config) -> Mapping[str, ImageTable]:
+        """The absolute positions of a plain vision transformer."""
+        first = _before_patches(config.model, json.dumps(config.options), config.size)
+        return {} if first is None else {"model.pos_embed": ImageTable(first)}
+
+    @staticmethod
     def describe(config: Config) -> Mapping[str, Any]:
         """Width, tokens and place of the CLS; nothing where timm has no such model, which `check` says."""
         try:
@@ -126,6 +133,16 @@ def _measure(name: str, options: str, size: int | None) -> Shape:
     prefix = getattr(model, "num_prefix_tokens", int(has_cls))
     dropped = prefix - has_cls
     return Shape(x.shape[2], x.shape[1] - dropped, "first" if has_cls else "none", prefix, headless)
+
+
+@cache
+def _before_patches(name: str, options: str, size: int | None) -> int | None:
+    """Rows of `pos_embed` `[1, rows, width]` before those of the patches; None of a model that has no such table."""
+    with torch.device("meta"):
+        model, _ = _create(name, 0.0, options, size)
+    table, patches = getattr(model, "pos_embed", None), getattr(getattr(model, "patch_embed", None), "num_patches", 0)
+    plain = isinstance(table, Tensor) and table.ndim == 3 and 0 < patches <= table.shape[1]
+    return table.shape[1] - patches if plain and isinstance(table, Tensor) else None
 
 
 def _create(name: str, drop_path: float, options: str, size: int | None) -> tuple[Any, bool]:

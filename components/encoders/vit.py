@@ -13,6 +13,7 @@ from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.mlp import MLP, Activation
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem
 from compose_vlp.components.layers.residual import Residual
+from compose_vlp.components.layers.tables import ImageTable
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import SequenceType, one_part
@@ -93,6 +94,10 @@ class VisionTransformer(nn.Module):
         if self.norm is not None:
             x = self.norm(x)
         return Sequence(x, (Part("vision", 0, x.shape[1], self.config.cls),))
+
+    @staticmethod
+    def tables(config: Config) -> Mapping[str, ImageTable]:
+        return {"positions": ImageTable(first=int(config.cls == "first"))}
 
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:

@@ -12,6 +12,7 @@ from compose_vlp.components.layers.merged import MergedCrossAttention
 from compose_vlp.components.layers.mlp import MLP, Activation
 from compose_vlp.components.layers.residual import Residual
 from compose_vlp.components.layers.stack import Stack
+from compose_vlp.components.layers.tables import TextTable
 from compose_vlp.components.layers.transformer import Layer
 
 Pairing = Literal["alternate", "merge"]
@@ -57,6 +58,10 @@ class BertText(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.layers = Stack(layers)
         draw_like_bert(self, init_std)
+
+    @staticmethod
+    def tables(_: object) -> Mapping[str, TextTable]:
+        return {"positions": TextTable()}
 
     def embed(self, ids: Int[Tensor, "batch length"], start: int = 0) -> Float[Tensor, "batch length width"]:
         """`[batch, length]` ids, before which `start` others came, to `[batch, length, width]`."""

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from compose_vlp.compiler.sharing import owners_first, tie
 from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
+from compose_vlp.graph.kinds import Kind
 from compose_vlp.values.cache import Cache
 
 
@@ -172,5 +173,11 @@ def fingerprint(blueprint: CheckedBlueprint) -> dict[str, Any]:
 
 
 def _owns_weights(loss: LossEntry) -> bool:
+    return bool(make_on_meta(loss.kind, loss.config).state_dict())
+
+
+def make_on_meta(kind: Kind, config: Any) -> nn.Module:
+    """A component or loss by itself, without numbers."""
     with torch.device("meta"), _Uninitialised():
-        return bool(loss.kind.implementation(loss.config).state_dict())
+        module: nn.Module = kind.implementation(config)
+    return module

@@ -103,7 +103,8 @@ class Kind:
 
     `config` is a frozen pydantic model class (or None where there are no settings). `output(config, ports)` gives the
     type of the result; `ports` maps port names to `ValueType`, a tuple of them, or a literal. `flows(config)` refines
-    the ports' flows from settings, `check(config)` lists clashes between settings. `stub kinds` of tests build this
+    the ports' flows from settings, `check(config)` lists clashes between settings, `tables(config)` names the weights
+    that another size of image or length of text resizes, and how. `stub kinds` of tests build this
     class by hand; real ones are read off a class by `compose_vlp.registry`.
     """
 
@@ -118,6 +119,7 @@ class Kind:
     flows: Callable[[Any], Mapping[str, Flow]] | None = None
     check: Callable[[Any], tuple[Clash, ...]] | None = None
     describe: Callable[[Any], Mapping[str, Any]] | None = None  # sizes that only a library knows (timm's widths)
+    tables: Callable[[Any], Mapping[str, Any]] | None = None  # weights with a row for each position, by their path
     trainable: bool = True  # has weights
     implementation: Any = None  # the class or function
     doc: str = ""

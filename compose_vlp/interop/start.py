@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from compose_vlp.compiler.tables import tables_of
+from compose_vlp.components.layers.tables import ImageTable, Table, TextTable, before_patches, resize_table
 from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip
@@ -39,7 +41,8 @@ PLAIN_BICUBIC = frozenset({"albef", "blip", "transformers_blip"})
 
 @dataclass(frozen=True)
 class Component:
-    """A component to fill: its module, the name of its kind, and the path of its token table where it has one.
+    """A component to fill: its module, the name of its kind, the path of its token table where it has one, and its
+    tables of positions.
 
     One of a teacher's may stay empty, and is meant only by patterns that begin with the teacher's name. A `spare` one,
     which nothing calls, may stay empty too.
@@ -50,6 +53,7 @@ class Component:
     embedding: str | None = None
     teacher: str | None = None
     spare: bool = False
+    tables: Mapping[str, Table] = field(default_factory=dict)
 
 
 def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Callable[[Model], None]:
@@ -74,10 +78,11 @@ def components_of(blueprint: CheckedBlueprint, model: Model) -> dict[str, Compon
     found = {}
     for teacher, home in homes:
         for name, module in home.named_children():
-            kind = blueprint.components[name].kind
+            part = blueprint.components[name]
+            kind, tables = part.kind, tables_of(part)
             full = f"{teacher}.{name}" if teacher else name
             spare = name in blueprint.unread_components
-            found[full] = Component(module, kind.name, kind.parts.get("embedding"), teacher, spare)
+            found[full] = Component(module, kind.name, kind.parts.get("embedding"), teacher, spare, tables)
     losses = {name: loss for name, loss in model.losses.named_children() if loss.state_dict()}
     return found | {
         f"losses.{name}": Component(loss, blueprint.losses[name].kind.name) for name, loss in losses.items()
@@ -140,7 +145,7 @@ class _Work:
             chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
             converted = chosen.convert({bare: state[n] for bare, n in named.items()}, one.module)
             if chosen is ours.MAP:  # other formats fit what they rename
-                converted = _fitted(converted, one.module, antialias=True)
+                converted = _fitted(converted, one, antialias=True)
             used |= {named[bare] for bare in self._take(converted, name, file, allowed)}
         self._left(file, state, used)
 
@@ -155,7 +160,7 @@ class _Work:
             one, named = self.components[name], _named_below(state, of or name)
             _check_of(of, named, state, file)
             converted = ours.convert({bare: state[n] for bare, n in named.items()}, one.module)
-            fitted = _fitted(converted, one.module, antialias=form not in PLAIN_BICUBIC)
+            fitted = _fitted(converted, one, antialias=form not in PLAIN_BICUBIC)
             used |= {named[bare] for bare in self._take(fitted, name, file, allowed)}
         if not used:
             raise UserError(
@@ -256,18 +261,22 @@ def _check_of(of: str | None, named: Mapping[str, str], state: Mapping[str, Tens
         )
 
 
-def _fitted(converted: Converted, module: nn.Module, *, antialias: bool) -> Converted:
+def _fitted(converted: Converted, component: Component, *, antialias: bool) -> Converted:
     """Tables of positions of the length that the module has: a grid's resized, a text's cut at the end."""
-    sizes = {path: len(tensor) for path, tensor in module.state_dict().items() if path.split(".")[-1] == "positions"}
-    for path, rows in sizes.items():
+    ours = component.module.state_dict()
+    for path, kind in component.tables.items():
         table = converted.tensors.get(path)
-        if table is None or len(table) == rows:
+        if table is None or path not in ours or table.shape == ours[path].shape:
             continue
-        if hasattr(module, "stem"):  # an image's
-            cls, in_file = getattr(module, "cls", None) is not None, "cls" in converted.tensors
-            converted = fit_positions(converted, path, rows, cls=cls, cls_in_file=in_file, antialias=antialias)
+        rows = ours[path].shape[-2]
+        if isinstance(kind, ImageTable):
+            in_file = before_patches(table.shape[-2])
+            converted = fit_positions(converted, path, rows, kind.first, in_file, antialias=antialias)
+        elif isinstance(kind, TextTable):
+            converted = first_positions(converted, path, rows, kind.last)
         else:
-            converted = first_positions(converted, path, rows)
+            tables = {**converted.tensors, path: resize_table(kind, table, ours[path])}
+            converted = Converted(tables, converted.sources, (*converted.notes, f"{path}: resized"))
     return converted
 
 

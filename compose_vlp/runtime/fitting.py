@@ -5,10 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from compose_vlp.compiler.model import Model, build
+from compose_vlp.compiler.tables import table_of
+from compose_vlp.components.layers.tables import resize_table
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime import generators
-from compose_vlp.runtime.positions import resize_image_table, resize_text_table
 
 
 def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint) -> tuple[Model, list[str]]:
@@ -24,25 +25,21 @@ def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint) -> tupl
     noise = generators.capture()
     fitted = build(after, next(model.parameters()).device)
     generators.restore(noise)
-    weights, notes = model.state_dict(), []
-    for name, wanted in fitted.state_dict().items():
-        if name not in weights:
-            raise UserError(f"the weight {name} is new in this stage", hints=["`set` keeps the parameters of a model"])
-        if weights[name].shape != wanted.shape:
-            weights[name] = _resized(name, weights[name], wanted, before, after)
-            notes.append(f"{name} {list(wanted.shape)} resized")
+    weights, wanted, notes = model.state_dict(), fitted.state_dict(), []
+    for name in sorted(weights.keys() ^ wanted.keys()):
+        raise UserError(
+            f"only one of two stages has the weight {name}", hints=["`set` keeps the parameters of a model"]
+        )
+    for name, fresh in wanted.items():
+        if weights[name].shape != fresh.shape:
+            weights[name] = _resized(name, weights[name], fresh, after)
+            notes.append(f"{name} {list(fresh.shape)} resized")
     fitted.load_state_dict(weights)
     return fitted, notes
 
 
-def _resized(name: str, table: Tensor, wanted: Tensor, before: CheckedBlueprint, after: CheckedBlueprint) -> Tensor:
-    component = next(part for part in name.split(".") if part in after.components)
-    then, now = (one.components[component].config for one in (before, after))
-    if table.shape[-1] != wanted.shape[-1] or table.dim() != wanted.dim():
-        raise UserError(f"{name} is {list(table.shape)}, and {list(wanted.shape)} in this stage")
-    flat, start = (one.reshape(-1, one.shape[-1]) for one in (table, wanted))
-    if getattr(then, "size", None) != getattr(now, "size", None):
-        resized = resize_image_table(flat, len(start))
-    else:
-        resized = resize_text_table(flat, start, cls=int(getattr(now, "cls", None) == "last"))
-    return resized.reshape(wanted.shape)
+def _resized(name: str, table: Tensor, fresh: Tensor, blueprint: CheckedBlueprint) -> Tensor:
+    kind = table_of(blueprint, name)
+    if kind is None:
+        raise UserError(f"{name} is {list(table.shape)}, and {list(fresh.shape)} in this stage")
+    return resize_table(kind, table, fresh)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from compose_vlp.blueprint.sections import Start
+from compose_vlp.components.layers.tables import ImageTable, TextTable
 from compose_vlp.errors import UserError
 from compose_vlp.interop.start import Component, Started, start
 
@@ -273,13 +274,16 @@ class Placed(nn.Module):
         super().__init__()
         self.positions = nn.Parameter(torch.zeros(positions, 3))
         if image:
-            self.stem = nn.Identity()
             self.cls = nn.Parameter(torch.zeros(3))
+
+
+def text(positions: int, last: int = 0) -> Component:
+    return Component(Placed(positions, image=False), "tower", tables={"positions": TextTable(last)})
 
 
 @pytest.mark.parametrize("to", [{}, {"to": ("vision",)}, {"to": ("vision",), "of": "eye"}])
 def test_a_grid_of_another_size_is_resized_and_its_cls_kept(tmp_path: Path, to: dict[str, Any]) -> None:
-    tower = Component(Placed(1 + 16, image=True), "tower")
+    tower = Component(Placed(1 + 16, image=True), "tower", tables={"positions": ImageTable(first=1)})
     table = torch.cat((torch.full((1, 3), 7.0), torch.ones(4, 3)))
     there = to.get("of", "vision")
     file = put(tmp_path, {f"{there}.positions": table, f"{there}.cls": torch.ones(3)})
@@ -291,9 +295,31 @@ def test_a_grid_of_another_size_is_resized_and_its_cls_kept(tmp_path: Path, to: 
 
 
 def test_a_texts_positions_are_cut_and_never_made_up(tmp_path: Path) -> None:
-    tower, table = Component(Placed(5, image=False), "tower"), torch.rand(8, 3)
+    tower, table = text(5), torch.rand(8, 3)
     told = bring({"text": tower}, {"from": put(tmp_path, {"text.positions": table})})
     assert torch.equal(tower.module.positions.detach(), table[:5])
     assert "text.positions: the first 5 of 8" in told.lines()
     with pytest.raises(UserError, match="other shapes"):
-        bring({"text": Component(Placed(9, image=False), "tower")}, {"from": str(tmp_path / "w.safetensors")})
+        bring({"text": text(9)}, {"from": str(tmp_path / "w.safetensors")})
+    behind = text(5, last=1)
+    bring({"text": behind}, {"from": str(tmp_path / "w.safetensors")})
+    assert torch.equal(behind.module.positions.detach(), table[[0, 1, 2, 3, 7]]), "the CLS behind the words stays last"
+
+
+class Corner:
+    """A table of one's own: what is there stays in the corner."""
+
+    def resized(self, table: Tensor, fresh: Tensor) -> Tensor:
+        return torch.cat((table, fresh[len(table) :]))
+
+
+def test_a_table_of_ones_own_is_resized_as_it_says(tmp_path: Path) -> None:
+    tower, table = Component(Placed(5, image=False), "tower", tables={"positions": Corner()}), torch.rand(3, 3)
+    told = bring({"text": tower}, {"from": put(tmp_path, {"text.positions": table})})
+    assert torch.equal(tower.module.positions.detach()[:3], table) and "text.positions: resized" in told.lines()
+
+
+def test_what_is_called_positions_and_is_no_table_keeps_its_shape(tmp_path: Path) -> None:
+    file = put(tmp_path, {"text.positions": torch.rand(8, 3)})
+    with pytest.raises(UserError, match="other shapes"):
+        bring({"text": Component(Placed(5, image=False), "tower")}, {"from": file})

@@ -35,7 +35,7 @@ def convert(state: State, module: Any) -> Converted:
     converted = by_rules(rules, state, module)
     if module.positions is None:
         return converted
-    return fit_positions(converted, "positions", len(module.positions), cls=module.cls is not None, cls_in_file=True)
+    return fit_positions(converted, "positions", len(module.positions), int(module.cls is not None), 1)
 
 
 MAP = NameMap("open_clip", frozenset({"vit"}), fits, convert)

@@ -39,7 +39,7 @@ def convert(state: State, module: Any) -> Converted:
     if module.positions is None:
         return converted
     has_cls = "cls_token" in state and round((len(flat["pos_embed"]) - 1) ** 0.5) ** 2 == len(flat["pos_embed"]) - 1
-    return fit_positions(converted, "positions", len(module.positions), cls=module.cls is not None, cls_in_file=has_cls)
+    return fit_positions(converted, "positions", len(module.positions), int(module.cls is not None), int(has_cls))
 
 
 def rules(depth: int) -> list[Rule]:

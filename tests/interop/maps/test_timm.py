@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from compose_vlp.blueprint.sections import Start
 from compose_vlp.components.encoders.timm_encoder import TimmEncoder
 from compose_vlp.components.encoders.vit import VisionTransformer
+from compose_vlp.components.layers.tables import resize_grid
 from compose_vlp.errors import UserError
 from compose_vlp.interop.start import Component, Started, start
-from compose_vlp.runtime.positions import resize_grid
 from compose_vlp.values import Image
 
 SIZES = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 4}
