@@ -37,7 +37,7 @@ class Override:
         source, span = self.value.source, self.value.span
         assert source is not None, "arguments are read from a source"
         read = read_value(source, span.line, span.column)
-        return (read.node or Mapping((), span)), read.problems
+        return (read.node if read.node is not None else Mapping((), span)), read.problems
 
 
 def is_override(argument: str) -> bool:

@@ -37,6 +37,10 @@ class Schedule(BaseModel):
             raise ValueError(f"a schedule has one of {', '.join(SHAPES)}, not {' and '.join(shapes) or 'none'}")
         if self.over is not None and self.constant is not None:
             raise ValueError("`over` belongs to `linear`, `cosine` and `exponential`")
+        if self.over is not None and self.over.value == 0:
+            raise ValueError(f"`over: {self.over}` is no time at all: more than 0 is expected")
+        if self.warmup is None and "warmup_from" in self.model_fields_set:
+            raise ValueError("`warmup_from` is where a warm-up begins, and there is none: add `warmup`")
         if self.exponential is not None and min(self.exponential) <= 0:
             raise ValueError("exponential: two values above 0")
         return self
@@ -59,6 +63,12 @@ class Schedule(BaseModel):
     def first(self) -> float:
         """The value at the first step."""
         return self.warmup_from if self.warmup is not None and self.warmup.value > 0 else self.start
+
+    @property
+    def extremes(self) -> tuple[tuple[str, float], ...]:
+        """The values between which all others lie, each with the field that says it."""
+        begun = (("warmup_from", self.first),) if self.first != self.start else ()
+        return (*begun, (self.form, self.start), (self.form, self.end))
 
     @property
     def _ends(self) -> tuple[float, float]:

@@ -14,17 +14,45 @@ from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.blueprint.typed import field_names as annotations_of
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Below: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)] | Schedule
 Precision: TypeAlias = Literal["fp32", "bf16"]
 Task: TypeAlias = Literal[
     "retrieval", "reranking", "captioning", "zero_shot", "classification", "answering", "grounding"
 ]
+
+
+def _listed(patterns: str | tuple[str, ...]) -> tuple[str, ...]:
+    """One pattern stands for a list of one."""
+    return (patterns,) if isinstance(patterns, str) else patterns
+
+
+def _some(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    if not patterns:
+        raise ValueError("an empty list names nothing: leave the key out")
+    return patterns
+
+
+def _lasting(length: Quantity) -> Quantity:
+    if length.value == 0:
+        raise ValueError(f"`{length}` is no time at all: more than 0 is expected")
+    return length
+
+
+def _absolute(length: Quantity) -> Quantity:
+    if length.unit == "percent":
+        raise ValueError(f"`{length}` is a share of a stage, and no length of one: epochs, steps or samples")
+    return _lasting(length)
+
+
+Lasting: TypeAlias = Annotated[Quantity, AfterValidator(_lasting)]
+Length: TypeAlias = Annotated[Quantity, AfterValidator(_absolute)]
 if TYPE_CHECKING:
     Patterns: TypeAlias = tuple[str, ...]
-else:  # one pattern stands for a list of one
-    Patterns = Annotated[
-        str | tuple[str, ...], AfterValidator(lambda value: (value,) if isinstance(value, str) else value)
-    ]
+    SomePatterns: TypeAlias = tuple[str, ...]
+else:
+    Patterns = Annotated[str | tuple[str, ...], AfterValidator(_listed)]
+    SomePatterns = Annotated[Patterns, AfterValidator(_some)]
 
 
 class _Section(BaseModel):
@@ -42,10 +70,16 @@ class Teacher(_Section):
 class Rule(_Section):
     """What the optimizer does otherwise for the parameters that match; the last rule that says something wins."""
 
-    match: Patterns = Field(description="patterns of parameters: `vision`, `**.bias`")
+    match: SomePatterns = Field(description="patterns of parameters: `vision`, `**.bias`")
     lr: Rate | None = Field(None, description="learning rate of these parameters")
     lr_scale: Annotated[float, Field(ge=0)] | None = Field(None, description="factor on the learning rate")
     weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="weight decay of these parameters")
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Rule:
+        if self.lr is None and self.lr_scale is None and self.weight_decay is None:
+            raise ValueError("`match` alone changes nothing: a rule says `lr`, `lr_scale` or `weight_decay`")
+        return self
 
 
 class Optimizer(_Section):
@@ -54,7 +88,7 @@ class Optimizer(_Section):
     use: Literal["adamw"] = Field("adamw", description="kind of optimizer")
     lr: Rate = Field(description="learning rate")
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
-    betas: tuple[Share, Share] = Field((0.9, 0.999), description="decay of the first and second moment")
+    betas: tuple[Below, Below] = Field((0.9, 0.999), description="decay of the first and second moment")
     eps: float = Field(1e-8, gt=0, description="added to the root of the second moment")
     clip: Annotated[float, Field(gt=0)] | None = Field(
         None, description="largest norm of the whole gradient; not clipped, if left out"
@@ -91,21 +125,29 @@ class Evaluate(_Section):
     zero_shot: ZeroShot | None = Field(None, description="classes and texts of the task `zero_shot`")
     rerank: Rerank | None = Field(None, description="candidates and scores of the task `reranking`")
 
+    @model_validator(mode="after")
+    def _read(self) -> Evaluate:
+        if self.rerank is not None and "reranking" not in (self.tasks or ()):
+            raise ValueError("`rerank` is for the task `reranking`, which `tasks` has to name: it is dear")
+        if self.zero_shot is not None and "zero_shot" not in (self.tasks or ("zero_shot",)):
+            raise ValueError("`zero_shot` is for the task of this name, which `tasks` leaves out")
+        return self
+
 
 class Stage(_Section):
     """A part of training with a plan of its own; nothing is inherited from the stage before."""
 
     data: str | dict[str, str] = Field(description="a source, or one for each source that the inputs name")
     losses: tuple[str, ...] = Field(min_length=1, description="the losses that it lowers")
-    length: Quantity | None = Field(None, description="how long it is: `20 epochs`, `500 steps`, `1e6 samples`")
+    length: Length | None = Field(None, description="how long it is: `20 epochs`, `500 steps`, `1e6 samples`")
     batch: int | None = Field(None, ge=1, description="records a step, over all processes")
     accumulate: int = Field(1, ge=1, description="parts that a step's batch is computed in")
-    train: Patterns | None = Field(None, description="patterns of what is trained; everything, if left out")
+    train: SomePatterns | None = Field(None, description="patterns of what is trained; everything, if left out")
     freeze: Patterns | None = Field(None, description="patterns of what is not trained; whole modules run in eval mode")
     set: dict[str, Any] | None = Field(None, description="overrides by path that keep the shapes of parameters")
     optimizer: Optimizer | None = Field(None, description="the optimizer; the blueprint's, if left out")
     precision: Precision | None = Field(None, description="precision of the arithmetic; the blueprint's, if left out")
-    checkpoint: Quantity | None = Field(None, description="how often the run is saved")
+    checkpoint: Lasting | None = Field(None, description="how often the run is saved")
     evaluate: Quantity | Evaluate | None = Field(
         None, description="how often the outputs are evaluated, or also on what (`every`, `data`, `tasks`, `count`)"
     )
@@ -116,9 +158,11 @@ class Start(_Section):
 
     origin: str | None = Field(None, alias="from", description="file or folder of weights")
     form: str | None = Field(None, alias="as", description="format of the file, where it does not say")
-    to: Patterns | None = Field(None, description="components that take them: `vision`, `momentum.**`")
+    to: SomePatterns | None = Field(None, description="components that take them: `vision`, `momentum.**`")
     of: str | None = Field(None, description="component of the file that gives them, where it has another name")
-    new: Patterns | None = Field(None, description="patterns of parameters that may start from their initialisation")
+    new: SomePatterns | None = Field(
+        None, description="patterns of parameters that may start from their initialisation"
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> Start:
@@ -145,6 +189,19 @@ class Generate(_Section):
     top_k: int | None = Field(None, ge=1, description="draw from so many of the likeliest words")
     top_p: float | None = Field(None, gt=0, le=1, description="draw from the likeliest words of so much probability")
     temperature: float | None = Field(None, gt=0, description="draw, with logits divided by this")
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Generate:
+        drawn = [name for name in ("top_p", "top_k", "temperature") if getattr(self, name) is not None]
+        if self.beams > 1 and drawn:
+            raise ValueError(
+                f"beams are searched and not drawn: `beams` and `{drawn[0]}` exclude each other; `beams: 1` draws"
+            )
+        if self.beams == 1 and self.length_penalty != 1:
+            raise ValueError("`length_penalty` puts beams in order, and there is one: `beams` of 2 or more")
+        if self.max_length is not None and self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} is more than max_length {self.max_length}")
+        return self
 
 
 class Rank(_Section):
@@ -199,10 +256,10 @@ ONE_VALUE: dict[str, Any] = {
     "name": str,
     "title": str,
     "paper": str,
-    "length": Quantity,
+    "length": Length,
     "batch": Annotated[int, Field(ge=1)],
     "precision": Precision,
-    "train": Patterns,
+    "train": SomePatterns,
     "freeze": Patterns,
 }
 """Sections that are one value or list, with the type that they are read by."""

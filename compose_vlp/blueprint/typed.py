@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Collection
@@ -15,6 +16,7 @@ from compose_vlp.blueprint import scalars
 from compose_vlp.blueprint.document import Document
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.plain import guess
+from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.errors import Problem, Span, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -117,7 +119,23 @@ class _Reader:
             return self._misfit(node, choices, name)
         if isinstance(node, Items):
             return self._items(node, fitting[0], name)
-        return self._mapping(node, fitting[0])
+        value = self._mapping(node, fitting[0])
+        return self._within(value, node, annotation, name) if isinstance(value, Schedule) else value
+
+    def _within(self, schedule: Schedule, node: Mapping, annotation: Any, name: str) -> Any:
+        """A schedule whose values are all within the bounds of the number that it stands for."""
+        from pydantic import TypeAdapter
+
+        numbers = [one for one in typing.get_args(annotation) if float in _alternatives(one)]
+        for shape, value in schedule.extremes if numbers else ():
+            try:
+                TypeAdapter(numbers[0]).validate_python(value)
+            except ValidationError as error:
+                wrong = str(error.errors()[0]["msg"]).replace("Input should", f"`{name}` should", 1)
+                written = node.get(shape)
+                self._refuse(f"{wrong}; this schedule reaches {value:g}", written.span if written else node.span)
+                return NOTHING
+        return schedule
 
     def _param(self, node: Scalar, annotation: Any, name: str) -> Any:
         entry = self.document.params.entry(node.text[1:])
@@ -263,11 +281,21 @@ def _deepest(location: tuple[Any, ...], node: Node) -> tuple[str, Node]:
 def _problem(error: Dict[str, Any], mapping: Mapping, where: Span, model: type[BaseModel]) -> Problem:
     """One of pydantic's errors, at the deepest node of its location."""
     name, node = _deepest(error["loc"], mapping)
+    told = _spoken_of(str(error["msg"]), node) if isinstance(node, Mapping) and error["type"] == "value_error" else None
+    if told is not None:
+        return Problem(_message(error, name, node), told.value.span)
     if error["type"] == "missing":
         wanted = str(error["loc"][-1])
         info = next((i for n, i in model.model_fields.items() if (i.alias or n) == wanted), None)
         return _missing_problem(wanted, info.description if info else None, where if node is mapping else node.span)
     return Problem(_message(error, name, node), where if node is mapping else node.span)
+
+
+def _spoken_of(message: str, mapping: Mapping) -> Entry | None:
+    """The written field that a message about several of them names first."""
+    places = {entry.name: re.search(rf"\b{re.escape(entry.name)}\b", message) for entry in mapping}
+    named = {name: place.start() for name, place in places.items() if place is not None}
+    return mapping.entry(min(named, key=lambda name: named[name])) if named else None
 
 
 def _message(error: Dict[str, Any], name: str, node: Node) -> str:

@@ -101,6 +101,9 @@ class Outputs:
         if settings.max_length and isinstance(spec, TextInput) and settings.max_length > spec.max_length:
             message = f"max_length {settings.max_length} against max_length {spec.max_length} of `{over}`"
             self.problems.add(message, _span(mapping, "max_length"), "positions are made for so many tokens")
+        elif isinstance(spec, TextInput) and settings.min_length > spec.max_length:
+            message = f"min_length {settings.min_length} against max_length {spec.max_length} of `{over}`"
+            self.problems.add(message, _span(mapping, "min_length"), "no text is so long")
         return OutputEntry(entry.name, "generate", ref, entry.key.span, over, settings=settings)
 
     def _sees_later(self, ref: Ref, over: str, span: Span) -> None:

@@ -165,12 +165,21 @@ class Asker:
 
 
 def _chosen(written: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The blueprint's settings with those of the caller; beams that are asked for replace draws, and the other way."""
+    """The blueprint's settings with those of the caller.
+
+    Beams that are asked for replace draws, and the other way; what is written for beams goes with them, and a least
+    length that is longer than what is asked for.
+    """
+    gone: set[str] = set()
     if settings.get("beams", 1) > 1:
-        written = {name: value for name, value in written.items() if name not in DRAWS}
+        gone |= DRAWS
     elif DRAWS & settings.keys():
-        written = {name: value for name, value in written.items() if name != "beams"}
-    return {**written, **settings}
+        gone |= {"beams", "length_penalty"}
+    elif "beams" in settings:
+        gone |= {"length_penalty"}
+    if settings.get("max_length", written.get("min_length", 0)) < written.get("min_length", 0):
+        gone |= {"min_length"}
+    return {**{name: value for name, value in written.items() if name not in gone}, **settings}
 
 
 def _check_search(chosen: Mapping[str, Any]) -> None:
@@ -178,13 +187,13 @@ def _check_search(chosen: Mapping[str, Any]) -> None:
     try:
         Generate(generate="logits", over="text", **chosen)
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}, not {one['input']!r}" for one in error.errors()]
-        raise UserError(f"generation: {'; '.join(wrong)}") from None
-    drawn = sorted(DRAWS & chosen.keys())
-    if chosen.get("beams", 1) > 1 and drawn:
-        raise UserError(
-            f"beams are searched and not drawn: `beams` and `{drawn[0]}` exclude each other", hints=["leave one out"]
-        )
+        raise UserError(f"generation: {'; '.join(_wrong(one) for one in error.errors())}") from None
+
+
+def _wrong(error: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, error["loc"]))
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return f"{place}: {text}, not {error['input']!r}" if place else text
 
 
 def tensor_of(value: Any) -> Tensor:

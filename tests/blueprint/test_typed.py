@@ -90,9 +90,9 @@ def test_null_is_nothing_only_where_nothing_may_be() -> None:
         ("width: [1]", "f.yaml:2:12 [1]", "`width` is one value, not a list"),
         ("width: 1, rate: {a: 1}", "f.yaml:2:21 {a: 1}", "`rate` is one value, not a mapping"),
         ("width: 1, length: 5", "f.yaml:2:23 5", f"`length` cannot be `5`: {NO_UNIT}"),
-        ("width: 1, flag: true", "f.yaml:2:1 c", "`flag` needs a `rate`"),
+        ("width: 1, flag: true", "f.yaml:2:21 true", "`flag` needs a `rate`"),
         ("rate: 1", "f.yaml:2:1 c", "`width` is missing"),
-        ("width: 1, alpha: {linear: [0, 1], cosine: [0, 1]}", "f.yaml:2:22 {linear: [0, 1], cosine: [0, 1]}",
+        ("width: 1, alpha: {linear: [0, 1], cosine: [0, 1]}", "f.yaml:2:31 [0, 1]",
          "a schedule has one of constant, linear, cosine, exponential, not linear and cosine"),
     ],
 )  # fmt: skip
