@@ -21,16 +21,18 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.kinds import Category, Keys, Kind, Output, Pattern, Port, Setting, Traits
@@ -64,9 +66,9 @@ def inferred(source: str = "", description: str = "", *, free: bool = False) -> 
 _KINDS: dict[str, Kind] = {}
 
 
-def _declare(category: Category, name: str, traits: Traits) -> Callable[[Any], Any]:
+def _declare(category: Category, name: str, traits: Traits, slot: str = "") -> Callable[[Any], Any]:
     def decorate(implementation: Any) -> Any:
-        kind = kind_of(name, category, implementation, traits)
+        kind = kind_of(name, category, implementation, traits, slot)
         _check_declaration(name, kind, implementation)
         listing = catalogue().get(name)
         if listing is not None and listing.module != kind.source:
@@ -145,6 +147,22 @@ def function(
     return decorate
 
 
+def fills(
+    name: str,
+    *,
+    slot: str,
+    rows: Literal["independent", "batch"] = "batch",
+    state: Literal["none", "effect", "kept"] = "effect",
+    draws: Literal["none", "noise"] = "noise",
+) -> Callable[[Any], Any]:
+    """Register an inner part of towers: an `nn.Module` class with `Config`, made of `(config, place)`.
+
+    `slot` is the setting of towers in which the name may be written, such as `ffn` (`compose_vlp.slots` lists them).
+    What a part does not promise, no tower with it promises.
+    """
+    return _declare("slot", name, Traits(rows, state, draws), slot)
+
+
 def tokenizer(name: str) -> Callable[[Any], Any]:
     """Register a tokenizer class: `Config`, `encode`, `decode`, `vocab_size`."""
     return _declare("tokenizer", name, Traits())
@@ -158,7 +176,7 @@ def source(name: str) -> Callable[[Any], Any]:
 # --- reading a kind off its class -------------------------------------------------------------------------------
 
 
-def kind_of(name: str, category: Category, implementation: Any, traits: Traits) -> Kind:
+def kind_of(name: str, category: Category, implementation: Any, traits: Traits, slot: str = "") -> Kind:
     """The `Kind` of a decorated class or function.
 
     Raises:
@@ -190,6 +208,8 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits) 
         implementation=implementation,
         doc=inspect.getdoc(implementation) or "",
         source=implementation.__module__,
+        slot=slot,
+        promises=_with_parts(traits, config) if config else None,
     )
 
 
@@ -223,6 +243,29 @@ def _check_declaration(name: str, kind: Kind, implementation: Any) -> None:
 
 
 _HINTS: Final = typing.get_type_hints(Traits)
+
+
+def _with_parts(traits: Traits, config: type[BaseModel]) -> Callable[[Any], Traits] | None:
+    """What a tower promises with the parts that its settings hold: nothing that one of them does not promise."""
+    slots = [name for name, setting in config.model_fields.items() if _slot_of_field(setting)]
+
+    def promises(settings: Any) -> Traits:
+        parts = [get(getattr(settings, name).use).traits for name in slots]
+        still = all(part.draws == "none" for part in parts)
+        return replace(
+            traits,
+            rows=traits.rows if all(part.rows == "independent" for part in parts) else "batch",
+            state=next((part.state for part in parts if part.state != "none"), traits.state),
+            draws=traits.draws if still else "noise",
+            noise=traits.noise if still else (),
+        )
+
+    return promises if slots else None
+
+
+def _slot_of_field(info: FieldInfo) -> str:
+    extra = info.json_schema_extra
+    return str(extra.get("slot", "")) if isinstance(extra, dict) else ""
 
 
 def _ports(name: str, forward: Callable[..., Any]) -> tuple[dict[str, Port], Pattern | dict[str, Pattern]]:
@@ -295,8 +338,8 @@ def _settings(config: type[BaseModel]) -> dict[str, Setting]:
         where = extra.get("inferred")
         found[name] = Setting(
             name=name,
-            annotation=_readable(info.annotation),
-            default=... if info.is_required() else info.get_default(call_default_factory=True),
+            annotation=f"a kind of {extra['slot']}" if "slot" in extra else _readable(info.annotation),
+            default=_default(info),
             description=info.description or "",
             inferred=where if isinstance(where, str) else None,
             free=bool(extra.get("free")),
@@ -305,13 +348,30 @@ def _settings(config: type[BaseModel]) -> dict[str, Setting]:
     return found
 
 
+def _default(info: FieldInfo) -> Any:
+    """The value where nothing is written; of a slot the name of its kind, which is not imported for that."""
+    extra = info.json_schema_extra
+    if isinstance(extra, dict) and _slot_of_field(info):
+        return extra["kind"]
+    return ... if info.is_required() else info.get_default(call_default_factory=True)
+
+
 def _readable(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
 # --- finding kinds ----------------------------------------------------------------------------------------------
 
-DECORATORS: Final = frozenset({"component", "loss", "function", "tokenizer", "source"})
+DECORATORS: Final[Mapping[str, Category]] = {
+    "component": "component",
+    "loss": "loss",
+    "function": "function",
+    "fills": "slot",
+    "tokenizer": "tokenizer",
+    "source": "source",
+}
+_DECLARES: Final = re.compile(rf"^@({'|'.join(DECORATORS)})\(|^class \w+Settings\(", re.MULTILINE)
+"""Only files with such a line are parsed."""
 
 
 @dataclass(frozen=True)
@@ -323,6 +383,7 @@ class Listing:
     module: str
     fields: frozenset[str]
     summary: str
+    slot: str = ""
 
 
 @cache
@@ -330,20 +391,38 @@ def catalogue() -> Mapping[str, Listing]:
     """Every built-in kind by name, read off the files' syntax: imports nothing."""
     here = Path(__file__).parent
     roots = ((here / "components", "compose_vlp.components"), (here / "data" / "sources", "compose_vlp.data.sources"))
-    found: dict[str, Listing] = {}
+    trees: dict[str, ast.Module] = {}
     for root, package in roots:
         for file in sorted(root.rglob("*.py")):
-            relative = file.relative_to(root).with_suffix("")
-            module = ".".join((package, *relative.parts)).removesuffix(".__init__")
-            found.update({one.name: one for one in scan(file.read_text(encoding="utf-8"), module)})
-    return found
+            text = file.read_text(encoding="utf-8")
+            if _DECLARES.search(text):
+                relative = file.relative_to(root).with_suffix("")
+                trees[".".join((package, *relative.parts)).removesuffix(".__init__")] = ast.parse(text)
+    shared = _shared_settings(trees.values())
+    return {listing.name: listing for module, tree in trees.items() for listing in _listings(tree, module, shared)}
 
 
-def scan(text: str, module: str) -> Iterator[Listing]:
+def _shared_settings(trees: Iterable[ast.Module]) -> dict[str, frozenset[str]]:
+    """The fields of models of settings that several kinds extend, by name: classes that end in `Settings`."""
+    classes = {
+        node.name: node
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Settings")
+    }
+
+    def fields(name: str) -> frozenset[str]:
+        if name not in classes:
+            return frozenset()
+        bases = {base.id: fields(base.id) for base in classes[name].bases if isinstance(base, ast.Name)}
+        return _fields(classes[name], bases)
+
+    return {name: fields(name) for name in classes}
+
+
+def _listings(tree: ast.Module, module: str, shared: Mapping[str, frozenset[str]]) -> Iterator[Listing]:
     """The kinds that a source file declares at its top level."""
-    if "@" not in text:
-        return
-    for node in ast.parse(text).body:
+    for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
         for mark in node.decorator_list:
@@ -351,17 +430,25 @@ def scan(text: str, module: str) -> Iterator[Listing]:
                 continue
             if mark.args and isinstance(mark.args[0], ast.Constant):
                 summary = (ast.get_docstring(node) or "").split("\n")[0]
-                fields = _config_fields(node) | (_forward_arguments(node) if mark.func.id == "loss" else frozenset())
-                yield Listing(str(mark.args[0].value), mark.func.id, module, fields, summary)
+                fields = _config_fields(node, shared)
+                fields |= _forward_arguments(node) if mark.func.id == "loss" else frozenset()
+                slots = [k.value.value for k in mark.keywords if k.arg == "slot" and isinstance(k.value, ast.Constant)]
+                slot = str(slots[0]) if slots else ""
+                yield Listing(str(mark.args[0].value), DECORATORS[mark.func.id], module, fields, summary, slot)
 
 
-def _config_fields(node: ast.AST) -> frozenset[str]:
+def _config_fields(node: ast.AST, shared: Mapping[str, frozenset[str]]) -> frozenset[str]:
     for inner in ast.iter_child_nodes(node):
         if isinstance(inner, ast.ClassDef) and inner.name == "Config":
-            return frozenset(
-                s.target.id for s in inner.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
-            )
+            return _fields(inner, shared)
     return frozenset()
+
+
+def _fields(node: ast.ClassDef, shared: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The annotated names of a class, with those of the settings that it extends."""
+    own = {s.target.id for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)}
+    bases = (shared.get(base.id, frozenset()) for base in node.bases if isinstance(base, ast.Name))
+    return frozenset(own).union(*bases)
 
 
 def _forward_arguments(node: ast.AST) -> frozenset[str]:
@@ -375,6 +462,14 @@ def names(*categories: str) -> list[str]:
     """Names of all kinds known (built-in, from plugins), of these categories or of all."""
     listed = {n: one.category for n, one in catalogue().items()} | {n: k.category for n, k in _KINDS.items()}
     return sorted(n for n, category in listed.items() if not categories or category in categories)
+
+
+def slot_of(name: str) -> str:
+    """The slot that an inner part fills; nothing for other names."""
+    if name in _KINDS:
+        return _KINDS[name].slot
+    listing = catalogue().get(name)
+    return listing.slot if listing else ""
 
 
 def fields_of(name: str) -> frozenset[str] | None:

@@ -8,25 +8,24 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import ContextKeys, CrossAttention, SelfAttention
+from compose_vlp.components.layers.attention import ContextKeys, CrossAttention
 from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.linear import branch_std
-from compose_vlp.components.layers.mlp import MLP, Activation
-from compose_vlp.components.layers.residual import Residual
+from compose_vlp.components.layers.settings import TowerSettings
 from compose_vlp.components.layers.stack import Stack, keys_of_stack
 from compose_vlp.components.layers.tables import TextTable
-from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.components.layers.transformer import Layer, build_layer
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, TextType, merge_reads
 from compose_vlp.graph.types import Part as PartType
-from compose_vlp.registry import ALL, PAST, Settings, component, inferred
+from compose_vlp.registry import ALL, PAST, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.cache import Cache
 
 
 def _keys(c: "CausalDecoder.Config") -> Keys:
-    norm = c.norm_eps if c.context_norm else None
+    norm = (c.norm, c.norm_eps) if c.context_norm else None
     return keys_of_stack(c.depth, c.heads, (c.width, c.context_width), norm=norm)
 
 
@@ -47,13 +46,11 @@ class CausalDecoder(nn.Module):
     `cls: last` puts a learned vector after the words: it sees all of them, and none of them sees it.
     """
 
-    class Config(Settings):
+    class Config(TowerSettings):
         width: int = inferred(
             "context.width", "features of a token: the input's; of words the context's, if left out", free=True
         )
-        depth: int = Field(12, ge=0, description="layers")
         heads: int = Field(12, gt=0, description="attention heads; they divide the width")
-        mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
         cls: Literal["none", "last"] = Field("none", description="is a CLS vector put after the words?")
         cls_mask: Literal["correct", "shifted"] = Field(
             "correct",
@@ -64,12 +61,11 @@ class CausalDecoder(nn.Module):
         cross_ffn: bool = Field(
             False, description="an FFN after each of the two attentions (open_clip), not one after both"
         )
-        context_norm: bool = Field(False, description="has each layer a LayerNorm of its own for the context?")
+        context_norm: bool = Field(False, description="has each layer a norm of its own for the context?")
         final_norm: Literal["all", "cls", "none"] = Field(
-            "all", description="what the last LayerNorm is for: every position, the CLS alone, or nothing"
+            "all", description="what the last norm is for: every position, the CLS alone, or nothing"
         )
-        norm_eps: float = Field(1e-5, gt=0, description="added to the variance in every LayerNorm")
-        activation: Activation = Field("gelu", description="of the MLP")
+        norm_eps: float = Field(1e-5, gt=0, description="added to the variance in every norm")
         dropout: float = Field(0.0, ge=0, lt=1, description="of the embeddings and of every branch, in training")
         vocab_size: int | None = inferred(description="rows of the token table; none where the input is a Sequence")
         length: int | None = inferred(description="positions: the longest text's frame, the CLS not counted")
@@ -97,7 +93,7 @@ class CausalDecoder(nn.Module):
                 nn.init.normal_(vectors, std=0.01)
         self.dropout = nn.Dropout(c.dropout)
         self.layers = Stack(_layer(c) for _ in range(c.depth))
-        self.norm = None if c.final_norm == "none" else nn.LayerNorm(c.width, eps=c.norm_eps)
+        self.norm = None if c.final_norm == "none" else c.make_norm(c.width)
 
     def forward(
         self,
@@ -231,17 +227,18 @@ def _cls(config: CausalDecoder.Config, part: Part | PartType) -> Literal["last",
 
 def _layer(c: CausalDecoder.Config) -> Layer:
     std = branch_std(c.width, c.depth)
-
-    def branch(module: nn.Module) -> Residual:
-        return Residual(module, nn.LayerNorm(c.width, eps=c.norm_eps), dropout=c.dropout)
-
-    def ffn() -> Residual:
-        return branch(MLP(c.width, c.mlp_width or 4 * c.width, activation=c.activation, std=std))
-
-    attention = branch(SelfAttention(c.width, c.heads, std=std))
-    if not c.cross_attention:
-        return Layer(attention, ffn())
-    context_width = c.context_width or c.width
-    norm = nn.LayerNorm(context_width, eps=c.norm_eps) if c.context_norm else None
-    across = branch(CrossAttention(c.width, c.heads, context_width, norm=norm, std=std))
-    return Layer(attention, ffn(), across, ffn() if c.cross_ffn else None)
+    across = None
+    if c.cross_attention:
+        context_width = c.context_width or c.width
+        norm = c.make_norm(context_width) if c.context_norm else None
+        across = CrossAttention(c.width, c.heads, context_width, norm=norm, std=std)
+    return build_layer(
+        c,
+        c.width,
+        c.heads,
+        placement="pre",
+        cross_attention=across,
+        ffn_between=c.cross_attention and c.cross_ffn,
+        dropout=c.dropout,
+        std=std,
+    )

@@ -7,17 +7,16 @@ from pydantic import Field
 from torch import Tensor
 
 from compose_vlp.components.layers.attention import ContextKeys
-from compose_vlp.components.layers.bert import BERT_STD, TEXT_PARTS, BertText, bert_layer, cross_attention
+from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
 from compose_vlp.components.layers.checks import heads_divide_width
-from compose_vlp.components.layers.mlp import Activation
 from compose_vlp.components.layers.several import as_list, picked
 from compose_vlp.components.layers.stack import Context, keys_of_stack
-from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.components.layers.transformer import Layer, build_layer
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, merge_reads
 from compose_vlp.graph.types import Part as PartType
-from compose_vlp.registry import ALL, PAST, Settings, component, inferred
+from compose_vlp.registry import ALL, PAST, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.cache import Cache
 
@@ -45,42 +44,20 @@ class TextDecoder(BertText):
     al. 2022, 3.1); ALBEF's answers questions (Li et al. 2021, 4.3). Its weights have the names of `bert_encoder`'s.
     """
 
-    class Config(Settings):
+    class Config(BertTextSettings):
         width: int = inferred("context.width", "features of a token; the context's, if left out", free=True)
-        depth: int = Field(12, ge=0, description="layers")
         heads: int | None = Field(
             None, gt=0, description="attention heads; they divide the width; one for 64 features, as BERT, if left out"
         )
-        mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
         cross_attention: Literal["none", "optional"] = Field(
             "optional", description="may each layer look at a context? It goes without one where none is given"
         )
-        token_types: bool = Field(True, description="is BERT's vector of the first text added to every word?")
-        norm_eps: float = Field(1e-12, gt=0, description="added to the variance in every LayerNorm")
-        activation: Activation = Field("gelu", description="of the MLP")
-        dropout: float = Field(0.1, ge=0, lt=1, description="of the embeddings and of every branch, in training")
-        attention_dropout: float = Field(0.1, ge=0, lt=1, description="of the weights of attention, in training")
-        init_std: float = Field(
-            BERT_STD, gt=0, description="of the weights that are drawn; a narrow model learns faster from a larger one"
-        )
-        vocab_size: int = inferred(description="rows of the token table")
-        length: int = inferred(description="positions: the longest text's frame, or more")
-        context_width: int | None = inferred(description="features of the context; no cross-attention without one")
 
     parts: Mapping[str, str] = TEXT_PARTS
 
     def __init__(self, config: Config) -> None:
         c = config
-        super().__init__(
-            c.vocab_size,
-            c.length,
-            c.width,
-            _layers(c),
-            token_types=c.token_types,
-            norm_eps=c.norm_eps,
-            dropout=c.dropout,
-            init_std=c.init_std,
-        )
+        super().__init__(c, c.width, _layers(c))
         self.config = c
 
     def forward(
@@ -132,15 +109,14 @@ def _layers(c: TextDecoder.Config) -> Iterator[Layer]:
             if context_width is None
             else cross_attention(c.width, _heads(c), context_width, dropout=c.attention_dropout)
         )
-        yield bert_layer(
+        yield build_layer(
+            c,
             c.width,
             _heads(c),
-            c.mlp_width,
-            activation=c.activation,
-            norm_eps=c.norm_eps,
+            placement="post",
+            cross_attention=across,
             dropout=c.dropout,
             attention_dropout=c.attention_dropout,
-            across=across,
         )
 
 

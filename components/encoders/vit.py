@@ -7,17 +7,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import SelfAttention
 from compose_vlp.components.layers.checks import heads_divide_width, known, nearest
 from compose_vlp.components.layers.linear import branch_std
-from compose_vlp.components.layers.mlp import MLP, Activation
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem
-from compose_vlp.components.layers.residual import Residual
+from compose_vlp.components.layers.settings import TowerSettings
 from compose_vlp.components.layers.tables import ImageTable
-from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.components.layers.transformer import build_layer
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import SequenceType, one_part
-from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.registry import EACH, component, inferred
 from compose_vlp.values import Image, Part, Sequence
 
 
@@ -29,12 +27,10 @@ class VisionTransformer(nn.Module):
     from; open_clip's has `embedding_norm`, `norm_eps: 1e-5` and neither `patch_bias` nor `final_norm`.
     """
 
-    class Config(Settings):
+    class Config(TowerSettings):
         width: int = Field(768, gt=0, description="features of a token")
-        depth: int = Field(12, ge=0, description="layers")
         heads: int = Field(12, gt=0, description="attention heads; they divide the width")
         patch: int = Field(16, gt=0, description="side of a patch in pixels; it divides the image's size")
-        mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
         stem: Literal["patch", "convolution"] = Field(
             "patch", description="one convolution a patch wide, or a stack of halving 3 x 3 ones (patch: a power of 2)"
         )
@@ -43,10 +39,8 @@ class VisionTransformer(nn.Module):
         )
         cls: Literal["first", "none"] = Field("first", description="where the CLS vector stands")
         positions: Literal["learned", "none"] = Field("learned", description="what tells the tokens' places")
-        embedding_norm: bool = Field(False, description="LayerNorm before the first layer")
-        final_norm: bool = Field(True, description="LayerNorm after the last layer, over all tokens")
-        norm_eps: float = Field(1e-6, gt=0, description="added to the variance in every LayerNorm")
-        activation: Activation = Field("gelu", description="of the MLP")
+        embedding_norm: bool = Field(False, description="a norm before the first layer?")
+        final_norm: bool = Field(True, description="a norm after the last layer, over all tokens?")
         patch_bias: bool = Field(True, description="has the patches' convolution a bias?")
         qkv_bias: bool = Field(True, description="have the maps to queries, keys and values a bias?")
         drop_path: float = Field(
@@ -76,9 +70,20 @@ class VisionTransformer(nn.Module):
         for vectors in (self.cls, self.positions):
             if vectors is not None:
                 nn.init.normal_(vectors, std=0.02)
-        self.embedding_norm = nn.LayerNorm(c.width, eps=c.norm_eps) if c.embedding_norm else None
-        self.layers = nn.ModuleList(_layer(c, c.drop_path * i / max(c.depth - 1, 1)) for i in range(c.depth))
-        self.norm = nn.LayerNorm(c.width, eps=c.norm_eps) if c.final_norm else None
+        self.embedding_norm = c.make_norm(c.width) if c.embedding_norm else None
+        self.layers = nn.ModuleList(
+            build_layer(
+                c,
+                c.width,
+                c.heads,
+                placement="pre",
+                qkv_bias=c.qkv_bias,
+                drop_path=c.drop_path * i / max(c.depth - 1, 1),
+                std=branch_std(c.width, c.depth),
+            )
+            for i in range(c.depth)
+        )
+        self.norm = c.make_norm(c.width) if c.final_norm else None
 
     def forward(self, image: Annotated[Image, "rows size", EACH]) -> Annotated[Sequence, "rows tokens width"]:
         """`[batch, 3, size, size]` to `[batch, tokens, width]`, the patches row by row after the CLS."""
@@ -123,13 +128,3 @@ class VisionTransformer(nn.Module):
             message = f"a convolutional stem halves the image, so patch {config.patch} has to be a power of 2"
             clashes.append(Clash(message, ("stem", "patch"), (hint,)))
         return tuple(clashes)
-
-
-def _layer(c: VisionTransformer.Config, drop_path: float) -> Layer:
-    std = branch_std(c.width, c.depth)
-    attention = SelfAttention(c.width, c.heads, bias=c.qkv_bias, std=std)
-    mlp = MLP(c.width, c.mlp_width or 4 * c.width, activation=c.activation, std=std)
-    return Layer(
-        Residual(attention, nn.LayerNorm(c.width, eps=c.norm_eps), drop_path=drop_path),
-        Residual(mlp, nn.LayerNorm(c.width, eps=c.norm_eps), drop_path=drop_path),
-    )

@@ -8,16 +8,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys
-from compose_vlp.components.layers.bert import BERT_STD, Pairing, bert_layer, cross_attention, draw_like_bert
+from compose_vlp.components.layers.bert import BertSettings, Pairing, cross_attention, draw_like_bert
 from compose_vlp.components.layers.checks import heads_divide_width
-from compose_vlp.components.layers.mlp import Activation
 from compose_vlp.components.layers.several import as_list, picked
 from compose_vlp.components.layers.stack import Context, Stack, keys_of_stack
-from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.components.layers.transformer import Layer, build_layer
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, merge_reads
-from compose_vlp.registry import ALL, Settings, component, inferred
+from compose_vlp.registry import ALL, component, inferred
 from compose_vlp.values import Sequence
 
 
@@ -46,10 +45,9 @@ class CrossAttentionFuser(nn.Module):
     (BLIP's NLVR2).
     """
 
-    class Config(Settings):
+    class Config(BertSettings):
         depth: int = Field(6, ge=0, description="layers; each counted once, however many contexts it looks at")
         heads: int = Field(12, gt=0, description="attention heads; they divide the width")
-        mlp_width: int | None = Field(None, gt=0, description="hidden features of the MLP; four widths if left out")
         pairing: Pairing = Field("alternate", description="how several contexts are looked at")
         share_from: int = Field(
             0,
@@ -62,13 +60,6 @@ class CrossAttentionFuser(nn.Module):
             ge=0,
             description="first layer that maps what several contexts gave, in merge pairing; half of the depth if left "
             "out",
-        )
-        norm_eps: float = Field(1e-12, gt=0, description="added to the variance in every LayerNorm")
-        activation: Activation = Field("gelu", description="of the MLP")
-        dropout: float = Field(0.1, ge=0, lt=1, description="of every branch, in training")
-        attention_dropout: float = Field(0.1, ge=0, lt=1, description="of the weights of attention, in training")
-        init_std: float = Field(
-            BERT_STD, gt=0, description="of the weights that are drawn; a narrow model learns faster from a larger one"
         )
         width: int = inferred(description="features of a position")
         context_width: int | None = inferred(description="features of the context")
@@ -139,15 +130,15 @@ def _branch(layer: Layer) -> nn.Module:
 
 def _layer(c: CrossAttentionFuser.Config, *, mapped: bool) -> Layer:
     together = (c.contexts or 1) if c.pairing == "merge" else 1
-    return bert_layer(
+    across = cross_attention(
+        c.width, c.heads, c.context_width or c.width, contexts=together, mapped=mapped, dropout=c.attention_dropout
+    )
+    return build_layer(
+        c,
         c.width,
         c.heads,
-        c.mlp_width,
-        activation=c.activation,
-        norm_eps=c.norm_eps,
+        placement="post",
+        cross_attention=across,
         dropout=c.dropout,
         attention_dropout=c.attention_dropout,
-        across=cross_attention(
-            c.width, c.heads, c.context_width or c.width, contexts=together, mapped=mapped, dropout=c.attention_dropout
-        ),
     )

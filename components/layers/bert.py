@@ -1,19 +1,20 @@
-"""What BERT's towers are made of (Devlin et al. 2019): the embedding of words, and post-norm layers."""
+"""What BERT's towers have in common (Devlin et al. 2019): settings, the embedding of words, how weights are drawn."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import CrossAttention, SelfAttention
+from compose_vlp.components.layers.attention import CrossAttention
 from compose_vlp.components.layers.merged import MergedCrossAttention
-from compose_vlp.components.layers.mlp import MLP, Activation
-from compose_vlp.components.layers.residual import Residual
+from compose_vlp.components.layers.settings import TowerSettings
 from compose_vlp.components.layers.stack import Stack
 from compose_vlp.components.layers.tables import TextTable
 from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.registry import inferred
 
 Pairing = Literal["alternate", "merge"]
 """How several contexts are looked at: layer after layer, one each; or by every layer, all of them at once."""
@@ -31,6 +32,26 @@ BERT_STD: Final = 0.02
 """Standard deviation of the weights that BERT begins with, at widths of 768 and 1024."""
 
 
+class BertSettings(TowerSettings):
+    """The settings of every tower of BERT's layers."""
+
+    norm_eps: float = Field(1e-12, gt=0, description="added to the variance in every norm")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of the embeddings and of every branch, in training")
+    attention_dropout: float = Field(0.1, ge=0, lt=1, description="of the weights of attention, in training")
+    init_std: float = Field(
+        BERT_STD, gt=0, description="of the weights that are drawn; a narrow model learns faster from a larger one"
+    )
+
+
+class BertTextSettings(BertSettings):
+    """The settings of every such tower over words."""
+
+    token_types: bool = Field(True, description="is BERT's vector of the first text added to every word?")
+    vocab_size: int = inferred(description="rows of the token table")
+    length: int = inferred(description="positions: the longest text's frame, or more")
+    context_width: int | None = inferred(description="features of the context; no cross-attention without one")
+
+
 class BertText(nn.Module):
     """A tower over words: their embedding and layers; what `bert_encoder` and `text_decoder` have in common.
 
@@ -38,26 +59,15 @@ class BertText(nn.Module):
     tell a first text from a second, only the first is ever added.
     """
 
-    def __init__(
-        self,
-        vocab_size: int,
-        length: int,
-        width: int,
-        layers: Iterable[Layer],
-        *,
-        token_types: bool,
-        norm_eps: float,
-        dropout: float,
-        init_std: float,
-    ) -> None:
+    def __init__(self, config: BertTextSettings, width: int, layers: Iterable[Layer]) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocab_size, width)
-        self.positions = nn.Parameter(torch.empty(length, width))
-        self.token_types = nn.Parameter(torch.empty(2, width)) if token_types else None
-        self.embedding_norm = nn.LayerNorm(width, eps=norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.embedding = nn.Embedding(config.vocab_size, width)
+        self.positions = nn.Parameter(torch.empty(config.length, width))
+        self.token_types = nn.Parameter(torch.empty(2, width)) if config.token_types else None
+        self.embedding_norm = config.make_norm(width)
+        self.dropout = nn.Dropout(config.dropout)
         self.layers = Stack(layers)
-        draw_like_bert(self, init_std)
+        draw_like_bert(self, config.init_std)
 
     @staticmethod
     def tables(_: object) -> Mapping[str, TextTable]:
@@ -70,32 +80,6 @@ class BertText(nn.Module):
             x = x + self.token_types[0]
         embedded: Tensor = self.dropout(self.embedding_norm(x))
         return embedded
-
-
-def bert_layer(
-    width: int,
-    heads: int,
-    mlp_width: int | None,
-    *,
-    activation: Activation,
-    norm_eps: float,
-    dropout: float,
-    attention_dropout: float,
-    across: nn.Module | None = None,
-) -> Layer:
-    """Self-attention, the cross-attention `across` where there is one, and the FFN, a LayerNorm after each sum.
-
-    `mlp_width` is four widths where it is None; `dropout` is that of every branch.
-    """
-
-    def branch(module: nn.Module) -> Residual:
-        return Residual(module, nn.LayerNorm(width, eps=norm_eps), placement="post", dropout=dropout)
-
-    return Layer(
-        branch(SelfAttention(width, heads, dropout=attention_dropout)),
-        branch(MLP(width, mlp_width or 4 * width, activation=activation)),
-        None if across is None else branch(across),
-    )
 
 
 def cross_attention(

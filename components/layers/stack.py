@@ -1,6 +1,6 @@
 """Layers one after the other, which may look at contexts."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from collections.abc import Sequence as List
 from functools import partial
 from typing import Any, TypeAlias, cast
@@ -71,12 +71,12 @@ def keys_of_stack(
     widths: tuple[int, int | None],
     *,
     layout: tuple[object, ...] = (),
-    norm: float | None = None,
+    norm: Hashable = None,
 ) -> Keys:
     """By what a stack of `depth` layers makes keys and values of its contexts.
 
     `widths` are those of the stack and of the context; `layout` is how several contexts are looked at, empty for one;
-    `norm` is what is added to the variance in the norm of the context, None where it is taken as it comes.
+    `norm` is what the norm of the context is made by, None where it is taken as it comes.
     """
     width, context_width = widths
     return Keys("cross_attention", (depth, heads, width, context_width or width, layout, norm))

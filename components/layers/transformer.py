@@ -1,13 +1,14 @@
-"""One layer of a transformer, put together from branches."""
+"""One layer of a transformer, and the one place where the towers' layers are put together from their settings."""
 
 from collections.abc import Sequence as List
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import CrossAttention, Grow, Once
+from compose_vlp.components.layers.attention import CrossAttention, Grow, Once, SelfAttention
 from compose_vlp.components.layers.merged import MergedCrossAttention
-from compose_vlp.components.layers.residual import Residual
+from compose_vlp.components.layers.residual import Placement, Residual
+from compose_vlp.components.layers.settings import TowerSettings
 from compose_vlp.values.cache import KeysValues
 
 Look = Tensor | KeysValues
@@ -73,3 +74,37 @@ class Layer(nn.Module):
             x = self.cross_attention(x, context, valid=context_valid, once=once)
         total: Tensor = self.ffn(x)
         return total
+
+
+def build_layer(
+    settings: TowerSettings,
+    width: int,
+    heads: int,
+    *,
+    placement: Placement,
+    cross_attention: nn.Module | None = None,
+    ffn_between: bool = False,
+    qkv_bias: bool = True,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+    drop_path: float = 0.0,
+    std: float | None = None,
+) -> Layer:
+    """One layer of a tower, its FFN and norms those of the settings.
+
+    The norms stand before each branch (`pre`, as in ViT and GPT) or after each sum (`post`, as in BERT).
+    `cross_attention` stands between self-attention and FFN, with a second FFN before it where `ffn_between`. `dropout`
+    is of every branch, `attention_dropout` of the weights of self-attention, `drop_path` of whole rows; `std` is the
+    standard deviation of the weights of each branch's last map.
+    """
+
+    def branch(module: nn.Module) -> Residual:
+        norm = settings.make_norm(width)
+        return Residual(module, norm, placement=placement, dropout=dropout, drop_path=drop_path)
+
+    return Layer(
+        branch(SelfAttention(width, heads, bias=qkv_bias, dropout=attention_dropout, std=std)),
+        branch(settings.make_ffn(width, std)),
+        None if cross_attention is None else branch(cross_attention),
+        branch(settings.make_ffn(width, std)) if ffn_between else None,
+    )

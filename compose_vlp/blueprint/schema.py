@@ -39,6 +39,8 @@ class KindLike(Protocol):
     def ports(self) -> Mapping[str, Any]: ...
     @property
     def doc(self) -> str: ...
+    @property
+    def slot(self) -> str: ...
 
 
 def json_schema(kinds: Iterable[KindLike]) -> Json:
@@ -80,7 +82,8 @@ def _bodies(name: str, kinds: Collection[KindLike]) -> Json:
         return {"type": "array", "items": _of_model(sections.Start)}
     if name == "components":
         share = {"share": {"type": "object", "description": "parts that are another component's"}}
-        return _chosen("use", {k.name: _of_kind(k, share) for k in kinds if k.category in ("component", "tokenizer")})
+        usable = [kind for kind in kinds if kind.category in ("component", "tokenizer")]
+        return _chosen("use", {kind.name: _with_parts(kinds, _of_kind(kind, share)) for kind in usable})
     if name == "losses":
         weight = {"weight": _or_param({"anyOf": [{"type": "number"}, _of_model(Schedule)]})}
         return _chosen("use", {kind.name: _of_kind(kind, weight) for kind in kinds if kind.category == "loss"})
@@ -120,6 +123,16 @@ def _with_key(key: str, body: Json) -> Json:
     return {**body, "properties": {key: True, **body["properties"]}}
 
 
+def _with_parts(kinds: Collection[KindLike], body: Json) -> Json:
+    """The schema of a kind's settings, those that are slots open to the kinds that fill them."""
+    for field in body["properties"].values():
+        if slot := field.pop("slot", None):
+            bodies = {kind.name: _of_kind(kind, {}) for kind in kinds if kind.slot == slot}
+            del field["kind"], field["anyOf"]
+            field["anyOf"] = [{"enum": sorted(bodies)}, _chosen("use", bodies), _PARAM]
+    return body
+
+
 def _of_kind(kind: KindLike, common: Json) -> Json:
     """The settings of a kind; of a loss its ports too."""
     fields: Json = dict(_of_model(kind.config)["properties"]) if kind.config else {}
@@ -145,6 +158,8 @@ def _of_type(annotation: Any) -> Json:
 
 def _or_param(field: Json) -> Json:
     described = {"description": field["description"]} if "description" in field else {}
+    if "slot" in field:  # what may stand there is known where all kinds are
+        return {**described, "slot": field["slot"], "kind": field["kind"], "anyOf": []}
     body = {key: value for key, value in field.items() if key != "description"}
     choices = body["anyOf"] if set(body) == {"anyOf"} else [body]
     return {**described, "anyOf": [*choices, _PARAM]}

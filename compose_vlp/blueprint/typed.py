@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from compose_vlp.blueprint import scalars
 from compose_vlp.blueprint.document import Document
@@ -60,9 +61,40 @@ def read_typed(node: Node, annotation: Any, document: Document, name: str = "the
         return NOTHING, [Problem(_message(one, name, node), node.span) for one in _errors(error, node)]
 
 
+class Chosen(typing.Protocol):
+    """A value that is a kind by name, with settings of its own: what stands in a slot of a tower."""
+
+    @classmethod
+    def names(cls, slot: str) -> list[str]:
+        """The names that may be written in this slot."""
+
+    @classmethod
+    def settings_of(cls, slot: str, name: str) -> type[BaseModel] | None:
+        """The model of a kind's settings; None where no kind of this slot has the name."""
+
+    def __call__(self, *, use: str, settings: BaseModel) -> Any:
+        """The value."""
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """The annotation of a field that holds a kind: which slot it is, and the kind that stands there by default."""
+
+    slot: str
+    default: str
+    model: Chosen
+
+
 def field_names(model: type[BaseModel]) -> dict[str, Any]:
     """The keys that a mapping of this model may have, as they are written, with their annotations."""
-    return {info.alias or name: info.annotation for name, info in model.model_fields.items()}
+    return {info.alias or name: _annotation(info) for name, info in model.model_fields.items()}
+
+
+def _annotation(info: FieldInfo) -> Any:
+    extra = info.json_schema_extra
+    if isinstance(extra, dict) and "slot" in extra:
+        return _Slot(str(extra["slot"]), str(extra["kind"]), typing.cast(Chosen, info.annotation))
+    return info.annotation
 
 
 @dataclass
@@ -101,7 +133,7 @@ class _Reader:
         if entry.key.is_broken:
             self.silent = True
             return
-        hints = did_you_mean(entry.name, known) or (f"fields: {', '.join(known)}",)
+        hints = did_you_mean(entry.name, known) or (f"fields: {', '.join(known) or 'none'}",)
         self.problems.append(Problem(f"no field is called `{entry.name}`", entry.key.span, hints))
 
     def convert(self, node: Node, annotation: Any, name: str) -> Any:
@@ -111,6 +143,8 @@ class _Reader:
             return NOTHING
         if isinstance(node, Scalar) and node.text.startswith("$"):
             return self._param(node, annotation, name)
+        if isinstance(annotation, _Slot):
+            return self._chosen(node, annotation, name)
         choices = _alternatives(annotation)
         if isinstance(node, Scalar):
             return self._scalar(node, choices, name)
@@ -197,6 +231,26 @@ class _Reader:
         of = typing.get_args(annotation)
         values = {entry.name: self.convert(entry.value, of[1] if of else Any, entry.name) for entry in node}
         return NOTHING if any(value is NOTHING for value in values.values()) else values
+
+    def _chosen(self, node: Node, slot: _Slot, name: str) -> Any:
+        """The kind that a slot holds: a name alone, or a mapping of settings that may say `use`."""
+        if isinstance(node, Items):
+            self._refuse(f"`{name}` is the name of a kind, or a mapping of its settings, not a list", node.span)
+            return NOTHING
+        use = node.get("use") if isinstance(node, Mapping) else node
+        if use is not None and not isinstance(use, Scalar):
+            self._refuse(f"the `use` of `{name}` is one name", use.span)
+            return NOTHING
+        kind = slot.default if use is None else use.text
+        model = slot.model.settings_of(slot.slot, kind)
+        if model is None:
+            known = slot.model.names(slot.slot)
+            hints = did_you_mean(kind, known) or (f"there are: {', '.join(known)}",)
+            self._refuse(f"no kind for `{slot.slot}` is called `{kind}`", use.span if use else node.span, hints)
+            return NOTHING
+        entries = tuple(entry for entry in node if entry.name != "use") if isinstance(node, Mapping) else ()
+        settings = self.model(Mapping(entries, node.span), model, node.span)
+        return NOTHING if settings is NOTHING else slot.model(use=kind, settings=settings)
 
     def _misfit(self, node: Node, choices: list[Any], name: str) -> Any:
         form = {Scalar: "one value", Items: "a list", Mapping: "a mapping"}[type(node)]

@@ -13,6 +13,7 @@ CATEGORIES: Final = {
     "component": "Components",
     "loss": "Losses",
     "function": "Functions",
+    "slot": "Inner parts of towers",
     "tokenizer": "Tokenizers",
     "source": "Data sources",
     "optimizer": "Optimizers",

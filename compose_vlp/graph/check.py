@@ -268,7 +268,8 @@ class Checker:
         )
 
     def _kind_of(self, call: Call) -> Kind | None:
-        return self.sizings[call.target].declared.kind if call.target in self.sizings else None
+        sizing = self.sizings.get(call.target)
+        return sizing.declared.kind.with_settings(sizing.config) if sizing else None
 
     def _resolved(self, declared: Declared) -> ResolvedComponent:
         sizing = self.sizings[declared.name]
@@ -279,7 +280,8 @@ class Checker:
             self.notes += [f"{declared.name}: {part} is its own, {share[EVERYTHING]} has none" for part in own]
         inferred = dict(sizing.inferred)
         measures = {setting: sizing.measure(setting) for setting in inferred}
-        return ResolvedComponent(declared.name, declared.kind, sizing.config, share, declared.span, inferred, measures)
+        kind = declared.kind.with_settings(sizing.config)
+        return ResolvedComponent(declared.name, kind, sizing.config, share, declared.span, inferred, measures)
 
 
 def _with_stored(plan: Plan, output: OutputEntry) -> OutputEntry:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from compose_vlp.graph.types import Flow, ValueType
 
-Category = Literal["component", "loss", "function", "tokenizer", "source", "optimizer"]
+Category = Literal["component", "loss", "function", "slot", "tokenizer", "source", "optimizer"]
 
 
 @dataclass(frozen=True)
@@ -124,4 +124,11 @@ class Kind:
     implementation: Any = None  # the class or function
     doc: str = ""
     source: str = ""  # module or file that defines it
+    slot: str = ""  # the setting of towers that it fills, where it is an inner part
+    promises: Callable[[Any], Traits] | None = None  # the traits with these settings, where inner parts decide
+
+    def with_settings(self, config: Any) -> Kind:
+        """The kind with the promises that it makes for these settings."""
+        return self if self.promises is None or config is None else replace(self, traits=self.promises(config))
+
     returns: Pattern | Mapping[str, Pattern] | None = None  # what the annotations promise, for people to read

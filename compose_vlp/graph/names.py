@@ -244,6 +244,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizers stand in `components`",),
     "loss": ("losses stand in `losses`",),
     "function": ("functions are called in expressions, without being declared",),
+    "slot": ("inner parts stand in the settings of towers: `ffn: swiglu`",),
     "source": ("sources stand in `data`",),
     "optimizer": ("optimizers stand in `optimizer`",),
 }

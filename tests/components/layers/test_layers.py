@@ -6,13 +6,19 @@ import pytest
 import torch
 from torch import nn
 
+from compose_vlp.components.ffns.mlp import MLP
+from compose_vlp.components.layers.activation import activate
 from compose_vlp.components.layers.attention import SelfAttention
 from compose_vlp.components.layers.linear import Linear, branch_std
-from compose_vlp.components.layers.mlp import MLP, activate
 from compose_vlp.components.layers.on_text import text_features
 from compose_vlp.components.layers.residual import Residual, drop_path
 from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.slots import Place
 from compose_vlp.values import Part, Sequence, Text
+
+
+def mlp(width: int, std: float | None = None) -> MLP:
+    return MLP(MLP.Config(), Place(width, std=std))
 
 
 def test_a_residual_norms_before_its_branch_or_after_the_sum() -> None:
@@ -64,7 +70,7 @@ def test_maps_are_drawn_once_with_the_width_that_they_are_told() -> None:
     assert float(Linear(400, 400).weight.detach().std()) == pytest.approx(0.05, rel=0.05)
     std = branch_std(64, 8)
     assert std == pytest.approx((2 * 8 * 64) ** -0.5)
-    assert float(MLP(64, 256, std=std).fc2.weight.detach().std()) == pytest.approx(std, rel=0.1)
+    assert float(mlp(64, std=std).fc2.weight.detach().std()) == pytest.approx(std, rel=0.1)
     assert not Linear(4, 4).bias.any()
 
 
@@ -72,7 +78,7 @@ def test_a_layer_without_a_context_skips_cross_attention() -> None:
     def branch(module: nn.Module) -> Residual:
         return Residual(module, nn.LayerNorm(8))
 
-    layer = Layer(branch(SelfAttention(8, 2)), branch(MLP(8, 16)), branch(nn.Identity()))
+    layer = Layer(branch(SelfAttention(8, 2)), branch(mlp(8)), branch(nn.Identity()))
     bare = Layer(layer.self_attention, layer.ffn)
     x = torch.randn(2, 3, 8)
     assert torch.equal(layer(x), bare(x))

@@ -1,0 +1,1 @@
+"""Feed-forward halves of layers: what fills the slot `ffn`."""

@@ -1,0 +1,29 @@
+"""The settings that every tower of transformer layers has, and the inner parts that they make."""
+
+from pydantic import Field
+from torch import nn
+
+from compose_vlp.components.layers.activation import Activation
+from compose_vlp.registry import Settings
+from compose_vlp.slots import Part, Place, slot
+
+
+class TowerSettings(Settings):
+    """A tower's `Config` extends it, and may give its fields other defaults."""
+
+    depth: int = Field(12, ge=0, description="layers")
+    mlp_width: int | None = Field(None, gt=0, description="hidden features of an MLP as FFN; four widths if left out")
+    activation: Activation | None = Field(None, description="of the FFN; its kind's own if left out (mlp: gelu)")
+    norm_eps: float = Field(1e-6, gt=0, description="added to the variance in every norm")
+    ffn: Part = slot("ffn", "mlp", "the feed-forward half of every layer")
+    norm: Part = slot("norm", "layer_norm", "every norm of the tower")
+
+    def make_ffn(self, width: int, std: float | None = None) -> nn.Module:
+        """An FFN from `width` to `width` features; `std` is that of its last map's weights."""
+        made: nn.Module = self.ffn.make(Place(width, self.mlp_width, self.activation, std, self.norm_eps))
+        return made
+
+    def make_norm(self, width: int) -> nn.Module:
+        """A norm over `width` features."""
+        made: nn.Module = self.norm.make(Place(width, eps=self.norm_eps))
+        return made

@@ -1,0 +1,1 @@
+"""Norms of towers: what fills the slot `norm`."""
