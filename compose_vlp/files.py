@@ -11,6 +11,15 @@ from types import TracebackType
 from typing import ClassVar
 
 
+def written_path(text: str | Path) -> Path:
+    """A path as somebody wrote it: `~` and `~name` at its beginning are home folders, where there are such."""
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:  # nobody is called so here
+        return path
+
+
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Replace `path` in one step: a reader sees the old content or the new, never a part.
 

@@ -1,7 +1,6 @@
 """Byte-level byte pair encoding."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +8,7 @@ from pydantic import Field, model_validator
 from compose_vlp.components.tokenizers.cleaning import Clean
 from compose_vlp.components.tokenizers.fast import FastTokenizer, read_json
 from compose_vlp.errors import UserError
+from compose_vlp.files import written_path
 from compose_vlp.registry import Settings, tokenizer
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class BytePairs(FastTokenizer):
     def _read(self) -> "Backend":
         if self.config.file is None:
             raise UserError("this bpe tokenizer has no vocabulary yet", hints=["give it a `file`, or train it"])
-        return read_json(Path(self.config.file))
+        return read_json(written_path(self.config.file))
 
     @staticmethod
     def _around(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "Backend":

@@ -12,6 +12,7 @@ from typing_extensions import override
 from compose_vlp.components.tokenizers.cleaning import Clean
 from compose_vlp.components.tokenizers.fast import FastTokenizer
 from compose_vlp.errors import UserError
+from compose_vlp.files import written_path
 from compose_vlp.registry import Settings, tokenizer
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ClipBytePairs(FastTokenizer):
         from tokenizers import Regex, models, pre_tokenizers
         from tokenizers import Tokenizer as Backend
 
-        merges = _read_merges(Path(self.config.file) if self.config.file is not None else _installed())
+        merges = _read_merges(written_path(self.config.file) if self.config.file is not None else _installed())
         characters = list(byte_characters().values())
         tokens = [*characters, *(character + WORD_END for character in characters)]
         tokens += ["".join(pair) for pair in merges]

@@ -10,6 +10,7 @@ from typing_extensions import override
 from compose_vlp.components.tokenizers.cleaning import Clean
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.errors import UserError
+from compose_vlp.files import written_path
 from compose_vlp.registry import Settings, tokenizer
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def _load(name: str, revision: str | None) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(name, revision=revision or "main")
+        return AutoTokenizer.from_pretrained(str(written_path(name)), revision=revision or "main")
     except (OSError, ValueError) as error:  # a missing name is an OSError, a folder of something else a ValueError
         reason = str(error).strip().splitlines()[0]
         raise UserError(

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +9,7 @@ from pydantic import Field, model_validator
 from compose_vlp.components.tokenizers.cleaning import Clean
 from compose_vlp.components.tokenizers.fast import FastTokenizer, read_json, read_text
 from compose_vlp.errors import UserError
+from compose_vlp.files import written_path
 from compose_vlp.registry import Settings, tokenizer
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ class WordPiece(FastTokenizer):
         if self.config.file is None:
             raise UserError("this wordpiece tokenizer has no vocabulary yet", hints=["give it a `file`, or train it"])
         if self.config.file.endswith(".json"):
-            return read_json(Path(self.config.file))
-        tokens = read_text(Path(self.config.file)).splitlines()
+            return read_json(written_path(self.config.file))
+        tokens = read_text(written_path(self.config.file)).splitlines()
         if self.config.unknown not in tokens:
             raise UserError(f"{self.config.file} has no line {self.config.unknown!r}: is it BERT's vocab.txt?")
         return self._around({token: number for number, token in enumerate(tokens)})

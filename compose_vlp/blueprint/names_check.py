@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from compose_vlp.blueprint.document import NAMESPACE, SECTIONS, is_expression
+from compose_vlp.blueprint.document import NAME, NAMESPACE, SECTIONS, is_expression
 from compose_vlp.blueprint.names import names_read
 from compose_vlp.blueprint.nodes import Entry, Mapping, Node, Scalar
 from compose_vlp.blueprint.reads import Reads, Unresolved
@@ -101,6 +101,11 @@ def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
     hints = (str(gone),) if gone else did_you_mean(name, known)
     if not hints and name in reads.names:
         hints = (f"`{name}` is a {SECTIONS[reads.names[name]].named}",)
+    if section == "params" and (name.isupper() or not NAME.match(name)):
+        hints = (
+            *hints,
+            "variables of the shell are not read here; a path may begin with `~/`, the home folder",
+        )
     message = f"no {SECTIONS[section].named} is called `{sign}{name}`"
     return Problem(message, one.reference.span, hints)
 

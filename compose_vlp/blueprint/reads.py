@@ -60,7 +60,7 @@ class Reads:
             for name in self.sections[section].names:
                 self.names.setdefault(name, section)
         self.references: dict[Key, tuple[Reference, ...]] = {}
-        for section in (*NAMESPACE, "losses", "outputs", "stages"):
+        for section in (*NAMESPACE, "losses", "outputs", "stages", "data"):
             for entry in self.sections[section]:
                 self.references[section, entry.name] = tuple(self._of(section, entry))
         for name in _DEFAULTS:
@@ -69,8 +69,8 @@ class Reads:
 
     @property
     def roots(self) -> list[Key]:
-        """What is wanted for its own sake: outputs, the losses of the stages (all, where there are none), defaults."""
-        wanted = [key for key in self.references if key[0] in ("outputs", "stages") or not key[1]]
+        """What is wanted for its own sake: outputs, the stages' losses (all, without stages), data, defaults."""
+        wanted = [key for key in self.references if key[0] in ("outputs", "stages", "data") or not key[1]]
         if not self.sections["stages"].entries:
             wanted += [key for key in self.references if key[0] == "losses"]
         return wanted

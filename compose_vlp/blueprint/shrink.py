@@ -50,7 +50,7 @@ def _names_nothing(state: State, item: Node, path: Path, heads: Collection[str])
         )
         return
     for pattern in _patterns(item):
-        if not any(may_match(pattern.text, head) for head in heads):
+        if not _may_match_one(pattern.text, heads):
             first, *rest = pattern.text.split(".")
             what, name = ("loss", rest[0]) if first == "losses" and rest else ("component", first)
             near = did_you_mean(f"losses.{name}" if what == "loss" else name, heads)
@@ -88,7 +88,12 @@ def _lists(root: Mapping, heads: Collection[str]) -> Iterator[tuple[Path, Keep]]
 
 def _speaks(item: Node, heads: Collection[str]) -> bool:
     patterns = _patterns(item)
-    return not patterns or any(may_match(pattern.text, head) for pattern in patterns for head in heads)
+    return not patterns or any(_may_match_one(pattern.text, heads) for pattern in patterns)
+
+
+def _may_match_one(pattern: str, heads: Collection[str]) -> bool:
+    """Whether a pattern may name something; `**` may even where a file has no components, which its child's may be."""
+    return pattern.startswith("**") or any(may_match(pattern, head) for head in heads)
 
 
 def _patterns(item: Node) -> list[Scalar]:

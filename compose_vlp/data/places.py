@@ -9,6 +9,7 @@ from typing import Any
 
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.files import written_path
 
 PICTURES = frozenset(
     {".apng", ".avif", ".avifs", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"}
@@ -25,7 +26,7 @@ def find_file(path: str) -> Path:
     Raises:
         UserError: it is not there; offers names like it.
     """
-    file = Path(path)
+    file = written_path(path)
     if not file.is_file():
         near = did_you_mean(file.name, (one.name for one in file.parent.iterdir())) if file.parent.is_dir() else ()
         raise UserError(f"no file {path!r}", hints=[*near, f"looked from {Path.cwd()}"])
@@ -38,7 +39,7 @@ def find_folder(path: str | Path) -> Path:
     Raises:
         UserError: it is not there, or empty.
     """
-    folder = Path(path)
+    folder = written_path(path)
     if not folder.is_dir():
         raise UserError(f"no folder {str(path)!r} of pictures", hints=[f"looked from {Path.cwd()}"])
     if next(folder.iterdir(), None) is None:
@@ -102,7 +103,7 @@ def _numbered(pattern: str) -> list[str]:
 def _globbed(pattern: str) -> list[Path]:
     import glob
 
-    found = sorted(Path(one) for one in glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
+    found = sorted(Path(one) for one in glob.glob(str(written_path(pattern)), recursive=True))  # noqa: PTH207 - absolute patterns too
     if not found:
         raise UserError(f"no file fits {pattern!r}", hints=[f"looked from {Path.cwd()}"])
     return found

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.errors import UserError
+from compose_vlp.files import written_path
 
 SLOT = "{}"
 
@@ -29,7 +30,7 @@ def read_table(settings: TextInput) -> tuple[list[str], list[int]]:
 
 def read_lines(path: str) -> list[str]:
     """The lines of a text file that hold anything, without the white space around them."""
-    file = Path(path)
+    file = written_path(path)
     if not file.is_file():
         raise UserError(f"no file {path!r}", hints=[f"looked from {Path.cwd()}"])
     try:

@@ -15,6 +15,7 @@ from compose_vlp.errors import BlueprintError, Problem
 from compose_vlp.graph import sections
 from compose_vlp.graph.calls import Calls
 from compose_vlp.graph.clashes import check_settings
+from compose_vlp.graph.data import check_data
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, OutputEntry, ResolvedComponent, fragment
 from compose_vlp.graph.ids import carry_ids
 from compose_vlp.graph.inputs import texts_without_tokenizer
@@ -120,6 +121,7 @@ class Checker:
         """The checked blueprint, as far as it is sound; whatever is wrong is in `problems`."""
         self._declarations()
         read = sections.read(self.names)
+        check_data(self.names)
         for name in self.reads.order():
             self.reads.of(name)
         walk = self._walk_until_settled()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from compose_vlp.errors import UserError
+from compose_vlp.files import written_path
 
 WRAPPERS = ("state_dict", "model")
 """Keys under which training checkpoints keep the weights."""
@@ -23,7 +24,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: no such file, or not one of tensors.
     """
-    file = Path(path)
+    file = written_path(path)
     if not file.is_file():
         raise UserError(f"no file {str(file)!r}")
     if file.suffix == ".safetensors":

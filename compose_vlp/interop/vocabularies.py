@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_vlp.files import written_path
 from compose_vlp.runtime.patterns import matches
 from compose_vlp.runtime.run_folder import RUN_FILE
 from compose_vlp.runtime.sources import open_tokenizers
@@ -30,7 +31,7 @@ def take_vocabularies(blueprint: CheckedBlueprint, run: Path, note: Callable[[st
         if tokenizer.ready or mine.is_dir():
             continue
         for item in blueprint.start:
-            theirs = Path(item.origin or "") / TOKENIZERS / name
+            theirs = written_path(item.origin or "") / TOKENIZERS / name
             if (theirs.parent.parent / RUN_FILE).is_file() and theirs.is_dir() and _takes_words(blueprint, item):
                 shutil.copytree(theirs, mine)
                 note(f"the words of `{name}` are those of {item.origin}")

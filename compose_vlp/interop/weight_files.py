@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from compose_vlp.errors import UserError
+from compose_vlp.files import written_path
 from compose_vlp.interop.files import read_state
 from compose_vlp.runtime import checkpoint
 from compose_vlp.runtime.run_folder import RUN_FILE
@@ -25,7 +26,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: nothing is there, or nothing of tensors alone.
     """
-    place = Path(path)
+    place = written_path(path)
     if not place.is_dir():
         return read_state(place)
     if (place / RUN_FILE).is_file():

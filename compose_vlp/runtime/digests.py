@@ -10,6 +10,7 @@ from typing import Any
 
 from compose_vlp.blueprint.nodes import Mapping
 from compose_vlp.blueprint.plain import guess
+from compose_vlp.files import written_path
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.evaluating import data_read
 
@@ -42,7 +43,7 @@ def data_digests(blueprint: CheckedBlueprint) -> dict[str, str]:
 def _digest(settings: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for word in _words(settings):
-        for part in _contents(Path(word)):
+        for part in _contents(written_path(word)):
             digest.update(part)
     return digest.hexdigest()[:DIGITS]
 

@@ -53,3 +53,13 @@ def test_folders_that_are_missing_or_empty_are_told(tmp_path: Path) -> None:
         find_folder(tmp_path / "moved")
     with pytest.raises(UserError, match="is empty"):
         find_folder(tmp_path)
+
+
+def test_a_path_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.txt").write_text("x")
+    assert find_file("~/a.txt") == tmp_path / "a.txt"
+    assert find_files("~/*.txt") == [tmp_path / "a.txt"]
+    assert find_folder("~") == tmp_path
+    with pytest.raises(UserError, match="no file '~nobody-here/a\\.txt'"):
+        find_file("~nobody-here/a.txt")

@@ -44,8 +44,8 @@ def test_fields_are_renamed_and_the_limit_of_broken_records_is_the_entrys(small_
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (["+data.a={mix: {b: 1}}", "+data.b={mix: {pairs: 1, a: 2}}"], "data 'a' is a part of itself: a > b > a"),
-        (["+data.a={use: scenes, mix: {pairs: 1}}"], "data 'a' has `use` and `mix`"),
+        (["+data.a={mix: {b: 1}}", "+data.b={mix: {pairs: 1, a: 2}}"], "data `a` is a part of itself: a > b > a"),
+        (["+data.a={use: scenes, mix: {pairs: 1}}"], "data `a` has `use` and `mix`"),
         (["+data.a={mix: {pairs: 0}}"], "greater than 0"),
         (["+data.a={mix: {pairs: 1}, skip_limit: 2}"], "less than or equal to 1"),
     ],

@@ -6,7 +6,6 @@ import json
 from bisect import bisect_right
 from functools import partial
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -15,6 +14,7 @@ from compose_vlp.data.places import PICTURES, find_files
 from compose_vlp.data.shards import Shard, default_cache, open_shard
 from compose_vlp.data.source import BadRecord, Encoded, Record, Source
 from compose_vlp.errors import UserError
+from compose_vlp.files import written_path
 from compose_vlp.registry import Settings, source
 
 PICTURE_ENDINGS = frozenset(ending[1:] for ending in PICTURES)
@@ -44,7 +44,7 @@ class WebDataset(Source):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        cache = Path(config.cache).expanduser() if config.cache is not None else default_cache()
+        cache = written_path(config.cache) if config.cache is not None else default_cache()
         self.shards = [open_shard(file, cache) for file in find_files(config.path)]
         for shard in self.shards:
             _refuse_pickles(shard)
