@@ -185,9 +185,11 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits, 
     config = getattr(implementation, "Config", None)
     ports: dict[str, Port] = {}
     returns: Pattern | dict[str, Pattern] = Pattern("Scalar")
+    cached = False
     if category in ("component", "loss", "function"):
         forward = implementation if category == "function" else implementation.forward
         ports, returns = _ports(name, forward)
+        cached = "cache" in inspect.signature(forward).parameters
     flows = getattr(implementation, "flows", None)
     custom = getattr(implementation, "output", None)
     return Kind(
@@ -205,6 +207,7 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits, 
         describe=getattr(implementation, "describe", None),
         tables=getattr(implementation, "tables", None),
         trainable=category == "component",
+        cached=cached,
         implementation=implementation,
         doc=inspect.getdoc(implementation) or "",
         source=implementation.__module__,

@@ -144,9 +144,9 @@ def sizes(checked: CheckedBlueprint) -> Numbers:
 
 
 def program_sources(checked: CheckedBlueprint, stages: Mapping[str, Compiled]) -> dict[str, str]:
-    """The generated source of every stage, of all outputs that are values, and of each that writes texts."""
+    """The generated source of every stage, of all outputs that are values, and of each that writes or ranks texts."""
     from compose_vlp.compiler.compile import compile_outputs
-    from compose_vlp.compiler.incremental import compile_incremental
+    from compose_vlp.compiler.incremental import compile_incremental, compile_prepared
 
     sources = {name: compiled.source for name, compiled in stages.items()}
     plain = [name for name, output in checked.outputs.items() if output.form == "value"]
@@ -155,6 +155,8 @@ def program_sources(checked: CheckedBlueprint, stages: Mapping[str, Compiled]) -
     for name, output in checked.outputs.items():
         if output.form == "generate":
             sources[f"outputs.{name}"] = compile_incremental(checked, name).source
+        elif output.form == "rank":
+            sources[f"outputs.{name}"] = compile_prepared(checked, name).source
     return sources
 
 

@@ -143,7 +143,8 @@ class CausalDecoder(nn.Module):
         if self.cls is not None and cache is None:
             return _and_cls(x.valid)
         trailing = isinstance(x, Text) or (len(x.parts) == 1 and x.parts[0].cls != "last")
-        return None if trailing or cache is not None else x.valid
+        valid = None if trailing else x.valid
+        return valid if cache is None else cache.valid(valid, _positions(x))
 
     def _normed(self, hidden: Tensor, cache: Cache | None) -> Tensor:
         if self.norm is None:
@@ -192,6 +193,10 @@ class CausalDecoder(nn.Module):
             needing = [name for name in ("cross_ffn", "context_norm") if getattr(config, name)]
             clashes += [Clash(f"{name} needs cross_attention: true", (name, "cross_attention")) for name in needing]
         return tuple(clashes)
+
+
+def _positions(x: Text | Sequence) -> int:
+    return x.ids.shape[1] if isinstance(x, Text) else x.features.shape[1]
 
 
 def _and_cls(valid: Tensor | None) -> Tensor | None:

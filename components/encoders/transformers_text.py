@@ -70,7 +70,8 @@ class TransformersText(nn.Module):
             features = self.model(**inputs).last_hidden_state
         if cache is not None:
             cache.advance(text.ids.shape[1])
-        part = Part("language", 0, text.ids.shape[1], _cls(self.facts), text)
+        first = cache is None or cache.length == text.ids.shape[1]  # words that come later have no CLS before them
+        part = Part("language", 0, text.ids.shape[1], _cls(self.facts) if first else "none", text)
         return Sequence(features, (part,), text.valid)
 
     def _kept(self, cache: Cache | None) -> dict[str, Any]:

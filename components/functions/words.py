@@ -44,13 +44,13 @@ def prompt(
     """The text with these words after its first token; nobody has to foretell them (`given`).
 
     What goes beyond the frame is cut, each text's last token (its end) kept. Words that go on with a text (generation)
-    are left as they are.
+    stand so many places later.
     """
-    if text.offset:
-        return text
     ids = tokenizer.encode(words, text.frame)
     ids = ids[ids[:1] == [tokenizer.begin_id] :]
     ids = ids[: len(ids) - (ids[-1:] == [tokenizer.end_id])]
+    if text.offset:
+        return replace(text, offset=text.offset + len(ids))
     added = torch.tensor(ids, dtype=text.ids.dtype, device=text.ids.device).expand(len(text.ids), -1)
     longer = torch.cat((text.ids[:, :1], added, text.ids[:, 1:]), 1)[:, : text.frame]
     lengths = text.lengths + len(ids)

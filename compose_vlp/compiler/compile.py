@@ -70,6 +70,7 @@ def compile_plan(
         title=title or f"`{name}` of {blueprint.name}.",
         tokenizers=tokenizers_of(blueprint, plan),
         choices=choices_of(blueprint, plan),
+        open_ports=open_ports_of(blueprint),
     )
     return Compiled(name, whole, plan, applied, source, load_program(source, name, functions_of(blueprint, plan)))
 
@@ -95,6 +96,12 @@ def choices_of(blueprint: CheckedBlueprint, plan: Plan) -> frozenset[str]:
     """The calls of maskers and miners, whose draws a replay may hand in."""
     kinds = ((call.id, kind_of(blueprint, call)) for call in plan.calls if call.role == "component")
     return frozenset(call for call, kind in kinds if kind is not None and kind.traits.draws == "choice")
+
+
+def open_ports_of(blueprint: CheckedBlueprint) -> frozenset[str]:
+    """The functions that take values under any names."""
+    kinds = blueprint.functions.items()
+    return frozenset(name for name, kind in kinds if any(port.open for port in kind.ports.values()))
 
 
 def tokenizers_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, str]:

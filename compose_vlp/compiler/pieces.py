@@ -16,7 +16,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from compose_vlp.blueprint.inputs import TextInput
-from compose_vlp.compiler.compile import choices_of, compile_stage, functions_of, kind_of, tokenizers_of
+from compose_vlp.compiler.compile import (
+    choices_of,
+    compile_stage,
+    functions_of,
+    kind_of,
+    open_ports_of,
+    tokenizers_of,
+)
 from compose_vlp.compiler.passes import PASSES
 from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.errors import UserError
@@ -203,5 +210,6 @@ def _write(blueprint: CheckedBlueprint, plan: Plan, stage: str, part: str) -> tu
         title=f"Stage `{stage}` of {blueprint.name} in pieces: {part}.",
         tokenizers=tokenizers_of(blueprint, plan),
         choices=choices_of(blueprint, plan),
+        open_ports=open_ports_of(blueprint),
     )
     return source, load_program(source, name, functions_of(blueprint, plan))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import linecache
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +48,29 @@ def write_program(
     caches: frozenset[str] = frozenset(),
     tokenizers: Mapping[str, str] | None = None,
     choices: frozenset[str] = frozenset(),
+    open_ports: frozenset[str] = frozenset(),
 ) -> str:
     """The source of a function `name(root, batch, step)` that gives the plan's wanted values by name.
 
-    Calls in `caches` get a cache of their own, `step.caches[id]`; those in `tokenizers` (call id -> component) the
-    tokenizer of their text; what those in `choices` draw may be handed in. Teachers run without gradients.
+    Where the plan calls a function of that name, an underscore comes behind it. Calls in `caches` get a cache of their
+    own, `step.caches[id]`; those in `tokenizers` (call id -> component) the tokenizer of their text; what those in
+    `choices` draw may be handed in; functions in `open_ports` take any names. Teachers run without gradients.
     """
     functions = {call.target for call in plan.calls if call.role == "function"}
     names = Names(plan.calls, functions)
-    lines = [f"def {name}(root, batch, step):", *([f'    """{title}"""'] if title else [])]
+    lines = [f"def {_free(name, functions)}(root, batch, step):", *([f'    """{title}"""'] if title else [])]
     lines += [f"    {line}" for line in _prologue(plan)]
     inside = False
+    plain = {ref.call for ref in _refs(plan) if not ref.path}
     for call in plan.calls:
         if call.role == "split" and call.target != "0":
             continue  # all pieces come out of the first one's line
+        if call.role == "input" and call.id in names.inputs and call.id not in plain:
+            continue  # only its fields are read, which the batch has beside it
         extra = [f"cache=step.caches[{call.id!r}]"] if call.id in caches else []
         if call.id in (tokenizers or {}):
             extra.append(f"tokenizer=root.tokenizers[{(tokenizers or {})[call.id]!r}]")
-        written = _expression(call, names, extra)
+        written = _expression(call, names, extra, named=call.target in open_ports)
         if call.id in choices:
             written = _recorded(call.id, written)
         without = call.no_grad or call.world is not None
@@ -86,8 +91,15 @@ def load_program(source: str, name: str, functions: Mapping[str, Any]) -> Progra
     scope: dict[str, Any] = {**{n: getattr(support, n) for n in support.__all__}, "torch": torch, **functions}
     # our own generated text: blueprint literals enter as repr() only
     exec(compile(source, file, "exec"), scope)  # noqa: S102
-    program: Program = scope[name]
+    program: Program = scope[source[len("def ") : source.index("(")]]
     return program
+
+
+def _free(name: str, functions: Container[str]) -> str:
+    """A program's name in Python: no function that it may call has it (a stage may be called `first`)."""
+    while name in functions or name in RESERVED:
+        name += "_"
+    return name
 
 
 def _prologue(plan: Plan) -> list[str]:
@@ -100,7 +112,7 @@ def _prologue(plan: Plan) -> list[str]:
     return lines
 
 
-def _expression(call: Call, names: Names, extra: list[str]) -> str:
+def _expression(call: Call, names: Names, extra: list[str], *, named: bool) -> str:
     if call.role == "input":
         return f"batch[{call.target!r}]"
     args = dict(call.args)
@@ -117,7 +129,7 @@ def _expression(call: Call, names: Names, extra: list[str]) -> str:
         return f"picks({_argument(args['x'], names)}, {_several(args['indices'], names)})"
     if call.role == "split":
         return f"split({_argument(args['x'], names)}, {_argument(args['like'], names)})"
-    alone = len(call.args) == 1 and not isinstance(call.type, RecordType)  # a record's maker may have open ports
+    alone = len(call.args) == 1 and not named and not isinstance(call.type, RecordType)
     written = [_keyword(alone, name, _argument(arg, names)) for name, arg in call.args] + extra
     if call.role == "function":
         return f"{call.target}({', '.join(written)})"
@@ -132,6 +144,12 @@ def _results(call: Call, plan: Plan, names: Names) -> list[str]:
     if call.role != "split":
         return [names[call.id]]
     return [names[one.id] for one in plan.calls if one.role == "split" and one.arg("x") == call.arg("x")]
+
+
+def _refs(plan: Plan) -> Iterator[Ref]:
+    yield from plan.wanted.values()
+    for call in plan.calls:
+        yield from call.refs()
 
 
 def _several(arg: Arg | None, names: Names) -> str:

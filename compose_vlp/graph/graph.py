@@ -13,7 +13,7 @@ from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.blueprint.sections import Optimizer, Stage, Start, Teacher
 from compose_vlp.errors import Span
 from compose_vlp.graph.kinds import Kind
-from compose_vlp.graph.plan import Call, ParamRef, Plan, Ref, refs_in
+from compose_vlp.graph.plan import Call, ParamRef, Plan, Ref
 from compose_vlp.graph.types import ValueType
 
 Form = Literal["value", "generate", "rank", "relevance"]
@@ -168,12 +168,3 @@ def fragment(plan: Plan, wanted: Iterable[Ref]) -> tuple[Call, ...]:
             needed.add(name)
             waiting += [ref.call for ref in calls[name].refs()]
     return tuple(call for call in plan.calls if call.id in needed)
-
-
-def downstream(plan: Plan, name: str) -> frozenset[str]:
-    """The ids of the calls that an input (or any call) reaches, itself included."""
-    reached: set[str] = set()
-    for call in plan.calls:
-        if call.id == name or any(ref.call in reached for _, arg in call.args for ref in refs_in(arg)):
-            reached.add(call.id)
-    return frozenset(reached)

@@ -121,6 +121,7 @@ class Kind:
     describe: Callable[[Any], Mapping[str, Any]] | None = None  # sizes that only a library knows (timm's widths)
     tables: Callable[[Any], Mapping[str, Any]] | None = None  # weights with a row for each position, by their path
     trainable: bool = True  # has weights
+    cached: bool = False  # takes `cache=`: goes on from the positions that came before
     implementation: Any = None  # the class or function
     doc: str = ""
     source: str = ""  # module or file that defines it

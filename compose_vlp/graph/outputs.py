@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
@@ -12,12 +13,22 @@ from compose_vlp.errors import Span, did_you_mean
 from compose_vlp.graph.expressions import unparse
 from compose_vlp.graph.flow import leaking_path
 from compose_vlp.graph.graph import OutputEntry, fragment
+from compose_vlp.graph.growing import CannotGrowError, components_of, split, steps_of
+from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.losses import is_short
 from compose_vlp.graph.names import OUTPUT
 from compose_vlp.graph.plan import Plan, Ref, refs_in
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.substitute import Substitution
 from compose_vlp.graph.types import Flow, LogitsType, SequenceType, SimilarityType, TextType, ValueType
+
+OWN_MASK = frozenset({"transformers_tokenizer"})
+"""Tokenizers with a mask of their own, which only their file tells."""
+
+
+class _Part(NamedTuple):
+    kind: Kind
+    config: Any
 
 
 @dataclass
@@ -94,6 +105,9 @@ class Outputs:
             if not self._among(mapping, settings, over):
                 return None
             return OutputEntry(entry.name, "rank", ref, entry.key.span, over, settings.among, settings=settings)
+        if not self._grows(ref, over, span):
+            return None
+        self._mask(mapping, settings, kind.text)
         spec = self.substitution.calls.inputs.get(over)
         if isinstance(spec, TextInput) and not spec.end:
             message = f"texts of `{over}` have no end token, so that what is written would never end"
@@ -114,6 +128,29 @@ class Outputs:
         related = [(f"`{first.target}` is called here", first.span)] if first.span else []
         hint = "a causal decoder is needed (or `attention: prefix`, where the component has it)"
         self.problems.add(message, span, hint, related=related)
+
+    def _mask(self, mapping: Mapping, settings: Generate, text: TextType) -> None:
+        """Words that are read at a mask need a token for it."""
+        sizing = self.substitution.calls.sizings.get(text.tokenizer)
+        if settings.by != "mask" or sizing is None or sizing.setting("mask") is None:
+            return
+        if sizing.config.mask is None and sizing.declared.kind.name not in OWN_MASK:
+            message = f"`by: mask` reads words at a mask token, and tokenizer `{text.tokenizer}` has none"
+            self.problems.add(message, _span(mapping, "by"), f'`components.{text.tokenizer}.mask: "[MASK]"` names one')
+
+    def _grows(self, ref: Ref, over: str, span: Span) -> bool:
+        """Whether a new word leaves what was computed for those before as it is (noted, if not)."""
+        calls = self.substitution.calls
+        sizings = {name: _Part(one.declared.kind, one.config) for name, one in calls.sizings.items()}
+        try:
+            growing = split(fragment(Plan(tuple(calls.done.values())), [ref]), over)
+            steps_of(growing, components_of(sizings, calls.functions))
+        except CannotGrowError as error:
+            related = [(f"`{error.call.target}` is called here", error.call.span)] if error.call.span else []
+            message = f"{error}, so nothing can be written through it word by word"
+            self.problems.add(message, span, related=related)
+            return False
+        return True
 
     def _among(self, mapping: Mapping, settings: Rank, over: str) -> bool:
         inputs = self.substitution.calls.inputs

@@ -10,17 +10,20 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from compose_vlp.compiler.incremental import Incremental
+from compose_vlp.compiler.incremental import LOGITS, Incremental
 from compose_vlp.compiler.model import Model, Step
 from compose_vlp.compiler.support import take
 from compose_vlp.runtime.modes import evaluating
 from compose_vlp.runtime.search import Search, search
-from compose_vlp.values import Index, Logits, Text, rows_of
+from compose_vlp.values import Index, Logits, Text
 from compose_vlp.values.cache import Cache
 
 
 class _Program(ABC):
     """A `Foreteller` by a program's logits."""
+
+    def __init__(self, model: Model, programs: Incremental, how: Search, frame: int) -> None:
+        self._model, self._programs, self._pad, self._frame, self._mask = model, programs, how.pad, frame, how.mask
 
     def begin(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The texts that begin with `ids` [rows, begun] as the program reads them, and scores of their next word.
@@ -28,7 +31,8 @@ class _Program(ABC):
         The logits stand on them: they hold the words that the program puts in (`prompt`).
         """
         logits = self._advance(ids)
-        return (ids if logits.text is None else logits.text.ids), logits.scores[:, -1]
+        read = ids if logits.text is None else logits.text.ids
+        return (read if self._mask is None else read[:, :-1]), logits.scores[:, -1]
 
     def step(self, ids: Tensor) -> Tensor:
         """Scores [rows, vocabulary] of the word after `ids` [rows, new]."""
@@ -36,31 +40,43 @@ class _Program(ABC):
 
     @abstractmethod
     def _advance(self, ids: Tensor) -> Logits:
-        """Logits of words of which `ids` [rows, new] are the last."""
+        """Logits of words of which `ids` [rows, new] are the last, and of the mask behind them where there is one."""
+
+    def _words(self, ids: Tensor, offset: int = 0) -> Text:
+        """Words as programs read them, the mask behind them."""
+        if self._mask is not None:
+            ids = torch.nn.functional.pad(ids, (0, 1), value=self._mask)
+        lengths = torch.full((ids.shape[0],), ids.shape[1], device=ids.device)
+        return Text(ids, lengths, self._frame, self._pad, offset=offset)
 
 
 class Cached(_Program):
-    """A `Foreteller` that feeds the new words only and keeps keys and values."""
+    """A `Foreteller` that feeds the new words only and keeps keys and values; those of the mask are taken out again."""
 
-    def __init__(self, model: Model, programs: Incremental, batch: Mapping[str, Any], how: Search, frame: int) -> None:
-        self._model, self._programs, self._pad, self._frame = model, programs, how.pad, frame
+    def __init__(
+        self, model: Model, programs: Incremental, batch: Mapping[str, Any], start: Tensor, how: Search, frame: int
+    ) -> None:
+        super().__init__(model, programs, how, frame)
         self._length = 0
-        given = programs.prepare(model, batch, Step())
-        if how.beams > 1:
-            given = {name: _repeated(value, how.beams) for name, value in given.items()}
-        self._given = {f"@{name}": value for name, value in given.items()}
-        self._step = Step(caches={call: Cache() for call in programs.cached})
+        given = programs.prepare(model, {**batch, **owners(programs.over, start)}, Step(programs.params))
+        self._given = _repeated({**batch, **given}, start, how.beams, programs)
+        self._step = Step(programs.params, {call: Cache() for call in programs.cached})
 
     @override
     def _advance(self, ids: Tensor) -> Logits:
-        lengths = torch.full((ids.shape[0],), ids.shape[1], device=ids.device)
-        words = Text(ids, lengths, self._frame, self._pad, offset=self._length)
-        batch = {**self._given, **as_rows(self._programs.over, words)}
-        logits: Logits = self._programs.advance(self._model, batch, self._step)["logits"]
+        program = self._programs.advance if self._length else self._programs.begin
+        words = {self._programs.over: self._words(ids, self._length)}
+        found = program(self._model, {**self._given, **words}, self._step)
+        logits: Logits = found.pop(LOGITS)
+        self._given |= found
         self._length += ids.shape[1]
+        if self._mask is not None:
+            for cache in self._step.caches.values():
+                cache.drop(1)
         return logits
 
     def reorder(self, rows: Tensor) -> None:
+        """Beams are put in another order within their row, in which all that was given is the same."""
         for cache in self._step.caches.values():
             cache.reorder(rows)
 
@@ -68,19 +84,18 @@ class Cached(_Program):
 class Recomputed(_Program):
     """A `Foreteller` that runs the whole text again at every word: the reference for `Cached`."""
 
-    def __init__(self, model: Model, programs: Incremental, batch: Mapping[str, Any], how: Search, frame: int) -> None:
-        self._model, self._programs, self._pad, self._frame = model, programs, how.pad, frame
-        beams = how.beams
-        self._batch = {n: _repeated(v, beams) if beams > 1 and n != programs.over else v for n, v in batch.items()}
+    def __init__(
+        self, model: Model, programs: Incremental, batch: Mapping[str, Any], start: Tensor, how: Search, frame: int
+    ) -> None:
+        super().__init__(model, programs, how, frame)
+        self._batch = _repeated(batch, start, how.beams, programs)
         self._ids: Tensor | None = None
 
     @override
     def _advance(self, ids: Tensor) -> Logits:
         self._ids = ids if self._ids is None else torch.cat((self._ids, ids), 1)
-        lengths = torch.full((ids.shape[0],), self._ids.shape[1], device=ids.device)
-        words = Text(self._ids, lengths, self._frame, self._pad)
-        whole = self._programs.whole.run
-        logits: Logits = whole(self._model, {**self._batch, **as_rows(self._programs.over, words)}, Step())["logits"]
+        batch = {**self._batch, self._programs.over: self._words(self._ids)}
+        logits: Logits = self._programs.whole.run(self._model, batch, Step(self._programs.params))[LOGITS]
         return logits
 
     def reorder(self, rows: Tensor) -> None:
@@ -88,13 +103,18 @@ class Recomputed(_Program):
             self._ids = self._ids[rows]
 
 
-def as_rows(over: str, words: Text) -> dict[str, Any]:
-    """The texts that are written, one a row, also where the input has several a record (`.owner`)."""
-    return {over: words, f"{over}.owner": Index(torch.arange(len(words.ids), device=words.ids.device))}
+def owners(over: str, texts: Tensor) -> dict[str, Index]:
+    """One of these `texts` [rows, length] a row, also where the input has several a record (`.owner`)."""
+    return {f"{over}.owner": Index(torch.arange(len(texts), device=texts.device))}
 
 
-def _repeated(value: Any, times: int) -> Any:
-    return take(value, Index(torch.arange(rows_of(value)).repeat_interleave(times)))
+def _repeated(values: Mapping[str, Any], start: Tensor, times: int, programs: Incremental) -> dict[str, Any]:
+    """Values with a row for every beam of a row, one after the other; a table's lines as they are."""
+    rows = torch.arange(len(start), device=start.device).repeat_interleave(times)
+    found = dict(values)
+    if times > 1:
+        found |= {name: take(value, Index(rows)) for name, value in values.items() if name not in programs.tables}
+    return {**found, **owners(programs.over, rows)}
 
 
 @torch.no_grad()
@@ -114,5 +134,5 @@ def generate(
     Lengths count a prompt that the program puts in; the texts leave it out.
     """
     with evaluating(model):
-        foreteller = (Cached if cached else Recomputed)(model, programs, batch, how, frame)
+        foreteller = (Cached if cached else Recomputed)(model, programs, batch, start, how, frame)
         return search(foreteller, start, how, generator)

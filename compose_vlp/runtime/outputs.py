@@ -161,7 +161,10 @@ class Asker:
             )
         if tokenizer.end_id is None:
             raise UserError(f"output {output!r} would never end: its tokenizer has no end token")
-        return Search(end=tokenizer.end_id, pad=tokenizer.pad_id or 0, **chosen), over.max_length
+        mask = tokenizer.mask_id if entry.settings.by == "mask" else None
+        if entry.settings.by == "mask" and mask is None:
+            raise UserError(f"output {output!r} reads words at a mask token, and its tokenizer has none")
+        return Search(end=tokenizer.end_id, pad=tokenizer.pad_id or 0, mask=mask, **chosen), over.max_length
 
 
 def _chosen(written: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,17 +12,16 @@ from torch.nn import functional as F
 
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.blueprint.sections import Rank
-from compose_vlp.compiler.incremental import compile_incremental
+from compose_vlp.compiler.incremental import LOGITS, compile_prepared
 from compose_vlp.compiler.model import Step
 from compose_vlp.compiler.support import take
 from compose_vlp.data.fields import table_values
 from compose_vlp.data.tables import read_table
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.generate import as_rows
+from compose_vlp.runtime.generate import owners
 from compose_vlp.runtime.modes import evaluating
 from compose_vlp.runtime.outputs import Asker
-from compose_vlp.values import Index, Text, rows_of
-from compose_vlp.values.cache import Cache
+from compose_vlp.values import Index, Logits, Text, rows_of
 
 TEXTS_AT_ONCE: Final = 128
 """Texts that are judged at once: ten words each over a vocabulary of 30,000 take 160 MB of scores."""
@@ -60,7 +59,7 @@ class Ranker:
         self.asker, self._settings = asker, entry.settings
         self.texts: tuple[str, ...] = tuple(read_table(table)[0])
         """The texts that are ranked, by line."""
-        self._programs = compile_incremental(blueprint, output)
+        self._programs = compile_prepared(blueprint, output)
         self._over = self._programs.over
         self._candidates: Text = values[entry.among].to(asker.device)
         self._top = min(entry.settings.top or len(self.texts), len(self.texts))
@@ -70,9 +69,9 @@ class Ranker:
 
     def rank(self, batch: Mapping[str, Any]) -> Ranked:
         """The texts for each row of a batch, the likeliest first."""
+        rows = rows_of([value for name, value in batch.items() if name not in self._programs.tables])
         with evaluating(self.asker.model), torch.no_grad():
-            given = self._programs.prepare(self.asker.model, batch, Step())
-            rows = rows_of(dict(batch))
+            given = self._prepared(batch, rows)
             chosen, first = self._likeliest_first_words(given, rows)
             owner = torch.arange(rows, device=chosen.device).repeat_interleave(self._top)
             pieces = zip(chosen.flatten().split(TEXTS_AT_ONCE), owner.split(TEXTS_AT_ONCE), strict=True)
@@ -81,32 +80,44 @@ class Ranker:
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         return Ranked(chosen.gather(1, order).cpu(), scores.cpu())
 
+    def _prepared(self, batch: Mapping[str, Any], rows: int) -> dict[str, Any]:
+        """All that is known of the rows of a batch before any text, tables too."""
+        programs = self._programs
+        texts = self._candidates.ids[:1].expand(rows, -1)
+        step = Step(programs.params)
+        return {**batch, **programs.prepare(self.asker.model, {**batch, **owners(self._over, texts)}, step)}
+
     def _judged(self, given: Mapping[str, Any], texts: Tensor, owner: Tensor) -> Tensor:
         """Log-probabilities [texts] of lines of the table for the rows `owner`."""
-        words = take(self._candidates, Index(texts))
-        return _log_probability(self._logits(given, words, owner), words, self._settings.label_smoothing)
+        logits = self._logits(given, take(self._candidates, Index(texts)), owner)
+        assert logits.text is not None, "the checker lets logits of texts alone be ranked"
+        return _log_probability(logits.scores, logits.text, self._settings.label_smoothing)
 
     def _likeliest_first_words(self, given: Mapping[str, Any], rows: int) -> tuple[Tensor, Tensor]:
         """The texts [rows, top] that begin most likely, and the log-probability of their first words."""
         begin = self._candidates.ids[:1, :1].expand(rows, 1)
         one = torch.ones(rows, dtype=torch.int64, device=begin.device)
         words = Text(begin, one, self._candidates.frame, self._candidates.pad)
-        logits = self._logits(given, words, torch.arange(rows, device=begin.device))
-        first = logits[:, 0].float().log_softmax(-1)[:, self._candidates.ids[:, 1]]
+        logits = self._logits(given, words, torch.arange(rows, device=begin.device)).scores
+        first = logits[:, -1].float().log_softmax(-1)[:, self._candidates.ids[:, 1]]
         best, chosen = first.topk(self._top, 1)
         return chosen, best
 
-    def _logits(self, given: Mapping[str, Any], words: Text, owner: Tensor) -> Tensor:
-        """Scores [texts, length, vocabulary] of the words of texts that belong to the rows `owner`."""
-        handed = {f"@{name}": take(value, Index(owner)) for name, value in given.items()}
-        step = Step(caches={call: Cache() for call in self._programs.cached})
-        batch = {**handed, **as_rows(self._over, words)}
-        scores: Tensor = self._programs.advance(self.asker.model, batch, step)["logits"].scores
-        return scores
+    def _logits(self, given: Mapping[str, Any], words: Text, owner: Tensor) -> Logits:
+        """Logits of the words of texts that belong to the rows `owner`."""
+        tables = self._programs.tables
+        handed = {name: value if name in tables else take(value, Index(owner)) for name, value in given.items()}
+        batch = {**handed, self._over: words, **owners(self._over, words.ids)}
+        logits: Logits = self._programs.words(self.asker.model, batch, Step(self._programs.params))[LOGITS]
+        return logits
 
 
 def _log_probability(logits: Tensor, words: Text, smoothing: float) -> Tensor:
-    """Of each text the sum [texts] over its words of their log-probability after those before; its begin is given."""
+    """Of each text the sum [texts] over its words of their log-probability after those before; its begin is given, and
+    so is a prompt."""
     wanted, scores = words.ids[:, 1:], logits[:, :-1].float().transpose(1, 2)
     logs = -F.cross_entropy(scores, wanted, reduction="none", label_smoothing=smoothing)
-    return logs.masked_fill(~words.valid[:, 1:], 0.0).sum(1)
+    judged = words.valid
+    if words.given is not None:
+        judged = judged & (torch.arange(judged.shape[1], device=judged.device) >= words.given[:, None])
+    return logs.masked_fill(~judged[:, 1:], 0.0).sum(1)

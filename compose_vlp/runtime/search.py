@@ -27,7 +27,9 @@ class Foreteller(Protocol):
 class Search:
     """How to choose words. Lengths count the begin and end tokens and a prompt, as in the official BLIP.
 
-    One beam is greedy, unless `top_p` (Holtzman et al. 2020), `top_k` or `temperature` ask for words to be drawn.
+    With `mask`, the id of a token that is put behind the words each time, the next word is read in its place; else it
+    is what the last word foretells. One beam is greedy, unless `top_p` (Holtzman et al. 2020), `top_k` or `temperature`
+    ask for words to be drawn.
     """
 
     end: int
@@ -40,6 +42,7 @@ class Search:
     top_k: int | None = None
     temperature: float | None = None
     repetition_penalty: float = 1.0
+    mask: int | None = None
 
     @property
     def samples(self) -> bool:

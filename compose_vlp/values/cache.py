@@ -19,6 +19,7 @@ class Cache:
 
     def __init__(self) -> None:
         self.length = 0
+        self._valid: Tensor | None = None
         self._grown: dict[str, KeysValues] = {}
         self._fixed: dict[str, KeysValues] = {}
 
@@ -36,11 +37,36 @@ class Cache:
             self._fixed[layer] = project()
         return self._fixed[layer]
 
+    def valid(self, new: Tensor | None, positions: int) -> Tensor | None:
+        """Which of all positions so far may be looked at [batch, all], those of `new` [batch, positions] last.
+
+        None stands for positions that all may be looked at, and is what comes out where nothing was ever hidden.
+        """
+        if new is None and self._valid is None:
+            return None
+        device = (new if new is not None else self._valid).device  # type: ignore[union-attr]
+        known = [self._valid, new]
+        rows = next(len(one) for one in known if one is not None)
+        lengths = (self.length, positions)
+        whole = [
+            torch.ones(rows, n, dtype=torch.bool, device=device) if one is None else one
+            for one, n in zip(known, lengths, strict=True)
+        ]
+        self._valid = torch.cat(whole, 1)
+        return self._valid
+
     def advance(self, positions: int) -> None:
         """Count positions as seen; called once by the component after its layers."""
         self.length += positions
 
+    def drop(self, positions: int) -> None:
+        """Forget the last so many positions of all that has grown."""
+        self.length -= positions
+        self._valid = None if self._valid is None else self._valid[:, : self.length]
+        self._grown = {n: (k[:, :-positions], v[:, :-positions]) for n, (k, v) in self._grown.items()}
+
     def reorder(self, rows: Tensor) -> None:
         """Keep these rows (beams), in this order; rows may repeat."""
+        self._valid = None if self._valid is None else self._valid[rows]
         self._grown = {n: (k[rows], v[rows]) for n, (k, v) in self._grown.items()}
         self._fixed = {n: (k[rows], v[rows]) for n, (k, v) in self._fixed.items()}

@@ -152,6 +152,6 @@ def test_cached_scores_equal_recomputed_ones_at_every_word(small_coca: Load) -> 
     search = Search(end=1, pad=0, max_length=11)
     words = torch.randint(2, 300, (3, 10))
     with torch.no_grad():
-        cached, whole = (kind(model, programs, batch, search, 12) for kind in (Cached, Recomputed))
+        cached, whole = (kind(model, programs, batch, words, search, 12) for kind in (Cached, Recomputed))
         for word in words.split(1, dim=1):
             torch.testing.assert_close(cached.step(word), whole.step(word), rtol=1e-5, atol=1e-5)

@@ -287,6 +287,7 @@ kind(
     check=heads_divide,
     traits=Traits("independent", "none", "noise", "indexed"),
     parts=TEXT_PARTS,
+    cached=True,
 )
 
 
@@ -321,6 +322,7 @@ kind(
     output=causal_output,
     check=heads_divide,
     parts=TEXT_PARTS,
+    cached=True,
 )
 
 
@@ -391,6 +393,7 @@ kind(
     config=MultiwayConfig,
     output=multiway_output,
     parts={"relative_bias": "relative_bias", "self_attention": "layers.*.self_attention"},
+    cached=True,
 )
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from compose_vlp.errors import Problem
-from compose_vlp.graph.graph import CheckedBlueprint, downstream
+from compose_vlp.errors import BlueprintError, Problem
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.growing import split
+from tests.graph.stub_kinds import KINDS
 from tests.graph.support import SMALL, checked, edited, paper, problems
 
 Child = Callable[..., CheckedBlueprint]
@@ -39,10 +42,10 @@ def test_a_caption_is_made_of_one_pass_over_the_image() -> None:
     ]:
         blueprint = paper(name)
         output = blueprint.outputs["caption"]
-        needed = {call.id for call in blueprint.fragment([output.ref]) if call.role != "input"}
-        later = downstream(blueprint.plan, output.over or "")
-        assert needed - later == once
-        assert needed & later == each
+        growing = split(blueprint.fragment([output.ref]), output.over or "")
+        assert {call.id for call in growing.fixed if call.role != "input"} == once
+        assert {call.id for call in growing.grows if call.role != "input"} == each
+        assert not growing.begun
 
 
 def test_settings_of_generation_are_typed() -> None:
@@ -101,3 +104,37 @@ def test_an_output_may_go_on_from_what_it_was(child: Child) -> None:
 def test_candidates_are_of_the_same_tokenizer() -> None:
     found = problems("albef", "tasks/vqa_generate", "inputs.closed.tokenizer=second", "+components.second={use: bpe}")
     assert [problem.message for problem in found] == ["`closed` is of tokenizer `second`, and `answers` of `bert`"]
+
+
+BLIND = replace(KINDS["causal_decoder"], name="blind", cached=False)
+BESIDE = """\
+extends: coca
+components:
+  other: {use: causal_decoder, cls: none}
+graph:
+  logits: lm_head(EXPRESSION)
+"""
+
+
+def test_what_keeps_nothing_of_earlier_words_cannot_write(child: Child) -> None:
+    with pytest.raises(BlueprintError) as refused:
+        child("extends: coca\ncomponents:\n  multimodal: {use: blind, cross_attention: true}\n", kinds=(BLIND,))
+    (problem,) = refused.value.problems
+    assert problem.message == (
+        "`multimodal` (blind) looks beyond one position and keeps no cache, so nothing can be written through it word "
+        "by word"
+    )
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("add([other(words.tokens), multimodal(other(words.tokens), context=visual), visual])",
+         "`add` sets positions of `visual`, which does not grow, against those of words"),
+        ("join(text=other(words.tokens), image=visual).text",
+         "`join` puts `image` behind `text`, which grows with every word"),
+    ],
+)  # fmt: skip
+def test_what_a_new_word_would_change_is_named(said: Said, expression: str, message: str) -> None:
+    found = [problem for _, problem in said(BESIDE.replace("EXPRESSION", expression)) if "word by word" in problem]
+    assert found == [f"{message}, so nothing can be written through it word by word"]
