@@ -67,7 +67,7 @@ class Growing:
             self.fixed.append(call)
 
     def _of_rows(self, ref: Ref) -> bool:
-        return ref.call == self.over and ref.path[:1] != () and ref.path[0] in OF_ROWS
+        return ref.call == self.over and bool(OF_ROWS & set(ref.path))
 
     def _of_prefix(self, call: Call) -> bool:
         """Whether a call reads, of a sequence that grows, what stands before its words: any part but the last."""

@@ -296,4 +296,5 @@ def test_words_are_read_at_a_mask_where_an_output_says_so() -> None:
 def test_a_mask_that_the_tokenizer_lacks_is_the_blueprint_s_mistake(small_coca: Callable[..., Blueprint]) -> None:
     with pytest.raises(BlueprintError, match="tokenizer `bpe` has none"):
         small_coca("outputs.caption.by=mask").check()
-    assert small_coca("outputs.caption.by=mask", "components.bpe.mask='[MASK]'").check()
+    named = small_coca("outputs.caption.by=mask", "components.bpe.mask='[MASK]'").check()
+    assert named.outputs["caption"].settings.by == "mask"
