@@ -74,8 +74,10 @@ class Growing:
         x = call.arg("x")
         if call.role != "read" or call.target == "tokens" or not isinstance(x, Ref):
             return False
-        parts = getattr(self.type_of(x), "parts", ())
-        return len(parts) > 1 and (call.target == "cls" or call.target != parts[-1].name)
+        value = self.type_of(x)
+        if not isinstance(value, SequenceType) or len(value.parts) < 2:
+            return False
+        return call.target != value.parts[-1].name
 
 
 def split(calls: Iterable[Call], over: str) -> Growing:
