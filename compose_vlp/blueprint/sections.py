@@ -71,6 +71,11 @@ class Rule(_Section):
     """What the optimizer does otherwise for the parameters that match; the last rule that says something wins."""
 
     match: SomePatterns = Field(description="patterns of parameters: `vision`, `**.bias`")
+    max_dims: int | None = Field(
+        None,
+        ge=0,
+        description="of these only such of at most so many dimensions: 1 is biases, norms and single numbers",
+    )
     lr: Rate | None = Field(None, description="learning rate of these parameters")
     lr_scale: Annotated[float, Field(ge=0)] | None = Field(None, description="factor on the learning rate")
     weight_decay: Annotated[float, Field(ge=0)] | None = Field(None, description="weight decay of these parameters")

@@ -17,12 +17,20 @@ Rate = Callable[[int], float]
 
 @dataclass(frozen=True)
 class Rule:
-    """What is different for the parameters that a pattern names; the last rule that names one wins, field by field."""
+    """What is different for the parameters that a pattern names; the last rule that names one wins, field by field.
+
+    With `max_dims` it is for those of at most so many dimensions only.
+    """
 
     match: tuple[str, ...]
     weight_decay: float | None = None
     lr_scale: float | None = None
     lr: Rate | None = None
+    max_dims: int | None = None
+
+    def names(self, path: str, dims: int) -> bool:
+        """Is it for the parameter of this path and so many dimensions?"""
+        return matches_any(self.match, path) and (self.max_dims is None or dims <= self.max_dims)
 
 
 @dataclass(frozen=True)
@@ -97,12 +105,13 @@ def make_optimizer(paths: Mapping[str, nn.Parameter], how: AdamW) -> Optimizer:
         UserError: a rule names no parameter, or nothing is trained.
     """
     for rule in how.rules:
-        if not any(matches_any(rule.match, path) for path in paths):
-            raise UserError(f"an optimizer rule matches nothing: {', '.join(rule.match)}")
+        if not any(rule.names(path, parameter.dim()) for path, parameter in paths.items()):
+            few = "" if rule.max_dims is None else f", of at most {rule.max_dims} dimensions"
+            raise UserError(f"an optimizer rule matches nothing: {', '.join(rule.match)}{few}")
     groups: dict[tuple[Rate, float, float], list[nn.Parameter]] = {}
     for path, parameter in paths.items():
         if parameter.requires_grad:
-            groups.setdefault(_group_of(path, how), []).append(parameter)
+            groups.setdefault(_group_of(path, how, parameter.dim()), []).append(parameter)
     if not groups:
         raise UserError("nothing is trained: every parameter is frozen")
     tensors = [{"params": members, "weight_decay": decay} for (_, _, decay), members in groups.items()]
@@ -110,10 +119,11 @@ def make_optimizer(paths: Mapping[str, nn.Parameter], how: AdamW) -> Optimizer:
     return Optimizer(adamw, [(rate, scale) for rate, scale, _ in groups], how.clip)
 
 
-def _group_of(path: str, how: AdamW) -> tuple[Rate, float, float]:
+def _group_of(path: str, how: AdamW, dims: int = 0) -> tuple[Rate, float, float]:
+    """Rate, its factor and the decay of a parameter of so many dimensions."""
     rate, scale, decay = how.lr, 1.0, how.weight_decay
     for rule in how.rules:
-        if matches_any(rule.match, path):
+        if rule.names(path, dims):
             decay = rule.weight_decay if rule.weight_decay is not None else decay
             scale = rule.lr_scale if rule.lr_scale is not None else scale
             rate = rule.lr or rate

@@ -143,6 +143,7 @@ def optimizer_of(settings: Optimizer, values: Values) -> AdamW:
             weight_decay=rule.weight_decay,
             lr_scale=rule.lr_scale,
             lr=values.rate(rule.lr) if rule.lr is not None else None,
+            max_dims=rule.max_dims,
         )
         for rule in settings.rules
     )

@@ -65,6 +65,18 @@ def test_rules_set_decay_and_rates_by_pattern() -> None:
     assert found["head.bias"] == pytest.approx((0.0, 0.1))
 
 
+def test_a_rule_may_be_for_parameters_of_few_dimensions() -> None:
+    paths = parameter_paths(modules())
+    how = AdamW(lambda _: 0.1, weight_decay=0.05, rules=(Rule(("**",), weight_decay=0.0, max_dims=1),))
+    groups = make_optimizer(paths, how).torch.param_groups
+    found = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {path for path, p in paths.items() if found[id(p)] == 0} == {
+        "vision.0.bias", "vision.1.weight", "vision.1.bias", "head.bias",
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"matches nothing: head, of at most 0 dimensions"):
+        make_optimizer(paths, AdamW(lambda _: 0.1, rules=(Rule(("head",), max_dims=0),)))
+
+
 def test_rule_that_matches_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="matches nothing"):
         make_optimizer(parameter_paths(modules()), AdamW(lambda s: 1.0, rules=(Rule(("**.biass",)),)))
