@@ -1,7 +1,8 @@
-"""Files that are whole or absent, and locks that end with the process that holds them."""
+"""Files that are whole or absent, texts of any encoding that says itself, and locks that end with their process."""
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import secrets
@@ -48,6 +49,22 @@ def fsync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def encoding_of(beginning: bytes) -> str:
+    """The encoding that a text file's first bytes tell: UTF-8, if there is no byte-order mark of another one."""
+    marks = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+             (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
+    return next((name for mark, name in marks if beginning.startswith(mark)), "utf-8-sig")
+
+
+def decoded(raw: bytes) -> str:
+    """The text of a file, without its byte-order mark.
+
+    Raises:
+        UnicodeDecodeError: it is no text in UTF-8, nor in the encoding that its mark tells.
+    """
+    return raw.decode(encoding_of(raw))
 
 
 class ProcessLock:

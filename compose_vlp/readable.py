@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 
 def count(number: float) -> str:
     """`86_300_000` is `86.3M`: three figures, with K, M, B or T."""
@@ -47,3 +50,9 @@ def _three(number: float) -> str:
     """Three significant figures, none of them after the point where there are three before it."""
     digits = 0 if abs(number) >= 99.95 else 1 if abs(number) >= 9.995 else 2
     return f"{number:.{digits}f}"
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Names as they are; those that several have, each with its place: `missile (657)`, `missile (744)`."""
+    often = Counter(names)
+    return tuple(f"{name} ({place})" if often[name] > 1 else name for place, name in enumerate(names))

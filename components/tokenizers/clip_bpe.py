@@ -12,7 +12,7 @@ from typing_extensions import override
 from compose_vlp.components.tokenizers.cleaning import Clean
 from compose_vlp.components.tokenizers.fast import FastTokenizer
 from compose_vlp.errors import UserError
-from compose_vlp.files import written_path
+from compose_vlp.files import decoded, written_path
 from compose_vlp.registry import Settings, tokenizer
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _read_merges(file: Path) -> list[tuple[str, str]]:
         raise UserError(f"no vocabulary file {str(file)!r}", hints=[f"looked from {Path.cwd()}"])
     try:
         raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        lines = raw.decode("utf-8").split("\n")
+        lines = decoded(raw).split("\n")
     except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
         raise UserError(f"{file} is not CLIP's vocabulary: {error}") from error
     pairs = [tuple(line.split()) for line in lines[1 : SIZE - 2 * 256 - 2 + 1]]

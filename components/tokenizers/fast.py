@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.components.tokenizers.tokenizer import Tokenizer, rows
 from compose_vlp.errors import UserError
+from compose_vlp.files import decoded
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -39,17 +40,23 @@ class FastTokenizer(Tokenizer):
 
     def _set(self, backend: "Backend", *, learnt: bool = False) -> None:
         """Take a vocabulary. One that was learnt may be smaller than asserted, one from a file may not."""
-        size, wanted = backend.get_vocab_size(), self.config.vocab_size
+        size, wanted = rows(backend.get_vocab()), self.config.vocab_size
         if wanted is not None and (size > wanted or (size < wanted and not learnt)):
-            raise UserError(f"the vocabulary has {size} tokens, and `vocab_size` says {wanted}")
+            raise UserError(
+                f"the vocabulary has {size} ids, and `vocab_size` says {wanted}", hints=[f"`vocab_size: {size}`"]
+            )
         self._backend = backend
         self._vocabulary: Mapping[str, int] = backend.get_vocab()
+        self._rows = size
         self._forget_special()
 
     @property
     def base_size(self) -> int:
         asserted: int | None = self.config.vocab_size
-        return asserted if asserted is not None else self.backend.get_vocab_size()
+        if asserted is not None:
+            return asserted
+        self.backend  # noqa: B018 - reads the vocabulary where that has not been done
+        return self._rows
 
     def pieces(self, text: str) -> list[int]:
         ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
@@ -95,6 +102,6 @@ def read_text(file: Path) -> str:
     if not file.is_file():
         raise UserError(f"no vocabulary file {str(file)!r}", hints=[f"looked from {Path.cwd()}"])
     try:
-        return file.read_text(encoding="utf-8")
+        return decoded(file.read_bytes())
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is no text in UTF-8: {error}") from error

@@ -42,7 +42,7 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def base_size(self) -> int:
-        """The asserted size of the vocabulary, extra tokens not counted."""
+        """The asserted size of the vocabulary, extra tokens not counted: its greatest id and one."""
 
     @abstractmethod
     def train(self, texts: Iterable[str]) -> None:
@@ -91,6 +91,8 @@ class Tokenizer(ABC):
         ids = self.pieces(self.clean(_beginning(text, LETTERS * max_length)))
         if len(ids) <= room and len(text) > LETTERS * max_length:
             ids = self.pieces(self.clean(text))
+        if ids and max(ids) >= self.base_size:
+            raise UserError(f"the tokenizer gives the id {max(ids)}, and its vocabulary ends at {self.base_size - 1}")
         return [*head, *ids[:room], *tail][:max_length]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -174,6 +176,11 @@ class Tokenizer(ABC):
 
     def _forget_special(self) -> None:
         self._special = None
+
+
+def rows(vocabulary: Mapping[str, int]) -> int:
+    """Rows of an embedding of a vocabulary. Ids may be left out, and a token that is listed twice counts twice."""
+    return max(vocabulary.values(), default=-1) + 1
 
 
 def _beginning(text: str, letters: int) -> str:

@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from compose_vlp.components.tokenizers.cleaning import Clean
-from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.components.tokenizers.tokenizer import Tokenizer, rows
 from compose_vlp.errors import UserError
 from compose_vlp.files import written_path
 from compose_vlp.registry import Settings, tokenizer
@@ -62,11 +62,17 @@ class TransformersTokenizer(Tokenizer):
         return self._backend
 
     def _set(self, backend: "PreTrainedTokenizerBase") -> None:
-        if self.config.vocab_size not in (None, len(backend)):
+        vocabulary: Mapping[str, int] = backend.get_vocab()
+        size = rows(vocabulary)
+        if self.config.vocab_size not in (None, size):
             asserted = f"`vocab_size` says {self.config.vocab_size}"
-            raise UserError(f"tokenizer {self.config.name!r} has {len(backend)} tokens, and {asserted}")
+            raise UserError(
+                f"tokenizer {self.config.name!r} has {size} ids, and {asserted}", hints=[f"`vocab_size: {size}`"]
+            )
         self._backend = backend
-        self._vocabulary: Mapping[str, int] = backend.get_vocab()
+        self._vocabulary = vocabulary
+        self._rows = size
+        self._ids = frozenset(vocabulary.values())
         self._forget_special()
 
     @property
@@ -75,7 +81,10 @@ class TransformersTokenizer(Tokenizer):
 
     @property
     def base_size(self) -> int:
-        return self.config.vocab_size if self.config.vocab_size is not None else len(self.backend)
+        if self.config.vocab_size is not None:
+            return self.config.vocab_size
+        self.backend  # noqa: B018 - loads the vocabulary where that has not been done
+        return self._rows
 
     def role(self, name: str) -> str | None:
         own = {
@@ -96,8 +105,9 @@ class TransformersTokenizer(Tokenizer):
         return ids
 
     def joined(self, ids: Sequence[int]) -> str:
-        known = [number for number in ids if number < len(self.backend)]
-        text = self.backend.decode(known, clean_up_tokenization_spaces=False)
+        backend = self.backend
+        known = [number for number in ids if number in self._ids]
+        text = backend.decode(known, clean_up_tokenization_spaces=False)
         return str(text).strip()
 
     def vocabulary(self) -> Mapping[str, int]:

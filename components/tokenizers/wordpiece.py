@@ -86,7 +86,9 @@ class WordPiece(FastTokenizer):
             raise UserError("this wordpiece tokenizer has no vocabulary yet", hints=["give it a `file`, or train it"])
         if self.config.file.endswith(".json"):
             return read_json(written_path(self.config.file))
-        tokens = read_text(written_path(self.config.file)).splitlines()
+        # As BERT's own code counts: a line is an id, and a token that stands there twice has the last of its lines.
+        tokens = read_text(written_path(self.config.file)).removesuffix("\n").split("\n")
+        tokens = [token.removesuffix("\r") for token in tokens]
         if self.config.unknown not in tokens:
             raise UserError(f"{self.config.file} has no line {self.config.unknown!r}: is it BERT's vocab.txt?")
         return self._around({token: number for number, token in enumerate(tokens)})

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from typing_extensions import override
@@ -15,6 +14,7 @@ from compose_vlp.blueprint.inputs import IdInput, ImageInput, Input, LabelInput,
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.corpus import find_tokenizer
 from compose_vlp.data.draws import Draws
+from compose_vlp.data.labels import Classes, read_id, read_number
 from compose_vlp.data.pictures import open_reduced
 from compose_vlp.data.record_pictures import given_picture, pictures_in
 from compose_vlp.data.source import BadRecord, Encoded, shown
@@ -24,9 +24,6 @@ from compose_vlp.data.wording import checked_text, prepared
 from compose_vlp.values import Image, Index, Number, Text, Value
 
 Ids = list[int]
-MOST_WHOLE: Final = 2**63 - 1
-"""The largest number of a tensor of whole numbers."""
-MOST_FLOAT: Final = float(np.finfo(np.float32).max)
 Chance: TypeAlias = Callable[[], Draws]
 """Begins the record's stream of random numbers: called only where something is drawn."""
 
@@ -144,7 +141,9 @@ class ManyTextsField(_Texts):
         if not isinstance(texts, Mapping | list | tuple) or not texts:
             raise BadRecord(f"{self.name} is {shown(value)}, not a list of texts")
         if isinstance(texts, Mapping):
-            return {text: _number(weight, f"{self.name}, weight of {shown(text)}") for text, weight in texts.items()}
+            return {
+                text: read_number(weight, f"{self.name}, weight of {shown(text)}") for text, weight in texts.items()
+            }
         shares: dict[str, float] = {}
         for text in texts:
             if not isinstance(text, str):
@@ -167,7 +166,7 @@ class NumberField(Field):
     def stack(self, items: Sequence[float]) -> dict[str, Value]:
         import torch
 
-        dtype = torch.float32 if self.convert is _number else torch.int64
+        dtype = torch.float32 if self.convert is read_number else torch.int64
         return {self.input: Number(torch.tensor(items, dtype=dtype))}
 
 
@@ -184,7 +183,7 @@ def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) 
         return (ManyTextsField if settings.many else TextField)(name, settings, tokenizer)
     if isinstance(settings, LabelInput):
         return NumberField(name, settings, Classes(settings.classes))
-    return NumberField(name, settings, _id if isinstance(settings, IdInput) else _number)
+    return NumberField(name, settings, read_id if isinstance(settings, IdInput) else read_number)
 
 
 def table_values(name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer]) -> dict[str, Value]:
@@ -195,41 +194,6 @@ def table_values(name: str, settings: TextInput, tokenizers: Mapping[str, Tokeni
     field = TextField(name, settings, find_tokenizer(name, settings, tokenizers))
     text = field.text([field.encode(one) for one in texts])
     return {name: text, f"{name}.owner": Index(torch.tensor(lines, dtype=torch.int64))}
-
-
-class Classes:
-    """Reads a label: the number of a class, a truth value, or the name of a class."""
-
-    def __init__(self, classes: tuple[str, ...] | None) -> None:
-        self.numbers = {name: number for number, name in enumerate(classes)} if classes is not None else {}
-
-    def __call__(self, value: Any, field: str) -> int:
-        if isinstance(value, str) and value in self.numbers:
-            return self.numbers[value]
-        most = len(self.numbers) - 1 if self.numbers else MOST_WHOLE
-        if isinstance(value, int | np.integer) and 0 <= int(value) <= most:
-            return int(value)
-        known = f"one of {', '.join(self.numbers)}" if self.numbers else "a number (the input names no classes)"
-        raise BadRecord(f"{field} is {shown(value)}, not {known}")
-
-
-def _id(value: Any, field: str) -> int:
-    """A whole number as it is; a text as a hash of 63 bits, the same in every process."""
-    if isinstance(value, str):
-        return int.from_bytes(blake2b(checked_text(value, field).encode(), digest_size=8).digest(), "big") >> 1
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise BadRecord(f"{field} is {shown(value)}, not an id")
-    if not -MOST_WHOLE - 1 <= int(value) <= MOST_WHOLE:
-        raise BadRecord(f"{field} is {shown(value)}, which has more than 64 bits; write such an id as a text")
-    return int(value)
-
-
-def _number(value: Any, field: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise BadRecord(f"{field} is {shown(value)}, not a number")
-    if not -MOST_FLOAT <= value <= MOST_FLOAT:  # neither is NaN
-        raise BadRecord(f"{field} is {shown(value)}, not a finite number of 32 bits")
-    return float(value)
 
 
 def _drawn(several: Sequence[Any], field: str, chance: Chance | None) -> Any:

@@ -38,6 +38,7 @@ class Mixture(Source):
                 raise UserError(f"the weight of {name!r} is so small that an epoch of {self.count} records has none")
         self.parts = tuple(map(Part, self.names, self.firsts, lengths, each))
         self.decodes = any(source.decodes for source in self.sources)
+        self.notes = tuple(f"{name}: {note}" for name, one in sources.items() for note in one.notes)
 
     def __len__(self) -> int:
         return self.count

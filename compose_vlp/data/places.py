@@ -62,6 +62,11 @@ def find_files(patterns: str | tuple[str, ...]) -> list[Path]:
     return found
 
 
+def names_picture(text: str) -> bool:
+    """Whether a text ends as the name of a picture file does."""
+    return Path(text[-200:]).suffix.lower() in PICTURES
+
+
 def picture_at(folder: Path, written: object, field: str, where: str) -> Path:
     """The path of a picture as a record writes it; `where` the record stands is for messages.
 

@@ -17,7 +17,7 @@ class Renamed(Source):
         super().__init__(None)
         self.source = source
         self.fields = dict(fields)
-        self.decodes, self.parts = source.decodes, source.parts
+        self.decodes, self.parts, self.notes = source.decodes, source.parts, source.notes
 
     def __len__(self) -> int:
         return len(self.source)

@@ -24,8 +24,9 @@ an image   the path of a picture file, what one holds (bytes, `Encoded`), `{byte
 a text     a string, or a list of strings (one is drawn in training, the first is taken elsewhere)
 `many`     a list of strings (equal ones count as often as they stand there), or strings with their weights
 an id      a whole number or a string
-a label    the number of a class, a truth value, or a name among the input's `classes`
-a number   a number
+a label    the number of a class, a truth value, or a name among the input's `classes`; either as text too, as tables
+           have them; of data that names its classes, `ClassNumber`
+a number   a number, or the text of one
 =========  ==========================================================================================================
 
 Any value may instead be a function without arguments that gives it: it is called only where an input reads the field.
@@ -41,6 +42,19 @@ class Encoded(NamedTuple):
 
     data: bytes
     name: str
+
+
+class ClassNumber(int):
+    """The number of a class, of data that names its classes: `names[number]`."""
+
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, number: int, names: tuple[str, ...]) -> ClassNumber:
+        """That number among these names."""
+        made = cls(number)
+        made.names = names
+        return made
 
 
 class Part(NamedTuple):
@@ -114,6 +128,8 @@ class Source(ABC):
     """Whether its pictures are files that have to be decoded, so that worker processes pay."""
     parts: tuple[Part, ...] = ()
     """Of a mixture, its parts; nothing, where an epoch has every record once."""
+    notes: tuple[str, ...] = ()
+    """What was found when it was opened that its user should know: files that were passed over."""
     skip_limit: float = SKIP_LIMIT
     """Share of broken records above which a run stops."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.errors import UserError
-from compose_vlp.files import written_path
+from compose_vlp.files import decoded, written_path
 
 SLOT = "{}"
 
@@ -34,9 +34,10 @@ def read_lines(path: str) -> list[str]:
     if not file.is_file():
         raise UserError(f"no file {path!r}", hints=[f"looked from {Path.cwd()}"])
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        text = decoded(file.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8: {error}") from error
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
         raise UserError(f"{path} is empty")
     return lines

@@ -14,6 +14,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, no_outputs
 from compose_vlp.evaluation.embeddings import Tick, silent
 from compose_vlp.graph.plan import Ref
+from compose_vlp.readable import distinct
 from compose_vlp.runtime.outputs import Asker, tensor_of
 from compose_vlp.runtime.stored import before_softmax
 
@@ -126,5 +127,5 @@ def _choices(asker: Asker, source: Source, count: int, output: str, label: str, 
         raise UserError(f"record {place}: {label} is class {max(truth)}, and {output!r} has {width} classes")
     known = asker.blueprint.inputs[label]
     assert isinstance(known, LabelInput)
-    classes = known.classes or tuple(map(str, range(width)))
+    classes = distinct(known.classes or tuple(map(str, range(width))))
     return Choices(label, classes, tuple(rows), tuple(truth), tuple(said))

@@ -6,7 +6,7 @@ templates, normalised again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -18,11 +18,13 @@ from torch.nn import functional as F
 
 from compose_vlp.blueprint.inputs import LabelInput
 from compose_vlp.blueprint.sections import ZeroShot
-from compose_vlp.data.source import Source
+from compose_vlp.data import labels
+from compose_vlp.data.source import BadRecord, ClassNumber, Source
 from compose_vlp.data.tables import SLOT, read_lines
-from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, values_of
 from compose_vlp.evaluation.embeddings import Embedder, Tick, silent
+from compose_vlp.readable import distinct
 from compose_vlp.runtime.outputs import Asker
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ TOP = 5
 @dataclass(frozen=True)
 class Classification:
     """What was taken for what: `truth` and `said` are places in `classes`, one for each record.
+
+    Classes of one name, as ImageNet has, have their number beside it.
 
     `confusion[i, j]` counts the records of class `i` that were taken for class `j`; `top` is the accuracy among the
     first 1, and where there are more classes the first 5.
@@ -120,9 +124,8 @@ class Classes:
             inputs = asker.blueprint.inputs.items()
             of_input = (i.classes for n, i in inputs if isinstance(i, LabelInput) and (i.field or n) == settings.label)
             names = next((one for one in of_input if one), None) or _of_data(source, settings.label, count)
-        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
-        if twice or len(names) < 2:
-            raise UserError(f"class {twice[0]!r} stands there twice" if twice else f"only one class: {names[0]!r}")
+        if len(names) < 2:
+            raise UserError(f"only one class: {names[0]!r}")
         templates = _lines(settings.templates) or TEMPLATES
         for template in templates:
             if SLOT not in template:
@@ -135,19 +138,16 @@ class Classes:
         Raises:
             UserError: it is no class of these.
         """
-        if label is None:
+        if label is None or (isinstance(label, ClassNumber) and label < 0):
             return None
-        if isinstance(label, str) and label in self._numbers:
-            return self._numbers[label]
-        if isinstance(label, int | np.integer) and 0 <= label < len(self.names):
-            return int(label)
-        hints = did_you_mean(label, self.names) if isinstance(label, str) else ()
-        known = ", ".join(self.names[:10]) + (", ..." if len(self.names) > 10 else "")
-        raise UserError(f"record {row}: {self.field} is {label!r}, none of the classes", hints=hints or [known])
+        try:
+            return self._reader(label, self.field)
+        except BadRecord as error:
+            raise UserError(f"record {row}: {error}") from error
 
     @cached_property
-    def _numbers(self) -> Mapping[str, int]:
-        return {name: number for number, name in enumerate(self.names)}
+    def _reader(self) -> labels.Classes:
+        return labels.Classes(self.names)
 
 
 def evaluate_zero_shot(
@@ -187,7 +187,7 @@ def evaluate_zero_shot(
         raise UserError(f"none of the first {count} records has a picture and a class in its field {classes.field!r}")
     numbers, truths, taken = zip(*found, strict=True)
     return Classification(
-        classes=classes.names,
+        classes=distinct(classes.names),
         templates=classes.templates,
         rows=numbers,
         truth=truths,
@@ -215,6 +215,9 @@ def _of_data(source: Source, field: str, count: int) -> tuple[str, ...]:
         raise UserError(
             f"the records have no class in a field {field!r}", hints=["`label` (`--label FIELD`) names another field"]
         )
+    named = next((label.names for label in labels if isinstance(label, ClassNumber)), None)
+    if named is not None:
+        return named
     numbers = [label for label in labels if not isinstance(label, str)]
     if numbers:
         raise UserError(

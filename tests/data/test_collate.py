@@ -191,7 +191,7 @@ def test_ids_labels_and_numbers() -> None:
         ({"type": "label"}, -1),
         ({"type": "label", "classes": ("no", "yes")}, "maybe"),
         ({"type": "label", "classes": ("no", "yes")}, 2),
-        ({"type": "number"}, "3"),
+        ({"type": "number"}, "three"),
         ({"type": "number"}, True),
     ],
 )

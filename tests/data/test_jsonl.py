@@ -103,3 +103,56 @@ def test_real_sentences_and_questions(real_data: Callable[[str], Path]) -> None:
     assert nlvr.record(5)["image"].is_file()
     asked = open_source({"use": "jsonl", "path": str(real_data("easy_vqa") / "train.jsonl")})
     assert set(asked.record(0)) >= {"image", "question", "answer"}
+
+
+# --- lists --------------------------------------------------------------------------------------------------------
+
+VALUES = [
+    {"image": "1.png", "caption": "é \U0001f408"},
+    {"image": "2.png", "caption": ["a", "b"], "n": 17},
+    {"n": [{}]},
+]
+
+
+@pytest.mark.parametrize("window", [1, 7, 1 << 20])
+@pytest.mark.parametrize("layout", [{}, {"indent": 2}, {"ensure_ascii": False}, {"separators": (",", ":")}])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf", b" \n"])
+def test_a_list_has_the_records_of_its_entries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int, layout: dict[str, Any], mark: bytes
+) -> None:
+    monkeypatch.setattr("compose_vlp.data.json_places.WINDOW", window)
+    (tmp_path / "a.json").write_bytes(mark + json.dumps(VALUES, **layout).encode() + b"\n")
+    source = open_source({"use": "jsonl", "path": str(tmp_path / "a.json"), "pictures": ()})
+    assert [source.record(index) for index in range(len(source))] == VALUES
+    kept = open_source({"use": "jsonl", "path": str(tmp_path / "a.json"), "only": {"n": "17"}})
+    assert kept.record(0)["image"] == tmp_path / "2.png"
+
+
+def test_a_broken_entry_of_a_list_is_a_bad_record_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'[{"a": 1}, 12, {"a": "\xff"}, {"image": 7}, {"a": 2}]')
+    source = open_source({"use": "jsonl", "path": str(tmp_path / "a.json")})
+    for index, says in ((1, "int where a JSON object was expected"), (2, "no JSON"), (3, "image is 7")):
+        with pytest.raises(BadRecord, match=rf"a\.json, entry {index}: ") as caught:
+            source.record(index)
+        assert says in str(caught.value)
+    assert (len(source), source.record(4)) == (5, {"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b'[{"a": 1}', r"no JSON list: ',' was expected \(byte 9\)"),
+        (b'[{"a": 1}, {"a"', r"no JSON list: .* \(byte 11\)"),
+        (b'[{"a": 1} {"a": 2}]', r"no JSON list: ',' was expected \(byte 10\)"),
+        (b'[{"a": 1}, ]', r"no JSON list: Expecting value \(byte 11\)"),
+        (b'[{"a": 1}]\n[{"a": 2}]', "something follows the list"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"[]", "has no record"),
+        ('[{"a": 1}]'.encode("utf-16"), "is UTF-16"),
+        ('{"a": 1}\n'.encode("utf-16"), "is UTF-16"),
+    ],
+)
+def test_a_file_that_is_no_list_of_objects_is_told(tmp_path: Path, text: bytes, says: str) -> None:
+    (tmp_path / "a.json").write_bytes(text)
+    with pytest.raises(UserError, match=says):
+        open_source({"use": "jsonl", "path": str(tmp_path / "a.json")})

@@ -69,7 +69,19 @@ def test_a_text_that_is_too_long_to_be_one_breaks_the_record() -> None:
         read("a" * (MOST_LETTERS + 1), **TEXT)
 
 
-NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), 1e39, 10**400, HUGE, np.float64("nan"), True, "3", None, [1.0]]
+NO_NUMBERS = [
+    float("nan"),
+    float("inf"),
+    -float("inf"),
+    1e39,
+    10**400,
+    HUGE,
+    np.float64("nan"),
+    True,
+    "three",
+    None,
+    [1.0],
+]
 
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=range(len(NO_NUMBERS)))
@@ -79,7 +91,7 @@ def test_numbers_that_no_tensor_holds_break_the_record(value: Any) -> None:
     assert len(str(caught.value)) < 200
 
 
-@pytest.mark.parametrize("value", [3, -2.5, np.float32(1.5), np.int64(7), 3e38])
+@pytest.mark.parametrize("value", [3, -2.5, np.float32(1.5), np.int64(7), 3e38, "3", " -2.5"])
 def test_numbers_are_numbers(value: Any) -> None:
     assert read(value, type="number").values.tolist() == [pytest.approx(float(value))]
 

@@ -214,7 +214,7 @@ def test_a_shard_that_is_none_counts_as_one_broken_record(folder: Path, content:
 def test_broken_members_are_bad_records_that_name_the_member(tmp_path: Path) -> None:
     shard_of(
         tmp_path / "web-0.tar",
-        **{"a.txt": b"\xff\xfe", "b.json": b"{", "c.cls": b"cat", "d.png": b"no picture", "e.txt": b"1", "e.TXT": b"2"},
+        **{"a.txt": b"\xff\xff", "b.json": b"{", "c.cls": b"cat", "d.png": b"no picture", "e.txt": b"1", "e.TXT": b"2"},
     )
     source = opened(tmp_path, "web-0.tar")
     for number, says in enumerate(("a.txt is no text", "b.json is no JSON", "c.cls: invalid literal")):

@@ -14,7 +14,7 @@ from torch import Tensor
 from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.sections import ZeroShot
 from compose_vlp.compiler.model import build
-from compose_vlp.data.source import BadRecord
+from compose_vlp.data.source import BadRecord, ClassNumber
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.captioning import evaluate_captioning
 from compose_vlp.evaluation.report import page_of
@@ -137,6 +137,21 @@ def test_numbers_are_places_in_the_named_classes(seer: Seer) -> None:
     assert found.per_class == {"red": 1.0, "blue": 1.0, "white": 0.0}, "classes without records have no accuracy"
 
 
+def test_two_classes_of_one_name_are_told_apart_by_their_numbers(seer: Seer) -> None:
+    asked = ZeroShot(classes=("red", "missile", "blue", "missile"))
+    found = evaluate_zero_shot(seer, labelled(("red", 0), ("blue", "2"), ("blue", 3), ("red", 1)), settings=asked)
+    assert found.classes == ("red", "missile (1)", "blue", "missile (3)")
+    assert found.per_class == {"red": 1.0, "missile (1)": 0.0, "blue": 1.0, "missile (3)": 0.0}
+
+
+def test_a_data_sets_own_names_of_classes_are_taken(seer: Seer) -> None:
+    names = ("green", "red", "blue")
+    source = labelled(*((names[number], ClassNumber.of(number, names)) for number in range(3)))
+    assert evaluate_zero_shot(seer, source).classes == names
+    asked = ZeroShot(classes=("red", "green", "blue"))
+    assert evaluate_zero_shot(seer, source, settings=asked).top[1] == 1.0, "by name, whatever the numbers are"
+
+
 def test_a_class_is_the_normalised_mean_of_its_normalised_texts(seer: Seer, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = {"red a": (4.0, 0.0, 0.0), "red b": (0.0, 1.0, 0.0), "blue a": (0.0, 0.0, 9.0), "blue b": (0.0, 0.0, 1.0)}
 
@@ -168,7 +183,7 @@ def test_lists_come_from_files_too(seer: Seer, tmp_path: Path) -> None:
         (labelled("red", ("blue", 7)), {"classes": ("red", "blue")}, "record 1: label is 7"),
         (labelled(("red", 0), ("blue", 1)), {}, "a number has no name"),
         (labelled("red", "red"), {}, "only one class: 'red'"),
-        (labelled("red"), {"classes": ("red", "red")}, "'red' stands there twice"),
+        (labelled("red"), {"classes": ("red", "red")}, "'red', the name of the classes 0 and 1"),
         (labelled("red", "blue"), {"label": "kind"}, "no class in a field 'kind'"),
         (labelled("red", "blue"), {"label": "kind", "classes": ("red", "blue")}, "a class in its field 'kind'"),
         (labelled("red", "blue"), {"templates": ("a photo",)}, "template 'a photo' has no {}"),

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from compose_vlp.data.places import find_file, find_folder, no_records, picture_at, reads_so
+from compose_vlp.data.delimited import Quoting, dialect_of, records_of
+from compose_vlp.data.places import find_file, find_folder, names_picture, no_records, picture_at, reads_so
 from compose_vlp.data.source import BadRecord, Record, Source
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.registry import Settings, source
-
-LONGEST_CELL = 10_000_000
 
 
 @source("csv")
 class Table(Source):
     """Records of a CSV or TSV file. Every column is a field of text; those in `pictures` hold paths of picture files.
 
-    The first line names the columns. A line of another number of cells, or one that is not UTF-8: the record is
-    skipped and counted, as one whose picture is missing or broken.
+    The first line names the columns, or `columns` does. A line of another number of cells, one whose quotation marks do
+    not pair, or one that is not UTF-8: the record is skipped and counted, as one whose picture is missing or broken.
     """
 
     class Config(Settings):
-        """Where the table and the pictures are."""
+        """Where the table and the pictures are, and how the table is written."""
 
-        path: str = Field(description="the file; UTF-8, columns parted by commas, or by tabs in a .tsv")
+        path: str = Field(description="the file; UTF-8, or UTF-16 with a byte-order mark")
         images: str | None = Field(None, description="folder that picture paths start from; the file's own if left out")
         pictures: tuple[str, ...] = Field(("image",), description="columns that hold paths of pictures")
         only: dict[str, str] = Field(
             default_factory=dict, description="take only the records whose columns read so, as in {split: train}"
+        )
+        columns: tuple[str, ...] | None = Field(
+            None, description="names of the columns, of a file without a line of headings"
+        )
+        separator: str | None = Field(
+            None,
+            pattern=r'^[^"\r\n]$',
+            description='what parts the cells, as in ";" or "\\t"; seen in the file if left out',
+        )
+        quoting: Quoting | None = Field(
+            None,
+            description="quotes: a cell may stand in quotation marks; none: a mark is a mark. If left out, quotes, but "
+            "none between tabs or bars, unless the whole file is quoted without a mistake",
         )
 
     def __init__(self, config: Config) -> None:
@@ -40,8 +49,9 @@ class Table(Source):
         self.settings = config
         self.file = find_file(config.path)
         self.folder = find_folder(config.images) if config.images is not None else self.file.parent
-        lines = _lines(self.file)
-        self.columns = next(lines, (0, [""]))[1]
+        dialect = dialect_of(self.file, config.separator, config.quoting)
+        lines = records_of(self.file, dialect, len(config.columns) if config.columns else None)
+        self.columns = list(config.columns) if config.columns is not None else self._headings(next(lines, (0, ""))[1])
         self._check_columns()
         self.rows = [(number, cells) for number, cells in lines if self._wanted(cells)]
         if not self.rows:
@@ -57,15 +67,29 @@ class Table(Source):
             raise BadRecord(f"{where}: {cells}")
         if len(cells) != len(self.columns):
             raise BadRecord(f"{where}: {len(cells)} cells under {len(self.columns)} headings")
-        fields: dict[str, Any] = dict(zip(self.columns, cells, strict=True))
+        fields: dict[str, Any] = {name: cell for name, cell in zip(self.columns, cells, strict=True) if name}
         for name in self.settings.pictures:
             if name in fields:
                 fields[name] = picture_at(self.folder, fields[name], name, where)
         return fields
 
-    def _check_columns(self) -> None:
-        if isinstance(self.columns, str) or not any(self.columns):
+    def _headings(self, cells: list[str] | str) -> list[str]:
+        headings = [cell.strip() for cell in cells] if isinstance(cells, list) else []
+        if not any(headings):
             raise UserError(f"{self.file} does not begin with a line of headings", hints=["as in `image,caption`"])
+        picture = next((cell for cell in headings if names_picture(cell)), None)
+        if picture is not None:
+            names = ", ".join("image" if cell == picture else "..." for cell in headings)
+            raise UserError(
+                f"{self.file} does not begin with a line of headings: {picture!r} names a picture",
+                hints=[f"`columns: [{names}]` names the columns"],
+            )
+        return headings
+
+    def _check_columns(self) -> None:
+        twice = next((name for name in self.columns if name and self.columns.count(name) > 1), None)
+        if twice is not None:
+            raise UserError(f"{self.file} has two columns {twice!r}", hints=["a field is one column"])
         for name in self.settings.only:
             if name not in self.columns:
                 hints = did_you_mean(name, self.columns) or (f"columns: {', '.join(self.columns)}",)
@@ -76,24 +100,3 @@ class Table(Source):
         if isinstance(cells, str) or len(cells) != len(self.columns):
             return True
         return reads_so(dict(zip(self.columns, cells, strict=True)), self.settings.only)
-
-
-def _lines(file: Path) -> Iterator[tuple[int, list[str] | str]]:
-    """The number of each line that is not empty, and its cells; or what is wrong with it."""
-    csv.field_size_limit(LONGEST_CELL)
-    # Bytes that are no UTF-8 become lone surrogates, which are found below: one bad line does not end the file.
-    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-        rows = csv.reader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
-        while True:
-            begin = rows.line_num + 1
-            try:
-                cells = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield begin, f"no line of a table: {error}"
-                continue
-            if any("\udc80" <= letter <= "\udcff" for cell in cells for letter in cell if letter > "\ud7ff"):
-                yield begin, "no text in UTF-8"
-            elif cells:
-                yield begin, cells

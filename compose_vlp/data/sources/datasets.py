@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from compose_vlp.data.places import find_files
-from compose_vlp.data.source import BadRecord, Encoded, Record, Source
+from compose_vlp.data.source import BadRecord, ClassNumber, Encoded, Record, Source
 from compose_vlp.errors import UserError
 from compose_vlp.registry import Settings, source
 
@@ -32,9 +32,10 @@ SAVED = ("dataset_info.json", "dataset_dict.json")
 class HuggingFace(Source):
     """Records of a data set in any form that the `datasets` library reads; every column is a field.
 
-    Columns of pictures (the library's own, lists of them, or plain bytes) stay as they are in the file until an input
-    reads them. The library is an extra of its own: `pip install 'compose-vlp[datasets]'`. It keeps what it reads in its
-    cache (`HF_HOME`), in Arrow's form.
+    Of a column of classes that the data set names (`ClassLabel`) an input with `classes` takes a record's class by its
+    name. Columns of pictures (the library's own, lists of them, or plain bytes) stay as they are in the file until an
+    input reads them. The library is an extra of its own: `pip install 'compose-vlp[datasets]'`. It keeps what it reads
+    in its cache (`HF_HOME`), in Arrow's form.
     """
 
     class Config(Settings):
@@ -59,6 +60,7 @@ class HuggingFace(Source):
         # In Arrow's form the library decodes nothing: its own decoders open pictures of any kind, and films.
         self.rows = rows.with_format("arrow")
         self.pictures = tuple(name for name, feature in rows.features.items() if isinstance(feature, Image))
+        self.classes = _classes(rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,6 +71,9 @@ class HuggingFace(Source):
         record: dict[str, Any] = self.rows[index].to_pylist()[0]
         for name in self.pictures:
             record[name] = _picture(record[name], f"{self.settings.path}, row {index}, {name}")
+        for name, known in self.classes.items():
+            if isinstance(record[name], int):
+                record[name] = ClassNumber.of(record[name], known)
         return record
 
 
@@ -114,6 +119,13 @@ def _hints(config: HuggingFace.Config) -> list[str]:
     if Path(config.path).suffix.lower() in (".json", ".jsonl", ".ndjson"):
         return ["`use: jsonl` skips broken lines; this library refuses the whole file"]
     return [] if Path(config.path).exists() else [f"it is no file or folder here (looked from {Path.cwd()})"]
+
+
+def _classes(rows: Dataset) -> dict[str, tuple[str, ...]]:
+    """The names of the classes of each column that has some."""
+    from datasets import ClassLabel
+
+    return {name: tuple(one.names) for name, one in rows.features.items() if isinstance(one, ClassLabel) and one.names}
 
 
 def _picture(held: Any, where: str) -> Encoded | Path:

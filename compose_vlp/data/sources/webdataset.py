@@ -14,7 +14,7 @@ from compose_vlp.data.places import PICTURES, find_files
 from compose_vlp.data.shards import Shard, default_cache, open_shard
 from compose_vlp.data.source import BadRecord, Encoded, Record, Source
 from compose_vlp.errors import UserError
-from compose_vlp.files import written_path
+from compose_vlp.files import decoded, written_path
 from compose_vlp.registry import Settings, source
 
 PICTURE_ENDINGS = frozenset(ending[1:] for ending in PICTURES)
@@ -103,7 +103,7 @@ def _picture(shard: Shard, offset: int, size: int, name: str) -> Encoded:
 
 def _text(data: bytes, name: str) -> str:
     try:
-        return data.decode("utf-8").strip()
+        return decoded(data).strip()
     except UnicodeDecodeError as error:
         raise BadRecord(f"{name} is no text in UTF-8: {error}") from error
 

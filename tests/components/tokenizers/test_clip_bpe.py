@@ -107,7 +107,7 @@ def test_another_file_is_told(tmp_path: Path) -> None:
             ClipBytePairs(ClipBytePairs.Config(file=str(tmp_path / name))).encode("a", 4)
     with pytest.raises(UserError, match="no vocabulary file"):
         ClipBytePairs(ClipBytePairs.Config(file=str(tmp_path / "none.gz"))).encode("a", 4)
-    with pytest.raises(UserError, match="has 49408 tokens, and `vocab_size` says 90"):
+    with pytest.raises(UserError, match="has 49408 ids, and `vocab_size` says 90"):
         ClipBytePairs(ClipBytePairs.Config(file=str(FILE), vocab_size=90)).encode("a", 4)
 
 

@@ -212,7 +212,7 @@ def test_a_file_asserts_its_size_and_may_do_without(kind: type[Tokenizer], tmp_p
     assert free.vocab_size == size + 1
     assert free.id_of("[DEC]") == size
     assert kind(kind.Config(file=file)).encode(WORDS, 64) == made.encode(WORDS, 64)
-    with pytest.raises(UserError, match=f"has {size} tokens, and `vocab_size` says 399"):
+    with pytest.raises(UserError, match=f"has {size} ids, and `vocab_size` says 399"):
         kind(kind.Config(file=file, vocab_size=399)).encode("a", 4)
 
 
