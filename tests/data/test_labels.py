@@ -102,7 +102,7 @@ def test_texts_that_only_resemble_a_number_are_ids_of_their_own() -> None:
     texts = ["7", "007", "7.0", "+7", " 7", "٧", str(1 << 63), str(1 << 70)]
     assert len({read_id(text, "id") for text in texts}) == len(texts)
     for value in (1 << 63, 7.0, True, None):
-        with pytest.raises(BadRecord, match="not an id|64 bits"):
+        with pytest.raises(BadRecord, match=r"not an id|64 bits"):
             read_id(value, "id")
 
 
