@@ -88,24 +88,28 @@ class Blueprint:
         return self._checked
 
     def compile(self, stage: str | None = None, *, without: Collection[str] = ()) -> dict[str, Compiled]:
-        """The training program of each stage, or of one; `without` names passes to leave out."""
+        """The training program of each stage, or of one; `without` names passes to leave out.
+
+        Raises:
+            UserError: a pattern of what a stage trains names no parameter.
+        """
         from compose_vlp.compiler.compile import compile_stage
+        from compose_vlp.runtime.stage import stage_model
 
         checked = self.check()
         names = [stage] if stage else list(checked.stages)
-        return {name: compile_stage(checked, name, without=without) for name in names}
+        return {
+            name: compile_stage(checked, name, trainable=stage_model(checked, name)[1], without=without)
+            for name in names
+        }
 
     def report(self, stage: str | None = None, *, batch: int = 8, without: Collection[str] = ()) -> Report:
         """Parameters, shapes, FLOPs and memory of a stage (the first, if none is named), from the meta device."""
-        from compose_vlp.compiler.model import build
-        from compose_vlp.compiler.passes import PASSES
-        from compose_vlp.compiler.report import build_report
+        from compose_vlp.building import measure
 
         name = stage or next(iter(self.check().stages))
-        checked = self.check().of_stage(name)
         (compiled,) = self.compile(name, without=without).values()
-        (plain,) = self.compile(name, without=list(PASSES)).values()
-        return build_report(checked, build(checked, "meta"), compiled, plain, batch)
+        return measure(self.check(), name, compiled, batch)
 
     def build(
         self,

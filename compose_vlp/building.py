@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from compose_vlp.compiler.compile import Compiled
     from compose_vlp.compiler.figures import Figure
     from compose_vlp.compiler.report import Report
+    from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.tracking.records import Ending
 
 
@@ -48,23 +49,19 @@ def build(
         BlueprintError: mistakes in the blueprint.
         UserError: no such stage or pass, or a blueprint without stages.
     """
-    from compose_vlp.compiler.compile import compile_stage
     from compose_vlp.compiler.figures import figures
-    from compose_vlp.compiler.model import build as build_model
-    from compose_vlp.compiler.passes import PASSES
     from compose_vlp.compiler.picture import Numbers
-    from compose_vlp.compiler.report import build_report
     from compose_vlp.runtime.run_folder import RunFolder
-    from compose_vlp.training import open_tracker, prepare_folder, program_sources
+    from compose_vlp.training import open_tracker, prepare_folder, program_sources, sizes
 
     checked = blueprint.check()
     measured = _stage(list(checked.stages), stage)
     stages: dict[str, Compiled] = blueprint.compile(without=without)
-    plain = compile_stage(checked, measured, without=list(PASSES))
-    report = build_report(checked, build_model(checked, "meta"), stages[measured], plain, batch)
+    report = measure(checked, measured, stages[measured], batch)
     by_component = report.parameters["by_component"]
     facts = (("parameters", count(report.parameters["total"])), (f"step of {batch}", work(report.flops["step"])))
-    compared = figures(blueprint.document, by_component)
+    whole = by_component if checked.of_stage(measured) is checked else sizes(checked).parameters
+    compared = figures(blueprint.document, whole)
     folder = RunFolder.create(checked.name, 0, command, at=out)
     folder.update(kind="build")
     ending: Ending = "FAILED"
@@ -78,6 +75,18 @@ def build(
     finally:
         folder.finish(ending)
     return Built(folder.path, files, report, compared, program_sources(checked, stages), message)
+
+
+def measure(checked: CheckedBlueprint, stage: str, compiled: Compiled, batch: int) -> Report:
+    """What a stage's program comes to, with what the stage sets and trains, beside the same without passes."""
+    from compose_vlp.compiler.compile import compile_stage
+    from compose_vlp.compiler.passes import PASSES
+    from compose_vlp.compiler.report import build_report
+    from compose_vlp.runtime.stage import stage_model
+
+    plain = compile_stage(checked, stage, without=list(PASSES))
+    model, _ = stage_model(checked, stage)
+    return build_report(checked.of_stage(stage), model, compiled, plain, batch)
 
 
 def _stage(stages: Sequence[str], wanted: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -57,22 +58,34 @@ class Materialised:
         return "\n".join(lines)
 
 
-def materialise(checked: CheckedBlueprint, stage: str, device: torch.device, seed: int = 0) -> Materialised:
+Choose = Callable[[Model], Callable[[str], bool]]
+"""Sets what of a model is trained; gives whether any of a component is."""
+
+
+def everything(_: Model) -> Callable[[str], bool]:
+    """Train all."""
+    return lambda _: True
+
+
+def materialise(
+    checked: CheckedBlueprint, stage: str, device: torch.device, seed: int = 0, choose: Choose = everything
+) -> Materialised:
     """Make the weights and run a stage's program forward and backward on `ROWS` synthetic rows.
 
-    float32 where it fits into the memory that is free, else bfloat16.
+    float32 where it fits into the memory that is free, else bfloat16; `choose` says what of the model is trained.
 
     Raises:
-        UserError: neither fits, or a loss or gradient is not finite.
+        UserError: neither fits, nothing is trained, or a loss or gradient is not finite.
     """
     checked = checked.of_stage(stage)
-    compiled = compile_stage(checked, stage)
     meta = build(checked, "meta")
+    compiled = compile_stage(checked, stage, trainable=choose(meta))
     _, activations = measure_flops(checked, meta, compiled, ROWS)
     count = sum(parameter.numel() for parameter in meta.parameters())
     precision, needed = choose_precision(count, activations, free_memory(device))
     begin = time.perf_counter()
     model = _build(checked, device, precision, seed)
+    choose(model)
     made = time.perf_counter()
     losses = _step(checked, model, compiled, device, precision, seed)
     done = time.perf_counter()
@@ -141,6 +154,8 @@ def _step(
     for name, value in losses.items():
         weight = checked.losses[name].weight
         total = total + (params[weight.name] if isinstance(weight, ParamRef) else weight) * value
+    if not total.requires_grad:
+        raise UserError("nothing is trained that the losses reach: every parameter on the way is frozen")
     total.backward()
     return {name: value.detach() for name, value in losses.items()}
 
@@ -162,6 +177,6 @@ def _gradient_norm(model: Model) -> float:
 
 
 def _unreached(model: Model) -> tuple[str, ...]:
-    """Components and losses of which no parameter has a gradient."""
-    weights = {name: list(part.parameters()) for name, part in model.parts().items()}
+    """Components and losses that are trained, and of which no parameter has a gradient."""
+    weights = {name: [p for p in part.parameters() if p.requires_grad] for name, part in model.parts().items()}
     return tuple(name for name, found in weights.items() if found and all(p.grad is None for p in found))

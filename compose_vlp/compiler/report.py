@@ -28,7 +28,7 @@ class Report:
     """Everything that `build --json` gives. `values`: name -> kind and shape; bytes are for float32 with AdamW."""
 
     name: str
-    parameters: dict[str, Any]  # total, trainable, by_component, untrained (components that the stage does not reach)
+    parameters: dict[str, Any]  # total, trainable, by_component, untrained (not reached by the stage), frozen
     flops: dict[str, Any]
     passes: list[dict[str, Any]]
     values: dict[str, dict[str, Any]]
@@ -51,7 +51,10 @@ def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled,
 def build_report(
     blueprint: CheckedBlueprint, model: Model, compiled: Compiled, plain: Compiled | None, rows: int
 ) -> Report:
-    """Measure a stage's program on a meta model; `plain` is the same program without passes, for comparison."""
+    """Measure a stage's program on a meta model; `plain` is the same program without passes, for comparison.
+
+    What of the model needs no gradient counts as frozen, and as having none; teachers hold weights too.
+    """
     flops, saved = measure_flops(blueprint, model, compiled, rows)
     before = measure_flops(blueprint, model, plain, rows)[0] if plain else None
     by_component = {name: count for name, count in model.component_parameters().items() if count}
@@ -61,13 +64,25 @@ def build_report(
     modules = [module for name, module in model.parts().items() if name in reached]
     trainable = sum(p.numel() for p in {p for module in modules for p in module.parameters() if p.requires_grad})
     idle = [name for name in by_component if name not in reached]
+    frozen = [
+        name
+        for name, module in model.parts().items()
+        if name in by_component and not any(p.requires_grad for p in module.parameters())
+    ]
+    held = sum(p.numel() for p in model.parameters())
     return Report(
         name=blueprint.name,
-        parameters={"total": total, "trainable": trainable, "by_component": by_component, "untrained": idle},
+        parameters={
+            "total": total,
+            "trainable": trainable,
+            "by_component": by_component,
+            "untrained": idle,
+            "frozen": frozen,
+        },
         flops=asdict(Flops(rows, flops, before, saved)),
         passes=[asdict(one) for one in compiled.passes],
         values=shapes(blueprint),
-        memory={"weights": 4 * total, "gradients": 4 * trainable, "optimizer": 8 * trainable, "activations": saved},
+        memory={"weights": 4 * held, "gradients": 4 * trainable, "optimizer": 8 * trainable, "activations": saved},
     )
 
 

@@ -32,6 +32,8 @@ def _blocks(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequen
     yield _parameters(parameters["by_component"], kinds)
     if parameters["untrained"]:
         yield Text(f"  no loss of this stage reaches {', '.join(parameters['untrained'])}", style="dim")
+    if parameters["frozen"]:
+        yield Text(f"  frozen in this stage: {', '.join(parameters['frozen'])}", style="dim")
     if figures:
         yield _heading("Beside the paper", "its own figures, and what is built")
         yield _figures(figures)

@@ -10,10 +10,11 @@ from typing import Any
 from compose_vlp.blueprint.scalars import Quantity
 from compose_vlp.blueprint.schedules import Schedule as Written
 from compose_vlp.blueprint.sections import Optimizer, Precision
+from compose_vlp.compiler.model import Model, build
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import ParamRef
-from compose_vlp.runtime.optimizer import AdamW, Rate, Rule
+from compose_vlp.runtime.optimizer import AdamW, Rate, Rule, choose_trained, parameter_paths, set_modes
 from compose_vlp.runtime.schedules import Schedule
 
 CUT = "COMPOSE_VLP_DOCS_STEPS"
@@ -78,6 +79,7 @@ def plan_stage(blueprint: CheckedBlueprint, name: str, processes: int = 1) -> St
         raise UserError(f"stage {name!r} has no length", hints=["`length: 10 epochs`, in the stage or at the top"])
     if optimizer is None:
         raise UserError(f"stage {name!r} has no optimizer", hints=["`optimizer: {use: adamw, lr: 1e-4}`"])
+    train, freeze = patterns_of_stage(blueprint, name)
     batch = stage.batch or defaults.get("batch") or BATCH
     if batch % (processes * stage.accumulate):
         parts = f"{processes} processes x {stage.accumulate} pieces" if processes > 1 else f"{stage.accumulate} pieces"
@@ -87,13 +89,44 @@ def plan_stage(blueprint: CheckedBlueprint, name: str, processes: int = 1) -> St
         losses=stage.losses,
         length=length,
         batch=batch,
-        train=stage.train if stage.train is not None else defaults.get("train", ()),
-        freeze=stage.freeze if stage.freeze is not None else defaults.get("freeze", ()),
+        train=train,
+        freeze=freeze,
         optimizer=optimizer,
         precision=stage.precision or defaults.get("precision") or "fp32",
         checkpoint=stage.checkpoint,
         accumulate=stage.accumulate,
     )
+
+
+def patterns_of_stage(blueprint: CheckedBlueprint, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a stage trains (everything, where that is empty) and what it freezes."""
+    stage, defaults = blueprint.stages[name], blueprint.settings
+    train = stage.train if stage.train is not None else defaults.get("train", ())
+    freeze = stage.freeze if stage.freeze is not None else defaults.get("freeze", ())
+    return train, freeze
+
+
+def choose_of_stage(model: Model, blueprint: CheckedBlueprint, name: str) -> Callable[[str], bool]:
+    """Set what of a model a stage trains, and the modes of its modules; gives whether it trains any of a component.
+
+    Raises:
+        UserError: a pattern names no parameter.
+    """
+    modules = model.parts()
+    choose_trained(parameter_paths(modules), *patterns_of_stage(blueprint, name))
+    set_modes(modules)
+    return lambda component: any(parameter.requires_grad for parameter in modules[component].parameters())
+
+
+def stage_model(blueprint: CheckedBlueprint, name: str) -> tuple[Model, Callable[[str], bool]]:
+    """A stage's model without numbers, what it trains set, and whether it trains any of a component.
+
+    Raises:
+        UserError: a pattern names no parameter.
+    """
+    own = blueprint.of_stage(name)
+    model = build(own, "meta")
+    return model, choose_of_stage(model, own, name)
 
 
 def stage_steps(length: Quantity, records: int, batch: int) -> int:

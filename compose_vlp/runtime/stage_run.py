@@ -23,12 +23,13 @@ from compose_vlp.runtime.evaluating import stage_evaluation
 from compose_vlp.runtime.gradients import Gradients, InOneGo, InPieces
 from compose_vlp.runtime.loop import NotFinite, StageLoop, StepReport
 from compose_vlp.runtime.not_finite import explain
-from compose_vlp.runtime.optimizer import choose_trained, make_optimizer, parameter_paths, set_modes
+from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
 from compose_vlp.runtime.outputs import Asker
 from compose_vlp.runtime.sources import ready_tokenizers, stage_sources
 from compose_vlp.runtime.stage import (
     Scale,
     Values,
+    choose_of_stage,
     loss_weights,
     optimizer_of,
     plan_stage,
@@ -74,8 +75,7 @@ class StageRun:
         self.evaluation = stage_evaluation(asker, stage, self.scale, self.trainer.measure)
         self.modules = self.model.parts()
         self.paths = parameter_paths(self.modules)
-        choose_trained(self.paths, self.plan.train, self.plan.freeze)
-        set_modes(self.modules)
+        self._is_trained = choose_of_stage(self.model, self.blueprint, self.name)
         self.optimizer = make_optimizer(self.paths, optimizer_of(self.plan.optimizer, self.values))
         self.compiled = compile_stage(
             self.trainer.blueprint, self.name, trainable=self._is_trained, without=self.trainer.options.without
@@ -184,9 +184,6 @@ class StageRun:
     def checkpoint_every(self) -> int:
         asked = self.plan.checkpoint
         return self.scale.in_steps(asked) if asked else self.trainer.options.checkpoint_every
-
-    def _is_trained(self, component: str) -> bool:
-        return any(p.requires_grad for p in self.modules[component].parameters())
 
     def _tokenizers(self) -> dict[str, Tokenizer]:
         """The first process learns what has to be learnt, and the others read it."""

@@ -11,7 +11,13 @@ from compose_vlp.compiler.figures import Figure
 from compose_vlp.compiler.report_text import report_text
 
 REPORT: dict[str, Any] = {
-    "parameters": {"total": 120, "trainable": 100, "by_component": {"small": 20, "large": 100}, "untrained": ["small"]},
+    "parameters": {
+        "total": 120,
+        "trainable": 100,
+        "by_component": {"small": 20, "large": 100},
+        "untrained": ["small"],
+        "frozen": [],
+    },
     "flops": {"batch": 8, "step": 7.5e11, "step_without_passes": 1e12, "saved_bytes": 10**9},
     "passes": [
         {"name": "prune", "calls_before": 21, "calls_after": 19, "note": "2 calls that nothing reads"},

@@ -50,9 +50,12 @@ def command(
     if materialise:
         from compose_vlp.compiler.materialise import materialise as try_step
         from compose_vlp.runtime.device import choose_device
+        from compose_vlp.runtime.stage import choose_of_stage
 
         checked = blueprint.check()
-        tried = try_step(checked, stage or next(iter(checked.stages)), choose_device(named(device)))
+        name = stage or next(iter(checked.stages))
+        own = checked.of_stage(name)
+        tried = try_step(checked, name, choose_device(named(device)), choose=lambda m: choose_of_stage(m, own, name))
     if as_json:
         figures = [
             {"label": f.label, "built": f.built, "printed": f.printed, "agrees": f.agrees} for f in built.figures
