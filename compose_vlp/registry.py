@@ -461,6 +461,12 @@ def _forward_arguments(node: ast.AST) -> frozenset[str]:
     return frozenset()
 
 
+def is_built_in(kind: Kind) -> bool:
+    """Does a kind belong to the package itself?"""
+    listing = catalogue().get(kind.name)
+    return listing is not None and listing.module == kind.source
+
+
 def names(*categories: str) -> list[str]:
     """Names of all kinds known (built-in, from plugins), of these categories or of all."""
     listed = {n: one.category for n, one in catalogue().items()} | {n: k.category for n, k in _KINDS.items()}

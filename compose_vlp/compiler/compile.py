@@ -10,6 +10,7 @@ from typing import Any
 
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.compiler.passes import Applied, PassContext, run_passes
+from compose_vlp.compiler.promises import holding
 from compose_vlp.compiler.sharing import keys_owner
 from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -20,7 +21,10 @@ from compose_vlp.graph.types import TextType
 
 @dataclass(frozen=True)
 class Compiled:
-    """A program and how it came about. `before` is the plan as the blueprint has it, `plan` what runs."""
+    """A program and how it came about. `before` is the plan as the blueprint has it, `plan` what runs.
+
+    `kinds` are the kinds of the calls of `before` by their ids, with the promises that hold.
+    """
 
     name: str
     before: Plan
@@ -28,6 +32,7 @@ class Compiled:
     passes: tuple[Applied, ...]
     source: str
     run: Program
+    kinds: Mapping[str, Kind]
 
 
 def kind_of(blueprint: CheckedBlueprint, call: Call) -> Kind | None:
@@ -39,11 +44,27 @@ def kind_of(blueprint: CheckedBlueprint, call: Call) -> Kind | None:
     return blueprint.functions[call.target] if call.role == "function" else None
 
 
-def draws(blueprint: CheckedBlueprint, call: Call) -> bool:
-    """Does the call draw random numbers with its present settings?"""
-    kind = kind_of(blueprint, call)
-    config = blueprint.components[call.target].config if call.role == "component" else None
-    return kind is not None and may_draw(kind, config)
+def config_of(blueprint: CheckedBlueprint, call: Call) -> Any:
+    """The settings of a component or a loss; None for whatever has none."""
+    if call.role == "component":
+        return blueprint.components[call.target].config
+    return blueprint.losses[call.target].config if call.role == "loss" else None
+
+
+def kinds_that_hold(blueprint: CheckedBlueprint, plan: Plan) -> tuple[dict[str, Kind], dict[str, str]]:
+    """The kinds of a plan's calls by their ids, with the promises that hold; and of which targets not all do, and why.
+
+    Raises:
+        UserError: a plugin breaks a promise, or gives what it is not annotated to give.
+    """
+    kinds: dict[str, Kind] = {}
+    doubts: dict[str, str] = {}
+    for call in plan.calls:
+        kind = kind_of(blueprint, call)
+        if kind is not None:
+            kinds[call.id], doubt = holding(kind, config_of(blueprint, call), call, plan)
+            doubts |= {call.target: doubt} if doubt else {}
+    return kinds, doubts
 
 
 def compile_plan(
@@ -55,12 +76,18 @@ def compile_plan(
     without: Collection[str] = (),
     title: str = "",
 ) -> Compiled:
-    """The program that computes the wanted values; `trainable(component)` says what the stage trains."""
+    """The program that computes the wanted values; `trainable(component)` says what the stage trains.
+
+    Raises:
+        UserError: a plugin breaks a promise, or gives what it is not annotated to give.
+    """
     whole = dataclasses.replace(blueprint.plan, calls=_read(blueprint, wanted), wanted=dict(wanted), notes=())
+    kinds, doubts = kinds_that_hold(blueprint, whole)
     context = PassContext(
-        kind_of=lambda call: kind_of(blueprint, call),
+        kind_of=lambda call: kinds.get(call.id),
+        doubts=doubts,
         trainable=lambda call: call.world is None and trainable(call.target),
-        draws=lambda call: draws(blueprint, call),
+        draws=lambda call: call.id in kinds and may_draw(kinds[call.id], config_of(blueprint, call)),
         keys_owner=lambda call: keys_owner(call.target, blueprint.components),
     )
     plan, applied = run_passes(whole, context, without)
@@ -72,7 +99,8 @@ def compile_plan(
         choices=choices_of(blueprint, plan),
         open_ports=open_ports_of(blueprint),
     )
-    return Compiled(name, whole, plan, applied, source, load_program(source, name, functions_of(blueprint, plan)))
+    run = load_program(source, name, functions_of(blueprint, plan))
+    return Compiled(name, whole, plan, applied, source, run, kinds)
 
 
 def _read(blueprint: CheckedBlueprint, wanted: Mapping[str, Ref]) -> tuple[Call, ...]:

@@ -16,18 +16,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from compose_vlp.blueprint.inputs import TextInput
-from compose_vlp.compiler.compile import (
-    choices_of,
-    compile_stage,
-    functions_of,
-    kind_of,
-    open_ports_of,
-    tokenizers_of,
-)
+from compose_vlp.compiler.compile import choices_of, compile_stage, functions_of, open_ports_of, tokenizers_of
 from compose_vlp.compiler.passes import PASSES
 from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint, fragment
+from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Plan, Ref
 from compose_vlp.graph.types import IndexType, LabelsType, LogitsType, RecordType, SimilarityType, TextType
 
@@ -65,10 +59,11 @@ def compile_pieces(
         UserError: the stage reads an input whose rows are not records of the batch.
     """
     left_out = {*without, *(name for name in MERGING if name in PASSES)}
-    plan = compile_stage(blueprint, stage, trainable=trainable, without=left_out).plan
+    compiled = compile_stage(blueprint, stage, trainable=trainable, without=left_out)
+    plan = compiled.plan
     blueprint = blueprint.of_stage(stage)
     _refuse_other_rows(blueprint, plan)
-    mixed = _mixing(blueprint, plan)
+    mixed = _mixing(plan, compiled.kinds)
     row_losses = {name: ref for name, ref in plan.wanted.items() if ref.call not in mixed}
     kept = _kept(plan, mixed)
     followed = tuple(name for name in kept if not plan.by_id()[name].no_grad)
@@ -103,11 +98,11 @@ def _refuse_other_rows(blueprint: CheckedBlueprint, plan: Plan) -> None:
             )
 
 
-def _mixing(blueprint: CheckedBlueprint, plan: Plan) -> set[str]:
+def _mixing(plan: Plan, kinds: Mapping[str, Kind]) -> set[str]:
     """The calls that look at several rows or keep state, of which there is one a step, and all that follows."""
     mixed: set[str] = set()
     for call in plan.calls:
-        kind = kind_of(blueprint, call)
+        kind = kinds.get(call.id)
         mixes = kind is not None and (kind.traits.rows == "batch" or kind.traits.state != "none")
         # rows of a similarity are independent of each other, and its columns are the rows of another value
         mixes = mixes or (isinstance(call.type, SimilarityType | IndexType) and call.role != "select")

@@ -6,9 +6,11 @@ probe gives a sentence for every promise that it found broken.
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.graph.kinds import Kind
-from compose_vlp.values import Value
+from compose_vlp.values import Labels, Logits, Value
 
 FILLINGS = (float("nan"), 1e4)
 Call = Callable[[Mapping[str, Any]], Any]
@@ -36,12 +38,17 @@ def probe(kind: Kind, implementation: Any, arguments: Mapping[str, Any]) -> list
     def call(given: Mapping[str, Any]) -> Any:
         return implementation(**given)
 
+    def afresh(given: Mapping[str, Any]) -> Any:
+        return copy.deepcopy(implementation)(**given)
+
+    if kind.category == "loss":
+        return loss_broken(kind, implementation, arguments)
     broken = []
+    if kind.traits.state == "none" and isinstance(implementation, nn.Module):
+        broken = state_unchanged(call, arguments, implementation) or nothing_remembered(call, arguments)
     if kind.traits.rows == "independent":
         own = row_ports(kind, arguments)
-        broken += [*rows_by_filling(call, arguments, own), *rows_by_derivative(call, arguments, own)]
-    if kind.traits.state == "none" and isinstance(implementation, nn.Module):
-        broken += state_unchanged(call, arguments, implementation)
+        broken += [*rows_by_filling(afresh, arguments, own), *rows_by_derivative(afresh, arguments, own)]
     if not may_draw(kind, getattr(implementation, "config", None)):
         broken += nothing_drawn(call, arguments)
     if kind.traits.context == "indexed":
@@ -114,9 +121,16 @@ def state_unchanged(call: Call, arguments: Mapping[str, Any], module: nn.Module)
     return [f"state: a forward changes {', '.join(sorted(changed))}"] if changed else []
 
 
+def nothing_remembered(call: Call, arguments: Mapping[str, Any]) -> list[str]:
+    """A second call with the same draws gives the same (what a module remembers may be no tensor)."""
+    first, second = (_leaves(_seeded(call, arguments)) for _ in range(2))
+    alike = all(torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True) for a, b in zip(first, second, strict=True))
+    return [] if alike else ["state: a second call on the same values gives others"]
+
+
 def nothing_drawn(call: Call, arguments: Mapping[str, Any]) -> list[str]:
     """Python's, numpy's and torch's generators stand where they stood."""
-    with _restored():
+    with generators_kept():
         states = _generators()
         call(arguments)
         moved = [name for name, state in _generators().items() if not _equal(state, states[name])]
@@ -148,20 +162,69 @@ def chosen_alike(head: Any, arguments: Mapping[str, Any]) -> list[str]:
     return [] if alike else ["selects: `at` gives other scores than the whole result has there"]
 
 
+# --- losses
+
+
+def loss_broken(kind: Kind, loss: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """The promises of a loss that it breaks on these arguments."""
+
+    def call(given: Mapping[str, Any]) -> Any:
+        return loss(**given)
+
+    broken = nothing_drawn(call, arguments)
+    broken += state_unchanged(call, arguments, loss) if isinstance(loss, nn.Module) else []
+    if kind.traits.rows == "independent":
+        broken += mean_over_rows(call, arguments, row_ports(kind, arguments))
+    if kind.traits.selects:
+        broken += places_suffice(loss, arguments)
+    return broken
+
+
+def mean_over_rows(call: Call, arguments: Mapping[str, Any], own: frozenset[str]) -> list[str]:
+    """The loss of a batch is the mean of those of its pieces, weighed by their numbers of terms."""
+    rows = _rows(arguments, own)
+    whole, total, count = call(arguments), torch.zeros(()), torch.zeros(())
+    for piece in (slice(0, 1), slice(1, rows)):
+        result = call({name: _cut(value, piece, rows) for name, value in arguments.items()})
+        terms = result.count if result.count is not None else torch.tensor(piece.stop - piece.start)
+        total, count = total + result.value.detach() * terms, count + terms
+    alike = torch.allclose(whole.value.detach().float(), (total / count.clamp(min=1)).float(), rtol=1e-3, atol=1e-5)
+    return [] if alike else ["rows: the loss of a batch is not the mean over its rows (or over `Scalar.count` terms)"]
+
+
+def places_suffice(loss: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """Logits at the places that `selects` names give the loss of all logits."""
+    labels = [value for value in arguments.values() if isinstance(value, Labels)]
+    scores = {n: v for n, v in arguments.items() if isinstance(v, Logits) and v.scores.dim() == 3}
+    texts = [value.text for value in scores.values() if value.text is not None]
+    if not scores or not (labels or texts):
+        return []
+    at = loss.selects((labels or texts)[0])
+    chosen = {n: replace(v, scores=v.scores.flatten(0, 1)[at], at=at) for n, v in scores.items()}
+    whole, part = loss(**arguments), loss(**{**arguments, **chosen})
+    alike = torch.allclose(whole.value, part.value, rtol=1e-3, atol=1e-5)
+    return [] if alike else ["selects: logits at the places that it names give another loss than all logits"]
+
+
+def _cut(value: Any, piece: slice, rows: int) -> Any:
+    return _mapped(lambda leaf: leaf[piece] if leaf.shape[:1] == (rows,) else leaf, value)
+
+
 # --- help -------------------------------------------------------------------------------------------------------
 
 
 def _seeded(call: Call, arguments: Mapping[str, Any]) -> Any:
     """A call with the generator where it always begins, so that noise is the same noise."""
-    with _restored():
+    with generators_kept():
         torch.manual_seed(0)
         return call(arguments)
 
 
 @contextmanager
-def _restored() -> Iterator[None]:
+def generators_kept() -> Iterator[None]:
+    """After it Python's, numpy's and torch's generators stand where they stood before."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (what libraries use is watched)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
         try:
             yield
         finally:
@@ -175,7 +238,7 @@ def _generators() -> dict[str, Any]:
         "numpy": np.random.get_state(),  # noqa: NPY002
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         states["CUDA"] = torch.cuda.get_rng_state()
     return states
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ Pass = Callable[[Plan, PassContext], Plan]
 
 PASSES: dict[str, Pass] = {"prune": prune, "dedupe": dedupe, "rows": rows, "frozen": frozen, "batch": batch}
 """All passes in the order in which they run."""
+
+
+RELYING = frozenset({"dedupe", "batch"})
+"""Those that make one call of several, where promises say that they may."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +49,16 @@ def run_passes(plan: Plan, context: PassContext, without: Collection[str] = ()) 
         if name in without:
             continue
         before, notes = plan.counted(), len(plan.notes)
+        doubts = _doubts(plan, context) if name in RELYING else []
         plan = one(plan, context)
-        applied.append(Applied(name, before, plan.counted(), "; ".join(plan.notes[notes:])))
+        applied.append(Applied(name, before, plan.counted(), "; ".join([*plan.notes[notes:], *doubts])))
     return plan, tuple(applied)
+
+
+def _doubts(plan: Plan, context: PassContext) -> list[str]:
+    """Of what several calls stay as they are, because nothing can be relied on."""
+    counts = Counter(call.target for call in plan.calls if call.role in ("component", "function"))
+    return [f"nothing is relied on of {name}: {why}" for name, why in context.doubts.items() if counts[name] > 1]
 
 
 __all__ = ["PASSES", "Applied", "Pass", "PassContext", "run_passes"]
