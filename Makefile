@@ -3,6 +3,7 @@
 #   make demo     build the largest CoCa, then train a small one on the CPU and show what it learnt
 #   make test     everything that continuous integration checks
 #   make setup    only install
+#   make fuzz     strange values and damaged pictures by the thousand, for minutes
 #   make lint | format | types | contracts | docs | pytest    one of the checks
 
 VENV := .venv
@@ -11,11 +12,13 @@ STAMP := $(VENV)/.installed
 UV_PIP := $(BIN)/uv pip install --python $(BIN)/python
 PYTEST_ARGS ?=
 JOBS ?= auto
+COUNT ?= 25000
+SEED ?= 0
 
 # Byte code is worth its disk: without it every command would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test setup lint format types contracts docs pytest upgrade clean
+.PHONY: demo test setup lint format types contracts docs pytest fuzz upgrade clean
 .DEFAULT_GOAL := help
 
 help:
@@ -54,6 +57,9 @@ docs: setup
 
 pytest: setup
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz.records --count $(COUNT) --seed $(SEED)
 
 # Newest releases within the ranges of pyproject.toml, as pins for every Python from 3.11.0 on and every platform.
 upgrade: setup

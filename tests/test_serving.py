@@ -63,6 +63,10 @@ def finished(small_coca: Callable[..., Blueprint], tmp_path_factory: pytest.Temp
         yield Finished(f"sqlite:///{folder / 'mlflow.db'}", run_id, picture, *said)
 
 
+def packed(picture: Path) -> str:
+    return base64.b64encode(picture.read_bytes()).decode()
+
+
 @pytest.fixture
 def model(finished: Finished) -> Any:
     import mlflow
@@ -73,17 +77,17 @@ def model(finished: Finished) -> Any:
 
 def test_it_says_of_a_picture_what_its_run_said(finished: Finished, model: Any) -> None:
     pandas = pytest.importorskip("pandas")
-    packed = base64.b64encode(finished.picture.read_bytes()).decode()
-    pictures = [str(finished.picture), packed, f"data:image/png;base64,{packed}"]
-    assert model.predict(pandas.DataFrame({"image": pictures})) == [finished.caption] * 3
-    assert model.predict({"image": [str(finished.picture)]}) == [finished.caption]
+    held = packed(finished.picture)
+    pictures = [held, f"data:image/png;base64,{held}"]
+    assert model.predict(pandas.DataFrame({"image": pictures})) == [finished.caption] * 2
+    assert model.predict({"image": [held]}) == [finished.caption]
 
 
 def test_any_output_can_be_asked_for(finished: Finished, model: Any) -> None:
     (found,) = model.predict({"caption": ["a red circle"]}, params={"output": "text_embedding"})
     assert found == pytest.approx(finished.embedding)
     settings = json.dumps({"beams": 2, "max_length": 4})
-    (text,) = model.predict({"image": [str(finished.picture)]}, params={"settings": settings})
+    (text,) = model.predict({"image": [packed(finished.picture)]}, params={"settings": settings})
     assert isinstance(text, str)
 
 
@@ -91,21 +95,46 @@ def test_any_output_can_be_asked_for(finished: Finished, model: Any) -> None:
     ("given", "params", "says"),
     [
         ({"caption": ["a"]}, {}, "there is no image"),
-        ({"image": ["nowhere.png"]}, {}, "no path of a picture, and no picture in base64"),
+        ({"image": ["nowhere.png"]}, {}, "no picture in base64, and this server opens no files"),
+        ({"image": ["{path}"]}, {}, "no picture in base64, and this server opens no files"),
+        ({"image": ["{picture}"] * 65}, {}, "65 values of 'image'; a request may have 64"),
+        ({"caption": ["a" * 10_001]}, {"output": "text_embedding"}, "'caption' has 10,001 letters"),
+        ({"caption": ["\ud83d"]}, {"output": "text_embedding"}, "half of a surrogate pair"),
         ({"image": ["bm8gcGljdHVyZQ=="]}, {}, "the picture sent"),
         ({"image": ["x"]}, {"output": "asker"}, "the model has no output 'asker'; it has"),
         ({"image": ["{picture}"]}, {"settings": '{"beam": 2}'}, "has no setting 'beam'"),
         ({"image": ["{picture}"]}, {"settings": "{"}, "Expecting property name"),
+        ({"image": ["{picture}"]}, {"settings": "[" * 9000}, "settings is no JSON"),
+        ({"image": ["{picture}"]}, {"settings": '{"beams": 17}'}, "17 beams; a request may have 16"),
+        ({"image": ["{picture}"]}, {"settings": '{"image": 1}'}, "generation has no setting 'image'"),
+        ({"image": ["{picture}"]}, {"settings": '{"top_p": NaN}'}, "top_p is nan, not a number"),
+        ({"image": ["{picture}"]}, {"seed": -1}, "seed is -1, not a whole number from 0"),
     ],
 )
 def test_mistakes_are_the_caller_s(finished: Finished, model: Any, given: Any, params: Any, says: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    given = {name: [value.format(picture=finished.picture) for value in values] for name, values in given.items()}
+    held = {"picture": packed(finished.picture), "path": str(finished.picture)}
+    given = {name: [value.format(**held) for value in values] for name, values in given.items()}
     with pytest.raises(MlflowException) as refused:
         model.predict(given, params=params)
     assert says in str(refused.value)
     assert refused.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+def test_a_fault_of_the_model_is_for_the_server_s_log_alone(
+    finished: Finished, model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mlflow.exceptions import MlflowException
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("in /home/somebody/model.py")
+
+    monkeypatch.setattr("compose_vlp.run.Output.__call__", fail)
+    with pytest.raises(MlflowException, match="the model failed on this request") as refused:
+        model.predict({"image": [packed(finished.picture)]})
+    assert (refused.value.error_code, "somebody" in refused.value.serialize_as_json()) == ("INTERNAL_ERROR", False)
+    assert "in /home/somebody/model.py" in caplog.text
 
 
 def test_it_is_weights_and_papers_without_a_pickle(finished: Finished) -> None:
@@ -127,7 +156,9 @@ def test_mlflow_serves_it(finished: Finished, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", finished.uri, "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": finished.store}
+    (tmp_path / "opened").mkdir()
+    shutil.copy(finished.picture, tmp_path / "opened" / "red.png")
+    environment = os.environ | {"MLFLOW_TRACKING_URI": finished.store, "COMPOSE_VLP_PICTURES": str(tmp_path / "opened")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -147,11 +178,16 @@ def test_mlflow_serves_it(finished: Finished, tmp_path: Path) -> None:
         while not _answers(f"{address}/ping"):
             assert process.poll() is None and time.monotonic() < until, (tmp_path / "log").read_text()
             time.sleep(0.3)
-        packed = base64.b64encode(finished.picture.read_bytes()).decode()
-        records = [{"image": packed}, {"image": str(finished.picture)}]
+        records = [{"image": packed(finished.picture)}, {"image": "red.png"}]
         assert ask({"dataframe_records": records}) == (200, {"predictions": [finished.caption] * 2})
         status, said = ask({"dataframe_records": [{"image": "bm8="}]})
         assert status == 400 and "the picture sent" in json.dumps(said)
+        answers = [ask({"dataframe_records": [{"image": path}]}) for path in (str(finished.picture), "/no/such.png")]
+        assert [status for status, _ in answers] == [400, 400]
+        here, nowhere = (json.dumps(said).replace(repr(path), "PATH") for path, (_, said) in zip(
+            (str(finished.picture), "/no/such.png"), answers, strict=True))  # fmt: skip
+        assert "no picture in the folder that this server opens" in here
+        assert here.partition("Error:")[2] == nowhere.partition("Error:")[2], "nobody learns which files there are"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -104,6 +104,19 @@ def kind_of(file: Encoded) -> str:
     return kind  # noqa: RET504 - within, mypy would miss a return
 
 
+def picture_size(file: Encoded) -> tuple[int, int]:
+    """Width and height as a picture file says them, which is not decoded.
+
+    Raises:
+        BadRecord: it is no picture of a kind that is read.
+    """
+    from PIL import Image
+
+    with decoding(file.name), Image.open(io.BytesIO(file.data), formats=_readable()) as opened:
+        width, height = opened.size
+    return width, height
+
+
 @contextmanager
 def decoding(name: str) -> Iterator[None]:
     """Turn whatever Pillow raises on a picture's data into a broken record; nothing else may run inside.

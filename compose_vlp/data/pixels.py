@@ -122,7 +122,8 @@ def _eight_bits(levels: NDArray[Any], name: str, most: int | None = None) -> NDA
         raise BadRecord(
             f"{name} holds numbers from {low:g} to {high:g}, which are no levels of a picture ({known} are)"
         )
-    return np.clip(levels.astype(np.float64) * scale, 0, 255).round().astype(np.uint8)
+    scaled: NDArray[np.float32] = levels.astype(np.float32) * np.float32(scale)
+    return scaled.clip(0, 255).round().astype(np.uint8)
 
 
 def _scale(dtype: np.dtype[Any], low: float, high: float, most: int | None) -> float | None:
