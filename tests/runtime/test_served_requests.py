@@ -14,9 +14,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from compose_vlp import serving_requests as requests
 from compose_vlp.data import Encoded
 from compose_vlp.errors import UserError
+from compose_vlp.runtime import served_requests as requests
 from tests.data.support import write_png_header
 
 
