@@ -68,11 +68,15 @@ class Blueprint:
     @cached_property
     def _checked(self) -> CheckedBlueprint:
         from compose_vlp import registry
-        from compose_vlp.graph.check import check
+        from compose_vlp.graph.check import check, in_order
 
         if not self._sound:  # what could not be read would be missed everywhere
             self.raise_problems()
         checked = check(self.document, registry, self.problems)
+        from compose_vlp.runtime.parameters import judge_parameters
+
+        if problems := judge_parameters(checked):
+            raise BlueprintError(in_order(problems, self.document), self.document.lines())
         if checked.variants:
             from compose_vlp.compiler.tables import check_shapes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,12 +12,21 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Keys
 
 
+class ShareError(UserError):
+    """Parts that cannot be shared: `misfits` are (component, part as `share` has it, message)."""
+
+    def __init__(self, misfits: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__("; ".join(message for _, _, message in misfits), hints=["shared parts have one shape"])
+        self.misfits = tuple(misfits)
+
+
 def tie(modules: Mapping[str, nn.Module], components: Mapping[str, Any]) -> None:
     """Replace shared parts by their owners', owners before those that share from them.
 
     Raises:
-        UserError: shapes of the two parts differ.
+        ShareError: shapes of the two parts differ.
     """
+    misfits: list[tuple[str, str, str]] = []
     for name in owners_first(components):
         part = components[name]
         share = dict(part.share)
@@ -26,11 +35,17 @@ def tie(modules: Mapping[str, nn.Module], components: Mapping[str, Any]) -> None
             if source == "own":
                 continue
             owner, _, theirs = source.partition(".")
-            if mine == "*":
-                _share_all(name, modules[name], part.kind.parts, own | (share.keys() - {"*"}), owner, modules[owner])
-            else:
-                pattern = components[owner].kind.parts[theirs or mine]
-                _replace(name, modules[name], part.kind.parts[mine], owner, modules[owner], pattern)
+            try:
+                if mine == "*":
+                    kept = own | (share.keys() - {"*"})
+                    _share_all(name, modules[name], part.kind.parts, kept, owner, modules[owner])
+                else:
+                    pattern = components[owner].kind.parts[theirs or mine]
+                    _replace(name, modules[name], part.kind.parts[mine], owner, modules[owner], pattern)
+            except UserError as error:
+                misfits.append((name, mine, error.problems[0].message))
+    if misfits:
+        raise ShareError(misfits)
 
 
 def owners_first(components: Mapping[str, Any]) -> list[str]:
@@ -114,10 +129,7 @@ def _under(module: nn.Module, pattern: str) -> list[tuple[str, nn.Parameter]]:
 
 def _check(name: str, path: str, mine: nn.Parameter, owner: str, source: str, theirs: nn.Parameter) -> None:
     if mine.shape != theirs.shape:
-        raise UserError(
-            f"{name}.{path} {list(mine.shape)} cannot be shared from {owner}.{source} {list(theirs.shape)}",
-            hints=["shared parts have one shape"],
-        )
+        raise UserError(f"{name}.{path} {list(mine.shape)} cannot be shared from {owner}.{source} {list(theirs.shape)}")
 
 
 def _set(module: nn.Module, path: str, parameter: nn.Parameter) -> None:

@@ -1,0 +1,102 @@
+"""What only the names and shapes of parameters tell of a blueprint: parts that cannot be shared, patterns that match
+nothing. They are known from the meta device, before a weight is made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from compose_vlp.blueprint.document import Document, as_items
+from compose_vlp.blueprint.nodes import Entry, Items, Node, Scalar
+from compose_vlp.blueprint.nodes import Mapping as Tree
+from compose_vlp.compiler.model import Model, build
+from compose_vlp.compiler.sharing import ShareError
+from compose_vlp.errors import Problem, nearest
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.optimizer import parameter_paths
+from compose_vlp.runtime.patterns import matches, matches_any
+
+
+def judge_parameters(blueprint: CheckedBlueprint) -> tuple[Problem, ...]:
+    """Parts of another shape than their owner's, and patterns of stages, rules and `start` that match nothing."""
+    try:
+        model = build(blueprint, "meta")
+    except ShareError as error:
+        return tuple(_misfit(blueprint, *one) for one in error.misfits)
+    except Exception:
+        if all(part.kind.source.startswith("compose_vlp.") for part in blueprint.components.values()):
+            raise
+        return ()  # a plugin that the meta device cannot make: whoever makes it for real says what is wrong with it
+    document = blueprint.document
+    trained = parameter_paths(model.parts())
+    found = [*_stages(document, trained), *_start(document, _every_name(model))]
+    return tuple(dict.fromkeys(found))
+
+
+def _misfit(blueprint: CheckedBlueprint, component: str, part: str, message: str) -> Problem:
+    line = blueprint.document.at("components", component, "share", part)
+    span = line.value.span if line is not None else blueprint.components[component].span
+    return Problem(message, span, ("shared parts have one shape",))
+
+
+def _every_name(model: Model) -> set[str]:
+    """All tensors that `start` can fill, those of teachers below the teacher's name."""
+    parts = {**model.parts(), **dict(model.teachers.named_children())}
+    return {f"{name}.{path}" for name, part in parts.items() for path in part.state_dict()}
+
+
+# --- patterns -----------------------------------------------------------------------------------------------------
+
+
+def _stages(document: Document, trained: Collection[str]) -> Iterator[Problem]:
+    """`train`, `freeze` and the rules of each stage, or those at the top that stand in for them."""
+    for stage in document.stages:
+        chosen: dict[str, list[Scalar]] = {}
+        for key in ("train", "freeze"):
+            chosen[key] = _scalars(_own(stage, document, key))
+            for pattern in chosen[key]:
+                if not any(matches(pattern.text, path) for path in trained):
+                    yield _matches_nothing(pattern, trained)
+        optimizer = _own(stage, document, "optimizer")
+        rules = optimizer.get("rules") if isinstance(optimizer, Tree) else None
+        for rule in rules if isinstance(rules, Items) else ():
+            patterns = _scalars(rule.get("match")) if isinstance(rule, Tree) else []
+            texts = [pattern.text for pattern in patterns]
+            if patterns and not any(matches_any(texts, path) for path in trained):
+                yield _matches_nothing(patterns[0], trained)
+
+
+def _start(document: Document, names: Collection[str]) -> Iterator[Problem]:
+    for item in as_items(document.root.get("start")):
+        for key in ("to", "new"):
+            for pattern in _scalars(item.get(key)) if isinstance(item, Tree) else ():
+                if not any(matches(pattern.text, name) for name in names):
+                    yield _matches_nothing(pattern, names)
+
+
+def _own(stage: Entry, document: Document, key: str) -> Node | None:
+    own = stage.value.get(key) if isinstance(stage.value, Tree) else None
+    return own if own is not None else document.root.get(key)
+
+
+def _scalars(node: Node | None) -> list[Scalar]:
+    return [item for item in as_items(node) if isinstance(item, Scalar)]
+
+
+def _matches_nothing(pattern: Scalar, names: Collection[str]) -> Problem:
+    """Offers the nearest names at the first word of the pattern that leads nowhere."""
+    words = pattern.text.split(".")
+    known = max(
+        (n for n in range(len(words) + 1) if not n or any(matches(".".join(words[:n]), name) for name in names)),
+        default=0,
+    )
+    below: Mapping[str, None] = {}
+    if known and "**" not in words[:known]:
+        inside = [name.split(".") for name in names if matches(".".join(words[:known]), name)]
+        below = dict.fromkeys(name[known] for name in inside if len(name) > known)
+    wrong = words[known] if known < len(words) else words[-1]
+    pool = list(below) or sorted({word for name in names for word in name.split(".")})
+    near = nearest(wrong, pool)
+    hints = (f"did you mean {' or '.join(repr(one) for one in near)}?",) if near else ()
+    if below:
+        hints += (f"`{'.'.join(words[:known])}` has {', '.join(list(below)[:8])}",)
+    return Problem(f"`{pattern.text}` names no parameter", pattern.span, hints)
