@@ -96,7 +96,7 @@ def _matches_nothing(pattern: Scalar, names: Collection[str]) -> Problem:
     wrong = words[known] if known < len(words) else words[-1]
     pool = list(below) or sorted({word for name in names for word in name.split(".")})
     near = nearest(wrong, pool)
-    hints = (f"did you mean {' or '.join(repr(one) for one in near)}?",) if near else ()
+    hints: tuple[str, ...] = (f"did you mean {' or '.join(repr(one) for one in near)}?",) if near else ()
     if below:
         hints += (f"`{'.'.join(words[:known])}` has {', '.join(list(below)[:8])}",)
     return Problem(f"`{pattern.text}` names no parameter", pattern.span, hints)
