@@ -26,6 +26,7 @@ from compose_vlp.graph.kinds import Kind
 
 SLOTS: Final[Mapping[str, str]] = {
     "ffn": "the feed-forward half of a layer: `[..., width]` to `[..., width]`",
+    "positions": "what tells the positions of a tower apart (`components.layers.positions.Positions`)",
     "norm": "what every LayerNorm of a tower's layers may be instead: `[..., width]` to `[..., width]`",
 }
 """Every slot, with what its parts compute."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from compose_vlp.components.layers.attention import ContextKeys, CrossAttention
 from compose_vlp.components.layers.checks import heads_divide_width
 from compose_vlp.components.layers.linear import branch_std
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.settings import TowerSettings
 from compose_vlp.components.layers.stack import Stack, keys_of_stack
 from compose_vlp.components.layers.tables import TextTable
@@ -84,7 +85,8 @@ class CausalDecoder(nn.Module):
         self.config = c = config
         last = c.cls == "last"
         self.embedding = nn.Embedding(c.vocab_size, c.width) if c.vocab_size else None
-        self.positions = nn.Parameter(torch.empty((c.length or 0) + last, c.width)) if c.vocab_size else None
+        table = bool(c.vocab_size) and c.has_table
+        self.positions = nn.Parameter(torch.empty((c.length or 0) + last, c.width)) if table else None
         self.cls = nn.Parameter(torch.empty(c.width)) if last else None
         if self.embedding is not None:
             nn.init.normal_(self.embedding.weight, std=0.02)
@@ -114,7 +116,8 @@ class CausalDecoder(nn.Module):
         if kv is not None and rows is not None:
             kv = kv.of(rows)
         seen = kv or context
-        hidden = self.layers(hidden, valid=valid, causal=True, contexts=[seen] if seen else (), cache=cache)
+        scope = Scope(valid, causal=True, places=self._places(hidden, cache), cache=cache)
+        hidden = self.layers(hidden, scope, [seen] if seen else ())
         return self._result(x, self._normed(hidden, cache), cache)
 
     def keys_values(self, context: Sequence) -> ContextKeys:
@@ -125,16 +128,26 @@ class CausalDecoder(nn.Module):
         if isinstance(x, Sequence):
             hidden = x.features
         else:
-            if self.embedding is None or self.positions is None:
+            if self.embedding is None:
                 raise ValueError("built for a Sequence, given a Text")
-            start = 0 if cache is None else cache.length
-            hidden = self.embedding(x.ids) + self.positions[start : start + x.ids.shape[1]]
+            hidden = self.embedding(x.ids)
+            if self.positions is not None:
+                start = 0 if cache is None else cache.length
+                hidden = hidden + self.positions[start : start + x.ids.shape[1]]
         if self.cls is not None and cache is None:
             # The CLS has the last row of the whole frame, however far the batch is trimmed.
             cls = self.cls if self.positions is None else self.cls + self.positions[-1]
             hidden = torch.cat((hidden, cls.to(hidden.dtype).expand(len(hidden), 1, -1)), 1)
         embedded: Tensor = self.dropout(hidden)
         return embedded
+
+    def _places(self, hidden: Tensor, cache: Cache | None) -> Tensor | None:
+        """`[n, 1]` where a CLS of words stands at the end of the whole frame, however far the batch is trimmed."""
+        if not self.config.turns or self.cls is None or cache is not None or not self.config.length:
+            return None
+        places = torch.arange(hidden.shape[1], device=hidden.device)
+        places[-1] = self.config.length
+        return places[:, None]
 
     def _valid(self, x: Text | Sequence, cache: Cache | None) -> Tensor | None:
         """`[batch, keys]`; None where padding comes last, which is hidden from words by causality alone."""

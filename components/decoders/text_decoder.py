@@ -9,6 +9,7 @@ from torch import Tensor
 from compose_vlp.components.layers.attention import ContextKeys
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
 from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.several import as_list, picked
 from compose_vlp.components.layers.stack import Context, keys_of_stack
 from compose_vlp.components.layers.transformer import Layer, build_layer
@@ -78,7 +79,7 @@ class TextDecoder(BertText):
         contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
         embedded = self.embed(x.ids, 0 if cache is None else cache.length)
         valid = x.valid if cache is None else None
-        features = self.layers(embedded, valid=valid, causal=True, contexts=contexts, cache=cache)
+        features = self.layers(embedded, Scope(valid, causal=True, cache=cache), contexts)
         return Sequence(features, (Part("language", 0, x.ids.shape[1], text=x),), x.valid)
 
     def keys_values(self, context: Sequence) -> list[ContextKeys]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from compose_vlp.components.layers.attention import ContextKeys
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
 from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.several import as_list, picked
 from compose_vlp.components.layers.stack import Context, keys_of_stack
 from compose_vlp.components.layers.transformer import Layer, build_layer
@@ -74,7 +75,7 @@ class BertEncoder(BertText):
         `kv` replaces the context by its keys and values, `rows` `[batch]` names the context of each row.
         """
         contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
-        features = self.layers(self.embed(x.ids), valid=x.valid, contexts=contexts)
+        features = self.layers(self.embed(x.ids), Scope(x.valid), contexts)
         return Sequence(features, (Part("language", 0, x.ids.shape[1], "first", x),), x.valid)
 
     def keys_values(self, context: Sequence | list[Sequence]) -> list[ContextKeys]:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from compose_vlp.components.layers.checks import heads_divide_width, known, nearest
 from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.settings import TowerSettings
+from compose_vlp.components.layers.stack import Stack
 from compose_vlp.components.layers.tables import ImageTable
 from compose_vlp.components.layers.transformer import build_layer
 from compose_vlp.graph.kinds import Clash
@@ -38,7 +40,6 @@ class VisionTransformer(nn.Module):
             0, ge=0, description="3 x 3 convolutions upon the grid of patches, after the halving ones of such a stem"
         )
         cls: Literal["first", "none"] = Field("first", description="where the CLS vector stands")
-        positions: Literal["learned", "none"] = Field("learned", description="what tells the tokens' places")
         embedding_norm: bool = Field(False, description="a norm before the first layer?")
         final_norm: bool = Field(True, description="a norm after the last layer, over all tokens?")
         patch_bias: bool = Field(True, description="has the patches' convolution a bias?")
@@ -66,12 +67,12 @@ class VisionTransformer(nn.Module):
         )
         tokens = (c.size // c.patch) ** 2 + (c.cls == "first")
         self.cls = nn.Parameter(torch.empty(c.width)) if c.cls == "first" else None
-        self.positions = nn.Parameter(torch.empty(tokens, c.width)) if c.positions == "learned" else None
+        self.positions = nn.Parameter(torch.empty(tokens, c.width)) if c.has_table else None
         for vectors in (self.cls, self.positions):
             if vectors is not None:
                 nn.init.normal_(vectors, std=0.02)
         self.embedding_norm = c.make_norm(c.width) if c.embedding_norm else None
-        self.layers = nn.ModuleList(
+        self.layers = Stack(
             build_layer(
                 c,
                 c.width,
@@ -94,8 +95,7 @@ class VisionTransformer(nn.Module):
             x = x + self.positions
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
-        for layer in self.layers:
-            x = layer(x)
+        x = self.layers(x, Scope(places=self._places(x.device)))
         if self.norm is not None:
             x = self.norm(x)
         return Sequence(x, (Part("vision", 0, x.shape[1], self.config.cls),))
@@ -103,6 +103,14 @@ class VisionTransformer(nn.Module):
     @staticmethod
     def tables(config: Config) -> Mapping[str, ImageTable]:
         return {"positions": ImageTable(first=int(config.cls == "first"))}
+
+    def _places(self, device: torch.device) -> Tensor | None:
+        """Row and column of each patch `[tokens, 2]`, counted from 1, after those of the CLS, 0 and 0."""
+        if not self.config.turns:
+            return None
+        side = torch.arange(1, self.config.size // self.config.patch + 1, device=device)
+        grid = torch.cartesian_prod(side, side)
+        return grid if self.cls is None else torch.cat((grid.new_zeros(1, 2), grid))
 
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:

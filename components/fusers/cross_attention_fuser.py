@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from compose_vlp.components.layers.attention import ContextKeys
 from compose_vlp.components.layers.bert import BertSettings, Pairing, cross_attention, draw_like_bert
 from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.several import as_list, picked
 from compose_vlp.components.layers.stack import Context, Stack, keys_of_stack
 from compose_vlp.components.layers.transformer import Layer, build_layer
@@ -17,6 +18,8 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, merge_reads
 from compose_vlp.registry import ALL, component, inferred
+from compose_vlp.slots import Part as SlotPart
+from compose_vlp.slots import slot
 from compose_vlp.values import Sequence
 
 
@@ -61,6 +64,7 @@ class CrossAttentionFuser(nn.Module):
             description="first layer that maps what several contexts gave, in merge pairing; half of the depth if left "
             "out",
         )
+        positions: SlotPart = slot("positions", "none", "what tells positions apart; what comes in has its own mostly")
         width: int = inferred(description="features of a position")
         context_width: int | None = inferred(description="features of the context")
         contexts: int | None = inferred("context.count", "contexts that are looked at together")
@@ -90,7 +94,7 @@ class CrossAttentionFuser(nn.Module):
         `kv` replaces the context by its keys and values, `rows` `[batch]` names the context of each row.
         """
         contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
-        return x.with_features(self.layers(x.features, valid=x.valid, contexts=contexts))
+        return x.with_features(self.layers(x.features, Scope(x.valid), contexts))
 
     def keys_values(self, context: Sequence | list[Sequence]) -> list[ContextKeys]:
         """Each context's keys and values for every layer that looks at it: what `forward` takes as `kv`."""
@@ -109,7 +113,8 @@ class CrossAttentionFuser(nn.Module):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        return heads_divide_width(config)
+        table = Clash("a fuser has no table of positions", ("positions",), ("positions: none",))
+        return (*heads_divide_width(config), *([table] if config.has_table else []))
 
 
 def _layers(c: CrossAttentionFuser.Config) -> Iterator[Layer]:

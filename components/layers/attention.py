@@ -1,6 +1,5 @@
 """Multi-head attention with its projections: of a sequence to itself, and to a context."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,13 +9,9 @@ from torch.utils import _pytree as pytree
 
 from compose_vlp.components.attention.attend import attend
 from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.positions import Positions
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.values.cache import KeysValues
-
-Grow = Callable[[Tensor, Tensor], KeysValues]
-"""Puts new keys and values behind those of the positions before: `Cache.append` of one layer."""
-
-Once = Callable[[Callable[[], KeysValues]], KeysValues]
-"""Keys and values of a context, projected at the first step only: `Cache.once` of one layer."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,17 @@ class ContextKeys:
         return ContextKeys(taken, None if self.valid is None else self.valid[rows])
 
 
+@dataclass(frozen=True)
+class View:
+    """A context as one layer attends to it: its features `[batch, k, context_width]`, or their keys and values.
+
+    `valid` `[batch, k]` is false at padding, None where every place counts.
+    """
+
+    of: Tensor | KeysValues
+    valid: Bool[Tensor, "batch k"] | None = None
+
+
 # FSDP2 finds the tensors of a result through it, and gathers their weights again before the backward.
 pytree.register_pytree_node(
     ContextKeys,
@@ -47,32 +53,36 @@ pytree.register_pytree_node(
 class SelfAttention(nn.Module):
     """Attention within one sequence, `[batch, n, width]` to `[batch, n, width]`.
 
-    Queries, keys and values come from one map, in this order. `std` is that of the last map's weights.
+    Queries, keys and values come from one map, in this order; `positions` turn queries and keys where they are of such
+    a kind. `std` is that of the last map's weights.
     """
 
     def __init__(
-        self, width: int, heads: int, *, bias: bool = True, dropout: float = 0.0, std: float | None = None
+        self,
+        width: int,
+        heads: int,
+        *,
+        positions: Positions | None = None,
+        bias: bool = True,
+        dropout: float = 0.0,
+        std: float | None = None,
     ) -> None:
         super().__init__()
         self.heads = heads
         self.dropout = dropout
+        self.positions = positions if positions is not None and positions.turns else None
         self.qkv = Linear(width, 3 * width, bias=bias)
         self.out = Linear(width, width, std=std)
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch n width"],
-        *,
-        valid: Bool[Tensor, "batch m"] | None = None,
-        causal: bool = False,
-        grow: Grow | None = None,
-    ) -> Float[Tensor, "batch n width"]:
-        """With `grow`, x holds new positions only, and looks at those before them too."""
+    def forward(self, x: Float[Tensor, "batch n width"], scope: Scope) -> Float[Tensor, "batch n width"]:
+        """Attend within `scope`; with a cache, x holds new positions only, which attend to those before them too."""
         queries, keys, values = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
-        if grow is not None:
-            keys, values = grow(keys, values)
+        if self.positions is not None:
+            places = scope.places_of(x.shape[1], x.device)
+            queries, keys = self.positions(queries, places), self.positions(keys, places)
+        keys, values = scope.grown(keys, values)
         dropout = self.dropout if self.training else 0.0
-        seen = attend(queries, keys, values, valid=valid, causal=causal, dropout=dropout)
+        seen = attend(queries, keys, values, valid=scope.valid, causal=scope.causal, dropout=dropout)
         mixed: Tensor = self.out(seen.flatten(2))
         return mixed
 
@@ -108,20 +118,11 @@ class CrossAttention(nn.Module):
         keys, values = self.kv(normed).unflatten(-1, (2, self.heads, -1)).unbind(2)
         return keys, values
 
-    def forward(
-        self,
-        x: Float[Tensor, "batch n width"],
-        context: Float[Tensor, "batch m context_width"] | KeysValues,
-        *,
-        valid: Bool[Tensor, "batch m"] | None = None,
-        once: Once | None = None,
-    ) -> Float[Tensor, "batch n width"]:
-        """`context` may be its keys and values already; with `once`, it is projected at the first step only."""
+    def forward(self, x: Float[Tensor, "batch n width"], scope: Scope, view: View) -> Float[Tensor, "batch n width"]:
+        """Attend to a context; with a cache its keys and values are made once."""
         queries = self.q(x).unflatten(-1, (self.heads, -1))
-        if isinstance(context, Tensor):
-            project = partial(self.keys_values, context)
-            context = project() if once is None else once(project)
-        keys, values = context
+        of = view.of
+        keys, values = scope.once(partial(self.keys_values, of)) if isinstance(of, Tensor) else of
         dropout = self.dropout if self.training else 0.0
-        mixed: Tensor = self.out(attend(queries, keys, values, valid=valid, dropout=dropout).flatten(2))
+        mixed: Tensor = self.out(attend(queries, keys, values, valid=view.valid, dropout=dropout).flatten(2))
         return mixed

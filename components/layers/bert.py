@@ -62,7 +62,7 @@ class BertText(nn.Module):
     def __init__(self, config: BertTextSettings, width: int, layers: Iterable[Layer]) -> None:
         super().__init__()
         self.embedding = nn.Embedding(config.vocab_size, width)
-        self.positions = nn.Parameter(torch.empty(config.length, width))
+        self.positions = nn.Parameter(torch.empty(config.length, width)) if config.has_table else None
         self.token_types = nn.Parameter(torch.empty(2, width)) if config.token_types else None
         self.embedding_norm = config.make_norm(width)
         self.dropout = nn.Dropout(config.dropout)
@@ -75,7 +75,9 @@ class BertText(nn.Module):
 
     def embed(self, ids: Int[Tensor, "batch length"], start: int = 0) -> Float[Tensor, "batch length width"]:
         """`[batch, length]` ids, before which `start` others came, to `[batch, length, width]`."""
-        x = self.embedding(ids) + self.positions[start : start + ids.shape[1]]
+        x = self.embedding(ids)
+        if self.positions is not None:
+            x = x + self.positions[start : start + ids.shape[1]]
         if self.token_types is not None:
             x = x + self.token_types[0]
         embedded: Tensor = self.dropout(self.embedding_norm(x))
@@ -97,6 +99,6 @@ def draw_like_bert(module: nn.Module, std: float) -> None:
         if isinstance(part, nn.Linear | nn.Embedding):
             nn.init.normal_(part.weight, std=std)
         if isinstance(part, BertText):
-            nn.init.normal_(part.positions, std=std)
-            if part.token_types is not None:
-                nn.init.normal_(part.token_types, std=std)
+            for vectors in (part.positions, part.token_types):
+                if vectors is not None:
+                    nn.init.normal_(vectors, std=std)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence as List
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import CrossAttention
+from compose_vlp.components.layers.attention import CrossAttention, View
 from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.values.cache import KeysValues
 
 
@@ -34,17 +35,10 @@ class MergedCrossAttention(nn.Module):
         return attention.keys_values(context)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch n width"],
-        context: List[Float[Tensor, "batch m context_width"] | KeysValues],
-        *,
-        valid: List[Bool[Tensor, "batch m"] | None],
-        once: None = None,  # noqa: ARG002 (as CrossAttention's; here nothing is generated)
+        self, x: Float[Tensor, "batch n width"], scope: Scope, views: List[View]
     ) -> Float[Tensor, "batch n width"]:
-        """`context` and `valid` have one item a context."""
-        looked = [
-            attention(x, one, valid=mask) for attention, one, mask in zip(self.attentions, context, valid, strict=True)
-        ]
+        """Attend to all contexts, one view each."""
+        looked = [attention(x, scope, view) for attention, view in zip(self.attentions, views, strict=True)]
         if self.merge is None:
             return torch.stack(looked).mean(0)
         merged: Tensor = self.merge(torch.cat(looked, -1))

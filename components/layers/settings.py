@@ -4,6 +4,7 @@ from pydantic import Field
 from torch import nn
 
 from compose_vlp.components.layers.activation import Activation
+from compose_vlp.components.layers.positions import Positions
 from compose_vlp.registry import Settings
 from compose_vlp.slots import Part, Place, slot
 
@@ -17,11 +18,29 @@ class TowerSettings(Settings):
     norm_eps: float = Field(1e-6, gt=0, description="added to the variance in every norm")
     ffn: Part = slot("ffn", "mlp", "the feed-forward half of every layer")
     norm: Part = slot("norm", "layer_norm", "every norm of the tower")
+    positions: Part = slot("positions", "learned", "what tells the positions apart")
 
     def make_ffn(self, width: int, std: float | None = None) -> nn.Module:
         """An FFN from `width` to `width` features; `std` is that of its last map's weights."""
         made: nn.Module = self.ffn.make(Place(width, self.mlp_width, self.activation, std, self.norm_eps))
         return made
+
+    def make_positions(self, width: int) -> Positions:
+        """What tells positions apart, for one self-attention of `width` features."""
+        made: Positions = self.positions.make(Place(width))
+        return made
+
+    @property
+    def has_table(self) -> bool:
+        """Is a vector for each position added to what comes in?"""
+        kind: type[Positions] = self.positions.kind.implementation
+        return kind.table
+
+    @property
+    def turns(self) -> bool:
+        """Do queries and keys depend on the places where they stand?"""
+        kind: type[Positions] = self.positions.kind.implementation
+        return kind.turns
 
     def make_norm(self, width: int) -> nn.Module:
         """A norm over `width` features."""

@@ -2,17 +2,17 @@
 
 from collections.abc import Hashable, Iterable
 from collections.abc import Sequence as List
-from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import ContextKeys
+from compose_vlp.components.layers.attention import ContextKeys, View
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.graph.kinds import Keys
 from compose_vlp.values import Sequence
-from compose_vlp.values.cache import Cache, KeysValues
+from compose_vlp.values.cache import KeysValues
 
 Context: TypeAlias = Sequence | ContextKeys
 """What a stack looks at: features, or the keys and values that were made of them for each layer."""
@@ -26,22 +26,13 @@ class Stack(nn.ModuleList):
     """
 
     def forward(
-        self,
-        x: Float[Tensor, "batch n width"],
-        *,
-        valid: Bool[Tensor, "batch m"] | None = None,
-        causal: bool = False,
-        contexts: List[Context] = (),
-        cache: Cache | None = None,
+        self, x: Float[Tensor, "batch n width"], scope: Scope, contexts: List[Context] = ()
     ) -> Float[Tensor, "batch n width"]:
-        """`valid` is that of x; `causal` and `cache` are those of self-attention."""
+        """Run all layers; with a cache, the positions of x count as seen afterwards."""
         for i, layer in enumerate(self):
-            look = self._look(i, cast(Layer, layer), contexts)
-            if cache is not None:
-                look |= {"grow": partial(cache.append, f"layer {i}"), "once": partial(cache.once, f"layer {i}")}
-            x = layer(x, valid=valid, causal=causal, **look)
-        if cache is not None:
-            cache.advance(x.shape[1])
+            x = layer(x, scope.at(i), self._view(i, cast(Layer, layer), contexts))
+        if scope.cache is not None:
+            scope.cache.advance(x.shape[1])
         return x
 
     def keys_values(self, contexts: List[Sequence]) -> list[ContextKeys]:
@@ -56,13 +47,12 @@ class Stack(nn.ModuleList):
                 found[turn].append(layer.keys_values(contexts[turn].features))
         return [ContextKeys(tuple(keys), one.valid) for keys, one in zip(found, contexts, strict=True)]
 
-    def _look(self, i: int, layer: Layer, contexts: List[Context]) -> dict[str, Any]:
+    def _view(self, i: int, layer: Layer, contexts: List[Context]) -> View | list[View] | None:
         if not contexts:
-            return {}
+            return None
         if layer.merges:
-            return {"context": [_of(one, i) for one in contexts], "context_valid": [one.valid for one in contexts]}
-        one = contexts[i % len(contexts)]
-        return {"context": _of(one, i // len(contexts)), "context_valid": one.valid}
+            return [_view_of(context, i) for context in contexts]
+        return _view_of(contexts[i % len(contexts)], i // len(contexts))
 
 
 def keys_of_stack(
@@ -82,5 +72,5 @@ def keys_of_stack(
     return Keys("cross_attention", (depth, heads, width, context_width or width, layout, norm))
 
 
-def _of(context: Context, layer: int) -> Tensor | KeysValues:
-    return context.layers[layer] if isinstance(context, ContextKeys) else context.features
+def _view_of(context: Context, layer: int) -> View:
+    return View(context.layers[layer] if isinstance(context, ContextKeys) else context.features, context.valid)

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence as List
 
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import CrossAttention, Grow, Once, SelfAttention
+from compose_vlp.components.layers.attention import CrossAttention, SelfAttention, View
 from compose_vlp.components.layers.merged import MergedCrossAttention
 from compose_vlp.components.layers.residual import Placement, Residual
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.settings import TowerSettings
 from compose_vlp.values.cache import KeysValues
-
-Look = Tensor | KeysValues
-"""A context `[batch, k, context_width]`, or its keys and values."""
 
 
 class Layer(nn.Module):
@@ -53,25 +51,14 @@ class Layer(nn.Module):
         return branch.keys_values(context)
 
     def forward(
-        self,
-        x: Float[Tensor, "batch n width"],
-        *,
-        valid: Bool[Tensor, "batch m"] | None = None,
-        causal: bool = False,
-        grow: Grow | None = None,
-        context: Look | List[Look] | None = None,
-        context_valid: Bool[Tensor, "batch k"] | List[Tensor | None] | None = None,
-        once: Once | None = None,
+        self, x: Float[Tensor, "batch n width"], scope: Scope, view: View | List[View] | None = None
     ) -> Float[Tensor, "batch n width"]:
-        """`valid` and `grow` are those of self-attention; `context` and what follows those of cross-attention.
-
-        A layer that merges takes lists of contexts and of their masks.
-        """
-        x = self.self_attention(x, valid=valid, causal=causal, grow=grow)
+        """Attend within `scope`, and to the context of `view`; a layer that merges takes a list of views."""
+        x = self.self_attention(x, scope)
         if self.self_ffn is not None:
             x = self.self_ffn(x)
-        if self.cross_attention is not None and context is not None:
-            x = self.cross_attention(x, context, valid=context_valid, once=once)
+        if self.cross_attention is not None and view is not None:
+            x = self.cross_attention(x, scope, view)
         total: Tensor = self.ffn(x)
         return total
 
@@ -103,7 +90,16 @@ def build_layer(
         return Residual(module, norm, placement=placement, dropout=dropout, drop_path=drop_path)
 
     return Layer(
-        branch(SelfAttention(width, heads, bias=qkv_bias, dropout=attention_dropout, std=std)),
+        branch(
+            SelfAttention(
+                width,
+                heads,
+                positions=settings.make_positions(width),
+                bias=qkv_bias,
+                dropout=attention_dropout,
+                std=std,
+            )
+        ),
         branch(settings.make_ffn(width, std)),
         None if cross_attention is None else branch(cross_attention),
         branch(settings.make_ffn(width, std)) if ffn_between else None,

@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import CrossAttention
+from compose_vlp.components.layers.attention import CrossAttention, View
 from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import SequenceType, one_part
 from compose_vlp.registry import ALL, Settings, component, inferred
@@ -50,7 +51,7 @@ class AttentionPooler(nn.Module):
         """`[batch, tokens, input_width]` to `[batch, queries, width]`; padding is not looked at."""
         queries = self.query_norm(self.queries).expand(len(x.features), -1, -1)
         keys = self.attention.keys_values(x.features)
-        pooled: Tensor = self.norm(self.attention(queries, keys, valid=x.valid))
+        pooled: Tensor = self.norm(self.attention(queries, Scope(), View(keys, x.valid)))
         return Sequence(pooled, (Part("pooled", 0, pooled.shape[1], self.config.cls),))
 
     @staticmethod

@@ -57,7 +57,11 @@ def gradients(checked: CheckedBlueprint) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("paper", PAPERS)
 @pytest.mark.parametrize(
     ("override", "weight"),
-    [("components.*.ffn=swiglu", "ffn.branch.gate_value.weight"), ("components.*.norm=rms_norm", "ffn.norm.weight")],
+    [
+        ("components.*.ffn=swiglu", "ffn.branch.gate_value.weight"),
+        ("components.*.norm=rms_norm", "ffn.norm.weight"),
+        ("components.*.positions=rotary", "self_attention.branch.qkv.weight"),
+    ],
 )
 def test_one_override_reaches_every_tower_of_every_paper(paper: str, override: str, weight: str) -> None:
     checked = Blueprint.load(paper, overrides=[override, "components.vision.stem_depth=0"]).check()
@@ -66,6 +70,8 @@ def test_one_override_reaches_every_tower_of_every_paper(paper: str, override: s
     reached = {name.split(".")[0] for name in moved if name.endswith(weight)}
     owners = {name for name in towers if not dict(checked.components[name].share)}
     assert owners <= reached, "a tower that shares nothing has the part, and learns"
+    if "rotary" in override:
+        assert not [name for name in moved if name.endswith("positions")], "no tower has a table"
     if "norm" in override:
         assert not [name for name in moved if name.endswith(("self_attention.norm.bias", "ffn.norm.bias"))]
 

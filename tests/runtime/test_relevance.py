@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.errors import UserError
 from compose_vlp.run import Output
 from compose_vlp.runtime.outputs import Asker
@@ -38,7 +39,7 @@ def written_out(asker: Asker, layer: int, text: str, picture: Any) -> tuple[Tens
     v, x = parts.vision(batch["image"]).features, parts.text(batch["caption"]).features
     kept = torch.empty(0)
     for number, one in enumerate(parts.fusion.layers):
-        x = one.self_attention(x)
+        x = one.self_attention(x, Scope())
         cross = one.cross_attention.branch
         queries, (keys, values) = cross.q(x).unflatten(-1, (4, 8)), cross.kv(v).unflatten(-1, (2, 4, 8)).unbind(2)
         weights = (torch.einsum("bnhd,bmhd->bhnm", queries, keys) / 8**0.5).softmax(-1)

@@ -65,7 +65,10 @@ def _layers(state: State, module: Any) -> Converted:
         rules += bert.layer(f"{prefix}encoder.layer.{theirs}", f"layers.{i}", cross=True)
     converted = by_rules(rules, state, module)
     if words:
-        converted = first_positions(converted, "positions", len(module.positions))
+        if module.positions is not None:
+            converted = first_positions(converted, "positions", len(module.positions))
+        else:
+            converted = replace(converted, notes=(*converted.notes, "positions: the file's are left out"))
         return _telling_types(converted, state, prefix, module)
     note = f"layers: the file's from {first} to {layers - 1}"
     return replace(converted, notes=(*converted.notes, note))

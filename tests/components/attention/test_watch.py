@@ -8,6 +8,8 @@ import torch
 from compose_vlp.components.attention.attend import attend, explain, use_backend
 from compose_vlp.components.attention.watch import watched
 from compose_vlp.components.fusers.cross_attention_fuser import CrossAttentionFuser
+from compose_vlp.components.layers.attention import View
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.values import Part, Sequence
 
 
@@ -43,7 +45,7 @@ def test_weights_times_values_are_what_attention_gives() -> None:
     model, x, context = fuser(), sequence(16, 4), sequence(12, 5)
     branch = model.layers[0].cross_attention.branch
     with watched(branch) as maps:
-        given = branch(x.features, context.features, valid=context.valid)
+        given = branch(x.features, Scope(), View(context.features, context.valid))
     _, values = branch.keys_values(context.features)
     mixed = torch.einsum("bhnm,bmhd->bnhd", maps[0], values).flatten(2)
     assert torch.allclose(branch.out(mixed), given, atol=1e-6)
@@ -64,7 +66,7 @@ def test_a_call_that_fails_leaves_nothing_watched() -> None:
     model = fuser()
     branch = model.layers[0].cross_attention.branch
     with watched(branch) as maps, pytest.raises(RuntimeError):
-        branch(torch.randn(1, 2, 3), torch.randn(1, 2, 12))
+        branch(torch.randn(1, 2, 3), Scope(), View(torch.randn(1, 2, 12)))
     queries = torch.randn(1, 2, 2, 4)
     attend(queries, queries, queries)
     assert maps == []

@@ -89,10 +89,10 @@ class _Keys:
 
     def __init__(self, model: CausalDecoder) -> None:
         self.valid = torch.empty(0)
-        model.layers[0].register_forward_pre_hook(self._note, with_kwargs=True)
+        model.layers[0].register_forward_pre_hook(self._note)
 
-    def _note(self, _: Any, __: Any, given: dict[str, Any]) -> None:
-        self.valid = given["valid"]
+    def _note(self, _: Any, given: tuple[Any, ...]) -> None:
+        self.valid = given[1].valid
 
 
 @pytest.mark.parametrize("mask", ["correct", "shifted"])

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from compose_vlp.components.decoders.text_decoder import TextDecoder
 from compose_vlp.components.encoders.bert_encoder import BertEncoder
+from compose_vlp.components.layers.attention import View
 from compose_vlp.components.layers.merged import MergedCrossAttention
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import Flow, SequenceType, TextType, one_part
 from compose_vlp.values import Part, Sequence, Text
@@ -163,10 +165,11 @@ def test_two_pictures_are_averaged_in_lower_layers_and_mapped_in_upper_ones() ->
     for branch in branches:
         assert isinstance(branch, MergedCrossAttention)
         a, b = (
-            one(x, seen.features, valid=seen.valid) for one, seen in zip(branch.attentions, (left, right), strict=True)
+            one(x, Scope(), View(seen.features, seen.valid))
+            for one, seen in zip(branch.attentions, (left, right), strict=True)
         )
         wanted = (a + b) / 2 if branch.merge is None else branch.merge(torch.cat((a, b), -1))
-        found = branch(x, [left.features, right.features], valid=[left.valid, right.valid])
+        found = branch(x, Scope(), [View(left.features, left.valid), View(right.features, right.valid)])
         assert torch.allclose(found, wanted, atol=1e-6)
     text = words()
     whole = model(text, context=[left, right]).features

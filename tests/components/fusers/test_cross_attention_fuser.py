@@ -10,6 +10,8 @@ from torch import nn
 
 from compose_vlp.components.encoders.bert_encoder import BertEncoder
 from compose_vlp.components.fusers.cross_attention_fuser import CrossAttentionFuser
+from compose_vlp.components.layers.attention import View
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import Flow, SequenceType, TextType, one_part
 from compose_vlp.values import Part, Sequence, Text
@@ -60,7 +62,7 @@ def test_of_two_pictures_layers_take_turns() -> None:
     wanted = x.features
     for i, layer in enumerate(both.layers):
         seen = (left, right)[i % 2]
-        wanted = layer(wanted, valid=x.valid, context=seen.features, context_valid=seen.valid)
+        wanted = layer(wanted, Scope(x.valid), View(seen.features, seen.valid))
     assert torch.equal(both(x, context=[left, right]).features, wanted)
     indexed = both(x, kv=both.keys_values([left, right]), rows=torch.arange(3))
     assert torch.allclose(indexed.features, wanted, atol=1e-6)

@@ -12,6 +12,7 @@ from compose_vlp.components.layers.attention import SelfAttention
 from compose_vlp.components.layers.linear import Linear, branch_std
 from compose_vlp.components.layers.on_text import text_features
 from compose_vlp.components.layers.residual import Residual, drop_path
+from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.transformer import Layer
 from compose_vlp.slots import Place
 from compose_vlp.values import Part, Sequence, Text
@@ -56,14 +57,14 @@ def test_self_attention_is_torchs() -> None:
         theirs.out_proj.load_state_dict(ours.out.state_dict())
     x, valid = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     wanted = theirs(x, x, x, key_padding_mask=~valid)[0]
-    assert torch.allclose(ours(x, valid=valid), wanted, atol=1e-6)
+    assert torch.allclose(ours(x, Scope(valid)), wanted, atol=1e-6)
 
 
 def test_weights_of_attention_are_dropped_in_training_alone() -> None:
     attention, x = SelfAttention(8, 2, dropout=0.5), torch.randn(2, 5, 8)
-    assert not torch.equal(attention(x), attention(x))
+    assert not torch.equal(attention(x, Scope()), attention(x, Scope()))
     attention.eval()
-    assert torch.equal(attention(x), attention(x))
+    assert torch.equal(attention(x, Scope()), attention(x, Scope()))
 
 
 def test_maps_are_drawn_once_with_the_width_that_they_are_told() -> None:
@@ -81,7 +82,7 @@ def test_a_layer_without_a_context_skips_cross_attention() -> None:
     layer = Layer(branch(SelfAttention(8, 2)), branch(mlp(8)), branch(nn.Identity()))
     bare = Layer(layer.self_attention, layer.ffn)
     x = torch.randn(2, 3, 8)
-    assert torch.equal(layer(x), bare(x))
+    assert torch.equal(layer(x, Scope()), bare(x, Scope()))
 
 
 def test_text_features_are_those_at_words() -> None:

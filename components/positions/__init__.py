@@ -1,0 +1,1 @@
+"""What tells positions apart: what fills the slot `positions`."""
