@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_vlp.blueprint.document import DRAFT, Document
+from compose_vlp.blueprint.nodes import Node, Scalar
+from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.sections import Tracking
 from compose_vlp.files import write_atomic
 from compose_vlp.readable import count
@@ -175,9 +178,20 @@ def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mappin
     )
     tracker = OutboxTracker.start(folder.path, settings)
     digests = {f"data.{name}": digest for name, digest in data_digests(checked).items()}
-    tracker.tags({**environment_tags(), **digests, "blueprint": checked.name, "seed": str(folder.info.seed)})
+    known = {"blueprint": checked.name, "seed": str(folder.info.seed)}
+    tracker.tags({**environment_tags(), **digests, **own_tags(checked.document), **known})
     tracker.artifacts(artifacts)
     return tracker
+
+
+def own_tags(document: Document) -> dict[str, str]:
+    """The blueprint's keys that begin with `x-`: text as it is written, anything nested as JSON."""
+    own = (entry for entry in document.root if entry.name.startswith(DRAFT))
+    return {entry.name: _tag(entry.value) for entry in own}
+
+
+def _tag(node: Node) -> str:
+    return node.text if isinstance(node, Scalar) else json.dumps(guess(node), ensure_ascii=False)
 
 
 def tracking_of(checked: CheckedBlueprint) -> Tracking:
