@@ -12,8 +12,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.compiler.sharing import owners_first, tie
 from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
+from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.values.cache import Cache
@@ -68,12 +70,28 @@ class Model(nn.Module):
         self.worlds = {name: teacher.by_name() for name, teacher in self._teachers()}
         self.following: tuple[str, ...] = ()  # the teachers that follow in the running stage
         self._updates = {name: teacher.update for name, teacher in blueprint.teachers.items()}
+        self._params = dict(blueprint.params)
         self.tokenizers: dict[str, Any] = {}  # given by the runtime where a program finds tokens by name
 
     def forward(self, program: Any, batch: Mapping[str, Any], step: Step | None = None) -> dict[str, Any]:
-        """Run a compiled program on a batch of inputs by name."""
-        result: dict[str, Any] = program(self, batch, step or Step())
+        """Run a compiled program on a batch of inputs by name.
+
+        Raises:
+            UserError: the step has a value for what is no param, or another one than the constant that is compiled in.
+        """
+        step = step or Step()
+        for name, value in step.params.items():
+            self._judge(name, value)
+        result: dict[str, Any] = program(self, batch, step)
         return result
+
+    def _judge(self, name: str, value: Any) -> None:
+        if name not in self._params:
+            hints = did_you_mean(name, self._params) or [f"params: {', '.join(self._params) or 'none'}"]
+            raise UserError(f"the step has a value for {name!r}, and the blueprint no such param", hints=hints)
+        known = self._params[name]
+        if not isinstance(known, Schedule) and value != known:
+            raise UserError(f"the param {name!r} is the constant {known} in this blueprint, and {value} in the step")
 
     def start_teachers(self, names: Iterable[str]) -> tuple[str, ...]:
         """Say which teachers follow from now on; those that have no weights of their own yet start as copies.

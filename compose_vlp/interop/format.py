@@ -23,17 +23,10 @@ MODULES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """What our step gave under the folder's names, and the folder's inputs that it was fed."""
-
-    outcome: Outcome
-    inputs: frozenset[str]
-
-
-@dataclass(frozen=True)
 class Format:
     """One format: `settings` names the blueprints of a folder and their overrides, the state dict is renamed to ours,
-    and `replay` runs the recorded step with its recorded draws, without the compiler's passes that are named.
+    and `replay` runs the recorded step with its recorded draws, without the compiler's passes that are named. An input
+    of the folder that neither takes out is one that the step does not read.
 
     `losses` are the names of outputs that are losses.
     """
@@ -42,7 +35,7 @@ class Format:
     losses: frozenset[str]
     settings: Callable[[Oracle], tuple[tuple[str, ...], list[str]]]
     import_state: Callable[[State], dict[str, Tensor]]
-    replay: Callable[[CheckedBlueprint, Model, Oracle, Collection[str]], Replayed]
+    replay: Callable[[CheckedBlueprint, Model, Oracle, Collection[str]], Outcome]
 
 
 def format_named(name: str) -> Format:

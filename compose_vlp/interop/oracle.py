@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from compose_vlp.errors import UserError
+from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.interop.comparison import Outcome
 from compose_vlp.interop.files import read_state
+
+
+class Inputs(dict[str, Tensor]):
+    """Tensors by name, which know which of them were taken out.
+
+    Raises:
+        UserError: one is taken that the folder has not.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__(tensors)
+        self.unread = set(tensors)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self:
+            raise UserError(f"inputs.safetensors has no {name!r}", hints=did_you_mean(name, self))
+        self.unread.discard(name)
+        return super().__getitem__(name)
 
 
 @dataclass(frozen=True)
@@ -21,7 +40,7 @@ class Oracle:
     folder: Path
     config: dict[str, Any]
     weights: dict[str, Tensor]
-    inputs: dict[str, Tensor]
+    inputs: Inputs
     wanted: Outcome
 
 
@@ -49,7 +68,7 @@ def read_oracle(folder: str | Path, losses: frozenset[str] = frozenset()) -> Ora
         folder=place,
         config=_json(place / "config.json"),
         weights=read_state(place / "model.safetensors"),
-        inputs=read_state(place / "inputs.safetensors"),
+        inputs=Inputs(read_state(place / "inputs.safetensors")),
         wanted=wanted,
     )
 

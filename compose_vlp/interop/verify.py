@@ -42,9 +42,9 @@ def verify(
     tokenizers = {name: part for name, part in blueprint.components.items() if part.kind.category == "tokenizer"}
     model.tokenizers = {name: part.kind.implementation(part.config) for name, part in tokenizers.items()}
     load_weights(model, form.import_state(oracle.weights), spare=blueprint.unread_components)
-    replayed = form.replay(blueprint, model.to(device), oracle, without)
-    unused = tuple(sorted(oracle.inputs.keys() - replayed.inputs))
-    return compare(replayed.outcome, oracle.wanted, unused=unused, tolerances=tolerances)
+    outcome = form.replay(blueprint, model.to(device), oracle, without)
+    unused = tuple(sorted(oracle.inputs.unread))
+    return compare(outcome, oracle.wanted, unused=unused, tolerances=tolerances)
 
 
 def checked(names: str | Sequence[str], overrides: list[str]) -> CheckedBlueprint:

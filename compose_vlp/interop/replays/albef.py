@@ -15,7 +15,7 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import albef as names
 from compose_vlp.interop.albef import Layout
 from compose_vlp.interop.comparison import Outcome, norms_of
-from compose_vlp.interop.format import Format, Replayed
+from compose_vlp.interop.format import Format
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.replays.answers import answerer, answers, ranked
 from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
@@ -43,6 +43,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     if layout.task not in BLUEPRINTS:
         raise UserError("steps of text assignment are not replayed", hints=[f"classes: {', '.join(BLUEPRINTS)}"])
     sizes = {
+        "params.alpha": float(oracle.inputs["alpha"]),
         "inputs.image.size": config["image"],
         "inputs.caption.max_length": config["maxpos"],
         "components.bert": f"{{use: ids, vocab_size: {config['vocab']}, begin: '1', pad: '0', mask: '3'}}",
@@ -89,17 +90,17 @@ _sizes: Mapping[names.Task, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 }
 
 
-def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: Collection[str]) -> Replayed:
+def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: Collection[str]) -> Outcome:
     """The step's losses, values, gradients and next state, as the folder has them."""
     layout = Layout.of(oracle.weights)
-    recorded, used = _recorded[layout.task](blueprint, oracle, next(model.parameters()).device)
+    recorded = _recorded[layout.task](blueprint, oracle, next(model.parameters()).device)
     found = _values[layout.task](blueprint, model, recorded, oracle) if layout.task in _values else {}
     losses = train_step(blueprint, model, STAGES.get(layout.task, "finetune"), recorded, without)
     found |= {theirs: losses[ours] for ours, theirs in LOSSES[layout.task].items()}
     rules = names.rules(layout)
     slopes = gradients(model, rules)
     after = state(model, rules, oracle.wanted.state)
-    return Replayed(Outcome(found, frozenset(), norms_of(slopes), slopes, after), used)
+    return Outcome(found, frozenset(), norms_of(slopes), slopes, after)
 
 
 LOSSES: Mapping[names.Task, Mapping[str, str]] = {
@@ -122,7 +123,7 @@ def _pairs(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) ->
     return {"image": Image(given["image"]).to(device), "caption": text.to(device)}
 
 
-def _pretrain(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+def _pretrain(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
     given = oracle.inputs
     batch = _pairs(blueprint, oracle, device)
     masked = text_of(given["masked_input_ids"], given["attention_mask"], batch["caption"].frame).to(device)
@@ -130,7 +131,7 @@ def _pretrain(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device)
         "neg": _negatives(oracle, device),
         "masked": SimpleNamespace(text=masked, labels=Labels(given["mlm_labels"]).to(device)),
     }
-    return Recorded(batch, choices, {"alpha": float(given["alpha"])}), frozenset(given)
+    return Recorded(batch, choices)
 
 
 def _negatives(oracle: Oracle, device: torch.device) -> Any:
@@ -138,34 +139,33 @@ def _negatives(oracle: Oracle, device: torch.device) -> Any:
     return SimpleNamespace(image=image, text=text)
 
 
-def _retrieval(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+def _retrieval(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
     batch = {**_pairs(blueprint, oracle, device), "id": Number(oracle.inputs["idx"]).to(device)}
-    params = {"alpha": float(oracle.inputs["alpha"])}
-    return Recorded(batch, {"neg": _negatives(oracle, device)}, params), frozenset(oracle.inputs)
+    return Recorded(batch, {"neg": _negatives(oracle, device)})
 
 
-def _ve(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+def _ve(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
     batch = _pairs(blueprint, oracle, device)
     batch["statement"] = batch["caption"]
     batch["relation"] = Number(oracle.inputs["targets"]).to(device)
-    return Recorded(batch, params={"alpha": float(oracle.inputs["alpha"])}), frozenset(oracle.inputs)
+    return Recorded(batch)
 
 
-def _vqa(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+def _vqa(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
     batch = _pairs(blueprint, oracle, device)
     batch |= {"question": batch["caption"], **answers(oracle, "k", batch["caption"].frame, device)}
-    return Recorded(batch, params={"alpha": float(oracle.inputs["alpha"])}), frozenset(oracle.inputs)
+    return Recorded(batch)
 
 
-def _nlvr(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> tuple[Recorded, frozenset[str]]:
+def _nlvr(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
     batch = _pairs(blueprint, oracle, device)
     left, right = oracle.inputs["image"].chunk(2)
     batch |= {"image": Image(left).to(device), "left": Image(left).to(device), "right": Image(right).to(device)}
     batch |= {"statement": batch["caption"], "truth": Number(oracle.inputs["targets"]).to(device)}
-    return Recorded(batch, params={"alpha": float(oracle.inputs["alpha"])}), frozenset(oracle.inputs)
+    return Recorded(batch)
 
 
-_recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device], tuple[Recorded, frozenset[str]]]] = {
+_recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device], Recorded]] = {
     "pretrain": _pretrain,
     "retrieval": _retrieval,
     "ve": _ve,

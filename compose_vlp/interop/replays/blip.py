@@ -15,7 +15,7 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import blip as names
 from compose_vlp.interop.blip import Layout
 from compose_vlp.interop.comparison import Outcome, norms_of
-from compose_vlp.interop.format import Format, Replayed
+from compose_vlp.interop.format import Format
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.replays.answers import answerer, answers, ranked
 from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
@@ -69,6 +69,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     if layout.task in ("pretrain", "retrieval", "itm"):
         sizes |= {f"components.{name}_proj.out": config["embed"] for name in ("image", "text")}
     if layout.queues:
+        sizes["params.alpha"] = float(oracle.inputs["alpha"])
         sizes |= {"components.memory.size": config["queue"], "teachers.momentum.decay": config["mom"]}
     if layout.task == "itm":  # the official class begins its texts with [CLS], where training had [ENC]
         sizes |= {"+graph.judged": "itm_head(text(caption, context=v).cls)", "+outputs.judged": "judged"}
@@ -100,7 +101,7 @@ def _decoder(config: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
     return {f"components.decoder.{name}": value for name, value in (sizes | {"token_types": "false"}).items()}
 
 
-def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: Collection[str]) -> Replayed:
+def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: Collection[str]) -> Outcome:
     """The step's losses, values, gradients and next state, as the folder has them."""
     layout = Layout.of(oracle.weights)
     recorded = _recorded(blueprint, oracle, next(model.parameters()).device)
@@ -112,13 +113,13 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
             f"{how}_ids": generated(blueprint, model, oracle, beams) for how, beams in (("greedy", 1), ("beam3", 3))
         }
     if layout.task not in LOSSES:
-        return Replayed(Outcome(found), frozenset(oracle.inputs))
+        return Outcome(found)
     losses = train_step(blueprint, model, STAGES.get(layout.task, "finetune"), recorded, without)
     found |= {theirs: losses[ours] for ours, theirs in LOSSES[layout.task].items()}
     rules = names.rules(layout)
     slopes = gradients(model, rules)
     after = state(model, rules, oracle.wanted.state)
-    return Replayed(Outcome(found, frozenset(), norms_of(slopes), slopes, after), frozenset(oracle.inputs))
+    return Outcome(found, frozenset(), norms_of(slopes), slopes, after)
 
 
 LOSSES: Mapping[names.Task, Mapping[str, str]] = {
@@ -132,7 +133,7 @@ LOSSES: Mapping[names.Task, Mapping[str, str]] = {
 
 
 def _recorded(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
-    """What the folder gives of inputs, choices and `alpha`, under the names that blueprints and tasks use."""
+    """What the folder gives of inputs and choices, under the names that blueprints and tasks use."""
     given = oracle.inputs
     frame = blueprint.inputs["caption"].max_length  # type: ignore[union-attr]
     caption = text_of(given["input_ids"], given["attention_mask"], frame).to(device)
@@ -143,7 +144,7 @@ def _recorded(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device)
         batch |= {"image": left, "left": left, "right": right, "statement": caption, "truth": truth}
     if "answers" in blueprint.inputs:
         batch |= {"question": caption, **answers(oracle, "n", frame, device)}
-    if "idx" in given:
+    if "id" in blueprint.inputs:
         batch["id"] = Number(given["idx"]).to(device)
     choices = {}
     if "neg_image_index" in given:
@@ -152,8 +153,7 @@ def _recorded(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device)
     if "prompt_length" in oracle.config:
         given_words = torch.full_like(caption.lengths, oracle.config["prompt_length"])
         batch["caption"] = dataclasses.replace(caption, given=given_words)
-    params = {"alpha": float(given["alpha"])} if "alpha" in given else {}
-    return Recorded(batch, choices, params)
+    return Recorded(batch, choices)
 
 
 def generated(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, beams: int) -> Tensor:

@@ -16,7 +16,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import open_clip_coca as names
 from compose_vlp.interop.comparison import Outcome, norms_of
-from compose_vlp.interop.format import Format, Replayed
+from compose_vlp.interop.format import Format
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.weights import gradients_of
 from compose_vlp.runtime.generate import generate
@@ -44,7 +44,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     ]
 
 
-def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: Collection[str]) -> Replayed:
+def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: Collection[str]) -> Outcome:
     """The step's values, losses and gradients, and the greedy caption where the folder has one."""
     text = text_of(oracle.inputs["text_ids"], frame=blueprint.inputs["caption"].max_length)  # type: ignore[union-attr]
     device = next(model.parameters()).device
@@ -55,8 +55,7 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
         length = oracle.wanted.values["greedy_ids"].shape[1]
         values["greedy_ids"] = greedy(blueprint, model, batch, length)
     gradients = names.export_state(gradients_of(model))
-    outcome = Outcome(values=values, norms=norms_of(gradients), gradients=gradients)
-    return Replayed(outcome, frozenset({"image", "text_ids"}))
+    return Outcome(values=values, norms=norms_of(gradients), gradients=gradients)
 
 
 def text_of(ids: Tensor, frame: int, pad: int = 0) -> Text:

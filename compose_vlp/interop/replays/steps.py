@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from compose_vlp.compiler.compile import compile_plan, compile_stage
+from compose_vlp.compiler.compile import choices_of, compile_plan, compile_stage
 from compose_vlp.compiler.model import Model, Step
 from compose_vlp.compiler.teachers import taught_by
+from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Ref
 from compose_vlp.interop import bert
@@ -23,21 +24,29 @@ from compose_vlp.values import Text
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded step: the blueprint's inputs, what maskers and miners drew, the values of schedules."""
+    """A recorded step: the blueprint's inputs, and what maskers and miners drew.
+
+    What it had of params is the blueprint's: written there as constants.
+    """
 
     batch: Mapping[str, Any]
     choices: Mapping[str, Any] = field(default_factory=dict)
-    params: Mapping[str, float] = field(default_factory=dict)
 
 
 def train_step(
     blueprint: CheckedBlueprint, model: Model, stage: str, recorded: Recorded, without: Collection[str] = ()
 ) -> dict[str, Tensor]:
-    """The unweighted losses of a stage's program, after the backward of their sum; teachers follow, queues advance."""
+    """The unweighted losses of a stage's program, after the backward of their sum; teachers follow, queues advance.
+
+    Raises:
+        UserError: the recording has draws that the step does not make.
+    """
     compiled = compile_stage(blueprint, stage, without=without)
+    for name in sorted(recorded.choices.keys() - choices_of(blueprint, compiled.plan)):
+        raise UserError(f"the recording has what {name!r} drew, and the step draws no such thing")
     model.start_teachers(taught_by(compiled.plan))
     model.update_teachers("before")
-    found = model(compiled.run, recorded.batch, Step(recorded.params, choices=recorded.choices))
+    found = model(compiled.run, recorded.batch, Step(choices=recorded.choices))
     torch.stack([loss.value for loss in found.values()]).sum().backward()
     model.commit()
     model.update_teachers("after")
@@ -49,7 +58,7 @@ def values(blueprint: CheckedBlueprint, model: Model, wanted: Mapping[str, Ref],
     """Values of the student's graph, computed apart from the step; nothing is kept of it."""
     program = compile_plan(blueprint, "values", wanted, trainable=lambda _: False).run
     with evaluating(model):
-        found: dict[str, Any] = model(program, recorded.batch, Step(recorded.params, choices=recorded.choices))
+        found: dict[str, Any] = model(program, recorded.batch, Step(choices=recorded.choices))
     return found
 
 
