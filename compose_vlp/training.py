@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from compose_vlp.api import Blueprint
     from compose_vlp.compiler.compile import Compiled
     from compose_vlp.compiler.picture import Numbers
+    from compose_vlp.data.source import Source
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.run import Run
     from compose_vlp.runtime.listener import Listener
@@ -43,13 +46,17 @@ def train(
 
     The first process makes the folder, and alone tracks, tells the listener and says how the run ended.
 
+    All that can be known before the first step is looked over first, of all stages; a run that does not come to it
+    leaves no folder.
+
     Raises:
-        UserError: the folder is in use, or what `Trainer.run` raises.
+        UserError: the folder is in use, or what `look_over` and `Trainer.run` raise.
         KeyboardInterrupt: the run was stopped.
     """
     from compose_vlp.evaluation.results import ready
     from compose_vlp.interop.start import initialiser
     from compose_vlp.interop.vocabularies import take_vocabularies
+    from compose_vlp.readiness import look_over
     from compose_vlp.run import load
     from compose_vlp.runtime.device import choose_device
     from compose_vlp.runtime.finished import finished_model
@@ -59,26 +66,47 @@ def train(
 
     checked = blueprint.check()
     processes = join_processes(choose_device(options.device))
+    opened: dict[str, dict[str, Source]] = {}
+    run = out if resume else None
+    processes.by_main(
+        lambda: opened.update(look_over(checked, ready, world=processes.world, without=options.without, run=run))
+    )
     folder = _open_folder(processes, checked.name, out, options.seed, command, resume)
-    with _ending(folder, processes):
+    with _ending(folder, processes, new=not resume) as life, ExitStack() as tracked:
         told = listener if listener is not None and processes.main else Silent()
         artifacts = prepare_folder(blueprint, folder, blueprint.compile(), sizes(checked)) if processes.main else {}
-        with open_tracker(checked, folder, artifacts, track and processes.main) as tracker:
-            if processes.main:
-                take_vocabularies(checked, folder.path, told.note)
-            initialise = initialiser(checked, told.note)
-            Trainer(checked, folder, ready, options, tracker, told, initialise).run(resume=resume)
-            if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
-                tracker.model(model)
+        if processes.main:
+            take_vocabularies(checked, folder.path, told.note)
+
+        def begin() -> None:
+            life.begun = True
+            tracker = open_tracker(checked, folder, artifacts, track and processes.main)
+            trainer.tracker = tracked.enter_context(tracker)
+
+        initialise = initialiser(checked, told.note)
+        trainer = Trainer(
+            checked, folder, ready, options, listener=told, initialise=initialise, sources=opened, begin=begin
+        )
+        trainer.run(resume=resume)
+        if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
+            trainer.tracker.model(model)
     return load(folder.path, device=options.device)
 
 
+@dataclass
+class _Life:
+    """Whether a run has come to its first step."""
+
+    begun: bool = False
+
+
 @contextmanager
-def _ending(folder: RunFolder, processes: Processes) -> Iterator[None]:
-    """Whatever happens within, the run's folder says how it ended."""
+def _ending(folder: RunFolder, processes: Processes, *, new: bool) -> Iterator[_Life]:
+    """Whatever happens within, the run's folder says how it ended; a new one that never began is taken away."""
     ending: Ending = "FAILED"
+    life = _Life()
     try:
-        yield
+        yield life
         ending = "FINISHED"
     except KeyboardInterrupt:
         ending = "KILLED"
@@ -86,6 +114,8 @@ def _ending(folder: RunFolder, processes: Processes) -> Iterator[None]:
     finally:
         if processes.main:
             folder.finish(ending)
+            if new and not life.begun:
+                shutil.rmtree(folder.path, ignore_errors=True)
 
 
 def _open_folder(

@@ -73,7 +73,7 @@ class Loader:
         self.position = Position()
         self.seen = 0
         self.skipped: dict[int, str] = {}
-        _check_fields(source, self.reader.collator)
+        check_fields(source, {one.input: one.name for one in self.reader.collator.fields})
 
     @property
     def batches_per_epoch(self) -> int:
@@ -166,19 +166,24 @@ def _said(parts: Iterable[Iterable[Any]]) -> str:
     return ", ".join(f"{each} of {name} ({records})" for name, _, records, each in parts) or "no mixture"
 
 
-def _check_fields(source: Source, collator: Collator) -> None:
-    """Fields that no record has are a mistake in the blueprint, not in the data; of a mixture, each part is asked."""
+def check_fields(source: Source, read: Mapping[str, str]) -> None:
+    """Refuse fields that no record has, by the inputs that `read` them; of a mixture, each part is asked.
+
+    They are a mistake in the blueprint, not in the data.
+
+    Raises:
+        UserError: the first records that can be read all lack a field.
+    """
     for name, first, count, _ in source.parts or (Part("", 0, len(source), len(source)),):
         records = list(_readable(source, range(first, first + min(PROBED, count))))
-        lacking = [collator.fieldless(record) for record in records]
-        for one in lacking[0] if lacking else []:
-            if all(one in others for others in lacking):
+        for given, field in read.items() if records else ():
+            if all(field not in record for record in records):
                 known = [str(name) for name in records[0]]
                 where = f" of {name!r}" if name else ""
                 raise UserError(
-                    f"input {one.input!r} reads the field {one.name!r}, which the records{where} do not have",
+                    f"input {given!r} reads the field {field!r}, which the records{where} do not have",
                     hints=[
-                        *did_you_mean(one.name, known),
+                        *did_you_mean(field, known),
                         f"fields: {', '.join(known)}",
                         "`from:` names another field",
                     ],

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from compose_vlp.blueprint.nodes import Items
 from compose_vlp.compiler.tables import tables_of
 from compose_vlp.components.layers.tables import ImageTable, Table, TextTable, before_patches, resize_table
 from compose_vlp.components.layers.vocabulary import VocabularyHead
-from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.errors import Span, UserError, did_you_mean
 from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip
 from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
@@ -61,7 +62,9 @@ def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Cal
 
     def initialise(model: Model) -> None:
         if blueprint.start:
-            told = start(components_of(blueprint, model), blueprint.start)
+            written = blueprint.document.root.get("start")
+            places = [item.span for item in written] if isinstance(written, Items) else []
+            told = start(components_of(blueprint, model), blueprint.start, places)
             for name, teacher in teachers_of(model).items():
                 if any(filled.startswith(f"{name}.") for filled in told.filled):
                     teacher.mark_started()
@@ -89,21 +92,23 @@ def components_of(blueprint: CheckedBlueprint, model: Model) -> dict[str, Compon
     }
 
 
-def start(components: Mapping[str, Component], items: Sequence[Start]) -> Started:
+def start(components: Mapping[str, Component], items: Sequence[Start], places: Sequence[Span] = ()) -> Started:
     """Fill parameters from files, in the list's order; the first item that has a parameter's weight gives it.
+
+    `places` are those of the items, for messages.
 
     Raises:
         UserError: a file that cannot be read, is of no known format or has weights of another shape; a pattern that
             names nothing; a weight that no item gave and no `new` names.
     """
     work = _Work(components)
-    for item in items:
-        if item.new is not None:
-            work.leave_new(item.new)
-        elif item.to is None or item.form in WHOLE:
-            work.fill_all(item.origin or "", item.form, item.to or ("**",), item.of)
-        else:
-            work.fill(item.origin or "", item.form, item.to, item.of)
+    for number, item in enumerate(items):
+        try:
+            work.do(item)
+        except UserError as error:
+            place = places[number] if places else None
+            error.problems = tuple(replace(one, span=one.span or place) for one in error.problems)
+            raise
     work.finish()
     return work.told
 
@@ -122,6 +127,15 @@ class _Work:
                 if one.teacher:
                     self.teacher_of[f"{name}.{path}"] = one.teacher
         self.done: set[int] = set()  # tensors, since a shared one has several names
+
+    def do(self, item: Start) -> None:
+        """What one item of the list says."""
+        if item.new is not None:
+            self.leave_new(item.new)
+        elif item.to is None or item.form in WHOLE:
+            self.fill_all(item.origin or "", item.form, item.to or ("**",), item.of)
+        else:
+            self.fill(item.origin or "", item.form, item.to, item.of)
 
     def waiting(self) -> list[str]:
         return [name for name, tensor in self.tensors.items() if id(tensor) not in self.done]

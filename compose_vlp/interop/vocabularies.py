@@ -27,15 +27,19 @@ def take_vocabularies(blueprint: CheckedBlueprint, run: Path, note: Callable[[st
     other words.
     """
     for name, tokenizer in open_tokenizers(blueprint).items():
-        mine = run / TOKENIZERS / name
-        if tokenizer.ready or mine.is_dir():
-            continue
-        for item in blueprint.start:
-            theirs = written_path(item.origin or "") / TOKENIZERS / name
-            if (theirs.parent.parent / RUN_FILE).is_file() and theirs.is_dir() and _takes_words(blueprint, item):
-                shutil.copytree(theirs, mine)
-                note(f"the words of `{name}` are those of {item.origin}")
-                break
+        mine, brought = run / TOKENIZERS / name, brought_vocabulary(blueprint, name)
+        if not tokenizer.ready and not mine.is_dir() and brought is not None:
+            shutil.copytree(brought, mine)
+            note(f"the words of `{name}` are those of {brought.parent.parent}")
+
+
+def brought_vocabulary(blueprint: CheckedBlueprint, tokenizer: str) -> Path | None:
+    """The vocabulary of the first run that `start` takes word tables from, where that run has learnt one."""
+    for item in blueprint.start:
+        folder = written_path(item.origin or "") / TOKENIZERS / tokenizer
+        if (folder.parent.parent / RUN_FILE).is_file() and folder.is_dir() and _takes_words(blueprint, item):
+            return folder
+    return None
 
 
 def _takes_words(blueprint: CheckedBlueprint, item: Start) -> bool:

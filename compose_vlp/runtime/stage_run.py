@@ -63,7 +63,8 @@ class StageRun:
         self.blueprint: CheckedBlueprint = self.trainer.blueprint.of_stage(self.name)
         self.processes = self.trainer.processes
         self.plan = plan_stage(self.blueprint, self.name, self.processes.world)
-        self.sources = stage_sources(self.blueprint, self.name)
+        opened = self.trainer.sources.get(self.name)
+        self.sources = dict(opened) if opened is not None else stage_sources(self.blueprint, self.name)
         records = min(len(source) for source in self.sources.values())
         self.steps = stage_steps(self.plan.length, records, self.plan.batch)
         self.scale = Scale(records, self.plan.batch, self.steps)

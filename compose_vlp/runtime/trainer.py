@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from compose_vlp.compiler.model import Model, build, fingerprint
+from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime import checkpoint
@@ -20,7 +21,7 @@ from compose_vlp.runtime.listener import Listener, Silent
 from compose_vlp.runtime.processes import Processes, join_processes
 from compose_vlp.runtime.run_folder import RunFolder
 from compose_vlp.runtime.saving import Progress, blueprint_of, differences, own, save
-from compose_vlp.runtime.sources import open_tokenizers, ready_tokenizers
+from compose_vlp.runtime.sources import ready_tokenizers
 from compose_vlp.runtime.stage_run import StageRun
 from compose_vlp.runtime.stopping import Stopping
 from compose_vlp.tracking import NullTracker, Tracker
@@ -46,8 +47,9 @@ class TrainOptions:
 class Trainer:
     """Trains in a run folder; `initialise(model)` brings in pretrained weights where a run begins.
 
-    `measure` is what evaluates where a stage asks for it. Of several processes all train, and the first one alone
-    has a tracker and a listener, and writes.
+    `measure` is what evaluates where a stage asks for it; `sources` are those of stages that somebody has opened
+    already; `begin` is called once all is ready for the first step. Of several processes all train, and the first one
+    alone has a tracker and a listener, and writes.
     """
 
     blueprint: CheckedBlueprint
@@ -57,6 +59,8 @@ class Trainer:
     tracker: Tracker = field(default_factory=NullTracker)
     listener: Listener = field(default_factory=Silent)
     initialise: Callable[[Model], None] = lambda _: None
+    sources: Mapping[str, Mapping[str, Source]] = field(default_factory=dict)
+    begin: Callable[[], None] = lambda: None
 
     @cached_property
     def processes(self) -> Processes:
@@ -90,6 +94,8 @@ class Trainer:
                 here = saved if number == begin.stage else None
                 if here:
                     stage.restore(here)
+                if number == begin.stage:
+                    self.begin()
                 stage.run(own(here["generators"], self.processes) if here else None)
                 before, trained = before + stage.steps, stages[number]
         return model.eval()
@@ -108,16 +114,9 @@ class Trainer:
 
     def _untrained(self) -> Model:
         """The model with the weights of `start`, saved with its vocabularies."""
-        name = self.blueprint.name
-        if not self.blueprint.start:
-            hints = ["`start: [{from: FILE}]` gives it weights, so that it can be measured without being trained"]
-            raise UserError(f"{name} has no stages, so there is nothing to train", hints=hints)
         stored = self.folder.path / "tokenizers"
-        for word, tokenizer in open_tokenizers(self.blueprint, stored).items():
-            if not tokenizer.ready:
-                hints = [f"components.{word}.file=vocab.txt", "`start` from a run takes over the run's words"]
-                raise UserError(f"{name} has no stages, so that `{word}` has no texts to learn words from", hints=hints)
         model = self._model("", None)
+        self.begin()
         model.start_teachers(list(model.worlds))
         self.processes.by_main(lambda: len(ready_tokenizers(self.blueprint, stored, {})))
         save(self, model, Progress(0, 0, 0, ""), None, {})

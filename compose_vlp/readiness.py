@@ -1,0 +1,197 @@
+"""What can be known of a run before its first step, of all its stages: a run starts only where nothing of it is wrong.
+
+Nothing is written and no weight is made: data is opened, vocabularies are read, and what `start` brings is held against
+the model on the meta device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from compose_vlp.blueprint.inputs import Input, TextInput
+from compose_vlp.blueprint.sections import Stage
+from compose_vlp.compiler.compile import compile_stage
+from compose_vlp.compiler.model import build
+from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.data.loader import check_fields
+from compose_vlp.data.source import Source
+from compose_vlp.data.tables import read_table
+from compose_vlp.errors import BlueprintError, Problem, Span, UserError
+from compose_vlp.graph.check import in_order
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.plan import Ref
+from compose_vlp.interop.start import initialiser
+from compose_vlp.interop.vocabularies import TOKENIZERS, brought_vocabulary
+from compose_vlp.runtime.device import choose_device
+from compose_vlp.runtime.evaluating import Measure, stage_evaluation
+from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.sources import MAIN, declared_source, open_tokenizers
+from compose_vlp.runtime.stage import Scale, plan_stage, stage_steps
+
+
+def look_over(
+    blueprint: CheckedBlueprint,
+    measure: Measure,
+    *,
+    world: int = 1,
+    without: Sequence[str] = (),
+    run: Path | None = None,
+) -> dict[str, dict[str, Source]]:
+    """The opened sources of every stage, by the name that inputs give them.
+
+    Args:
+        blueprint: what is to be trained.
+        measure: makes ready what stages evaluate.
+        world: processes that train together.
+        without: passes of the compiler that are left out.
+        run: the folder of the run that goes on, whose vocabularies and weights are its own.
+
+    Raises:
+        BlueprintError: everything that is wrong, each with its place.
+    """
+    look = _Look(blueprint, measure, world, run)
+    for name in blueprint.stages:
+        look.stage(name, without)
+    if not blueprint.stages:
+        look.untrained()
+    if run is None and blueprint.start:
+        look.start()
+    if look.problems:
+        found = in_order(dict.fromkeys(look.problems), blueprint.document)
+        raise BlueprintError(found, blueprint.document.lines())
+    return look.opened
+
+
+@dataclass
+class _Look:
+    blueprint: CheckedBlueprint
+    measure: Measure
+    world: int
+    run: Path | None
+    problems: list[Problem] = field(default_factory=list)
+    opened: dict[str, dict[str, Source]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sources: dict[str, Source | None] = {}
+        self.tokenizers: dict[str, Tokenizer] = {}
+        with self._noting("components"):
+            self.tokenizers = open_tokenizers(self.blueprint, self.run / TOKENIZERS if self.run else None)
+        self.read: set[str] = set()
+
+    def stage(self, name: str, without: Sequence[str]) -> None:
+        """Numbers, data, fields, tables, words, the program and the evaluation of one stage."""
+        blueprint = self.blueprint.of_stage(name)
+        with self._noting("stages", name):
+            compile_stage(self.blueprint, name, without=without)
+        stage = blueprint.stages[name]
+        named = {MAIN: stage.data} if isinstance(stage.data, str) else dict(stage.data)
+        sources = {mine: source for mine, data in named.items() if (source := self._source(data)) is not None}
+        inputs = self._inputs(blueprint, name)
+        for mine, source in sources.items():
+            for one, spec in inputs.items():
+                if spec.source == mine and not (isinstance(spec, TextInput) and spec.table is not None):
+                    with self._noting("inputs", one, "from"):
+                        check_fields(source, {one: spec.field or one})
+        self._words(inputs)
+        if self.run is None and not self.opened and len(sources) == len(named):
+            self._corpora(sources)
+        with self._noting("stages", name, "batch"):
+            plan = plan_stage(blueprint, name, self.world)
+            if len(sources) < len(named):
+                return
+            records = min(len(source) for source in sources.values())
+            scale = Scale(records, plan.batch, stage_steps(plan.length, records, plan.batch))
+            self._evaluation(blueprint, name, stage, scale)
+        self.opened[name] = sources
+
+    def untrained(self) -> None:
+        """A blueprint without stages keeps the weights of `start`, and has no texts to learn words from."""
+        name = self.blueprint.name
+        if not self.blueprint.start:
+            hint = "`start: [{from: FILE}]` gives it weights, so that it can be measured without being trained"
+            self.problems.append(Problem(f"{name} has no stages, so there is nothing to train", None, (hint,)))
+            return
+        for word, tokenizer in self.tokenizers.items():
+            with self._noting("components", word, "file"):
+                if not tokenizer.ready and brought_vocabulary(self.blueprint, word) is None:
+                    hints = [f"components.{word}.file=vocab.txt", "`start` from a run takes over the run's words"]
+                    raise UserError(
+                        f"{name} has no stages, so that `{word}` has no texts to learn words from", hints=hints
+                    )
+
+    def start(self) -> None:
+        """What `start` would do, to a model that has no weights: files, formats, names and shapes are its own."""
+        with self._noting("start"):
+            initialiser(self.blueprint, lambda _: None)(build(self.blueprint, "meta"))
+
+    def _source(self, name: str) -> Source | None:
+        if name not in self.sources:
+            self.sources[name] = None
+            with self._noting("data", name, "path"):
+                self.sources[name] = declared_source(self.blueprint, name)
+        return self.sources[name]
+
+    @staticmethod
+    def _inputs(blueprint: CheckedBlueprint, name: str) -> dict[str, Input]:
+        """What the losses of a stage read."""
+        losses = [blueprint.losses[one] for one in blueprint.stages[name].losses]
+        calls = blueprint.fragment(Ref(loss.call) for loss in losses if loss.active)
+        return {call.target: blueprint.inputs[call.target] for call in calls if call.role == "input"}
+
+    def _words(self, inputs: dict[str, Input]) -> None:
+        """Tables are there, and vocabularies that are not learnt."""
+        for name, spec in inputs.items():
+            if not isinstance(spec, TextInput):
+                continue
+            if spec.table is not None:
+                with self._noting("inputs", name, "table"):
+                    read_table(spec)
+            if spec.tokenizer in self.tokenizers and spec.tokenizer not in self.read:
+                self.read.add(spec.tokenizer)
+                with self._noting("components", spec.tokenizer, "file"):
+                    tokenizer = self.tokenizers[spec.tokenizer]
+                    if tokenizer.ready:
+                        tokenizer.special  # noqa: B018 - reads the vocabulary, and looks its tokens up
+
+    def _corpora(self, sources: Collection[str]) -> None:
+        """Words that are learnt are learnt where the first stage begins: its sources have their texts."""
+        for name, tokenizer in self.tokenizers.items():
+            if tokenizer.ready or brought_vocabulary(self.blueprint, name) is not None:
+                continue
+            inputs = self.blueprint.inputs.items()
+            readers = {one: spec for one, spec in inputs if isinstance(spec, TextInput) and spec.tokenizer == name}
+            lacking = [one for one, spec in readers.items() if spec.table is None and spec.source not in sources]
+            with self._noting("components", name):
+                if not readers:
+                    raise UserError(f"tokenizer `{name}` has no file, and no input with text to learn words from")
+                for one in lacking:
+                    raise UserError(
+                        f"tokenizer `{name}` learns its words where the first stage begins, which has no data for the "
+                        f"source `{readers[one].source}` of `{one}`",
+                        hints=[f"components.{name}.file: a vocabulary", "or data for this source in the first stage"],
+                    )
+
+    def _evaluation(self, blueprint: CheckedBlueprint, name: str, stage: Stage, scale: Scale) -> None:
+        if stage.evaluate is not None:
+            with self._noting("stages", name, "evaluate"):
+                asker = Asker(blueprint, build(blueprint, "meta"), self.tokenizers, choose_device("cpu"))
+                stage_evaluation(asker, stage, scale, self.measure)
+
+    @contextmanager
+    def _noting(self, *path: str) -> Iterator[None]:
+        """Note a mistake of the user's at its own place, or else at the deepest entry of this path that is written."""
+        try:
+            yield
+        except UserError as error:
+            span = self._place(path)
+            self.problems += [one if one.span else replace(one, span=span) for one in error.problems]
+
+    def _place(self, path: Sequence[str]) -> Span | None:
+        for end in range(len(path), 0, -1):
+            entry = self.blueprint.document.at(*path[:end])
+            if entry is not None:
+                return entry.value.span if end == len(path) and end > 2 else entry.key.span
+        return None
