@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.official_order import Paper, modules, run, together
-from compose_vlp.compiler.support import take
+from compose_vlp.compiler.program_runtime import take
 from compose_vlp.components.functions.normalize import normalize
 from compose_vlp.values import Embedding, Logits
 

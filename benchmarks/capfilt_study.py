@@ -35,8 +35,8 @@ from compose_vlp.data import open_source
 from compose_vlp.data.corpus import prepare_tokenizers
 from compose_vlp.data.scenes.scoring import mentions
 from compose_vlp.files import write_atomic
-from compose_vlp.runtime import checkpoint
 from compose_vlp.runtime.sources import open_tokenizers
+from compose_vlp.runtime.state import checkpoint
 
 STEPS = 700
 SIZES = (*SMALL, "components.text.depth=2", "params.alpha={linear: [0, 0.4], over: 100 steps}")

@@ -32,7 +32,7 @@ from compose_vlp.data import Source, open_source
 from compose_vlp.data.corpus import prepare_tokenizers
 from compose_vlp.data.loader import Loader
 from compose_vlp.runtime.sources import open_tokenizers
-from compose_vlp.runtime.stage_run import choose_workers
+from compose_vlp.runtime.training.stage_run import choose_workers
 from compose_vlp.values import Value
 
 WAITING, SLOWER = 0.02, 0.05

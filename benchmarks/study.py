@@ -16,7 +16,7 @@ from compose_vlp.data import open_source
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.files import write_atomic
 from compose_vlp.run import Run, load
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.training.trainer import TrainOptions
 
 ONE = {"use": "scenes", "min_objects": 1, "max_objects": 1}
 """Pictures of one object: colour, shape, size and place are learnt within some hundred steps."""

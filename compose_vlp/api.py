@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from compose_vlp.compiler.report import Report
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.run import Run
-    from compose_vlp.runtime.listener import Listener
-    from compose_vlp.runtime.trainer import TrainOptions
+    from compose_vlp.runtime.training.listener import Listener
+    from compose_vlp.runtime.training.trainer import TrainOptions
 
 
 class Blueprint:
@@ -68,12 +68,12 @@ class Blueprint:
     @cached_property
     def _checked(self) -> CheckedBlueprint:
         from compose_vlp import registry
-        from compose_vlp.graph.check import check, in_order
+        from compose_vlp.graph.checking.check import check, in_order
 
         if not self._sound:  # what could not be read would be missed everywhere
             self.raise_problems()
         checked = check(self.document, registry, self.problems)
-        from compose_vlp.runtime.parameters import judge_parameters
+        from compose_vlp.runtime.training.parameters import judge_parameters
 
         if problems := judge_parameters(checked):
             raise BlueprintError(in_order(problems, self.document), self.document.lines())
@@ -153,7 +153,7 @@ class Blueprint:
             BlueprintError: mistakes in the blueprint.
             UserError: data or weights that are not there, a checkpoint that does not fit, a loss that is not finite.
         """
-        from compose_vlp.runtime.trainer import TrainOptions
+        from compose_vlp.runtime.training.trainer import TrainOptions
         from compose_vlp.training import train
 
         return train(

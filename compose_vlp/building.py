@@ -50,8 +50,8 @@ def build(
         UserError: no such stage or pass, or a blueprint without stages.
     """
     from compose_vlp.compiler.figures import figures
-    from compose_vlp.compiler.picture import Numbers
-    from compose_vlp.runtime.run_folder import RunFolder
+    from compose_vlp.picture import Numbers
+    from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.training import open_tracker, prepare_folder, program_sources, sizes
 
     checked = blueprint.check()

@@ -20,11 +20,11 @@ from compose_vlp.files import write_atomic
 from compose_vlp.pages import Series, curves, join
 from compose_vlp.readable import duration, percent
 from compose_vlp.run import Run
-from compose_vlp.runtime.listener import Listener
-from compose_vlp.runtime.loop import StepReport
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.summary import Summary
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.training.listener import Listener
+from compose_vlp.runtime.training.loop import StepReport
+from compose_vlp.runtime.training.summary import Summary
+from compose_vlp.runtime.training.trainer import TrainOptions
 
 BLUEPRINT = "tiny/coca"
 PICTURES = 1000

@@ -20,16 +20,16 @@ from compose_vlp.data.loader import check_fields
 from compose_vlp.data.source import Source
 from compose_vlp.data.tables import read_table
 from compose_vlp.errors import BlueprintError, Problem, Span, UserError
-from compose_vlp.graph.check import in_order
+from compose_vlp.graph.checking.check import in_order
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Ref
 from compose_vlp.interop.start import initialiser
 from compose_vlp.interop.vocabularies import TOKENIZERS, brought_vocabulary
 from compose_vlp.runtime.device import choose_device
-from compose_vlp.runtime.evaluating import Measure, stage_evaluation
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.sources import MAIN, declared_source, open_tokenizers
 from compose_vlp.runtime.stage import Scale, plan_stage, stage_steps
+from compose_vlp.runtime.training.stage_evaluation import Measure, stage_evaluation
 
 
 def look_over(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from compose_vlp.graph.graph import CheckedBlueprint
-    from compose_vlp.runtime.outputs import Asker
-    from compose_vlp.runtime.run_folder import RunFolder
+    from compose_vlp.runtime.inference.outputs import Asker
+    from compose_vlp.runtime.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Output:
                 f"output {self.name!r} does not read {', '.join(settings)}", hints=[f"it reads {', '.join(reads)}"]
             )
         elif entry.form == "relevance":
-            from compose_vlp.runtime.relevance import Explainer
+            from compose_vlp.runtime.inference.relevance import Explainer
 
             answers = Explainer(self.asker, self.name).maps(lists).whole
         else:
@@ -100,12 +100,12 @@ def load(
     """
     from compose_vlp.api import Blueprint
     from compose_vlp.compiler.model import build, fingerprint
-    from compose_vlp.runtime import checkpoint
     from compose_vlp.runtime.device import choose_device
-    from compose_vlp.runtime.find_run import find_run
-    from compose_vlp.runtime.outputs import Asker
-    from compose_vlp.runtime.saving import blueprint_of
+    from compose_vlp.runtime.inference.outputs import Asker
     from compose_vlp.runtime.sources import open_tokenizers
+    from compose_vlp.runtime.state import checkpoint
+    from compose_vlp.runtime.state.find_run import find_run
+    from compose_vlp.runtime.training.saving import blueprint_of
 
     folder = find_run(str(run))
     checked = Blueprint.load(folder.path / "blueprint.yaml", overrides=overrides, plugins=plugins).check()

@@ -1,7 +1,7 @@
 """A trained model as MLflow loads and serves it: rows of inputs in, one answer for each out.
 
 `mlflow.pyfunc.load_model("runs:/RUN_ID/model").predict({"image": [data]})`, or `mlflow models serve`. Whoever asks is
-taken for a stranger: `compose_vlp.runtime.served_requests` has what is allowed.
+taken for a stranger: `compose_vlp.runtime.inference.served_requests` has what is allowed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from mlflow.exceptions import MlflowException
 from compose_vlp.data.source import shown
 from compose_vlp.errors import UserError
 from compose_vlp.run import Run, load
-from compose_vlp.runtime.finished import PLUGINS
-from compose_vlp.runtime.served_requests import (
+from compose_vlp.runtime.inference.served_requests import (
     opened_folder,
     pictures_of_request,
     rows_of_request,
@@ -25,6 +24,7 @@ from compose_vlp.runtime.served_requests import (
     settings_of_request,
     text_of_request,
 )
+from compose_vlp.runtime.state.finished import PLUGINS
 
 log = logging.getLogger(__name__)
 

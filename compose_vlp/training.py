@@ -21,14 +21,14 @@ from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSetti
 if TYPE_CHECKING:
     from compose_vlp.api import Blueprint
     from compose_vlp.compiler.compile import Compiled
-    from compose_vlp.compiler.picture import Numbers
     from compose_vlp.data.source import Source
     from compose_vlp.graph.graph import CheckedBlueprint
+    from compose_vlp.picture import Numbers
     from compose_vlp.run import Run
-    from compose_vlp.runtime.listener import Listener
     from compose_vlp.runtime.processes import Processes
-    from compose_vlp.runtime.run_folder import RunFolder
-    from compose_vlp.runtime.trainer import TrainOptions
+    from compose_vlp.runtime.state.run_folder import RunFolder
+    from compose_vlp.runtime.training.listener import Listener
+    from compose_vlp.runtime.training.trainer import TrainOptions
     from compose_vlp.tracking.records import Ending
 
 
@@ -59,10 +59,10 @@ def train(
     from compose_vlp.readiness import look_over
     from compose_vlp.run import load
     from compose_vlp.runtime.device import choose_device
-    from compose_vlp.runtime.finished import finished_model
-    from compose_vlp.runtime.listener import Silent
     from compose_vlp.runtime.processes import join_processes
-    from compose_vlp.runtime.trainer import Trainer
+    from compose_vlp.runtime.state.finished import finished_model
+    from compose_vlp.runtime.training.listener import Silent
+    from compose_vlp.runtime.training.trainer import Trainer
 
     checked = blueprint.check()
     processes = join_processes(choose_device(options.device))
@@ -122,7 +122,7 @@ def _open_folder(
     processes: Processes, name: str, out: Path | None, seed: int, command: Sequence[str], resume: bool
 ) -> RunFolder:
     """The run's folder: made or claimed by the first process, read by the others."""
-    from compose_vlp.runtime.run_folder import RunFolder
+    from compose_vlp.runtime.state.run_folder import RunFolder
 
     claimed: list[RunFolder] = []
 
@@ -146,8 +146,8 @@ def prepare_folder(
     Gives the files by the names that they have in tracking.
     """
     from compose_vlp.blueprint.write import write
-    from compose_vlp.compiler.picture import diagram_of, page, svg
     from compose_vlp.compiler.plan_json import plan_json
+    from compose_vlp.picture import diagram_of, page, svg
 
     checked = blueprint.check()
     diagram = diagram_of(checked, numbers)
@@ -170,7 +170,7 @@ def prepare_folder(
 def sizes(checked: CheckedBlueprint) -> Numbers:
     """Parameters by component, for the picture."""
     from compose_vlp.compiler.model import build
-    from compose_vlp.compiler.picture import Numbers
+    from compose_vlp.picture import Numbers
 
     by_component = build(checked, "meta").component_parameters()
     return Numbers(by_component, (("parameters", count(sum(by_component.values()))),))
@@ -197,7 +197,7 @@ def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mappin
     """The tracker of a run; one that listens to nothing where tracking is off."""
     if not track:
         return NullTracker()
-    from compose_vlp.runtime.digests import data_digests
+    from compose_vlp.runtime.state.digests import data_digests
 
     written = tracking_of(checked)
     settings = TrackSettings(

@@ -11,7 +11,7 @@ from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import build
 from compose_vlp.data import open_source
 from compose_vlp.data.corpus import prepare_tokenizers
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.sources import open_tokenizers
 
 TOWERS = (

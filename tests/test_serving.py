@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 from compose_vlp.api import Blueprint
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.training.trainer import TrainOptions
 from compose_vlp.tracking import mlflow_run_id, sync
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

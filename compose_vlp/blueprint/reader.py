@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import yaml
 
 from compose_vlp.blueprint import syntax
-from compose_vlp.blueprint.cuts import cut_pair, mend_cuts
 from compose_vlp.blueprint.nodes import BROKEN, Entry, Items, Mapping, Node, Scalar, Source
+from compose_vlp.blueprint.yaml_cuts import cut_pair, mend_cuts
 from compose_vlp.errors import Problem, Span, UserError
 
 if TYPE_CHECKING:

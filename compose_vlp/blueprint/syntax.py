@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import yaml
 
-from compose_vlp.blueprint.cuts import STRING, cut_problem, find_cut, open_brackets
 from compose_vlp.blueprint.nodes import Scalar, Source
+from compose_vlp.blueprint.yaml_cuts import STRING, cut_problem, find_cut, open_brackets
 from compose_vlp.errors import Problem, Span
 
 _PLAIN_WORDS = {

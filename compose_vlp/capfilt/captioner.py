@@ -10,7 +10,7 @@ from typing import Any, Final
 from compose_vlp.data.collate import Collator
 from compose_vlp.data.draws import Draws
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 
 TOP_P: Final = 0.9
 """The share of probability that BLIP's captioner draws from (4.2: diverse texts teach more than likely ones)."""

@@ -13,8 +13,8 @@ from compose_vlp.data.collate import Collator
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.embeddings import OUTPUTS, Embedder
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.stored import Row, Stored
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.tower_cache import Row, Stored
 
 By: TypeAlias = Literal["match", "similarity"]
 

@@ -10,8 +10,8 @@ from typing import Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from compose_vlp.cli.console import err
-from compose_vlp.runtime.loop import StepReport
-from compose_vlp.runtime.summary import Summary
+from compose_vlp.runtime.training.loop import StepReport
+from compose_vlp.runtime.training.summary import Summary
 
 REFRESH_S = 0.2
 """Losses are averaged and shown this often; every step would cost more than small models' steps."""
@@ -20,7 +20,7 @@ QUIET_S = 10.0
 
 
 class TrainProgress:
-    """Listens to training (`compose_vlp.runtime.listener.Listener`); use it as a context."""
+    """Listens to training (`compose_vlp.runtime.training.listener.Listener`); use it as a context."""
 
     def __init__(self) -> None:
         self.console = err()

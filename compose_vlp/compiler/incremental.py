@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.compiler.compile import Compiled, compile_plan, functions_of, open_ports_of, tokenizers_of
 from compose_vlp.compiler.source import Program, load_program, write_program
+from compose_vlp.graph.checking.growing import Growing, components_of, split, steps_of
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.graph.growing import Growing, components_of, split, steps_of
 from compose_vlp.graph.plan import Call, Plan, Ref
 
 LOGITS = "logits"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from compose_vlp.compiler import support
+from compose_vlp.compiler import program_runtime as support
 from compose_vlp.graph.plan import Arg, Call, Constant, ParamRef, Plan, Ref
 from compose_vlp.graph.types import RecordType
 

@@ -14,8 +14,8 @@ from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, no_outputs, values_of
 from compose_vlp.evaluation.embeddings import Tick, silent
 from compose_vlp.evaluation.vqa import SOFT_SCORES, Weights, plain, vqa_accuracy, weights_of
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.rank import Ranker
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.rank import Ranker
 
 __all__ = ["Answer", "Answered", "answerers", "evaluate_answering", "plain", "vqa_accuracy"]
 

@@ -13,7 +13,7 @@ from compose_vlp.blueprint.inputs import Input
 from compose_vlp.data.loader import Loader
 from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.values import Value
 
 BATCH = 50

@@ -13,7 +13,7 @@ from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, need, texts_of
 from compose_vlp.evaluation.embeddings import Tick, silent
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 
 TOKENIZER: Final = "lower-case words and digits"
 """How texts are cut for all scores here. The papers' figures use the Penn Treebank tokenizer, which needs Java."""

@@ -15,8 +15,8 @@ from compose_vlp.evaluation.batches import batches, finite, no_outputs
 from compose_vlp.evaluation.embeddings import Tick, silent
 from compose_vlp.graph.plan import Ref
 from compose_vlp.readable import distinct
-from compose_vlp.runtime.outputs import Asker, tensor_of
-from compose_vlp.runtime.stored import before_softmax
+from compose_vlp.runtime.inference.outputs import Asker, tensor_of
+from compose_vlp.runtime.inference.tower_cache import before_softmax
 
 
 @dataclass(frozen=True)

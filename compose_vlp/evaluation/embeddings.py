@@ -14,7 +14,7 @@ from compose_vlp.data.collate import Collator
 from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, need
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 
 OUTPUTS: Final = ("image_embedding", "text_embedding")
 """The outputs that these come from."""

@@ -17,13 +17,13 @@ from compose_vlp.data.pictures import open_picture
 from compose_vlp.data.pixels import to_rgb
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError
-from compose_vlp.evaluation.heat import Resize, frame_of, over, peak, sheet
+from compose_vlp.evaluation.heatmap import Resize, frame_of, over, peak, sheet
 from compose_vlp.evaluation.page import Example, Section, gallery, results_page
 from compose_vlp.evaluation.seeing import tokens_of
 from compose_vlp.files import write_atomic
-from compose_vlp.runtime.explained import relevance_of
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.relevance import Explainer
+from compose_vlp.runtime.inference.explained import relevance_of
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.relevance import Explainer
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from compose_vlp.data.source import Record, Source
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, no_outputs
 from compose_vlp.evaluation.embeddings import Tick, silent
-from compose_vlp.evaluation.heat import Frame, frame_of, peak
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.relevance import Explainer
+from compose_vlp.evaluation.heatmap import Frame, frame_of, peak
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.relevance import Explainer
 
 BOX: Final = "box"
 """The field that holds where it is: left, top, width and height, in shares of the picture's."""

@@ -31,7 +31,7 @@ from compose_vlp.evaluation.retrieval import Retrieval
 from compose_vlp.evaluation.zero_shot import Classification
 from compose_vlp.pages import Markup, join
 from compose_vlp.readable import percent
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 
 SHOWN: Final = 12
 """Right examples, and as many wrong ones, in a section; twice as many where nothing is right or wrong."""

@@ -16,8 +16,8 @@ from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, need, texts_of
 from compose_vlp.evaluation.embeddings import OUTPUTS, TEXTS_AT_ONCE, Embedder, Tick, silent
 from compose_vlp.evaluation.retrieval import ROUNDING, Matches, Ranking, Retrieval, recall
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.stored import Row, Stored
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.tower_cache import Row, Stored
 
 MATCH: Final = "match"
 PAIRS: Final = 128

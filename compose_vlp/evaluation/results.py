@@ -18,7 +18,7 @@ from compose_vlp.evaluation.grounding import BOX, evaluate_grounding, grounders
 from compose_vlp.evaluation.reranking import MATCH, evaluate_reranking
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.evaluation.zero_shot import Classes, evaluate_zero_shot
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 
 TASKS: Final[Mapping[str, tuple[str, ...]]] = {
     "retrieval": OUTPUTS,

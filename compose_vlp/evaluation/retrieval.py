@@ -13,7 +13,7 @@ from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import texts_of
 from compose_vlp.evaluation.embeddings import Embedder, Tick, silent
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 
 RANKS = (1, 5, 10)
 BLOCK = 256

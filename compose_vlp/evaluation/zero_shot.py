@@ -25,7 +25,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, values_of
 from compose_vlp.evaluation.embeddings import Embedder, Tick, silent
 from compose_vlp.readable import distinct
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

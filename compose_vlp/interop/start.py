@@ -18,7 +18,7 @@ from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip
 from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
 from compose_vlp.interop.maps.positions import first_positions, fit_positions
-from compose_vlp.interop.started import SHOWN, Started, some, stem
+from compose_vlp.interop.start_report import SHOWN, Started, some, stem
 from compose_vlp.interop.weight_files import read_weights
 from compose_vlp.interop.weights import teachers_of
 from compose_vlp.runtime.patterns import matches

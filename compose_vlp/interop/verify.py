@@ -10,7 +10,7 @@ import torch
 from compose_vlp import registry
 from compose_vlp.blueprint.resolve import resolve
 from compose_vlp.compiler.model import build
-from compose_vlp.graph.check import check
+from compose_vlp.graph.checking.check import check
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.comparison import Comparison, Tolerances, compare
 from compose_vlp.interop.format import format_named

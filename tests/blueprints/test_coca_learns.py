@@ -29,7 +29,7 @@ from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.evaluation.zero_shot import evaluate_zero_shot
 from compose_vlp.run import Run
 from compose_vlp.runtime.modes import evaluating
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.training.trainer import TrainOptions
 from compose_vlp.values import Image, Text
 
 pytestmark = [pytest.mark.slow, pytest.mark.training, pytest.mark.timeout(900)]

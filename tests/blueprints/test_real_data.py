@@ -12,7 +12,7 @@ from compose_vlp.evaluation.answering import evaluate_answering
 from compose_vlp.evaluation.classification import evaluate_classification
 from compose_vlp.run import Run
 from compose_vlp.runtime.sources import declared_source
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.training.trainer import TrainOptions
 
 ANSWERS = "circle green red gray yes teal black rectangle yellow triangle brown blue no".split()  # noqa: SIM905
 SMALL = ("inputs.image.size=16", "components.bert.vocab_size=160", "stages.finetune.batch=8")

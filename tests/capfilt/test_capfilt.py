@@ -21,7 +21,7 @@ from compose_vlp.data import open_source
 from compose_vlp.data.source import BadRecord, Encoded, Source
 from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from tests.models import tiny
 from tests.records import Given
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_vlp.runtime.run_folder import RunFolder
+from compose_vlp.runtime.state.run_folder import RunFolder
 from tests.cli.support import Cli
 
 

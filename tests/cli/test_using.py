@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from compose_vlp.cli.run import run as run_command
-from compose_vlp.runtime import checkpoint
+from compose_vlp.runtime.state import checkpoint
 from tests.cli.support import Cli
 
 SMALL = ("stages.pretrain.length=4 steps", "stages.pretrain.batch=4", "components.vision.depth=1")

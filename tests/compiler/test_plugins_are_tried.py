@@ -12,9 +12,9 @@ import torch
 from compose_vlp import registry
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler import promises
+from compose_vlp.compiler.accumulation import compile_pieces
 from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Step, build
-from compose_vlp.compiler.pieces import compile_pieces
 from compose_vlp.compiler.synthetic import synthetic_batch
 from compose_vlp.errors import UserError
 from compose_vlp.values import Image

@@ -14,8 +14,8 @@ from compose_vlp.compiler.passes import PASSES
 from compose_vlp.compiler.synthetic import synthetic_batch
 from compose_vlp.errors import UserError
 from compose_vlp.graph.plan import Ref
-from compose_vlp.runtime.generate import generate
-from compose_vlp.runtime.search import Search
+from compose_vlp.runtime.inference.generate import generate
+from compose_vlp.runtime.inference.search import Search
 from compose_vlp.values import Text
 
 Load = Callable[..., Blueprint]
@@ -143,7 +143,7 @@ def test_generation_with_caches_equals_recomputing(small_coca: Load, how: dict[s
 
 
 def test_cached_scores_equal_recomputed_ones_at_every_word(small_coca: Load) -> None:
-    from compose_vlp.runtime.generate import Cached, Recomputed
+    from compose_vlp.runtime.inference.generate import Cached, Recomputed
 
     checked = small_coca().check()
     programs = compile_incremental(checked, "caption")

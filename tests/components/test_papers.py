@@ -10,7 +10,7 @@ from compose_vlp import registry
 from compose_vlp.blueprint.arguments import split_arguments
 from compose_vlp.blueprint.resolve import resolve
 from compose_vlp.compiler.model import build
-from compose_vlp.graph.check import check
+from compose_vlp.graph.checking.check import check
 from compose_vlp.graph.graph import CheckedBlueprint
 from tests.graph.support import PAPERS, written
 

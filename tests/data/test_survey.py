@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from compose_vlp.data import BadRecord, Encoded, Record, Source, open_source
-from compose_vlp.data.guess import is_data, settings_of
+from compose_vlp.data.detect_source import is_data, settings_of
 from compose_vlp.data.survey import CHUNK, Spread, spread_evenly, survey
 from compose_vlp.errors import UserError
 

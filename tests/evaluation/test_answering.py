@@ -12,8 +12,8 @@ from compose_vlp.errors import UserError
 from compose_vlp.evaluation.answering import answerers, evaluate_answering, vqa_accuracy
 from compose_vlp.evaluation.report import page_of
 from compose_vlp.evaluation.results import evaluate, possible_tasks
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.rank import Ranker
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.rank import Ranker
 from tests.models import TOWERS, tiny
 from tests.records import Given
 

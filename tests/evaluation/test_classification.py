@@ -10,7 +10,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.evaluation.classification import Choices, Classified, classifiers, evaluate_classification
 from compose_vlp.evaluation.report import page_of
 from compose_vlp.evaluation.results import evaluate, possible_tasks
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from tests.models import TOWERS, tiny
 from tests.records import Given
 

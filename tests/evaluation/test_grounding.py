@@ -12,11 +12,11 @@ from PIL import Image
 from compose_vlp.data import open_source
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.grounding import NOT_COMPARABLE, evaluate_grounding
-from compose_vlp.evaluation.heat import Frame, frame_of, over, peak
+from compose_vlp.evaluation.heatmap import Frame, frame_of, over, peak
 from compose_vlp.evaluation.report import page_of
 from compose_vlp.evaluation.results import evaluate, possible_tasks
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.relevance import Explainer, Maps
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.relevance import Explainer, Maps
 from tests.evaluation.test_tasks import Given
 from tests.models import tiny
 

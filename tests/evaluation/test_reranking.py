@@ -16,7 +16,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.evaluation.reranking import Matcher, evaluate_reranking
 from compose_vlp.evaluation.results import evaluate, possible_tasks, ready
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from tests.models import tiny
 
 COUNT = 14

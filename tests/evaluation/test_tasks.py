@@ -21,7 +21,7 @@ from compose_vlp.evaluation.report import page_of
 from compose_vlp.evaluation.results import evaluate, possible_tasks, ready
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.evaluation.zero_shot import TEMPLATES, evaluate_zero_shot
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from tests.records import Given
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}

@@ -11,7 +11,7 @@ from typing import Any
 from compose_vlp.blueprint.arguments import split_arguments
 from compose_vlp.blueprint.resolve import Resolution, resolve
 from compose_vlp.errors import BlueprintError, Problem
-from compose_vlp.graph.check import check
+from compose_vlp.graph.checking.check import check
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Arg, Call, Constant, Ref

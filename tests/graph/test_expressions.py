@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from compose_vlp.blueprint.nodes import Mapping, Scalar, Source
 from compose_vlp.blueprint.reader import read_text
 from compose_vlp.errors import BlueprintError, Span
-from compose_vlp.graph.expressions import (
+from compose_vlp.graph.language.expressions import (
     Apply,
     Argument,
     Expression,

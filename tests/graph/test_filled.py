@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compose_vlp.blueprint.nodes import Scalar
 from compose_vlp.blueprint.write import write
-from compose_vlp.graph.filled import filled
+from compose_vlp.graph.checking.filled import filled
 from tests.graph.support import paper
 
 

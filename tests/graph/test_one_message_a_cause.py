@@ -10,7 +10,7 @@ import pytest
 from compose_vlp.blueprint.document import SECTIONS
 from compose_vlp.blueprint.nodes import Mapping, Scalar
 from compose_vlp.errors import Span
-from compose_vlp.graph.expressions import Apply, Field, Name, parse, walk
+from compose_vlp.graph.language.expressions import Apply, Field, Name, parse, walk
 from tests.graph.support import PAPERS, paper, problems
 
 WHOLE = ("coca", "albef", "vlmo", "beit3")  # papers in one file

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from compose_vlp.errors import BlueprintError, Problem
+from compose_vlp.graph.checking.growing import split
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.graph.growing import split
 from tests.graph.stub_kinds import KINDS
 from tests.graph.support import SMALL, checked, edited, paper, problems
 

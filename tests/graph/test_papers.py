@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compose_vlp.blueprint.nodes import Mapping
-from compose_vlp.graph.check import check
+from compose_vlp.graph.checking.check import check
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import ParamRef, Ref
 from compose_vlp.graph.types import RowSpace, SimilarityType

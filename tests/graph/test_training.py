@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from compose_vlp.errors import Problem
+from compose_vlp.graph.checking.trainings import trained_by
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.graph.training import trained_by
 from tests.graph.support import SMALL, checked, edited, paper, problems
 
 Child = Callable[..., CheckedBlueprint]

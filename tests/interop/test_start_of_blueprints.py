@@ -17,7 +17,7 @@ from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.errors import BlueprintError, UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.start import initialiser
-from compose_vlp.runtime.listener import Silent
+from compose_vlp.runtime.training.listener import Silent
 from compose_vlp.values import Image, Text
 
 SMALL = "{embed_dim: 32, depth: 1, num_heads: 4}"

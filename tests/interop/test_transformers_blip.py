@@ -24,8 +24,8 @@ from compose_vlp.interop import transformers_blip as names
 from compose_vlp.interop.start import initialiser
 from compose_vlp.interop.verify import checked
 from compose_vlp.interop.weights import load_weights, weights_of
+from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.modes import evaluating
-from compose_vlp.runtime.outputs import Asker
 from compose_vlp.values import Image, Index, Logits, Text
 
 CAPTIONS, MATCHES, ANSWERS = names.TASKS

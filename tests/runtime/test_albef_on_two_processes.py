@@ -21,10 +21,10 @@ from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.teachers import taught_by
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.verify import checked
-from compose_vlp.runtime.gradients import InOneGo, Losses
-from compose_vlp.runtime.loop import StageLoop
 from compose_vlp.runtime.optimizer import AdamW, Optimizer, choose_trained, make_optimizer, parameter_paths, set_modes
 from compose_vlp.runtime.processes import ALONE, Processes
+from compose_vlp.runtime.training.gradients import InOneGo, Losses
+from compose_vlp.runtime.training.loop import StageLoop
 from compose_vlp.values import Embedding, Image, Index, Labels, Text
 from tests.support import spawn
 

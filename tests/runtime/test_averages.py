@@ -12,7 +12,7 @@ from torch import Tensor
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import build
 from compose_vlp.run import Run
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.runtime.test_training import STEPS, Watch
 
 Load = Callable[..., Blueprint]

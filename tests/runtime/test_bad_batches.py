@@ -14,8 +14,8 @@ from compose_vlp.compiler.teachers import taught_by
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.verify import checked
-from compose_vlp.runtime.run_folder import RunFolder
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.training.trainer import TrainOptions
 from compose_vlp.values import Image, Text
 from tests.models import TOWERS
 

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file
 
 from compose_vlp.errors import UserError
-from compose_vlp.runtime import checkpoint
-from compose_vlp.runtime.checkpoint import latest, load, prune, save, step_folder
+from compose_vlp.runtime.state import checkpoint
+from compose_vlp.runtime.state.checkpoint import latest, load, prune, save, step_folder
 
 
 def state(value: float = 1.0, size: int = 8) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     script = textwrap.dedent(f"""
         import os, sys, torch
         from compose_vlp.errors import UserError
-        from compose_vlp.runtime.checkpoint import latest, load, save, step_folder
+        from compose_vlp.runtime.state.checkpoint import latest, load, save, step_folder
         from pathlib import Path
         folder = Path({str(tmp_path)!r}) / "disk"
         save(step_folder(folder, 1), {{"model": {{"w": torch.ones(100_000)}}}}, step=1)
@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 KILLED_WHILE_SAVING = """
 import os, signal, sys, time, torch
 from pathlib import Path
-from compose_vlp.runtime.checkpoint import latest, load, prune, save, step_folder
+from compose_vlp.runtime.state.checkpoint import latest, load, prune, save, step_folder
 
 folder = Path(sys.argv[1])
 save(step_folder(folder, 0), {"model": {"w": torch.zeros(20_000)}}, step=0)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from compose_vlp.api import Blueprint
-from compose_vlp.runtime import digests
-from compose_vlp.runtime.digests import data_digests
+from compose_vlp.runtime.state import digests
+from compose_vlp.runtime.state.digests import data_digests
 
 Load = Callable[..., Blueprint]
 

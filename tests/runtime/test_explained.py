@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.explained import FOUND, relevance_of
-from compose_vlp.runtime.relevance import Explainer
+from compose_vlp.runtime.inference.explained import FOUND, relevance_of
+from compose_vlp.runtime.inference.relevance import Explainer
 from tests.models import tiny
 
 WHERE = "{relevance: matched, to: v, through: fusion, layer: 1}"

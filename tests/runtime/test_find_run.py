@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from compose_vlp.errors import UserError
-from compose_vlp.runtime import find_run as module
-from compose_vlp.runtime.find_run import find_run
-from compose_vlp.runtime.run_folder import RunFolder
+from compose_vlp.runtime.state import find_run as module
+from compose_vlp.runtime.state.find_run import find_run
+from compose_vlp.runtime.state.run_folder import RunFolder
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
 

@@ -11,7 +11,7 @@ import torch
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import build
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.values import Image
 
 ROWS = 4

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from compose_vlp.runtime import checkpoint, generators
+from compose_vlp.runtime.state import checkpoint, generators
 
 
 def draw() -> tuple[float, ...]:

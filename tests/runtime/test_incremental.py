@@ -20,8 +20,8 @@ from compose_vlp.compiler.model import build
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import BlueprintError
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.runtime.generate import Cached, Recomputed
-from compose_vlp.runtime.search import Search
+from compose_vlp.runtime.inference.generate import Cached, Recomputed
+from compose_vlp.runtime.inference.search import Search
 from compose_vlp.values import Image, Text
 from tests.models import tiny
 

@@ -12,9 +12,9 @@ import torch
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import Model
 from compose_vlp.errors import UserError
-from compose_vlp.runtime import stage_run
-from compose_vlp.runtime.not_finite import replay
-from compose_vlp.runtime.run_folder import RunFolder
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.training import stage_run
+from compose_vlp.runtime.training.not_finite import replay
 from tests.runtime.test_training import STEPS, Watch, train
 
 Load = Callable[..., Blueprint]

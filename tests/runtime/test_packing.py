@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compose_vlp.runtime.checkpoint import load, save
-from compose_vlp.runtime.packing import pack, unpack
+from compose_vlp.runtime.state.checkpoint import load, save
+from compose_vlp.runtime.state.packing import pack, unpack
 
 
 def round_trip(state: dict[str, Any]) -> dict[str, Any]:

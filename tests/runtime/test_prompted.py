@@ -10,9 +10,9 @@ from torch import Tensor
 
 from compose_vlp.compiler.incremental import compile_incremental
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.generate import generate
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.search import Search
+from compose_vlp.runtime.inference.generate import generate
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.search import Search
 from compose_vlp.values import Image
 from tests.models import TOWERS, tiny
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from compose_vlp.compiler.model import Step
 from compose_vlp.data.collate import Collator
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.rank import Ranker
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.rank import Ranker
 from compose_vlp.values import Index
 from tests.models import TOWERS, tiny
 
@@ -88,7 +88,7 @@ def test_the_likeliest_by_their_first_word_are_ranked_by_all_their_words(
 
 def test_ranks_do_not_depend_on_how_many_are_judged_at_once(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Ranker(asker, "ranked").rank(batch(asker))
-    monkeypatch.setattr("compose_vlp.runtime.rank.TEXTS_AT_ONCE", 5)
+    monkeypatch.setattr("compose_vlp.runtime.inference.rank.TEXTS_AT_ONCE", 5)
     pieces = Ranker(asker, "ranked").rank(batch(asker))
     assert torch.equal(whole.texts, pieces.texts)
     torch.testing.assert_close(whole.scores, pieces.scores)

@@ -12,8 +12,8 @@ from torch import Tensor
 from compose_vlp.components.layers.scope import Scope
 from compose_vlp.errors import UserError
 from compose_vlp.run import Output
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.relevance import Explainer, Maps, _scores
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.relevance import Explainer, Maps, _scores
 from compose_vlp.values import Embedding, Logits, Similarity
 from tests.models import TOWERS, tiny
 

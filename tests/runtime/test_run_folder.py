@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.run_folder import RunFolder, run_folders
+from compose_vlp.runtime.state.run_folder import RunFolder, run_folders
 
 CREATE = """
 import sys
 from pathlib import Path
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.run_folder import RunFolder
+from compose_vlp.runtime.state.run_folder import RunFolder
 at = Path(sys.argv[2]) if len(sys.argv) > 2 else None
 try:
     folder = RunFolder.create("tiny/coca", 0, ["train"], root=Path(sys.argv[1]), at=at)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.search import Search, search
+from compose_vlp.runtime.inference.search import Search, search
 
 VOCABULARY, END, PAD = 5, 4, 0
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from compose_vlp.data import Encoded
 from compose_vlp.errors import UserError
-from compose_vlp.runtime import served_requests as requests
+from compose_vlp.runtime.inference import served_requests as requests
 from tests.data.support import write_png_header
 
 

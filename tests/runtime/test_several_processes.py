@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from compose_vlp.api import Blueprint
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
 from tests.runtime.test_training import STEPS, Watch
 from tests.support import spawn

@@ -14,10 +14,10 @@ import torch
 from compose_vlp.api import Blueprint
 from compose_vlp.errors import UserError
 from compose_vlp.run import load
-from compose_vlp.runtime import checkpoint
-from compose_vlp.runtime.run_folder import RunFolder
-from compose_vlp.runtime.stage_run import choose_workers
-from compose_vlp.runtime.summary import Summary
+from compose_vlp.runtime.state import checkpoint
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.training.stage_run import choose_workers
+from compose_vlp.runtime.training.summary import Summary
 from tests.runtime.test_training import STEPS, Watch, train
 
 Load = Callable[..., Blueprint]
@@ -46,7 +46,7 @@ def test_a_stage_on_larger_pictures_and_longer_texts(small_coca: Load, tmp_path:
 
 def test_positions_are_resized_and_all_other_weights_kept(small_coca: Load) -> None:
     from compose_vlp.compiler.model import build
-    from compose_vlp.runtime.fitting import fit
+    from compose_vlp.runtime.state.fitting import fit
 
     checked = small_coca(*SECOND).check()
     model = build(checked, seed=1)

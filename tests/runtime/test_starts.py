@@ -9,8 +9,8 @@ import pytest
 
 from compose_vlp.api import Blueprint
 from compose_vlp.errors import BlueprintError, UserError
-from compose_vlp.runtime.listener import Silent
-from compose_vlp.runtime.stage_run import StageRun
+from compose_vlp.runtime.training.listener import Silent
+from compose_vlp.runtime.training.stage_run import StageRun
 
 Small = Callable[..., Blueprint]
 SHORT = ("data.pairs={use: scenes, size: 16, count: 40}", "stages.pretrain.batch=8", "stages.pretrain.length=2 steps")
@@ -96,7 +96,7 @@ def test_a_run_that_began_keeps_its_folder(small_coca: Small, tmp_path: Path) ->
 
 
 def test_a_pass_that_does_not_exist_is_told_before_a_run_begins(small_coca: Small, tmp_path: Path) -> None:
-    from compose_vlp.runtime.trainer import TrainOptions
+    from compose_vlp.runtime.training.trainer import TrainOptions
 
     with pytest.raises(UserError, match="no pass"):
         small_coca(*SHORT).train(out=tmp_path / "run", track=False, options=TrainOptions(without=("rowz",)))

@@ -14,11 +14,11 @@ import torch
 
 from compose_vlp.api import Blueprint
 from compose_vlp.run import Run
-from compose_vlp.runtime import checkpoint
-from compose_vlp.runtime.loop import StepReport
-from compose_vlp.runtime.run_folder import RunFolder
-from compose_vlp.runtime.stopping import Stopping
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.state import checkpoint
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.training.loop import StepReport
+from compose_vlp.runtime.training.stopping import Stopping
+from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
 from tests.runtime.test_training import STEPS, Watch
 

@@ -12,7 +12,7 @@ from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.components.layers.tables import ImageTable, TextTable, resize_grid, resize_table
 from compose_vlp.errors import BlueprintError, UserError
-from compose_vlp.runtime.fitting import fit
+from compose_vlp.runtime.state.fitting import fit
 from tests.conftest import SMALL
 
 Load = Callable[..., Blueprint]

@@ -9,10 +9,10 @@ import torch
 from compose_vlp.api import Blueprint
 from compose_vlp.errors import UserError
 from compose_vlp.run import Run
-from compose_vlp.runtime.listener import Silent
-from compose_vlp.runtime.loop import StepReport
-from compose_vlp.runtime.run_folder import RunFolder
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.training.listener import Silent
+from compose_vlp.runtime.training.loop import StepReport
+from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
 
 Load = Callable[..., Blueprint]

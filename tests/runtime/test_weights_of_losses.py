@@ -15,7 +15,7 @@ from compose_vlp.errors import BlueprintError, UserError
 from compose_vlp.interop.weights import gradients_of, load_weights, weights_of
 from compose_vlp.run import Run
 from compose_vlp.runtime.optimizer import AdamW, Rule, make_optimizer, parameter_paths
-from compose_vlp.runtime.trainer import TrainOptions
+from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.docs.pages import blocks
 from tests.runtime.test_training import STEPS, Watch
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from compose_vlp.api import Blueprint
-from compose_vlp.runtime.run_folder import RunFolder
+from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.tracking import NullTracker, OutboxTracker
 from compose_vlp.tracking.names import cut
 from compose_vlp.training import open_tracker, own_tags

@@ -26,7 +26,7 @@ DATA = ("data.pairs.size=16", "data.pairs.count=64", "stages.pretrain.batch=4")
 PACE = """
 import sys, time
 from compose_vlp.cli.run import run
-from compose_vlp.runtime.loop import StageLoop
+from compose_vlp.runtime.training.loop import StageLoop
 
 steps = StageLoop.run
 def slowly(self, *args):

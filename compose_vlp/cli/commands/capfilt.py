@@ -12,7 +12,7 @@ from rich.table import Table
 from compose_vlp.cli.commands.evaluate import ticking
 from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.options import Device, Json, Plugins, Run, Seed, named
-from compose_vlp.data.guess import is_data, settings_of
+from compose_vlp.data.detect_source import is_data, settings_of
 from compose_vlp.errors import UserError
 from compose_vlp.readable import percent
 
@@ -130,7 +130,7 @@ def command(
 
 def _name(run: LoadedRun) -> str:
     """The run and the step of its weights, as the data names them."""
-    from compose_vlp.runtime import checkpoint
+    from compose_vlp.runtime.state import checkpoint
 
     newest = checkpoint.latest(run.folder.checkpoints)
     return run.folder.path.resolve().name + (f"/{newest.name}" if newest is not None else "")

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from compose_vlp.cli.console import err, out, print_json
 from compose_vlp.cli.options import Json, Plugins, load
-from compose_vlp.data.guess import is_data, settings_of
+from compose_vlp.data.detect_source import is_data, settings_of
 from compose_vlp.errors import UserError
 from compose_vlp.readable import percent
 

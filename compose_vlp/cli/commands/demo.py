@@ -35,7 +35,7 @@ def command(
     from compose_vlp.cli.progress import TrainProgress
     from compose_vlp.demo import CAPTIONS, PICTURES, run_demo
     from compose_vlp.readable import duration, percent
-    from compose_vlp.runtime.trainer import TrainOptions
+    from compose_vlp.runtime.training.trainer import TrainOptions
     from compose_vlp.tracking import how_to_look
 
     if not no_build and not as_json:

@@ -13,7 +13,7 @@ from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.options import Json
 
 if TYPE_CHECKING:
-    from compose_vlp.compiler.doctor import Finding
+    from compose_vlp.doctor import Finding
 
 EXAMPLES = (
     ("a table for people", "compose-vlp doctor"),
@@ -32,7 +32,7 @@ def command(as_json: Json = False) -> None:
     """
     import typer
 
-    from compose_vlp.compiler.doctor import as_lines
+    from compose_vlp.doctor import as_lines
 
     findings = list(examine())
     if as_json:
@@ -48,7 +48,7 @@ def command(as_json: Json = False) -> None:
 
 def examine() -> Iterator[Finding]:
     """What is installed, what runs here, and where runs are tracked."""
-    from compose_vlp.compiler import doctor
+    from compose_vlp import doctor
     from compose_vlp.tracking import versions
 
     told = ("python", "torch", "tokenizers", "xformers")  # more of them is said below
@@ -61,7 +61,7 @@ def examine() -> Iterator[Finding]:
 
 def _tracking() -> Finding:
     """Where runs are recorded, and whether that can be written."""
-    from compose_vlp.compiler.doctor import Finding
+    from compose_vlp.doctor import Finding
     from compose_vlp.tracking import TrackSettings
     from compose_vlp.tracking.reach import why_unreachable
 

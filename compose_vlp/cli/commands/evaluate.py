@@ -93,8 +93,8 @@ def command(
     from compose_vlp.evaluation.results import evaluate, possible_tasks
     from compose_vlp.files import write_atomic
     from compose_vlp.run import load
-    from compose_vlp.runtime.evaluating import last_data
     from compose_vlp.runtime.sources import declared_source
+    from compose_vlp.runtime.training.stage_evaluation import last_data
 
     trained = load(run, overrides=changes or (), device=named(device), plugins=plugins or ())
     asker, name = trained.asker, data or last_data(trained.blueprint)

@@ -37,7 +37,7 @@ def command(
     blueprint.raise_problems()
     document = blueprint.document
     if full:
-        from compose_vlp.graph.filled import filled
+        from compose_vlp.graph.checking.filled import filled
 
         document = filled(blueprint.check())
     if as_json:

@@ -23,7 +23,7 @@ def _group() -> None:
 @commands.command()
 def sync(run: Run) -> None:
     """Bring everything that the run recorded to MLflow, each value once, however often this is repeated."""
-    from compose_vlp.runtime.find_run import find_run
+    from compose_vlp.runtime.state.find_run import find_run
     from compose_vlp.tracking import sync as deliver
 
     out().print(deliver(find_run(run).path))
@@ -32,7 +32,7 @@ def sync(run: Run) -> None:
 @commands.command()
 def look(run: Run) -> None:
     """Print the command that opens MLflow's pages on this run."""
-    from compose_vlp.runtime.find_run import find_run
+    from compose_vlp.runtime.state.find_run import find_run
     from compose_vlp.tracking import how_to_look
 
     out().print(how_to_look(find_run(run).path))

@@ -59,9 +59,9 @@ def command(
     keeps the weights that its `start` brings, to be measured.
     """
     from compose_vlp.cli.progress import TrainProgress
-    from compose_vlp.runtime.find_run import find_run
     from compose_vlp.runtime.processes import leave_processes
-    from compose_vlp.runtime.trainer import TrainOptions
+    from compose_vlp.runtime.state.find_run import find_run
+    from compose_vlp.runtime.training.trainer import TrainOptions
 
     if resume is not None:
         if words or path:

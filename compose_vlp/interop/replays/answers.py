@@ -14,8 +14,8 @@ from compose_vlp.compiler.model import Model
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.replays.steps import Recorded, text_of
-from compose_vlp.runtime.outputs import Asker
-from compose_vlp.runtime.rank import Ranked, Ranker
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.rank import Ranked, Ranker
 from compose_vlp.values import Index, Number
 
 KEPT = 4

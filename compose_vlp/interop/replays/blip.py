@@ -19,7 +19,7 @@ from compose_vlp.interop.format import Format
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.replays.answers import answerer, answers, ranked
 from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
-from compose_vlp.runtime.outputs import Asker
+from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.values import Image, Index, Number
 
 BLUEPRINTS: Mapping[names.Task, tuple[str, ...]] = {

@@ -19,9 +19,9 @@ from compose_vlp.interop.comparison import Outcome, norms_of
 from compose_vlp.interop.format import Format
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.weights import gradients_of
-from compose_vlp.runtime.generate import generate
+from compose_vlp.runtime.inference.generate import generate
+from compose_vlp.runtime.inference.search import Search
 from compose_vlp.runtime.modes import evaluating
-from compose_vlp.runtime.search import Search
 from compose_vlp.values import Image, Text
 
 STAGE = "pretrain"

@@ -1,0 +1,1 @@
+"""What a whole blueprint may not do: leaks, losses, outputs, stages."""

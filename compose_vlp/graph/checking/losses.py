@@ -1,0 +1,119 @@
+"""Losses: components whose arguments stand one a key, ports and settings side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from compose_vlp.blueprint.nodes import Entry, Items, Node, Scalar
+from compose_vlp.blueprint.plain import guess
+from compose_vlp.blueprint.scalars import ScalarError, read_float
+from compose_vlp.blueprint.schedules import Schedule
+from compose_vlp.blueprint.typed import NOTHING, read_typed
+from compose_vlp.graph.checking.leaks import check_loss
+from compose_vlp.graph.expanding.binding import Given
+from compose_vlp.graph.expanding.substitute import Substitution
+from compose_vlp.graph.graph import LossEntry
+from compose_vlp.graph.kinds import Port
+from compose_vlp.graph.language.expressions import Expression, Field, Literal, Name, Param, Several, unparse, walk
+from compose_vlp.graph.language.names import Declared
+from compose_vlp.graph.language.sizes import Sizing
+from compose_vlp.graph.plan import Arg, Constant, ParamRef
+from compose_vlp.graph.problems import Problems
+from compose_vlp.graph.types import ScalarType
+
+COMMON = frozenset({"use", "weight"})
+"""Keys of every loss, whatever its kind."""
+
+
+@dataclass
+class Losses:
+    """Computes the losses of one blueprint, after its graph."""
+
+    substitution: Substitution
+    sizings: dict[str, Sizing]
+    problems: Problems
+
+    def entry(self, declared: Declared) -> LossEntry | None:
+        """A loss's call; None where there is a mistake in it (noted)."""
+        sizing = self.sizings.get(declared.name)
+        given = [self._given(declared, entry) for entry in declared.mapping if entry.name in declared.kind.ports]
+        weight = self._weight(declared)
+        sound = [one for one in given if one is not None]
+        known = COMMON | declared.kind.ports.keys() | declared.kind.settings.keys()
+        if any(entry.name not in known for entry in declared.mapping):
+            return None  # noted where settings are read: it may be the port that is missing
+        if sizing is None or weight is None or len(sound) < len(given):
+            return None
+        calls = self.substitution.calls
+        label = f"losses.{declared.name}"
+        bound = calls.bind(label, declared.name, declared.kind, sound, sizing, declared.span)
+        if bound is None or not check_loss(self.substitution, declared, bound):
+            return None
+        args = tuple((one.key, one.given.arg) for one in bound)
+        origins = frozenset[str]().union(*(value.origins for one in bound for value in one.values()))
+        result = ScalarType(origins=origins)
+        ref = calls.add(label, "loss", declared.name, args, result, declared.span, None, ())
+        return LossEntry(declared.name, declared.kind, sizing.config, ref.call, weight, declared.span)
+
+    def _given(self, declared: Declared, entry: Entry) -> Given | None:
+        port, node = declared.kind.ports[entry.name], entry.value
+        nodes = node.items if isinstance(node, Items) else (node,)
+        read = [self._argument(declared, port, item) for item in nodes]
+        sound = [one for one in read if one is not None]
+        if len(sound) < len(read):
+            return None
+        if not isinstance(node, Items):
+            arg, text = sound[0]
+            return Given(entry.name, arg, self.substitution.arg_type(arg), text, node.span, entry.key.span)
+        args = tuple(arg for arg, _ in sound)
+        items = tuple((text, item.span) for (_, text), item in zip(sound, nodes, strict=True))
+        text = f"[{', '.join(text for text, _ in items)}]"
+        return Given(entry.name, args, self.substitution.arg_type(args), text, node.span, entry.key.span, items)
+
+    def _argument(self, declared: Declared, port: Port, node: Node) -> tuple[Arg, str] | None:
+        if not isinstance(node, Scalar):
+            self.problems.add(f"`{port.name}` takes a name, a field, or a list of these", node.span)
+            return None
+        if node.is_broken:
+            return None
+        if port.literal and not port.accepts and not node.text.startswith("$"):
+            return Constant(guess(node)), node.text
+        expression = self.substitution.names.parse(node)
+        if expression is None:
+            return None
+        if not is_short(expression):
+            name = f"{declared.name}_{port.name}"
+            message = "a name, a field, or a list of these stands here"
+            self.problems.add(message, node.span, f"give it a name in `graph`: `{name}: {unparse(expression)}`")
+            return None
+        arg = self.substitution.expression(expression, f"losses.{declared.name}.{port.name}")
+        return None if arg is None else (arg, unparse(expression))
+
+    def _weight(self, declared: Declared) -> float | ParamRef | None:
+        entry = declared.mapping.entry("weight")
+        if entry is None:
+            return 1.0
+        node, document = entry.value, self.substitution.names.document
+        if isinstance(node, Scalar) and node.text.startswith("$"):
+            param = document.params.entry(node.text[1:])
+            if param is not None and isinstance(param.value, Scalar):
+                try:
+                    return read_float(param.value.text)
+                except ScalarError:
+                    pass
+        value, problems = read_typed(node, float | Schedule, document, "weight")
+        self.problems.extend(problems)
+        if value is NOTHING:
+            return None
+        if isinstance(value, Schedule):
+            if isinstance(node, Scalar):
+                return ParamRef(node.text[1:])
+            hint = "give it a name in `params`, and read it as `$name`"
+            self.problems.add("a schedule stands in `params`", node.span, hint)
+            return None
+        return float(value)
+
+
+def is_short(expression: Expression) -> bool:
+    """A name, a field, a literal, a param or a list of these: what stands inside `{}`."""
+    return all(isinstance(node, Name | Field | Several | Literal | Param) for node in walk(expression))

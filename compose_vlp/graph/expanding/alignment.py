@@ -1,0 +1,78 @@
+"""Row i belongs to row i: what has been moved by an index must not meet its own input unmoved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from compose_vlp.graph.language.contexts import Put
+from compose_vlp.graph.language.names import Callee, Key
+from compose_vlp.graph.plan import Arg, Ref, refs_in
+
+if TYPE_CHECKING:
+    from compose_vlp.graph.expanding.substitute import Substitution
+
+
+def check_alignment(
+    substitution: Substitution, callee: Callee, world: str | None, env: Mapping[Key, Put], puts: Mapping[Key, Put]
+) -> bool:
+    """Where what is put in has passed a row index, no input of it is reached by another road.
+
+    Otherwise a hybrid that adds a second image tower leaves it on the right picture while the first gets the wrong one.
+    """
+    met = substitution.reads.of(callee.name, world, frozenset(env), aligned=True)
+    used = {key: put for key, put in env.items() if key in met}
+    for key, put in puts.items():
+        moved = _inputs(substitution, put.arg, moved=True)
+        same = {name for name in substitution.names.document.inputs.names if _record_field(substitution, name) in
+                {_record_field(substitution, one) for one in moved}}  # fmt: skip
+        roads = {one.name for one in met if one.world is None and one.name in same and one not in used}
+        for other_key, other in used.items():
+            if other_key != key:
+                roads |= (_inputs(substitution, other.arg) - _inputs(substitution, other.arg, moved=True)) & same
+        if roads:
+            _explain(substitution, callee, put, sorted(roads), met, set(used))
+            return False
+    return True
+
+
+def _inputs(substitution: Substitution, arg: Arg, *, moved: bool = False) -> frozenset[str]:
+    found: frozenset[str] = frozenset()
+    for ref in refs_in(arg):
+        kind = substitution.calls.type_of(ref)
+        found |= kind.moved if moved else kind.origins
+    return found
+
+
+def _record_field(substitution: Substitution, name: str) -> tuple[str, str]:
+    """What of a record an input shows: two inputs of one field are two views of the same thing."""
+    spec = substitution.calls.inputs.get(name)
+    if spec is None:
+        return ("", name)
+    return (spec.source, spec.field or name)
+
+
+def _explain(
+    substitution: Substitution, callee: Callee, put: Put, roads: list[str], met: frozenset[Key], used: set[Key]
+) -> None:
+    message = (
+        f"`{put.text}` picks other rows, and `{callee.name}` reaches `{roads[0]}` by another road, on its own rows"
+    )
+    index = put.text[put.text.rindex("[") :] if "[" in put.text else "[...]"
+    halves = _halves(substitution, roads, met, used)
+    offered = ", ".join(f"{name}={name}{index}" for name in halves)
+    substitution.problems.add(message, put.span, f"put in the other half too: `{offered}`")
+
+
+def _halves(substitution: Substitution, roads: list[str], met: frozenset[Key], used: set[Key]) -> list[str]:
+    """The entries on the other roads that stand on these inputs alone, those that no other such entry reads."""
+    found: dict[Key, frozenset[Key]] = {}
+    for key in met - used:
+        if key.name in substitution.names.document.inputs:
+            continue
+        value = substitution.entry(key.name, key.world)
+        origins = _inputs(substitution, value) if value is not None else frozenset()
+        if isinstance(value, Ref) and origins and origins <= set(roads):
+            found[key] = substitution.reads.of(key.name, key.world)
+    outer = [key for key in found if not any(key in inner for other, inner in found.items() if other != key)]
+    return sorted(str(key) for key in outer) or roads

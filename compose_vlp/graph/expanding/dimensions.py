@@ -1,0 +1,145 @@
+"""Rows and named dimensions of a call's arguments: they agree with each other, and with the component's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from compose_vlp.errors import Span
+from compose_vlp.graph.expanding.binding import Bound
+from compose_vlp.graph.kinds import Kind, Pattern
+from compose_vlp.graph.language.sizes import GROWING, Against, Fact, Sizing, Use
+from compose_vlp.graph.plan import Call, Ref, refs_in
+from compose_vlp.graph.problems import Problems
+from compose_vlp.graph.signature import dimension_names, matching
+from compose_vlp.graph.types import RowSpace, ValueType
+
+
+@dataclass
+class Dimensions:
+    """The dimensions of one blueprint's calls. A size that has clashed once is not spoken of again."""
+
+    problems: Problems
+    maker_of: Callable[[Ref], str]
+    _blamed: set[str | frozenset[str]] = field(default_factory=set)
+
+    def agree(
+        self, target: str, kind: Kind, bound: Sequence[Bound], sizing: Sizing | None
+    ) -> list[tuple[str, Fact]] | None:
+        """What a call says of its component's settings; None where its rows or sizes do not fit each other (noted)."""
+        before = len(self.problems)
+        rows: dict[str, tuple[RowSpace, str]] = {}
+        sizes: dict[str, Fact] = {}
+        sound = True
+        facts: list[tuple[str, Fact]] = []
+        for one in bound:
+            for (value, text, span), ref in zip(one.each(), refs_in(one.given.arg), strict=True):
+                pattern = matching(one.port, value)
+                if pattern is None or not pattern.dims:
+                    continue
+                self._rows(pattern, value, text, span, rows)
+                for ours, fact in _facts(pattern, value, one.key, text, span, self.maker_of(ref)):
+                    first = sizes.setdefault(ours, fact)
+                    if first.size != fact.size and fact.use == "equal":
+                        self._against(target if sizing else "", ours, fact, first)
+                        sound = False
+                    elif sizing is not None and sizing.setting(ours) is not None:
+                        facts.append((ours, fact))
+        if sizing is not None:
+            facts += _sources(kind, bound)
+        return facts if sound and len(self.problems) == before else None
+
+    def settle(self, plan: Sequence[Call], live: Collection[str], sizings: Mapping[str, Sizing]) -> None:
+        """Weigh what all calls of a walk said of the settings; notes clashes, but not those that follow from others.
+
+        What a call says does not count where nothing needs its value and a live call stands at the same place: the
+        vocabulary of a paper may stay unread, and a substitution may give its parts other sizes (two contexts).
+        """
+        places = {fact.span for one in sizings.values() for _, fact in one.facts if fact.call in live}
+        found: dict[str, list[tuple[Sizing, Against]]] = {}
+        for sizing in sizings.values():
+            for against in sizing.settle(lambda fact: fact.call in live or fact.span not in places):
+                found.setdefault(against.fact.call, []).append((sizing, against))
+        tainted: set[str] = set()
+        for call in plan if found else ():
+            if any(ref.call in tainted for ref in call.refs()):
+                tainted.add(call.id)
+                continue
+            for sizing, against in found.get(call.id, ()):
+                tainted.add(call.id)
+                if self._is_new(_causes(against.fact, against.other)):
+                    with self.problems.within(call.chain):
+                        sizing.explain(against, self.problems)
+
+    def _against(self, component: str, dimension: str, fact: Fact, first: Fact) -> None:
+        """Two arguments of one call differ; a component that is called twice so says it once."""
+        causes = _causes(fact, first) | ({f"{component}.{dimension}"} if component else set())
+        if self._is_new(causes):
+            hint = f"`{dimension}` is one size here"
+            self.problems.add(f"{fact.what} against {first.what}", fact.span, hint, related=[("the other", first.span)])
+
+    def _is_new(self, causes: set[str | frozenset[str]]) -> bool:
+        new = not causes & self._blamed
+        self._blamed |= causes
+        return new
+
+    def _rows(
+        self, pattern: Pattern, value: ValueType, text: str, span: Span, known: dict[str, tuple[RowSpace, str]]
+    ) -> None:
+        spaces = [("rows", pattern.dims[0], value.rows)]
+        columns = getattr(value, "columns", None)
+        if columns is not None and len(pattern.dims) > 1:
+            spaces.append(("columns", pattern.dims[1], columns))
+        for word, variable, space in spaces:
+            if variable.startswith("any_"):  # rows of its own for each value
+                continue
+            first, other = known.setdefault(variable, (space, text))
+            if first != space:
+                hints = _row_hints(space, text, first, other) if word == "rows" else ()
+                message = f"{word} of `{text}` are {space}, those of `{other}` are {first}"
+                self.problems.add(message, span, *hints)
+
+
+def _causes(fact: Fact, other: Fact) -> set[str | frozenset[str]]:
+    """What is not spoken of again: these two values, and the two components that they come from."""
+    makers = frozenset({f"{fact.measure} of {fact.maker}", f"{other.measure} of {other.maker}"})
+    return {fact.what, other.what} | ({makers} if fact.maker and other.maker else set())
+
+
+def _facts(
+    pattern: Pattern, value: ValueType, port: str, text: str, span: Span, maker: str
+) -> Iterable[tuple[str, Fact]]:
+    known = value.sizes()
+    for ours, theirs in zip(pattern.dims[1:], dimension_names(pattern)[1:], strict=False):
+        size = known.get(theirs)
+        if size is not None:
+            use: Use = "most" if theirs in GROWING else "equal"
+            root = getattr(value, "root", "")
+            yield ours, Fact(size, use, f"{theirs} {size} of {text}", port, span, theirs, root, maker)
+
+
+def _sources(kind: Kind, bound: Sequence[Bound]) -> Iterable[tuple[str, Fact]]:
+    """Facts for settings that say where they come from (`inferred("x.vocab_size")`)."""
+    for name, setting in kind.settings.items():
+        port, _, what = (setting.inferred or "").partition(".")
+        for one in bound if what else ():
+            if one.port.name != port:
+                continue
+            values = one.values()
+            size = len(values) if what == "count" else next((s for v in values if (s := v.sizes().get(what))), None)
+            if size is None:
+                continue
+            use: Use = "otherwise" if setting.free else "most" if what in GROWING else "equal"
+            text = f"{what} {size} of {one.given.text}" if what != "count" else f"{size} values in {one.given.text}"
+            yield name, Fact(size, use, text, one.key, one.given.span, what, getattr(values[0], "root", ""))
+
+
+def _row_hints(here: RowSpace, text: str, there: RowSpace, other: str) -> tuple[str, ...]:
+    if here.base == there.base and here.gathered != there.gathered:
+        local = text if there.gathered else other
+        return (f"`gathered({local})` has the rows of all processes",)
+    if there.owner == here.base:
+        return (f"`{text}[{there.base}.owner]` has one row for each of {there.base}",)
+    if here.owner == there.base:
+        return (f"`{other}[{here.base}.owner]` has one row for each of {here.base}",)
+    return ()

@@ -1,0 +1,1 @@
+"""Names, expressions and settings: what stands in a blueprint."""

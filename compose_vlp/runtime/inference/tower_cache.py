@@ -1,0 +1,146 @@
+"""Outputs of pairs from what each side is alone: towers run once a picture and once a text, however many meet."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+
+from compose_vlp.blueprint.inputs import Input
+from compose_vlp.compiler.compile import Compiled, compile_plan
+from compose_vlp.compiler.model import Step
+from compose_vlp.compiler.program_runtime import take
+from compose_vlp.graph.graph import CheckedBlueprint, fragment
+from compose_vlp.graph.plan import Call, Ref
+from compose_vlp.runtime.inference.outputs import Asker, tensor_of
+from compose_vlp.runtime.modes import evaluating
+from compose_vlp.values import Index, Part, Text, Value, rows_of
+from compose_vlp.values import Sequence as Features
+
+Row: TypeAlias = Mapping[str, Value]
+"""What is kept of one picture or text: values of one row, by the name that the joint program reads them by."""
+
+
+class Stored:
+    """A value output, split where its inputs meet (`OutputEntry.stored`): `keep` what one input is, `ask` for pairs.
+
+    An input of which nothing can be kept (BLIP encodes a text anew with each picture) is kept as it came.
+
+    Args:
+        asker: a model and its blueprint.
+        output: an output that is a value, such as `match`.
+        logits: give the scores that the output is the softmax of, where it is one.
+    """
+
+    def __init__(self, asker: Asker, output: str, *, logits: bool = False) -> None:
+        self._asker = asker
+        blueprint = asker.blueprint
+        self._inputs: dict[str, Input] = {name: blueprint.inputs[name] for name in asker.inputs_read(output)}
+        entry = blueprint.outputs[output]
+        wanted = before_softmax(blueprint, entry.ref) if logits else entry.ref
+        kept = {name: tuple(dict.fromkeys(ref.call for ref in refs)) for name, refs in entry.stored.items()}
+        self._joint = _joint(blueprint, output, wanted, {call for calls in kept.values() for call in calls})
+        read = {call.target for call in self._joint.plan.calls if call.role == "input"}
+        self._towers: dict[str, Compiled] = {}
+        self._as_it_came: dict[str, tuple[str, ...]] = {}
+        for name in self._inputs:
+            calls = [call for call in kept.get(name, ()) if _handed(call) in read]
+            if calls:
+                results = {_handed(call): Ref(call) for call in calls}
+                self._towers[name] = compile_plan(blueprint, f"keep_{name}", results, trainable=lambda _: False)
+            self._as_it_came[name] = (name,) if name in read else ()
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        """The inputs that the output reads, one of each kept row."""
+        return self._inputs
+
+    def keep(self, name: str, batch: Mapping[str, Any]) -> list[Row]:
+        """What is kept of each row of a batch of the input `name`."""
+        found = {one: batch[one] for one in self._as_it_came[name]}
+        if name in self._towers:
+            found |= self._run(self._towers[name], batch)
+        return [
+            {key: take(value, Index(torch.tensor([row]))) for key, value in found.items()}
+            for row in range(rows_of(dict(batch)))
+        ]
+
+    def ask(self, pairs: Sequence[Sequence[Row]]) -> Tensor:
+        """The output [pairs, ...] for rows that belong together, one kept row of each input."""
+        rows = [{key: value for row in pair for key, value in row.items()} for pair in pairs]
+        batch = {key: join_rows([row[key] for row in rows]) for key in rows[0]}
+        return tensor_of(self._run(self._joint, batch)["value"])
+
+    def _run(self, program: Compiled, batch: Mapping[str, Any]) -> dict[str, Any]:
+        model = self._asker.model
+        with evaluating(model), torch.no_grad():
+            found: dict[str, Any] = model(program.run, batch, Step(self._asker.blueprint.constants_and_starts()))
+        return found
+
+
+def join_rows(values: Sequence[Any]) -> Any:
+    """Values of one kind as one with the rows of all, padded to the longest."""
+    first = values[0]
+    if isinstance(first, Text):
+        longest = max(one.ids.shape[1] for one in values)
+        ids = torch.cat([F.pad(one.ids, (0, longest - one.ids.shape[1]), value=one.pad) for one in values])
+        return dataclasses.replace(_joined([dataclasses.replace(one, ids=one.lengths) for one in values]), ids=ids)
+    if isinstance(first, Features):
+        return _join_features(values)
+    return _joined(values)
+
+
+def _join_features(values: Sequence[Features]) -> Features:
+    lengths = [one.features.shape[1] for one in values]
+    longest = max(lengths)
+    parts = tuple(_join_part([one.parts[place] for one in values]) for place in range(len(values[0].parts)))
+    if len(parts) == 1:
+        parts = (dataclasses.replace(parts[0], length=longest),)
+    features = torch.cat([F.pad(one.features, (0, 0, 0, longest - n)) for one, n in zip(values, lengths, strict=True)])
+    if values[0].valid is None and min(lengths) == longest:
+        return Features(features, parts)
+    return Features(
+        features, parts, torch.cat([F.pad(_valid(one), (0, longest - one.features.shape[1])) for one in values])
+    )
+
+
+def _join_part(parts: Sequence[Part]) -> Part:
+    texts = [part.text for part in parts if part.text is not None]
+    return dataclasses.replace(parts[0], text=join_rows(texts) if texts else None)
+
+
+def _valid(x: Features) -> Tensor:
+    return x.valid if x.valid is not None else x.features.new_ones(x.features.shape[:2], dtype=torch.bool)
+
+
+def _joined(values: Sequence[Any]) -> Any:
+    return pytree.tree_map(lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0], *values)
+
+
+def _joint(blueprint: CheckedBlueprint, output: str, wanted: Ref, kept: set[str]) -> Compiled:
+    """The program of an output to which the results of some calls are handed as inputs."""
+    plan = blueprint.plan
+    handed = [_as_input(call) if call.id in kept else call for call in plan.calls]
+    needed = {call.id for call in fragment(plan.replace(handed), [wanted])}
+    cut = dataclasses.replace(blueprint, plan=plan.replace(call for call in handed if call.id in needed))
+    return compile_plan(cut, output, {"value": wanted}, trainable=lambda _: False)
+
+
+def _as_input(call: Call) -> Call:
+    return dataclasses.replace(call, role="input", target=_handed(call.id), args=(), world=None)
+
+
+def _handed(call: str) -> str:
+    return f"@{call}"
+
+
+def before_softmax(blueprint: CheckedBlueprint, ref: Ref) -> Ref:
+    """The scores that a value is the softmax of; the value itself, where it is no softmax."""
+    call = blueprint.calls[ref.call]
+    (scores,) = call.refs() if call.role == "function" and call.target == "softmax" else (ref,)
+    return scores

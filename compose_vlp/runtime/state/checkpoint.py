@@ -1,0 +1,218 @@
+"""Checkpoints that are whole or absent: a folder of safetensors and JSON, written aside and renamed into place.
+
+```
+step-00001000/
+  model.safetensors, optimizer.safetensors, ...   the tensors below each top-level key of the state
+  state.json      everything else, with the places of the tensors
+  manifest.json   format, step, sizes and SHA-256 of the files, and what determines the model
+```
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from compose_vlp.errors import UserError
+from compose_vlp.files import fsync_directory, write_atomic
+from compose_vlp.readable import storage
+from compose_vlp.runtime.state.manifest import (
+    MANIFEST,
+    Manifest,
+    check_blueprint,
+    check_files,
+    describe_files,
+    flatten,
+    read_manifest,
+)
+from compose_vlp.runtime.state.packing import pack, unpack
+
+logger = logging.getLogger(__name__)
+
+_STATE = "state.json"
+_OS_ERROR = re.compile(r"os error (\d+)")
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    """Where the checkpoint of a step goes."""
+    return checkpoints / f"step-{step:08d}"
+
+
+def save(path: Path, state: Mapping[str, Any], *, step: int, blueprint: Mapping[str, Any] | None = None) -> None:
+    """Save a state, so that `path` is either a whole checkpoint or what it was before.
+
+    Args:
+        path: The checkpoint's folder; one that is there is replaced.
+        state: What `pack` takes; each top-level key becomes a file.
+        step: How far training is.
+        blueprint: What determines the model, nested, of JSON values; `load` compares it.
+
+    Raises:
+        UserError: The disk is full, or cannot be written.
+        TypeError: The state holds something that a checkpoint cannot.
+    """
+    packed = pack(state)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path.parent)
+        temporary.mkdir()
+        for group, tensors in packed.groups.items():
+            save_file(tensors, temporary / f"{group}.safetensors", metadata={"format": "pt"})
+        (temporary / _STATE).write_text(json.dumps(packed.skeleton, allow_nan=False))
+        manifest = Manifest(
+            step=step,
+            sequence=1 + max((found.sequence for _, found in _complete(path.parent)), default=0),
+            files=describe_files(temporary),
+            blueprint=None if blueprint is None else flatten(blueprint),
+        )
+        for file in temporary.iterdir():
+            _fsync(file)
+        write_atomic(temporary / MANIFEST, manifest.to_json())
+        _publish(temporary, path)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _cannot_save(path, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def load(
+    path: Path,
+    *,
+    only: Collection[str] | None = None,
+    blueprint: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """The state of a checkpoint, after its files have been checked.
+
+    Args:
+        path: The checkpoint's folder.
+        only: Top-level keys to read; all by default.
+        blueprint: What determines the model that the state is for.
+        device: Where the tensors go.
+
+    Raises:
+        UserError: No checkpoint is there, a file is missing, cut short or damaged, a key is not in it, or it is of
+            another blueprint.
+    """
+    manifest = read_manifest(path)
+    if blueprint is not None:
+        check_blueprint(path, manifest, flatten(blueprint))
+    check_files(path, manifest, only={_STATE, *(f"{key}.safetensors" for key in only)} if only is not None else None)
+    skeleton = json.loads((path / _STATE).read_text())
+    missing = set(only or ()) - set(skeleton)
+    if missing:
+        raise UserError(f"checkpoint {path} has no {', '.join(sorted(missing))}; it has {', '.join(skeleton)}")
+    tensors: dict[tuple[str, str], torch.Tensor] = {}
+
+    def fetch(group: str, name: str) -> torch.Tensor:
+        if (group, name) not in tensors:
+            with safe_open(path / f"{group}.safetensors", framework="pt", device=device) as file:
+                tensors[group, name] = file.get_tensor(name)
+        return tensors[group, name]
+
+    return {key: unpack(value, fetch) for key, value in skeleton.items() if only is None or key in only}
+
+
+def latest(folder: Path) -> Path | None:
+    """The checkpoint that was saved last; None where there is none. Those that are not whole are passed over, aloud."""
+    complete = _complete(folder, aloud=True)
+    return complete[-1][0] if complete else None
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """All checkpoints of a folder that look whole, the last one first; the others are passed over, aloud."""
+    return [path for path, _ in reversed(_complete(folder, aloud=True))]
+
+
+def verify(path: Path) -> None:
+    """Compare every byte of a checkpoint with what was saved.
+
+    Raises:
+        UserError: a file is missing, cut short or damaged.
+    """
+    check_files(path, read_manifest(path))
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all whole checkpoints but the last `keep`, and what earlier savings left half done."""
+    if keep < 1:
+        raise ValueError(f"keep={keep}: at least the last checkpoint stays")
+    _remove_leftovers(folder)
+    for path, _ in _complete(folder)[:-keep]:
+        doomed = path.with_name(f".{path.name}.tmp-doomed-{secrets.token_hex(3)}")
+        path.rename(doomed)  # first, so that nobody finds it half removed
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _complete(folder: Path, *, aloud: bool = False) -> list[tuple[Path, Manifest]]:
+    """The whole checkpoints of a folder, in the order in which they were saved."""
+    found: list[tuple[Path, Manifest]] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        try:
+            manifest = read_manifest(path)
+            check_files(path, manifest, digests=False)
+        except UserError as error:
+            if aloud:
+                logger.warning("passing over checkpoint %s: %s", path.name, error)
+            continue
+        found.append((path, manifest))
+    return sorted(found, key=lambda pair: pair[1].sequence)
+
+
+def _publish(temporary: Path, path: Path) -> None:
+    """Rename into place. A checkpoint that is replaced keeps a name under which `latest` finds it until then."""
+    replaced = path.with_name(f"{path.name}.replaced-{secrets.token_hex(3)}") if path.exists() else None
+    if replaced is not None:
+        path.rename(replaced)
+    temporary.rename(path)
+    fsync_directory(path.parent)
+    if replaced is not None:
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a process that died while saving has left. Only one process saves to a folder."""
+    for path in folder.glob(".*.tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob("*.replaced-*"):
+        if path.with_name(path.name.partition(".replaced-")[0]).exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _fsync(file: Path) -> None:
+    handle = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _cannot_save(path: Path, error: OSError | SafetensorError) -> UserError:
+    code = error.errno if isinstance(error, OSError) else None
+    if code is None:  # safetensors writes in Rust, and says the system's number in words
+        found = _OS_ERROR.search(str(error))
+        code = int(found[1]) if found else None
+    reason = str(error) if code is None else os.strerror(code)
+    previous = latest(path.parent)
+    hints = [f"the checkpoint before it is whole: {previous}"] if previous else []
+    if code in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        free = shutil.disk_usage(path.parent if path.parent.is_dir() else Path.cwd()).free
+        hints.append(f"{storage(free)} are free there; keep fewer checkpoints, or make room and resume")
+    return UserError(f"cannot save checkpoint {path}: {reason}", hints=hints)

@@ -1,0 +1,62 @@
+"""What of a finished run its model is loaded from elsewhere: the run folder without its logs and moments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from compose_vlp.errors import UserError
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.state import checkpoint
+from compose_vlp.runtime.state.run_folder import RUN_FILE, RunFolder
+from compose_vlp.tracking import Model, versions
+
+NAME = "model"
+"""The model's folder in MLflow: `runs:/RUN_ID/model`."""
+LOADER = "compose_vlp.serving"
+PLUGINS = "plugins"
+_TYPES = {"image": "string", "text": "string", "number": "double", "id": "string", "label": "string"}
+
+
+def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | None:
+    """The trained model of a run, as its tracker takes it; None of a blueprint without outputs.
+
+    Raises:
+        UserError: the run has no checkpoint.
+    """
+    newest = checkpoint.latest(folder.checkpoints)
+    if newest is None:
+        raise UserError(f"run {folder.path} has no checkpoint yet")
+    if not blueprint.outputs:
+        return None
+    kept = [folder.path / RUN_FILE, folder.path / "blueprint.yaml", folder.path / "tokenizers", newest]
+    files = {str(path.relative_to(folder.path)): str(path.relative_to(folder.path)) for path in kept if path.exists()}
+    files |= {f"{PLUGINS}/{path.name}": str(path) for path in plugin_files(blueprint)}
+    writers = [name for name, output in blueprint.outputs.items() if output.form == "generate"]
+    found = versions()
+    return Model(
+        name=NAME,
+        files=files,
+        loader=LOADER,
+        inputs=_inputs(blueprint),
+        output=(writers or list(blueprint.outputs))[0],
+        requirements=[f"{name}=={found[name].partition('+')[0]}" for name in found if name != "python"],
+    )
+
+
+def plugin_files(blueprint: CheckedBlueprint) -> list[Path]:
+    """The user's own files (`--plugin`) that declare kinds of the blueprint."""
+    kinds = [part.kind for part in blueprint.components.values()] + [loss.kind for loss in blueprint.losses.values()]
+    kinds += blueprint.functions.values()
+    modules = {sys.modules.get(kind.source) for kind in kinds if kind.source.startswith("compose_vlp_plugin_")}
+    return sorted(Path(module.__file__).resolve() for module in modules if module is not None and module.__file__)
+
+
+def _inputs(blueprint: CheckedBlueprint) -> dict[str, str]:
+    """What the outputs read, with MLflow's names of types: pictures are paths, addresses or base64."""
+    found: dict[str, str] = {}
+    for output in blueprint.outputs.values():
+        calls = blueprint.fragment([output.ref])
+        names = (call.target for call in calls if call.role == "input" and call.target != output.over)
+        found |= {name: _TYPES[blueprint.inputs[name].type] for name in names}
+    return found

@@ -1,0 +1,1 @@
+"""Training a blueprint through its stages."""

@@ -1,0 +1,185 @@
+"""The gradients of one step's batch: in one go, or in pieces where it does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from compose_vlp.compiler.accumulation import Pieces
+from compose_vlp.compiler.model import Model, Step
+from compose_vlp.compiler.source import Program
+from compose_vlp.runtime.processes import Processes
+from compose_vlp.runtime.state import generators
+from compose_vlp.values import Scalar
+
+Batch: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of a step over all processes, by name, and their weighted sum."""
+
+    values: Mapping[str, float]
+    total: float
+
+
+class Gradients(Protocol):
+    """Adds the gradients of this process's part of a batch to the parameters; `weights` are those of the losses.
+
+    Their mean over the processes is the gradient of the weighted sum of the losses of the global batch.
+    """
+
+    def __call__(self, batch: Batch, weights: Mapping[str, float], step: Step) -> Losses: ...
+
+
+@dataclass(frozen=True)
+class InOneGo:
+    """One forward and one backward over the whole batch."""
+
+    model: Model
+    program: Program
+    processes: Processes
+    autocast: Callable[[], AbstractContextManager[None]]
+
+    def __call__(self, batch: Batch, weights: Mapping[str, float], step: Step) -> Losses:
+        with self.autocast():
+            losses: dict[str, Scalar] = self.model(self.program, batch, step)
+        means = Means(self.processes, weights, {name: _terms(loss) for name, loss in losses.items()})
+        means.minimise({name: (loss, 1.0) for name, loss in losses.items()})
+        return means.losses()
+
+
+@dataclass(frozen=True)
+class InPieces:
+    """The same numbers from `count` pieces of the batch, one after the other: see `compose_vlp.compiler.accumulation`.
+
+    Both passes over a piece draw the same noise: each piece of each step has a seed of its own.
+    """
+
+    model: Model
+    pieces: Pieces
+    count: int
+    processes: Processes
+    autocast: Callable[[], AbstractContextManager[None]]
+
+    def __call__(self, batch: Batch, weights: Mapping[str, float], step: Step) -> Losses:
+        parts = [_cut(batch, number, self.count) for number in range(self.count)]
+        with _own_noise() as seed:
+            with torch.no_grad():
+                made = [self._run(self.pieces.first, one, step, seed + i) for i, one in enumerate(parts)]
+            handed = {f"@{name}": _join([one[f"@{name}"] for one in made]) for name in self.pieces.kept}
+            leaves = {name: _leaves(handed[f"@{name}"]) for name in self.pieces.followed}
+            mixed = self._run(self.pieces.mixing, {**batch, **handed}, step, seed + self.count)
+            counts = {name: _terms(loss) for name, loss in mixed.items()}
+            for name, key in self.pieces.terms.items():
+                counts[name] = float(sum(len(one[key]) for one in made)) if key else 1.0
+            means = Means(self.processes, weights, counts)
+            means.minimise({name: (loss, 1.0) for name, loss in mixed.items()})
+            for number, part in enumerate(parts):
+                values = self._run(self.pieces.again, part, step, seed + number)
+                means.minimise(
+                    {name: (values[name], 1 / self.count) for name in self.pieces.terms},
+                    [pair for name in leaves for pair in self._followed(values[f"@{name}"], leaves[name], number)],
+                )
+        return means.losses()
+
+    def _run(self, program: Program | None, batch: Batch, step: Step, seed: int) -> dict[str, Any]:
+        if program is None:
+            return {}
+        torch.manual_seed(seed)
+        with self.autocast():
+            result: dict[str, Any] = self.model(program, batch, step)
+        return result
+
+    def _followed(self, value: Any, leaves: Sequence[Tensor], number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """A piece's values with the gradients that the mixing part gave to them."""
+        for tensor, leaf in zip(_floats(value), leaves, strict=True):
+            if tensor.requires_grad and leaf.grad is not None:
+                yield tensor, leaf.grad.chunk(self.count)[number]
+
+
+class Means:
+    """Means over the terms of all processes and pieces, from means and counts of each.
+
+    `counts` are this process's terms of each loss, over all its pieces.
+    """
+
+    def __init__(self, processes: Processes, weights: Mapping[str, float], counts: Mapping[str, float]) -> None:
+        self._processes, self._weights, self._counts = processes, weights, counts
+        self._totals = dict(zip(counts, processes.total(list(counts.values())), strict=True))
+        self._sums = dict.fromkeys(counts, 0.0)
+        self._seen = dict.fromkeys(counts, 0.0)
+
+    def minimise(self, losses: Mapping[str, tuple[Scalar, float]], more: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
+        """Go backward from losses, each with the share of this process's rows that it is of, and from `more` tensors
+        whose gradients are known."""
+        own = [self._term(name, loss, rows) for name, (loss, rows) in losses.items()]
+        roots = ([torch.stack(own).sum()] if own else []) + [tensor for tensor, _ in more]
+        known = ([torch.ones_like(roots[0])] if own else []) + [gradient for _, gradient in more]
+        if roots:
+            torch.autograd.backward(roots, known)
+
+    def losses(self) -> Losses:
+        """The losses over all processes.
+
+        Raises:
+            TypeError: a loss has not as many terms as its `selects` says.
+        """
+        for name, count in self._counts.items():
+            if abs(self._seen[name] - count) > 0.5:
+                raise TypeError(f"the loss {name} counts {self._seen[name]:.0f} terms, and `selects` names {count:.0f}")
+        sums = self._processes.total([self._sums[name] for name in self._counts])
+        values = {name: total / max(self._totals[name], 1e-9) for name, total in zip(self._counts, sums, strict=True)}
+        return Losses(values, sum(self._weights[name] * value for name, value in values.items()))
+
+    def _term(self, name: str, loss: Scalar, rows: float) -> Tensor:
+        count = rows if loss.count is None else float(loss.count)
+        self._seen[name] += count
+        self._sums[name] += count * float(loss.value.detach())
+        share = self._processes.world * count / max(self._totals[name], 1e-9)
+        return self._weights[name] * share * loss.value.float()
+
+
+def _terms(loss: Scalar) -> float:
+    return 1.0 if loss.count is None else float(loss.count)
+
+
+def _cut(batch: Batch, number: int, count: int) -> dict[str, Any]:
+    """One of `count` equal pieces of a batch's rows."""
+    return {
+        name: pytree.tree_map_only(Tensor, lambda tensor: tensor.chunk(count)[number], value)
+        for name, value in batch.items()
+    }
+
+
+def _join(values: Sequence[Any]) -> Any:
+    """The pieces of a value, one after the other; all that is no tensor is the same in each."""
+    leaves, structures = zip(*(pytree.tree_flatten(value) for value in values), strict=True)
+    joined = [torch.cat(pieces) if isinstance(pieces[0], Tensor) else pieces[0] for pieces in zip(*leaves, strict=True)]
+    return pytree.tree_unflatten(joined, structures[0])
+
+
+def _leaves(value: Any) -> list[Tensor]:
+    """Its tensors that may have gradients, made to collect them."""
+    return [tensor.requires_grad_() for tensor in _floats(value)]
+
+
+def _floats(value: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+@contextmanager
+def _own_noise() -> Iterator[int]:
+    """A seed drawn for this step; all generators go on afterwards as if nothing else had been drawn."""
+    seed = int(torch.randint(2**62, ()))
+    state = generators.capture()
+    try:
+        yield seed
+    finally:
+        generators.restore(state)

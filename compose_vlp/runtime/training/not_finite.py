@@ -1,0 +1,136 @@
+"""What was the first number that is none: a batch that broke training, kept and looked through."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from compose_vlp import values as kinds
+from compose_vlp.compiler.compile import Compiled, compile_stage
+from compose_vlp.compiler.inspection import compile_inspection
+from compose_vlp.compiler.model import Model, Step, build
+from compose_vlp.errors import Span, UserError
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.device import autocast
+from compose_vlp.runtime.optimizer import parameter_paths
+from compose_vlp.runtime.stage import plan_stage
+from compose_vlp.runtime.state import checkpoint, generators
+from compose_vlp.runtime.training.loop import NotFinite
+from compose_vlp.values import Value
+
+if TYPE_CHECKING:
+    from compose_vlp.runtime.training.stage_run import StageRun
+
+
+@dataclasses.dataclass(frozen=True)
+class Culprit:
+    """The first thing that is not finite, in the order input, parameter, value of the program, gradient."""
+
+    what: str
+    span: Span | None = None
+
+
+def explain(stage: StageRun, found: NotFinite) -> UserError:
+    """Save the batch with all that is needed to compute it again, and say what is wrong with it.
+
+    All processes call it; the first that has a culprit is believed.
+    """
+    model, processes = stage.model, stage.processes
+    culprit = find_culprit(model, stage.blueprint, stage.compiled, found, stage.plan.precision)
+    mine = _save(stage, found) if culprit or processes.world == 1 else None
+    told = [one for one in processes.gather((culprit, mine)) if one[0] is not None]
+    first, saved = told[0] if told else (None, mine)
+    hints = [f"first not finite: {first.what}"] if first else []
+    hints += [f"the batch, the weights and the generators of this step: {saved}"] if saved else []
+    hints += ["the weights are those from before this step", "a lower learning rate or a longer warm-up often helps"]
+    return UserError(f"stage {stage.name}, {found}", hints=hints, span=first.span if first else None)
+
+
+def find_culprit(
+    model: Model, blueprint: CheckedBlueprint, compiled: Compiled, found: NotFinite, precision: Any
+) -> Culprit | None:
+    """Look through inputs, parameters, and, computing the step again with the same noise, every value in order."""
+    for name, value in found.batch.items():
+        if not _finite(value):
+            return Culprit(f"the input `{name}`")
+    paths = parameter_paths(model.parts())
+    for path, parameter in paths.items():
+        if not _finite(parameter):
+            return Culprit(f"the parameter `{path}`")
+    program, calls = compile_inspection(blueprint, compiled)
+    generators.restore(found.noise)
+    device = next(model.parameters()).device
+    with torch.no_grad(), autocast(device, precision)():
+        results = model(program, found.batch, Step(found.params))
+    for call in calls:
+        if not _finite(results[call.id]):
+            component = f", computed by `{call.target}`" if call.role == "component" else ""
+            return Culprit(f"`{call.id}`{component}", call.span)
+    for path, parameter in paths.items():
+        if parameter.grad is not None and not _finite(parameter.grad):
+            return Culprit(f"the gradient of `{path}`")
+    return None
+
+
+def replay(run: Path, blueprint: CheckedBlueprint, saved: Path) -> str | None:
+    """Compute a saved step of a run again on the CPU, and name what is not finite; None where all is.
+
+    Raises:
+        UserError: `saved` is not whole.
+    """
+    state = checkpoint.load(saved)
+    stage = state["step"]["stage"]
+    own = blueprint.of_stage(stage)
+    model = build(own)
+    model.load_state_dict(state["model"])
+    for path, parameter in model.named_parameters():
+        parameter.grad = state["gradients"].get(path)
+    from compose_vlp.runtime.sources import open_tokenizers
+
+    model.tokenizers = dict(open_tokenizers(own, run / "tokenizers"))
+    batch = {name: _value(one) for name, one in state["batch"].items()}
+    found = NotFinite(state["step"]["number"], {}, batch, state["step"]["params"], state["generators"])
+    compiled = compile_stage(blueprint, stage)
+    culprit = find_culprit(model.train(), own, compiled, found, plan_stage(own, stage).precision)
+    return culprit.what if culprit else None
+
+
+def _save(stage: StageRun, found: NotFinite) -> str:
+    folder = stage.trainer.folder.reports / f"not-finite-{stage.name}-{found.step:08d}-{stage.processes.rank}"
+    state = {
+        "batch": {name: _plain(value) for name, value in found.batch.items()},
+        "model": stage.model.state_dict(),
+        "gradients": {path: p.grad for path, p in stage.model.named_parameters() if p.grad is not None},
+        "generators": found.noise,
+        "step": {"stage": stage.name, "number": found.step, "params": dict(found.params)},
+    }
+    try:
+        checkpoint.save(folder, state, step=found.step)
+    except UserError as error:
+        return str(error)
+    return str(folder)
+
+
+def _plain(value: Any) -> Any:
+    """A value as nested dicts, with the name of its kind."""
+    if not isinstance(value, Value | kinds.Part):
+        return value
+    fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return {"kind": type(value).__name__, "fields": {name: _plain(one) for name, one in fields.items()}}
+
+
+def _value(plain: Any) -> Any:
+    if not isinstance(plain, Mapping):
+        return plain
+    return getattr(kinds, plain["kind"])(**{name: _value(one) for name, one in plain["fields"].items()})
+
+
+def _finite(value: Any) -> bool:
+    leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    return all(bool(leaf.detach().isfinite().all()) for leaf in leaves)

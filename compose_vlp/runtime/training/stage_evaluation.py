@@ -1,0 +1,84 @@
+"""Evaluation while a stage trains: what is measured, how often, and that training notices nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from compose_vlp.blueprint.sections import Evaluate, Stage
+from compose_vlp.data.source import Source
+from compose_vlp.errors import UserError
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.sources import MAIN, declared_source
+from compose_vlp.runtime.stage import Scale
+from compose_vlp.runtime.state import generators
+
+Scores: TypeAlias = Mapping[str, float]
+"""Numbers by their names."""
+
+
+class Measure(Protocol):
+    """Makes ready what `settings` ask for: mistakes are raised now, and what it gives measures when it is called."""
+
+    def __call__(self, asker: Asker, source: Source, settings: Evaluate) -> Callable[[], Scores]: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a stage measures on the source `data` after every so many steps (0: never in between) and at its end."""
+
+    data: str
+    every: int
+    measure: Callable[[], Scores]
+
+    def is_due(self, done: int, steps: int) -> bool:
+        """Whether to measure when `done` of the stage's `steps` are done."""
+        return done == steps or (self.every > 0 and done % self.every == 0)
+
+    def scores(self) -> dict[str, float]:
+        """Measure now. All generators are put back, so that training goes on as if nothing had been drawn."""
+        state = generators.capture()
+        try:
+            return dict(self.measure())
+        finally:
+            generators.restore(state)
+
+
+def stage_evaluation(asker: Asker, stage: Stage, scale: Scale, measure: Measure) -> Evaluation | None:
+    """What a stage asks for, made ready; None where it asks for nothing.
+
+    Raises:
+        UserError: no such data, or a task that the outputs or the data do not allow.
+    """
+    if stage.evaluate is None:
+        return None
+    settings = stage.evaluate if isinstance(stage.evaluate, Evaluate) else Evaluate(every=stage.evaluate)
+    data = settings.data or data_of(stage)
+    source = declared_source(asker.blueprint, data)
+    return Evaluation(data, scale.in_steps(settings.every), measure(asker, source, settings))
+
+
+def data_of(stage: Stage) -> str:
+    """The source that a stage is trained on: the one that inputs call `main`, or its first."""
+    data = stage.data
+    return data if isinstance(data, str) else data.get(MAIN) or next(iter(data.values()))
+
+
+def last_data(blueprint: CheckedBlueprint) -> str:
+    """The source that the last stage is trained on.
+
+    Raises:
+        UserError: there is no stage.
+    """
+    if not blueprint.stages:
+        raise UserError(f"{blueprint.name} has no stages, so `--data` has to say which data")
+    return data_of(list(blueprint.stages.values())[-1])
+
+
+def data_read(stage: Stage) -> tuple[str, ...]:
+    """All sources that a stage trains on or is evaluated on."""
+    trained = (stage.data,) if isinstance(stage.data, str) else tuple(stage.data.values())
+    evaluated = (stage.evaluate.data,) if isinstance(stage.evaluate, Evaluate) and stage.evaluate.data else ()
+    return tuple(dict.fromkeys((*trained, *evaluated)))

@@ -1,0 +1,251 @@
+"""One stage of a run, from its data to its last checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from compose_vlp.blueprint.inputs import Input
+from compose_vlp.compiler.accumulation import compile_pieces
+from compose_vlp.compiler.compile import compile_stage
+from compose_vlp.compiler.model import Model
+from compose_vlp.compiler.teachers import following
+from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.data.loader import Loader
+from compose_vlp.data.source import Source
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.device import autocast
+from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
+from compose_vlp.runtime.sources import ready_tokenizers, stage_sources
+from compose_vlp.runtime.stage import (
+    Scale,
+    Values,
+    choose_of_stage,
+    loss_weights,
+    optimizer_of,
+    plan_stage,
+    stage_steps,
+    teacher_decays,
+)
+from compose_vlp.runtime.state import generators
+from compose_vlp.runtime.training import saving
+from compose_vlp.runtime.training.gradients import Gradients, InOneGo, InPieces
+from compose_vlp.runtime.training.loop import NotFinite, StageLoop, StepReport
+from compose_vlp.runtime.training.not_finite import explain
+from compose_vlp.runtime.training.stage_evaluation import stage_evaluation
+from compose_vlp.runtime.training.summary import Summary
+
+if TYPE_CHECKING:
+    from compose_vlp.runtime.training.trainer import Trainer
+
+READERS = 2
+"""Worker processes that read ahead where pictures have to be decoded and nobody says how many."""
+
+
+@dataclass
+class StageRun:
+    """Stage `number` of a trainer's blueprint on `model`; `before` are the steps of the stages before it.
+
+    What it needs is made in the order in which mistakes are likely and cheap to find: numbers, data, tokenizers,
+    what is trained, the programs, and readers of data last.
+    """
+
+    trainer: Trainer
+    number: int
+    before: int
+    model: Model
+
+    def __post_init__(self) -> None:
+        self.name = list(self.trainer.blueprint.stages)[self.number]
+        self.blueprint: CheckedBlueprint = self.trainer.blueprint.of_stage(self.name)
+        self.processes = self.trainer.processes
+        self.plan = plan_stage(self.blueprint, self.name, self.processes.world)
+        opened = self.trainer.sources.get(self.name)
+        self.sources = dict(opened) if opened is not None else stage_sources(self.blueprint, self.name)
+        records = min(len(source) for source in self.sources.values())
+        self.steps = stage_steps(self.plan.length, records, self.plan.batch)
+        self.scale = Scale(records, self.plan.batch, self.steps)
+        self.values = Values(self.blueprint.params, self.scale)
+        self.tokenizers = self._tokenizers()
+        self.model.tokenizers = dict(self.tokenizers)
+        asker = Asker(self.blueprint, self.model, self.tokenizers, self.processes.device)
+        stage = self.blueprint.stages[self.name]
+        self.evaluation = stage_evaluation(asker, stage, self.scale, self.trainer.measure)
+        self.modules = self.model.parts()
+        self.paths = parameter_paths(self.modules)
+        self._is_trained = choose_of_stage(self.model, self.blueprint, self.name)
+        self.optimizer = make_optimizer(self.paths, optimizer_of(self.plan.optimizer, self.values))
+        self.compiled = compile_stage(
+            self.trainer.blueprint, self.name, trainable=self._is_trained, without=self.trainer.options.without
+        )
+        gradients = self._gradients()
+        self.loaders = {name: self._loader(name, source) for name, source in self.sources.items()}
+        self.first = 0
+        self.loop = self._loop(gradients)
+        self.summary = Summary(self.name)
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on where a checkpoint of this stage was saved."""
+        self.first = saved["progress"]["step"]
+        if "optimizer" in saved:
+            self.optimizer.torch.load_state_dict(saved["optimizer"])
+            for name, state in saving.own(saved["data"], self.processes).items():
+                self.loaders[name].load_state_dict(state)
+
+    def run(self, noise: dict[str, Any] | None) -> None:
+        """Do the stage's steps, or what is left of them, beginning with the generators in the state `noise`.
+
+        Raises:
+            UserError: a loss that is not finite, or a checkpoint that cannot be saved.
+            KeyboardInterrupt: somebody asked the run to stop; what was done is saved.
+        """
+        trainer = self.trainer
+        for teacher in self.model.start_teachers(following(self.blueprint, self.compiled.plan)):
+            trainer.listener.note(f"teacher {teacher} starts as a copy")
+        if noise is not None:
+            generators.restore(noise)
+        trainer.listener.stage(self.name, self.first, self.steps)
+        with trainer.stopping.patiently():
+            try:
+                for report in self.loop.run(self.first, self.steps):
+                    self._after(report)
+            except NotFinite as found:
+                raise explain(self, found) from None
+        self._end()
+        self._sum_up()
+
+    def _after(self, report: StepReport) -> None:
+        trainer, done = self.trainer, report.step + 1
+        self.summary.add(report)
+        trainer.listener.step(report)
+        if report.step % trainer.options.log_every == 0 or done == self.steps:
+            trainer.tracker.metrics(self._metrics(report), self.before + report.step)
+        if self.processes.total([float(trainer.stopping.asked)])[0]:
+            self._stop(done)
+        if done < self.steps:
+            self._evaluate(done)
+            if done % self.checkpoint_every == 0:
+                self._save(self.number, done)
+
+    def _stop(self, done: int) -> None:
+        self._save(self.number, done)
+        self._sum_up()
+        self.trainer.listener.note(
+            f"stopped after step {done} of {self.steps}, which is saved; go on with "
+            f"`compose-vlp train --resume {self.trainer.folder.path}`"
+        )
+        raise KeyboardInterrupt
+
+    def _end(self) -> None:
+        """Measure what was learnt, which must not cost it where that fails, and save."""
+        if self.evaluation:
+            self._save(self.number, self.steps)
+            self._evaluate(self.steps)
+        self._save(self.number + 1, 0)
+
+    def _evaluate(self, done: int) -> None:
+        """Measure in the first process, where that is due; before saving, so that what is saved has been measured."""
+        trainer, asked = self.trainer, self.evaluation
+        if asked is None or not asked.is_due(done, self.steps) or not self.processes.main:
+            return
+        scores, step = asked.scores(), self.before + done
+        trainer.listener.evaluated(asked.data, step, scores)
+        trainer.tracker.metrics({f"{asked.data}.{name}": value for name, value in scores.items()}, step)
+        known = trainer.folder.info.extra.get("scores", {})
+        trainer.folder.update(scores={**known, asked.data: {"step": step, **scores}})
+
+    def _sum_up(self) -> None:
+        skipped = float(sum(len(loader.skipped) for loader in self.loaders.values()))
+        self.summary.skipped = int(self.processes.total([skipped])[0])
+        self.trainer.listener.end(self.summary)
+        if self.processes.main:
+            known = self.trainer.folder.info.extra.get("stages", {})
+            self.trainer.folder.update(stages={**known, self.name: self.summary.as_json()})
+
+    def _metrics(self, report: StepReport) -> dict[str, float]:
+        metrics = {f"{self.name}.{name}": value for name, value in report.losses.items()}
+        metrics |= {f"{self.name}.loss": report.total, f"{self.name}.lr": report.lr}
+        if report.gradient_norm is not None:
+            metrics[f"{self.name}.gradient_norm"] = report.gradient_norm
+        metrics["step_seconds"] = report.seconds
+        metrics["waiting_share"] = report.waiting / report.seconds
+        return metrics
+
+    def _save(self, stage: int, step: int) -> None:
+        """Save where stage `stage` has done `step` steps; all processes do so together."""
+        finished = stage > self.number
+        total = self.before + (self.steps if finished else step)
+        progress = saving.Progress(stage, step, total - step, self.name)
+        saving.save(self.trainer, self.model, progress, None if finished else self.optimizer.torch, self.loaders)
+
+    @cached_property
+    def checkpoint_every(self) -> int:
+        asked = self.plan.checkpoint
+        return self.scale.in_steps(asked) if asked else self.trainer.options.checkpoint_every
+
+    def _tokenizers(self) -> dict[str, Tokenizer]:
+        """The first process learns what has to be learnt, and the others read it."""
+        stored = self.trainer.folder.path / "tokenizers"
+        if self.processes.world > 1:
+            self.processes.by_main(lambda: len(ready_tokenizers(self.blueprint, stored, self.sources)))
+        return ready_tokenizers(self.blueprint, stored, self.sources)
+
+    def _gradients(self) -> Gradients:
+        precision = autocast(self.processes.device, self.plan.precision)
+        if self.plan.accumulate == 1:
+            return InOneGo(self.model, self.compiled.run, self.processes, precision)
+        without = self.trainer.options.without
+        pieces = compile_pieces(self.trainer.blueprint, self.name, trainable=self._is_trained, without=without)
+        return InPieces(self.model, pieces, self.plan.accumulate, self.processes, precision)
+
+    def _loader(self, name: str, source: Source) -> Loader:
+        return Loader(
+            source,
+            self._inputs(name),
+            self.tokenizers,
+            batch=self.plan.batch // self.processes.world,
+            seed=self.trainer.options.seed,
+            rank=self.processes.rank,
+            world=self.processes.world,
+            workers=choose_workers(self.trainer.options.workers, source),
+            pin=self.processes.device.type == "cuda",
+        )
+
+    def _inputs(self, source: str) -> dict[str, Input]:
+        """The inputs that the program reads from one of the stage's sources."""
+        read = [call.target for call in self.compiled.plan.calls if call.role == "input"]
+        inputs = self.blueprint.inputs
+        return {name: inputs[name] for name in read if inputs[name].source == source}
+
+    def _loop(self, gradients: Gradients) -> StageLoop:
+        return StageLoop(
+            model=self.model,
+            gradients=gradients,
+            optimizer=self.optimizer,
+            batches=self._batches(),
+            weights=loss_weights(self.blueprint, self.compiled.plan.wanted, self.values),
+            params=self.values.at,
+            decays=teacher_decays(self.blueprint, self.values),
+            processes=self.processes,
+            after_step=[module for module in self.model.modules() if hasattr(module, "after_step")],
+        )
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        streams = [iter(loader) for loader in self.loaders.values()]
+        while True:
+            batch: dict[str, Any] = {}
+            for stream in streams:
+                values = next(stream).values
+                batch.update({name: value.to(self.processes.device) for name, value in values.items()})
+            yield batch
+
+
+def choose_workers(asked: int | None, source: Source) -> int:
+    """Worker processes that read a source: as asked for, or a few where its pictures have to be decoded."""
+    if asked is not None:
+        return asked
+    return min(READERS, max((os.cpu_count() or 1) - 1, 1)) if source.decodes else 0

@@ -1,0 +1,187 @@
+"""A batch in pieces is the whole batch: the same losses, gradients and weights, in less memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch.utils import _pytree as pytree
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.accumulation import Pieces, compile_pieces
+from compose_vlp.compiler.compile import Compiled, compile_stage
+from compose_vlp.compiler.model import Model, Step, build
+from compose_vlp.compiler.synthetic import synthetic_batch
+from compose_vlp.errors import UserError
+from compose_vlp.runtime.device import autocast
+from compose_vlp.runtime.processes import ALONE
+from compose_vlp.runtime.training.gradients import InOneGo, InPieces, Losses
+from compose_vlp.values import Scalar, Text, rows_of
+
+Load = Callable[..., Blueprint]
+WEIGHTS = {"contrastive": 1.0, "captioning": 2.0}
+FLOAT32 = autocast(torch.device("cpu"), "fp32")
+ROWS = 6
+
+
+def prepare(blueprint: Blueprint) -> tuple[Model, Compiled, Pieces, dict[str, Any]]:
+    checked = blueprint.check()
+    compiled = compile_stage(checked, "pretrain")
+    batch = synthetic_batch(compiled.plan, ROWS, "cpu")
+    lengths = torch.tensor([12, 3, 7, 9, 4, 5])
+    caption = batch["caption"]
+    assert isinstance(caption, Text)
+    batch["caption"] = Text(caption.ids, lengths[:ROWS].clamp(max=caption.ids.shape[1]), caption.frame, caption.pad)
+    return build(checked, seed=3).train(), compiled, compile_pieces(checked, "pretrain"), batch
+
+
+def gradients_of(model: Model, compute: Callable[..., Losses], batch: Any) -> tuple[Losses, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    torch.manual_seed(7)
+    losses = compute(batch, WEIGHTS, Step())
+    return losses, {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def in_float64(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with pictures in float64, where two ways of computing differ by far less than what they compute."""
+    return pytree.tree_map_only(torch.Tensor, lambda t: t.double() if t.is_floating_point() else t, batch)
+
+
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_pieces_give_the_losses_and_gradients_of_the_whole(small_coca: Load, count: int) -> None:
+    model, compiled, pieces, batch = prepare(small_coca())
+    model, batch = model.double(), in_float64(batch)
+    whole, wanted = gradients_of(model, InOneGo(model, compiled.run, ALONE, FLOAT32), batch)
+    cut, found = gradients_of(model, InPieces(model, pieces, count, ALONE, FLOAT32), batch)
+    assert cut.total == pytest.approx(whole.total, rel=1e-6)
+    assert cut.values == pytest.approx(dict(whole.values), rel=1e-6)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert torch.dist(found[name], gradient) <= 1e-6 * gradient.norm() + 1e-9, name
+
+
+def test_what_mixes_rows_runs_once_and_the_rest_piece_by_piece(small_coca: Load) -> None:
+    model, _, pieces, batch = prepare(small_coca())
+    seen: dict[str, list[tuple[int, bool]]] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        return lambda _module, _given, result: seen.setdefault(name, []).append(
+            (rows_of(result), torch.is_grad_enabled())
+        )
+
+    for name in ("vision", "multimodal", "similarity"):
+        getattr(model.student, name).register_forward_hook(watch(name))
+    gradients_of(model, InPieces(model, pieces, 3, ALONE, FLOAT32), batch)
+    assert seen["vision"] == [(2, False)] * 3 + [(2, True)] * 3
+    assert seen["similarity"] == [(6, True)] * 2, "two directions, each over the whole batch"
+    assert seen["multimodal"] == [(2, True)] * 3, "what only the captions need is computed once"
+
+
+def test_with_noise_both_passes_over_a_piece_draw_alike(small_coca: Load) -> None:
+    model, _, pieces, batch = prepare(
+        small_coca("components.unimodal.dropout=0.3", "components.multimodal.dropout=0.3")
+    )
+    handed: list[torch.Tensor] = []
+    for name in ("text_proj", "image_proj"):
+        getattr(model.student, name).register_forward_hook(lambda _m, _g, result: handed.append(result.features))
+    gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    first, again = handed[: len(handed) // 2], handed[len(handed) // 2 :]
+    assert all(not one.requires_grad for one in first) and all(one.requires_grad for one in again)
+    for before, after in zip(first, again, strict=True):
+        assert torch.equal(before, after)
+    assert not torch.equal(first[0], first[2]), "each piece has masks of its own"
+
+
+def test_generators_go_on_as_if_one_number_had_been_drawn(small_coca: Load) -> None:
+    model, _, pieces, batch = prepare(small_coca("components.unimodal.dropout=0.3"))
+    gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    after = torch.rand(2)
+    torch.manual_seed(7)
+    torch.randint(2**62, ())
+    assert torch.equal(after, torch.rand(2))
+
+
+def test_without_a_loss_that_mixes_rows_nothing_runs_twice(small_coca: Load) -> None:
+    model, _, pieces, batch = prepare(small_coca("~losses.contrastive"))
+    assert pieces.mixing is None and not pieces.kept
+    calls: list[int] = []
+    model.student.vision.register_forward_hook(lambda *_: calls.append(1))
+    losses, _ = gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    assert len(calls) == 2 and set(losses.values) == {"captioning"}
+
+
+def test_a_loss_that_miscounts_its_terms_is_found(small_coca: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _, pieces, batch = prepare(small_coca())
+    plain = model.losses_by_name.captioning.forward
+    miscounting = lambda logits: Scalar(plain(logits).value, count=torch.tensor(1))  # noqa: E731
+    monkeypatch.setattr(model.losses_by_name.captioning, "forward", miscounting)
+    with pytest.raises(TypeError, match="the loss captioning counts 2 terms, and `selects` names 34"):
+        gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+
+
+def test_a_stage_that_accumulates_learns_what_it_learns_otherwise(small_coca: Load, tmp_path: Path) -> None:
+    from tests.runtime.test_training import STEPS, Watch, train
+
+    whole, cut = Watch(), Watch()
+    # a small eps makes steps out of the rounding of gradients that are 0 (biases of keys)
+    steps = ("stages.pretrain.length=3 steps", "optimizer.eps=1e-4", *STEPS[1:])
+    one = train(small_coca(*steps), tmp_path / "whole", whole)
+    other = train(small_coca(*steps, "stages.pretrain.accumulate=3"), tmp_path / "cut", cut)
+    assert cut.totals == pytest.approx(whole.totals, rel=1e-5)
+    for name, tensor in one.asker.model.state_dict().items():
+        torch.testing.assert_close(other.asker.model.state_dict()[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ALBEF, all of whose words are hidden and whose hardest negatives are taken, so that nothing is drawn."""
+    small = [
+        "inputs.image.size=16",
+        "inputs.caption.max_length=8",
+        "components.vision.width=32",
+        "components.memory.size=12",
+    ]
+    small += [
+        "components.text.width=32",
+        "components.*.mlp_width=48",
+        "components.*_proj.out=24",
+        "components.bert.vocab_size=60",
+    ]
+    small += ["components.masker={use: mlm_masker, probability: 1, mask: 1}", "params.alpha=0.4"]
+    checked = Blueprint.load("tiny/albef", overrides=small).check()
+    compiled = compile_stage(checked, "pretrain")
+    model = build(checked, seed=3).train()
+    model.tokenizers = {"bert": SimpleNamespace(mask_id=4, special={"[CLS]": 2}, vocab_size=60)}
+    model.start_teachers(["momentum"])
+    model, batch = model.double(), in_float64(synthetic_batch(compiled.plan, ROWS, "cpu"))
+    batch["caption"] = replace(batch["caption"], lengths=torch.tensor([8, 3, 7, 5, 4, 5]))
+    monkeypatch.setattr(torch, "multinomial", lambda weights, _: weights.argmax(1, keepdim=True))
+    weights = {"itc": 1.0, "itm": 1.0, "mlm": 1.0}
+    step = Step(checked.constants_and_starts())
+    found = []
+    queues = []
+    for way in (
+        InOneGo(model, compiled.run, ALONE, FLOAT32),
+        InPieces(model, compile_pieces(checked, "pretrain"), 3, ALONE, FLOAT32),
+    ):
+        model.zero_grad()
+        losses = way(batch, weights, step)
+        found.append((losses.values, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+        queues.append([one.features for one in model.student.memory.pending.values()])
+    (whole, wanted), (cut, gradients) = found
+    assert cut == pytest.approx(dict(whole), rel=1e-5)
+    assert gradients.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert torch.dist(gradients[name], gradient) <= 1e-6 * gradient.norm() + 1e-9, name
+    torch.testing.assert_close(queues[1], queues[0])
+
+
+def test_a_batch_that_does_not_fall_into_pieces_is_refused(small_coca: Load, tmp_path: Path) -> None:
+    from tests.runtime.test_training import STEPS, Watch, train
+
+    with pytest.raises(UserError, match="a batch of 6 records does not fall into 4 pieces of one size"):
+        train(small_coca(*STEPS, "stages.pretrain.accumulate=4"), tmp_path / "run", Watch())

@@ -1,0 +1,96 @@
+"""`doctor` says what runs here because it has run it."""
+
+from __future__ import annotations
+
+import collections
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compose_vlp import doctor
+from compose_vlp.components.attention import attend, eager
+from compose_vlp.doctor import Finding
+
+
+def found(findings: Any, topic: str) -> Finding:
+    return next(one for one in findings if one.topic.strip() == topic)
+
+
+def test_it_tells_the_backend_that_auto_takes_and_why() -> None:
+    one = found(doctor.attention(), "attention on cpu, float32")
+    assert (one.found, one.state) == ("sdpa", "fine")
+    assert one.why == "xformers has no operator for cpu tensors"
+
+
+def test_each_backend_is_tried_against_eager() -> None:
+    findings = list(doctor.attention())
+    assert found(findings, "sdpa on cpu").found == "works"
+    assert "bfloat16 to" in found(findings, "sdpa on cpu").why
+    assert found(findings, "xformers on cpu") == Finding(
+        "  xformers on cpu", "not here", "xformers has no operator for cpu tensors", "note"
+    )
+
+
+def test_a_backend_that_gives_other_numbers_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_mask(*tensors: torch.Tensor, **_: Any) -> torch.Tensor:
+        return eager.attend(*tensors)
+
+    monkeypatch.setitem(attend.BACKENDS, "sdpa", without_mask)
+    assert doctor.tried("sdpa", "cpu").state == "wrong"
+
+
+def test_a_backend_that_gives_nan_for_an_empty_row_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
+        return eager.attend(*tensors, **options).masked_fill(~options["valid"].any(1)[:, None, None, None], torch.nan)
+
+    monkeypatch.setitem(attend.BACKENDS, "sdpa", careless)
+    one = doctor.tried("sdpa", "cpu")
+    assert one.state == "wrong"
+    assert "nan" in one.why
+
+
+def test_a_backend_that_fails_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: torch.Tensor, **__: Any) -> torch.Tensor:
+        raise RuntimeError("no kernel image is available\nand much more")
+
+    monkeypatch.setitem(attend.BACKENDS, "sdpa", broken)
+    assert doctor.tried("sdpa", "cpu") == Finding(
+        "  sdpa on cpu", "fails", "RuntimeError: no kernel image is available", "wrong"
+    )
+
+
+def test_a_variable_that_asks_for_what_is_not_here_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(attend.VARIABLE, "xformers")
+    one = found(doctor.attention(), "attention on cpu, float32")
+    assert one.state == "wrong"
+    assert attend.VARIABLE in one.why
+
+
+def test_everything_is_looked_at(tmp_path: Path) -> None:
+    topics = [one.topic.strip() for one in doctor.examine(tmp_path)]
+    assert {"platform", "torch", "cpu", "bf16 on cpu", "gpu", "xformers", "tokenizers", "memory", "disk"} <= {
+        *topics,
+        *(["gpu"] if torch.cuda.is_available() else []),
+    }
+    assert len(set(topics)) == len(topics)
+
+
+def test_little_room_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**9, 10**9))
+    one = found(doctor.examine(tmp_path), "disk")
+    assert (one.found, one.state) == ("1.00 GB free", "note")
+
+
+def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert found(doctor.examine(tmp_path), "disk").state == "wrong"
+
+
+def test_lines_stand_in_columns() -> None:
+    lines = doctor.as_lines([Finding("a", "1", "why"), Finding("long topic", "found it", "", "wrong")])
+    assert lines == ["✓ a           1         why", "✗ long topic  found it"]
