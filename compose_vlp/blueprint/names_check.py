@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 
 from compose_vlp.blueprint.document import NAME, NAMESPACE, SECTIONS, is_expression
 from compose_vlp.blueprint.names import names_read
 from compose_vlp.blueprint.nodes import Entry, Mapping, Node, Scalar
-from compose_vlp.blueprint.reads import Reads, Unresolved
+from compose_vlp.blueprint.reads import Key, Reads, Unresolved
 from compose_vlp.blueprint.state import State, live_keys
 from compose_vlp.blueprint.trees import find, scalars
 from compose_vlp.errors import Problem, Span, did_you_mean
@@ -23,6 +24,9 @@ def judge_names(state: State, own: Mapping) -> None:
         misplaced = list(_previous(state, section, entry))
         state.problems += misplaced
         state.faulty |= {(section, entry.name)} if clash or misplaced else set()
+    for key, problem in _alike(state.root, own):
+        clashes.setdefault(key[1], problem)
+        state.faulty.add(key)
     state.problems += clashes.values()
 
 
@@ -45,6 +49,26 @@ def _clash(root: Mapping, section: str, entry: Entry) -> Problem | None:
         message = f"`{entry.name}` is the name of a {named} already: all names are in one namespace"
         return Problem(message, later, related=(("first", earlier),))
     return None
+
+
+def _alike(root: Mapping, own: Mapping) -> Iterator[tuple[Key, Problem]]:
+    """Names that differ only in how their letters are written (`fix` and `\ufb01x`): readers take both for one."""
+    written = {(section, entry.name) for section, entry in _entries(own)}
+    others = ((name,) for name, section in SECTIONS.items() if section.form == "entries" and name not in NAMESPACE)
+    for group in (NAMESPACE, *others):
+        seen: dict[str, tuple[str, Entry]] = {}
+        sections = [(name, root.get(name)) for name in group]
+        for section, entry in ((n, one) for n, value in sections if isinstance(value, Mapping) for one in value):
+            other_section, other = seen.setdefault(unicodedata.normalize("NFKC", entry.name), (section, entry))
+            keys = {(section, entry.name), (other_section, other.name)}
+            if other.name == entry.name or not keys & written:
+                continue
+            own_span = (entry if (section, entry.name) in written else other).key.span
+            earlier, later = sorted((other, entry), key=lambda one, own=own_span: _age(one.key.span, own))  # type: ignore[misc]
+            message = f"`{later.name}` and `{earlier.name}` are the same letters, written in two ways"
+            hint = "choose a name that can be told apart"
+            problem = Problem(message, later.key.span, (hint,), related=(("the other", earlier.key.span),))
+            yield (section if later is entry else other_section, later.name), problem
 
 
 def _age(span: Span, own: Span) -> tuple[bool, int]:

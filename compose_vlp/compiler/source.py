@@ -1,10 +1,17 @@
-"""Writing a plan as plain Python: one line a call, with its place in the blueprint."""
+"""Writing a plan as plain Python: one line a call, with its place in the blueprint.
+
+Names that people choose (of components, files, ports...) enter the source as literals, or as identifiers that were made
+of them or checked: plain ASCII, no keyword, none twice.
+"""
 
 from __future__ import annotations
 
 import builtins
+import hashlib
 import keyword
 import linecache
+import math
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,20 +28,24 @@ Program = Callable[..., dict[str, Any]]
 
 
 class Names:
-    """Python names for the calls of a plan: their ids, made identifiers, none twice."""
+    """Python names for the calls of a plan and the teachers' worlds: made identifiers, none twice."""
 
     def __init__(self, calls: Iterable[Call], taken: Iterable[str]) -> None:
+        calls = tuple(calls)
         self._of: dict[str, str] = {}
+        self._used = {*RESERVED, *taken}
+        worlds = dict.fromkeys(call.world for call in calls if call.world is not None)
+        self.worlds = {world: self._made(f"m_{world}") for world in worlds}
         self.inputs: dict[str, str] = {}  # call -> name in the batch
-        used = {*RESERVED, *taken}
         for call in calls:
             if call.role == "input" and not call.target.startswith("@"):
                 self.inputs[call.id] = call.target
-            name = "".join(c if c.isalnum() else "_" for c in call.id)
-            while name in used or not name.isidentifier():
-                name += "_"
-            used.add(name)
-            self._of[call.id] = name
+            self._of[call.id] = self._made(call.id)
+
+    def _made(self, text: str) -> str:
+        name = _free(text, self._used)
+        self._used.add(name)
+        return name
 
     def __getitem__(self, call: str) -> str:
         return self._of[call]
@@ -56,10 +67,10 @@ def write_program(
     own, `step.caches[id]`; those in `tokenizers` (call id -> component) the tokenizer of their text; what those in
     `choices` draw may be handed in; functions in `open_ports` take any names. Teachers run without gradients.
     """
-    functions = {call.target for call in plan.calls if call.role == "function"}
+    functions = {_function(call.target) for call in plan.calls if call.role == "function"}
     names = Names(plan.calls, functions)
-    lines = [f"def {_free(name, functions)}(root, batch, step):", *([f'    """{title}"""'] if title else [])]
-    lines += [f"    {line}" for line in _prologue(plan)]
+    lines = [f"def {_free(name, {*functions, *RESERVED})}(root, batch, step):"]
+    lines += [f"    {line}" for line in (*_docstring(title), *_prologue(plan, names))]
     inside = False
     plain = {ref.call for ref in _refs(plan) if not ref.path}
     for call in plan.calls:
@@ -70,9 +81,7 @@ def write_program(
         extra = [f"cache=step.caches[{call.id!r}]"] if call.id in caches else []
         if call.id in (tokenizers or {}):
             extra.append(f"tokenizer=root.tokenizers[{(tokenizers or {})[call.id]!r}]")
-        written = _expression(call, names, extra, named=call.target in open_ports)
-        if call.id in choices:
-            written = _recorded(call.id, written)
+        written = _expression(call, names, extra, named=call.target in open_ports, recorded=call.id in choices)
         without = call.no_grad or call.world is not None
         if without and not inside:
             lines.append("    with torch.no_grad():")
@@ -86,33 +95,78 @@ def write_program(
 
 def load_program(source: str, name: str, functions: Mapping[str, Any]) -> Program:
     """Run the source and give its function; tracebacks show its lines."""
-    file = f"<program {name} {abs(hash(source)):x}>"
+    file = f"<program {_identifier(name)} {abs(hash(source)):x}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
-    scope: dict[str, Any] = {**{n: getattr(support, n) for n in support.__all__}, "torch": torch, **functions}
-    # our own generated text: blueprint literals enter as repr() only
+    scope: dict[str, Any] = {**{n: getattr(support, n) for n in support.__all__}, "torch": torch}
+    scope |= {_function(target): function for target, function in functions.items()}
+    # our own generated text: what a blueprint says enters it as a literal, or as an identifier that was made or checked
     exec(compile(source, file, "exec"), scope)  # noqa: S102
     program: Program = scope[source[len("def ") : source.index("(")]]
     return program
 
 
-def _free(name: str, functions: Container[str]) -> str:
-    """A program's name in Python: no function that it may call has it (a stage may be called `first`)."""
-    while name in functions or name in RESERVED:
+# --- names and texts that people choose
+
+
+def _identifier(text: str) -> str:
+    """The text made an ASCII identifier (or a keyword)."""
+    made = re.sub(r"[^A-Za-z0-9_]", "_", text)
+    return made if made[:1].isalpha() or made[:1] == "_" else f"_{made}"
+
+
+def _free(text: str, used: Container[str]) -> str:
+    """An identifier made of the text that is not in use (a stage may be called `first`, as a function is)."""
+    name = _identifier(text)
+    while name in used:
         name += "_"
     return name
 
 
-def _prologue(plan: Plan) -> list[str]:
+def _is_plain(name: str) -> bool:
+    """Is a name an ASCII identifier, which Python reads as it stands?"""
+    return name.isascii() and name.isidentifier() and not keyword.iskeyword(name)
+
+
+def _function(target: str) -> str:
+    """What a program calls a function: its own name, or one of its own where Python or the program has that name."""
+    if _is_plain(target) and target not in RESERVED:
+        return target
+    return f"{_identifier(target)}_{hashlib.sha256(target.encode()).hexdigest()[:8]}"
+
+
+def _attribute(home: str, *path: str) -> str:
+    """`home.name`, for each name of the path; what is no plain name is asked for by a literal."""
+    for name in path:
+        home = f"{home}.{name}" if _is_plain(name) else f"getattr({home}, {name!r})"
+    return home
+
+
+def _docstring(title: str) -> list[str]:
+    if not title:
+        return []
+    plain = title.isascii() and title.isprintable() and not {'"', "\\"} & set(title)
+    return [f'"""{title}"""' if plain else ascii(title)]
+
+
+def _comment(text: str) -> str:
+    """A text that stays on its line and shows what it holds."""
+    return text if text.isascii() and text.isprintable() else ascii(text)
+
+
+# --- lines
+
+
+def _prologue(plan: Plan, names: Names) -> list[str]:
     lines = []
     if any(c.role == "component" and c.world is None for c in plan.calls):
         lines.append("m = root.student")
-    lines += [f"m_{w} = root.worlds[{w!r}]" for w in dict.fromkeys(c.world for c in plan.calls if c.world)]
+    lines += [f"{name} = root.worlds[{world!r}]" for world, name in names.worlds.items()]
     if any(call.role in ("loss", "select") for call in plan.calls):
         lines.append("losses = root.losses_by_name")
     return lines
 
 
-def _expression(call: Call, names: Names, extra: list[str], *, named: bool) -> str:
+def _expression(call: Call, names: Names, extra: list[str], *, named: bool, recorded: bool) -> str:
     if call.role == "input":
         return f"batch[{call.target!r}]"
     args = dict(call.args)
@@ -122,7 +176,7 @@ def _expression(call: Call, names: Names, extra: list[str], *, named: bool) -> s
     if call.role == "index":
         return f"take({_argument(args['x'], names)}, {_argument(args['index'], names)})"
     if call.role == "select":
-        return f"select(losses.{call.target}, {_argument(args['x'], names)})"
+        return f"select({_attribute('losses', call.target)}, {_argument(args['x'], names)})"
     if call.role == "stack":
         return f"stack({_several(args['x'], names)})"
     if call.role == "picks":
@@ -132,11 +186,14 @@ def _expression(call: Call, names: Names, extra: list[str], *, named: bool) -> s
     alone = len(call.args) == 1 and not named and not isinstance(call.type, RecordType)
     written = [_keyword(alone, name, _argument(arg, names)) for name, arg in call.args] + extra
     if call.role == "function":
-        return f"{call.target}({', '.join(written)})"
-    home = "losses" if call.role == "loss" else f"m_{call.world}" if call.world else "m"
+        return f"{_function(call.target)}({', '.join(written)})"
+    home = "losses" if call.role == "loss" else names.worlds[call.world] if call.world else "m"
+    called = _attribute(home, call.target)
     if call.role == "keys":
-        return f"{home}.{call.target}.keys_values({_argument(args['x'], names)})"
-    return f"{home}.{call.target}({', '.join(written)})"
+        return f"{called}.keys_values({_argument(args['x'], names)})"
+    if recorded:  # `m.masker(caption)` as `step.choice('masked', m.masker, caption)`
+        return f"step.choice({', '.join([repr(call.id), called, *written])})"
+    return f"{called}({', '.join(written)})"
 
 
 def _results(call: Call, plan: Plan, names: Names) -> list[str]:
@@ -158,21 +215,17 @@ def _several(arg: Arg | None, names: Names) -> str:
     return ", ".join(_argument(one, names) if one != () else "None" for one in arg)
 
 
-def _recorded(call: str, written: str) -> str:
-    """`m.masker(caption)` as `step.choice('masked', m.masker, caption)`."""
-    component, _, arguments = written.partition("(")
-    return f"step.choice({call!r}, {component}, {arguments}"
-
-
 def _keyword(alone: bool, name: str, argument: str) -> str:
-    return argument if alone and not argument.startswith("[") else f"{name}={argument}"
+    if alone and not argument.startswith("["):
+        return argument
+    return f"{name}={argument}" if _is_plain(name) else f"**{{{name!r}: {argument}}}"
 
 
 def _argument(arg: Arg, names: Names) -> str:
     if isinstance(arg, Ref):
         return _reference(arg, names)
     if isinstance(arg, Constant):
-        return repr(arg.value)
+        return _literal(arg.value)
     if isinstance(arg, ParamRef):
         return f"step.params[{arg.name!r}]"
     return f"[{', '.join(_argument(one, names) for one in arg)}]"
@@ -181,8 +234,14 @@ def _argument(arg: Arg, names: Names) -> str:
 def _reference(ref: Ref, names: Names) -> str:
     if ref.path and ref.call in names.inputs:  # `answers.owner`: data hands it over beside the texts
         return f"batch[{'.'.join((names.inputs[ref.call], *ref.path))!r}]"
-    return ".".join((names[ref.call], *ref.path))
+    return _attribute(names[ref.call], *ref.path)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float({str(value)!r})"
+    return repr(value)
 
 
 def _place(call: Call) -> str:
-    return f"  # {Path(call.span.file).name}:{call.span.line}" if call.span else ""
+    return f"  # {_comment(Path(call.span.file).name)}:{call.span.line}" if call.span else ""
