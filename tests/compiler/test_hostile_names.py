@@ -12,10 +12,10 @@ import torch
 
 from compose_vlp import registry
 from compose_vlp.api import Blueprint
+from compose_vlp.compiler.accumulation import compile_pieces
 from compose_vlp.compiler.compile import compile_plan, compile_stage
 from compose_vlp.compiler.model import Step, build
 from compose_vlp.compiler.passes import PASSES
-from compose_vlp.compiler.pieces import compile_pieces
 from compose_vlp.compiler.source import load_program, write_program
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import BlueprintError
