@@ -3,20 +3,26 @@
 import json
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.attention.rerouted import ThroughAttend
-from compose_vlp.components.layers.options import Options
+from compose_vlp.components.layers.options import Options, loading
 from compose_vlp.components.layers.tables import ImageTable
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import SequenceType, one_part
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Image, Part, Sequence
+
+LOADS: Final = frozenset(
+    {"cache_dir", "checkpoint_path", "feature_cls", "features_only", "pretrained", "pretrained_cfg"}
+    | {"pretrained_cfg_overlay", "pretrained_filter_fn", "pretrained_model_args", "pretrained_strict", "pruned"}
+)
+"""Arguments of timm's that download or open files, or make something else than a tower. Weights come from `start`."""
 
 
 class Shape(NamedTuple):
@@ -151,7 +157,11 @@ def _create(name: str, drop_path: float, options: str, size: int | None) -> tupl
 
     if not timm.is_model(name):
         raise UserError(f"timm has no `model` {name!r}", hints=did_you_mean(name, timm.list_models()))
-    arguments = {"num_classes": 0, **json.loads(options)}
+    written = json.loads(options)
+    for refused in loading(written, LOADS):
+        hints = ["weights come from a file: `start: [{from: FILE, to: COMPONENT}]`"]
+        raise UserError(f"`options` {refused!r} of timm loads or changes what a tower is made of", hints=hints)
+    arguments = {"num_classes": 0, **written}
     if drop_path:
         arguments["drop_path_rate"] = drop_path
     defaults = timm.get_pretrained_cfg(name)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from compose_vlp.components.attention import transformers_interface
+from compose_vlp.components.layers.options import loading, without
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.values.cache import Cache
 
@@ -26,6 +27,13 @@ FOREIGN = (
     ValueError,
 )
 """What other people's code raises when it is made or run in a way that it was not meant for."""
+
+LOADS: Final = frozenset(
+    {"_attn_implementation", "_experts_implementation", "_name_or_path", "attn_implementation", "auto_map", "backbone"}
+    | {"experts_implementation", "kernel_config", "name_or_path", "quantization_config", "trust_remote_code"}
+    | {"use_kernels", "use_pretrained_backbone", "use_timm_backbone"}
+)
+"""Entries of a configuration by which the library downloads weights, kernels or code, or runs some from a folder."""
 
 TINY: Final = {
     "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "intermediate_size": 32,
@@ -100,11 +108,14 @@ def read_config(model: str, options: str) -> Any:
         kind, written = _base_config(model)
         known = {*kind().to_dict(), *kind.attribute_map}
         changes = json.loads(options)
+        for refused in loading(changes, LOADS):
+            hints = ["weights come from a folder: `start: [{from: FOLDER, to: COMPONENT}]`"]
+            raise UserError(f"`options` {refused!r} lets transformers load weights or code", hints=hints)
         for name in changes:
             if name not in known:
                 raise UserError(f"{kind.model_type} has no `options` {name!r}", hints=did_you_mean(name, known))
         renamed = {kind.attribute_map.get(name, name): value for name, value in changes.items()}
-        config = kind.from_dict({**written, **renamed})
+        config = kind.from_dict({**without(written, LOADS), **renamed})
     except (*FOREIGN, OSError, StrictDataclassError) as error:
         raise UserError(f"transformers cannot read `model` {model!r} with these `options`: {_line(error)}") from error
     if model_class(config) is None:

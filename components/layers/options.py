@@ -1,6 +1,7 @@
 """Settings that are handed on to a library as they are."""
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -22,3 +23,23 @@ def plain(value: Any) -> Any:
 
 Options = dict[str, Annotated[Any, BeforeValidator(plain)]]
 """Arguments by name, for the library to check."""
+
+
+def loading(options: Any, names: Collection[str]) -> list[str]:
+    """Those of `names` that stand anywhere in options, in mappings within mappings too."""
+    if isinstance(options, list | tuple):
+        return [name for value in options for name in loading(value, names)]
+    if not isinstance(options, Mapping):
+        return []
+    return [
+        found for name, value in options.items() for found in ([str(name)] if name in names else loading(value, names))
+    ]
+
+
+def without(options: Any, names: Collection[str]) -> Any:
+    """Options without these names, in mappings within mappings too."""
+    if isinstance(options, list | tuple):
+        return [without(value, names) for value in options]
+    if not isinstance(options, Mapping):
+        return options
+    return {name: without(value, names) for name, value in options.items() if name not in names}

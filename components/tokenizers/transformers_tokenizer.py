@@ -124,8 +124,10 @@ class TransformersTokenizer(Tokenizer):
 def _load(name: str, revision: str | None) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
+    where = str(written_path(name))
     try:
-        return AutoTokenizer.from_pretrained(str(written_path(name)), revision=revision or "main")
+        # Left out, it would ask on a terminal whether a folder's own code may run, and take `y` for an answer.
+        return AutoTokenizer.from_pretrained(where, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError) as error:  # a missing name is an OSError, a folder of something else a ValueError
         reason = str(error).strip().splitlines()[0]
         raise UserError(

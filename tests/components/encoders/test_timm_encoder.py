@@ -155,6 +155,38 @@ def test_what_timm_cannot_make_is_a_clash_of_settings(
     assert TimmEncoder.describe(config) == {}
 
 
+LOADS: list[dict[str, Any]] = [
+    {"pretrained": True},
+    {"pretrained": "true"},
+    {"checkpoint_path": "weights.pth"},
+    {"pretrained_cfg": {"file": "weights.pth"}},
+    {"pretrained_cfg": {"url": "http://127.0.0.1:9/weights.pth"}},
+    {"pretrained_cfg_overlay": {"hf_hub_id": "somebody/weights"}},
+    {"cache_dir": "somewhere"},
+    {"features_only": True},
+    {"embed_args": {"pretrained": True}},
+]
+
+
+@pytest.mark.parametrize("options", LOADS, ids=range(len(LOADS)))
+def test_options_that_load_weights_are_refused(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def called(*_: Any, **__: Any) -> None:
+        raise AssertionError("timm was asked to make it")
+
+    monkeypatch.setattr(timm, "create_model", called)
+    config = TimmEncoder.Config(model="test_vit", size=32, options=options)
+    (clash,) = TimmEncoder.check(config)
+    assert "loads or changes what a tower is made of" in clash.message
+    assert clash.settings == ("options",)
+    assert "start: [{from: FILE" in clash.hints[0]
+
+
+@pytest.mark.parametrize("model", ["hf-hub:timm/test_vit.r160_in1k", "local-dir:/tmp", "timm/test_vit", "../test_vit"])
+def test_models_are_named_and_not_fetched(model: str) -> None:
+    (clash,) = TimmEncoder.check(TimmEncoder.Config(model=model, size=32))
+    assert "timm has no `model`" in clash.message
+
+
 def test_an_unknown_model_is_answered_with_the_nearest() -> None:
     (clash,) = TimmEncoder.check(TimmEncoder.Config(model="swin_tiny_patch4_window7_242", size=32))
     assert "'swin_tiny_patch4_window7_224'" in clash.hints[0]

@@ -217,6 +217,40 @@ def test_a_folder_with_code_of_its_own_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+LOADS: list[dict[str, Any]] = [
+    {"auto_map": {"AutoModel": "mine.Model"}},
+    {"trust_remote_code": True},
+    {"attn_implementation": "somebody/kernels"},
+    {"_attn_implementation": "somebody/kernels"},
+    {"quantization_config": {"quant_method": "bitsandbytes"}},
+    {"use_pretrained_backbone": True, "backbone": "resnet50"},
+    {"text_config": {"auto_map": {"AutoModel": "mine.Model"}}},
+]
+
+
+@pytest.mark.parametrize("options", LOADS, ids=range(len(LOADS)))
+def test_options_that_load_weights_or_code_are_refused(options: dict[str, Any]) -> None:
+    (clash,) = TransformersText.check(TransformersText.Config(model="bert", options=options))
+    assert "lets transformers load weights or code" in clash.message
+    assert "start: [{from: FOLDER" in clash.hints[0]
+
+
+def test_what_loads_weights_or_code_in_a_folder_s_configuration_is_not_followed(tmp_path: Path) -> None:
+    read_config("bert", json.dumps({**MODELS["bert"][0], **QUIET})).save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    loads = {
+        "auto_map": {"AutoModel": "mine.Model", "AutoConfig": "mine.Config"},
+        "attn_implementation": "some/kernels",
+    }
+    (tmp_path / "config.json").write_text(json.dumps({**written, **loads, "quantization_config": {"bits": 4}}))
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    config = TransformersText.Config(model=str(tmp_path), vocab_size=50, length=7)
+    model = TransformersText(config)
+    assert not hasattr(model.model.config, "auto_map")
+    assert not hasattr(model.model.config, "quantization_config")
+    assert not (tmp_path / "ran").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message", "hint"),
     [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +89,20 @@ def test_without_a_pad_token_one_has_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no pad token"):
         _ = one.pad_id
     assert opened(tmp_path, pad="?").pad_id == 2
+
+
+def test_a_folder_s_own_code_is_not_run_whatever_is_answered(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in bert.iterdir():
+        shutil.copy(file, tmp_path)
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Mine: pass\n")
+    written = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    mine = {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**written, **mine}))
+    asked: list[str] = []
+    monkeypatch.setattr("builtins.input", lambda question="": asked.append(question) or "y")
+    with suppress(UserError):  # refused, or read as one of the library's own
+        assert opened(tmp_path).vocab_size
+    assert not asked
+    assert not (tmp_path / "ran").exists()
