@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compose_vlp.compiler.compile import Compiled
     from compose_vlp.compiler.report import Report
     from compose_vlp.graph.graph import CheckedBlueprint
+    from compose_vlp.plugins import Plugin
     from compose_vlp.run import Run
     from compose_vlp.runtime.training.listener import Listener
     from compose_vlp.runtime.training.trainer import TrainOptions
@@ -25,32 +26,41 @@ class Blueprint:
     """A blueprint after its parents and overrides. Making one reads files and runs no code of theirs."""
 
     def __init__(
-        self, document: Document, problems: Sequence[Problem] = (), notes: Sequence[str] = (), *, sound: bool = True
+        self,
+        document: Document,
+        problems: Sequence[Problem] = (),
+        notes: Sequence[str] = (),
+        *,
+        sound: bool = True,
+        plugins: Sequence[Plugin] = (),
     ) -> None:
         self.document = document
         self.problems = tuple(problems)
         self.notes = tuple(notes)
+        self.plugins = tuple(plugins)
         self._sound = sound
 
     @classmethod
-    def load(cls, *names: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path] = ()) -> Blueprint:
+    def load(
+        cls, *names: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path | Plugin] = ()
+    ) -> Blueprint:
         """Read and merge blueprints, named or by path, with overrides as on the command line.
 
         Mistakes are kept and raised by `check`, together with those of the graph.
 
         Raises:
-            UserError: a plugin that is not there.
+            UserError: a plugin that is not there, or that cannot be imported.
         """
         from compose_vlp import registry
         from compose_vlp.blueprint.resolve import resolve
+        from compose_vlp.plugins import load_entry_points, loaded_from
 
-        registry.load_entry_points()
-        for plugin in plugins:
-            registry.load_plugin(plugin)
+        load_entry_points()
+        own = loaded_from(plugins)
         found = resolve(
             [str(name) for name in names], list(overrides), fields_of=registry.fields_of, kinds=registry.names
         )
-        return cls(found.document, found.problems, found.notes, sound=found.sound)
+        return cls(found.document, found.problems, found.notes, sound=found.sound, plugins=own)
 
     @property
     def name(self) -> str:

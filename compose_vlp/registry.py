@@ -17,15 +17,14 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
-from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.errors import Span, UserError, did_you_mean
 from compose_vlp.graph.kinds import Category, Keys, Kind, Output, Pattern, Port, Setting, Traits
 from compose_vlp.graph.signature import signature
 from compose_vlp.graph.types import KINDS, Flow
@@ -68,19 +67,56 @@ _KINDS: dict[str, Kind] = {}
 
 def _declare(category: Category, name: str, traits: Traits, slot: str = "") -> Callable[[Any], Any]:
     def decorate(implementation: Any) -> Any:
+        with _placed(implementation):
+            return register(implementation)
+
+    def register(implementation: Any) -> Any:
+        _check_class(name, category, implementation)
         kind = kind_of(name, category, implementation, traits, slot)
         _check_declaration(name, kind, implementation)
         listing = catalogue().get(name)
         if listing is not None and listing.module != kind.source:
             raise UserError(f"{name!r} is a kind that is built in ({listing.module}): another needs another name")
         before = _KINDS.get(name)
-        if before and before.source != kind.source:
-            raise UserError(f"two kinds are called {name!r}: {before.source} and {kind.source}")
+        if before and (before.source, before.implementation.__qualname__) != (kind.source, implementation.__qualname__):
+            raise UserError(f"two kinds are called {name!r}: another is declared in {_file_of(before.implementation)}")
         _KINDS[name] = kind
         implementation.kind_name = name
         return implementation
 
     return decorate
+
+
+@contextmanager
+def _placed(implementation: Any) -> Iterator[None]:
+    """Give mistakes of a declaration its file and line: those of the class or function, where nothing is nearer."""
+    try:
+        yield
+    except UserError as error:
+        place = _place_of(implementation)
+        if place is not None and all(problem.span is None for problem in error.problems):
+            error.problems = tuple(dataclasses.replace(problem, span=place) for problem in error.problems)
+        raise
+
+
+def _place_of(implementation: Any) -> Span | None:
+    """Where a class or function begins; None where no file has it (a notebook's cell has a file of its own)."""
+    try:
+        lines, number = inspect.getsourcelines(implementation)
+    except (OSError, TypeError):
+        return None
+    heads = (place for place, line in enumerate(lines) if line.lstrip().startswith(("class ", "def ", "async def ")))
+    place = next(heads, 0)
+    line = lines[place].rstrip()
+    start = len(line) - len(line.lstrip())
+    return Span(_file_of(implementation), number + place, start + 1, len(line) + 1)
+
+
+def _file_of(implementation: Any) -> str:
+    try:
+        return inspect.getsourcefile(implementation) or implementation.__module__
+    except TypeError:
+        return str(implementation.__module__)
 
 
 def component(
@@ -188,7 +224,8 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits, 
     cached = False
     if category in ("component", "loss", "function"):
         forward = implementation if category == "function" else implementation.forward
-        ports, returns = _ports(name, forward)
+        with _placed(forward):
+            ports, returns = _ports(name, forward)
         cached = "cache" in inspect.signature(forward).parameters
     flows = getattr(implementation, "flows", None)
     custom = getattr(implementation, "output", None)
@@ -214,6 +251,72 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits, 
         slot=slot,
         promises=_with_parts(traits, config) if config else None,
     )
+
+
+_METHODS: Final[Mapping[Category, tuple[str, ...]]] = {
+    "component": ("forward",),
+    "loss": ("forward",),
+    "slot": ("forward",),
+    "tokenizer": ("encode", "decode", "vocab_size"),
+    "source": ("__len__", "record"),
+}
+"""What the class of a kind has, beside its `Config`."""
+
+
+def _check_class(name: str, category: Category, implementation: Any) -> None:
+    """Refuse what cannot be made from its settings, or lacks what is asked of it.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    if not name.isidentifier():
+        raise UserError(f"{name!r} is no name: letters, digits and _")
+    if category == "function":
+        if isinstance(implementation, type) or not callable(implementation):
+            raise UserError(f"{name}: a function is declared with `def`")
+        return
+    if not isinstance(implementation, type):
+        raise UserError(f"{name}: a {category} is a class with `Config`, and this is no class")
+    if category in ("component", "loss", "slot") and not _is_module(implementation):
+        raise UserError(
+            f"{name}: a {category} is a class of `torch.nn.Module`: class {implementation.__name__}(nn.Module)"
+        )
+    lacking = [method for method in _METHODS[category] if _inherited(implementation, method)]
+    if lacking:
+        raise UserError(
+            f"{name}: the class of a {category} has {' and '.join(_METHODS[category])}; there is no {lacking[0]}"
+        )
+    config = getattr(implementation, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, Settings)):
+        raise UserError(
+            f"{name}: the class has no `Config` of its settings",
+            hints=["class Config(Settings): ..., with a typed field for each setting; `pass` where there is none"],
+        )
+    _check_constructor(name, implementation)
+
+
+def _is_module(implementation: type) -> bool:
+    """Is it a class of nn.Module? Where torch was never imported, nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and issubclass(implementation, torch.nn.Module)
+
+
+def _inherited(implementation: type, method: str) -> bool:
+    """Does a class lack a method, or only have the one that says that there is none?"""
+    torch = sys.modules.get("torch")
+    empty = getattr(torch.nn.Module, method, None) if torch is not None and method == "forward" else None
+    found = getattr(implementation, method, None)
+    return found is None or found is empty or getattr(found, "__isabstractmethod__", False)
+
+
+def _check_constructor(name: str, implementation: type) -> None:
+    try:
+        inspect.signature(implementation).bind("its Config")
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{name}: `__init__` is called with one argument, the `Config`: {error}",
+            hints=["def __init__(self, config: Config) -> None: ..., which reads config.NAME"],
+        ) from None
 
 
 def _check_declaration(name: str, kind: Kind, implementation: Any) -> None:
@@ -507,37 +610,12 @@ def get(name: str) -> Kind:
     return _KINDS[name]
 
 
-def load_plugin(path: str | Path) -> list[str]:
-    """Import a user's file, which may declare kinds; gives their names.
-
-    Raises:
-        UserError: no such file, or it declares nothing.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"no plugin file {str(file)!r}")
-    digest = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:12]
-    module_name = f"compose_vlp_plugin_{file.stem}_{digest}"
-    before = set(_KINDS)
-    if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module_name, file)
-        if spec is None or spec.loader is None:
-            raise UserError(f"{file} is no Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        spec.loader.exec_module(module)
-    declared = sorted(n for n, k in _KINDS.items() if k.source == module_name)
-    if not declared and set(_KINDS) == before:
-        raise UserError(f"{file} declares no component, loss, function, tokenizer or source")
-    return declared
+def forget(modules: Collection[str]) -> None:
+    """Take back the kinds that these modules declared, which are to be imported anew."""
+    for name in [name for name, kind in _KINDS.items() if kind.source in modules]:
+        del _KINDS[name]
 
 
-def load_entry_points() -> list[str]:
-    """Import the modules that installed packages offer as `compose_vlp.plugins`."""
-    from importlib.metadata import entry_points
-
-    loaded = []
-    for point in entry_points(group="compose_vlp.plugins"):
-        point.load()
-        loaded.append(point.name)
-    return loaded
+def declared(modules: Collection[str]) -> list[str]:
+    """The names of the kinds that these modules declared."""
+    return sorted(name for name, kind in _KINDS.items() if kind.source in modules)

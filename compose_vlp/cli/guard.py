@@ -39,8 +39,7 @@ def guarded() -> Iterator[Outcome]:
         outcome.code = FAILED
         _forget_output()
     except Exception as error:  # noqa: BLE001 - the one place where nothing may pass
-        outcome.code = FAILED
-        _report(error)
+        outcome.code = _report(error)
 
 
 def _explain(error: UserError) -> None:
@@ -54,10 +53,29 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _report(error: Exception) -> None:
+def _report(error: Exception) -> int:
+    """Say whose fault it is, and give the exit code."""
+    from compose_vlp.blame import call_of, fault_of, frames_of, notes_of
+    from compose_vlp.cli.machine import is_of_another_process, machine_fault
+
+    if is_of_another_process(error):
+        print("another process of this run has ended; what it says is the reason", file=sys.stderr)
+        return FAILED
+    machine = machine_fault(error)
+    if machine is not None:
+        _explain(machine)
+        return FAILED
     path = _save(error)
+    fault = fault_of(error)
+    if fault is not None:
+        _explain(fault)
+        print(f"The whole traceback is in {path}", file=sys.stderr)
+        return MISTAKE
     print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
+    for line in (*notes_of(error), *call_of(frames_of(error))):
+        print(f"  {line}", file=sys.stderr)
     print(f"This is a fault of compose-vlp, not yours. What happened is written down in {path}", file=sys.stderr)
+    return FAILED
 
 
 def _save(error: Exception) -> str:

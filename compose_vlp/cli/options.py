@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from compose_vlp import registry
 from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.arguments import split_arguments
 from compose_vlp.errors import UserError
@@ -90,6 +89,7 @@ def sort_words(words: Sequence[str]) -> Request:
 
 def import_plugins(plugins: Sequence[Path] | None) -> None:
     """Import files that declare kinds, and the packages installed here that offer some."""
-    registry.load_entry_points()
-    for plugin in plugins or ():
-        registry.load_plugin(plugin)
+    from compose_vlp.plugins import load_entry_points, loaded_from
+
+    load_entry_points()
+    loaded_from(plugins or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -18,7 +19,7 @@ _CARETS = re.compile(r"  \s* \| \s*\^+$")
 
 def show(error: UserError) -> None:
     """Print every problem of an error."""
-    excerpts = error.excerpts if isinstance(error, BlueprintError) else {}
+    excerpts = error.excerpts if isinstance(error, BlueprintError) else _lines_of(error.problems)
     text = render(error.problems, excerpts)
     if not isinstance(error, BlueprintError):
         text = text.rpartition("\n\n")[0]  # a count of one says nothing
@@ -27,6 +28,12 @@ def show(error: UserError) -> None:
         for number, line in enumerate(block.split("\n")):
             console.print(Text(line, style=_style(line, number)), soft_wrap=True)
         console.print()
+
+
+def _lines_of(problems: Iterable[Problem]) -> dict[str, list[str]]:
+    """The lines of Python files that problems point at, by file."""
+    files = {problem.span.file for problem in problems if problem.span is not None}
+    return {file: [line.rstrip("\n") for line in linecache.getlines(file)] for file in files if file.endswith(".py")}
 
 
 def _style(line: str, number: int) -> str:

@@ -1,0 +1,89 @@
+"""Faults of the machine, and ends that another process has explained already."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import Final
+
+from compose_vlp.errors import UserError
+
+_WORKER: Final = re.compile(
+    r"DataLoader worker \(pids?(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w+(?: \w+)*)|exited unexpectedly)"
+)
+_NO_MEMORY: Final = re.compile(
+    r"not enough memory|can't allocate memory|Cannot allocate memory|out of memory", re.IGNORECASE
+)
+_PEER: Final = re.compile(
+    r"connection (?:closed|reset|refused|was closed)|broken pipe|remote process exited|socket timeout"
+    r"|store.*(?:closed|timeout)|NCCL (?:error|communicator)|Timed out waiting.*recv|peer (?:closed|gone)",
+    re.IGNORECASE,
+)
+
+
+def machine_fault(error: BaseException) -> UserError | None:
+    """What the machine lacked: memory, shared memory or room on a disk; None where it lacked nothing."""
+    for one in _chain(error):
+        worker = _WORKER.search(str(one))
+        if worker is not None:
+            return _killed(worker[1], worker[2] or "")
+        if isinstance(one, OSError) and one.errno == errno.ENOSPC:
+            return UserError(f"there is no room left on the disk: {one}")
+        if isinstance(one, MemoryError) or (isinstance(one, RuntimeError) and _NO_MEMORY.search(str(one))):
+            return _too_little(one)
+    return None
+
+
+def is_of_another_process(error: BaseException) -> bool:
+    """Is it only that another process of the run has gone, which said why?"""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    kinds = {type(error).__name__ for error in _chain(error)}
+    if not several or not kinds & {"RuntimeError", "DistBackendError", "DistNetworkError", "DistStoreError"}:
+        return False
+    return any(_PEER.search(str(one)) for one in _chain(error))
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The exception, and those that it came of."""
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in found:
+        found.append(following)
+        following = following.__cause__ or following.__context__
+    return found
+
+
+def _killed(pids: str, signal: str) -> UserError:
+    if signal.lower().startswith("bus error"):
+        return UserError(
+            f"a process that reads data (pid {pids}) has no shared memory left",
+            hints=["`--workers 0` needs none; in Docker, `--shm-size=8g` or `--ipc=host` gives more"],
+        )
+    how = f"was killed (signal {signal})" if signal else "ended without a word"
+    return UserError(
+        f"a process that reads data (pid {pids}) {how}: mostly that is the system, when memory runs out",
+        hints=[
+            f"{_memory()}; `--workers 1` needs less than two or more, `--workers 0` least",
+            "`dmesg | tail` tells whether the system killed it; `train --resume RUN` goes on from the last checkpoint",
+        ],
+    )
+
+
+def _too_little(error: BaseException) -> UserError:
+    device = type(error).__name__ == "OutOfMemoryError"
+    said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return UserError(
+        f"{'the GPU' if device else 'the machine'} has too little memory: {said}",
+        hints=[
+            "a smaller `batch`, or `accumulate: N`, which computes a batch in N pieces with equal gradients",
+            *([] if device else [f"{_memory()}; each process that reads data needs some, see `--workers`"]),
+        ],
+    )
+
+
+def _memory() -> str:
+    import psutil
+
+    now = psutil.virtual_memory()
+    return f"{(now.total - now.available) / 2**30:.1f} of {now.total / 2**30:.1f} GB are in use now"
