@@ -292,7 +292,7 @@ def _check_class(name: str, category: Category, implementation: Any) -> None:
             f"{name}: the class has no `Config` of its settings",
             hints=["class Config(Settings): ..., with a typed field for each setting; `pass` where there is none"],
         )
-    _check_constructor(name, implementation)
+    _check_constructor(name, category, implementation)
 
 
 def _is_module(implementation: type) -> bool:
@@ -309,13 +309,14 @@ def _inherited(implementation: type, method: str) -> bool:
     return found is None or found is empty or getattr(found, "__isabstractmethod__", False)
 
 
-def _check_constructor(name: str, implementation: type) -> None:
+def _check_constructor(name: str, category: Category, implementation: type) -> None:
+    given = ("Config", "place") if category == "slot" else ("Config",)
     try:
-        inspect.signature(implementation).bind("its Config")
+        inspect.signature(implementation).bind(*given)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"{name}: `__init__` is called with one argument, the `Config`: {error}",
-            hints=["def __init__(self, config: Config) -> None: ..., which reads config.NAME"],
+            f"{name}: `__init__` is called with {' and '.join(given)}, by place: {error}",
+            hints=[f"def __init__(self, config: Config{', place: Place' * (category == 'slot')}) -> None: ..."],
         ) from None
 
 
@@ -619,3 +620,14 @@ def forget(modules: Collection[str]) -> None:
 def declared(modules: Collection[str]) -> list[str]:
     """The names of the kinds that these modules declared."""
     return sorted(name for name, kind in _KINDS.items() if kind.source in modules)
+
+
+def load_plugin(path: str | Path) -> list[str]:
+    """Import a user's file, which may declare kinds; gives their names.
+
+    Raises:
+        UserError: what `compose_vlp.plugins.load_plugin` raises.
+    """
+    from compose_vlp import plugins
+
+    return plugins.load_plugin(path).kinds
