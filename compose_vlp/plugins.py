@@ -6,7 +6,7 @@ import ast
 import hashlib
 import linecache
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,21 +33,20 @@ class Plugin:
         path: The file.
         original: The user's own file, of which `path` is a run's copy; the same where it is none.
         modules: Names of the modules that came of it, its own first.
+        kinds: The names of the kinds that these declare.
         files: Their files by their paths from the plugin's folder, its own first, with the digests that they had.
     """
 
     path: Path
     original: Path
     modules: tuple[str, ...]
+    kinds: tuple[str, ...]
     files: dict[str, str]
 
-    @property
-    def kinds(self) -> list[str]:
-        """The names of the kinds that it declares."""
-        return registry.declared(self.modules)
-
     def is_like(self, path: Path) -> bool:
-        """Does the file at `path`, with what stands beside it, say the same as this one did when it was imported?"""
+        """Does the file at `path`, with what stands beside it, say what this one did, whose kinds are still known?"""
+        if registry.declared(self.modules) != list(self.kinds):
+            return False
         (own, digest), *beside = self.files.items()
         here = [(path, digest), *((path.parent / name, other) for name, other in beside)]
         return path.name == Path(own).name and all(digest_of(file) == known for file, known in here)
@@ -72,12 +71,14 @@ _BESIDE: dict[str, dict[str, ModuleType]] = {}
 _PACKAGES: dict[str, Package] = {}
 
 
-def load_plugin(path: str | Path, original: Path | None = None) -> Plugin:
+def load_plugin(path: str | Path, original: Path | None = None, beside: Collection[Plugin] = ()) -> Plugin:
     """Import a user's file, which may declare kinds; one that was changed since it was imported is imported anew.
 
     Args:
         path: The file.
         original: The user's own file, of which `path` is a run's copy.
+        beside: Plugins that are used together with it, so that no name may stand in two of them. Those of other files
+            that were imported before give their names away.
 
     Raises:
         UserError: no such file, it declares nothing, or it cannot be imported: with its own file and line.
@@ -88,14 +89,16 @@ def load_plugin(path: str | Path, original: Path | None = None) -> Plugin:
     file = file.resolve()
     own = original or file
     before = _LOADED.get(own)
-    if before is not None and before.is_like(file) and before.kinds:
+    if before is not None and before.is_like(file):
         return before
     for known in _LOADED.values():
-        if original is not None and known.is_like(file) and known.kinds:
+        if original is not None and known.is_like(file):
             return known  # what the run carries was imported from the user's own file
     if before is not None:
         _forget(before)
-    plugin = _import(file, own)
+    others = {name for known in _LOADED.values() if known not in beside for name in known.modules}
+    with registry.set_aside(others):
+        plugin = _import(file, own)
     if not plugin.kinds:
         raise UserError(f"{file} declares no component, loss, function, tokenizer or source")
     _LOADED[own] = plugin
@@ -160,7 +163,8 @@ def _import(file: Path, original: Path) -> Plugin:
     imported = {*_named(file, {}), *(Path(str(one.__file__)) for one in beside.values())}
     files = {file.name: hashlib.sha256(text).hexdigest()}
     files |= {str(one.relative_to(file.parent)): digest_of(one) or "" for one in sorted(imported)}
-    return Plugin(file, original, (module.__name__, *beside), files)
+    modules = (module.__name__, *beside)
+    return Plugin(file, original, modules, tuple(registry.declared(modules)), files)
 
 
 def _named(file: Path, known: dict[Path, None]) -> dict[Path, None]:
@@ -215,4 +219,7 @@ def _is_in(module: ModuleType, folder: Path) -> bool:
 
 def loaded_from(files: Iterable[str | Path | Plugin]) -> tuple[Plugin, ...]:
     """Import all these files, each once."""
-    return tuple(dict.fromkeys(file if isinstance(file, Plugin) else load_plugin(file) for file in files))
+    found: dict[Plugin, None] = {}
+    for file in files:
+        found[file if isinstance(file, Plugin) else load_plugin(file, beside=found)] = None
+    return tuple(found)

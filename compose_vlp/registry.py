@@ -617,6 +617,18 @@ def forget(modules: Collection[str]) -> None:
         del _KINDS[name]
 
 
+@contextmanager
+def set_aside(modules: Collection[str]) -> Iterator[None]:
+    """Let the names of kinds that these modules declared be taken within; what is not taken is theirs again after."""
+    theirs = {name: kind for name, kind in _KINDS.items() if kind.source in modules}
+    forget(modules)
+    try:
+        yield
+    finally:
+        for name, kind in theirs.items():
+            _KINDS.setdefault(name, kind)
+
+
 def declared(modules: Collection[str]) -> list[str]:
     """The names of the kinds that these modules declared."""
     return sorted(name for name, kind in _KINDS.items() if kind.source in modules)
@@ -630,4 +642,4 @@ def load_plugin(path: str | Path) -> list[str]:
     """
     from compose_vlp import plugins
 
-    return plugins.load_plugin(path).kinds
+    return list(plugins.load_plugin(path).kinds)
