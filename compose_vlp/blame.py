@@ -104,7 +104,8 @@ def fault_of(error: BaseException) -> Fault | None:
         span = Span(error.filename, error.lineno or 1, column, max(end, column + 1))
         return Fault(Problem(f"this is no Python: {error.msg}", span, notes_of(error)))
     frames = frames_of(error)
-    places = [place for place, frame in enumerate(frames) if frame.is_plugin]
+    called = next((place for place, frame in enumerate(frames) if _is_ours(frame.file)), len(frames))
+    places = [place for place, frame in enumerate(frames) if place > called and frame.is_plugin]
     if not places:
         ours = max((place for place, frame in enumerate(frames) if _is_ours(frame.file)), default=-1)
         places = [place for place, frame in enumerate(frames) if frame.is_foreign and place > ours]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import linecache
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -19,7 +19,7 @@ _CARETS = re.compile(r"  \s* \| \s*\^+$")
 
 def show(error: UserError) -> None:
     """Print every problem of an error."""
-    excerpts = error.excerpts if isinstance(error, BlueprintError) else _lines_of(error.problems)
+    excerpts = _lines_of(error.problems) | (dict(error.excerpts) if isinstance(error, BlueprintError) else {})
     text = render(error.problems, excerpts)
     if not isinstance(error, BlueprintError):
         text = text.rpartition("\n\n")[0]  # a count of one says nothing
@@ -30,7 +30,7 @@ def show(error: UserError) -> None:
         console.print()
 
 
-def _lines_of(problems: Iterable[Problem]) -> dict[str, list[str]]:
+def _lines_of(problems: Iterable[Problem]) -> dict[str, Sequence[str]]:
     """The lines of Python files that problems point at, by file."""
     files = {problem.span.file for problem in problems if problem.span is not None}
     return {file: [line.rstrip("\n") for line in linecache.getlines(file)] for file in files if file.endswith(".py")}
