@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from compose_vlp.graph.expanding.computing import Computing
 from compose_vlp.graph.language.contexts import Put
 from compose_vlp.graph.language.names import Callee, Key
 from compose_vlp.graph.plan import Arg, Ref, refs_in
 
-if TYPE_CHECKING:
-    from compose_vlp.graph.expanding.substitute import Substitution
-
 
 def check_alignment(
-    substitution: Substitution, callee: Callee, world: str | None, env: Mapping[Key, Put], puts: Mapping[Key, Put]
+    substitution: Computing, callee: Callee, world: str | None, env: Mapping[Key, Put], puts: Mapping[Key, Put]
 ) -> bool:
     """Where what is put in has passed a row index, no input of it is reached by another road.
 
@@ -36,7 +33,7 @@ def check_alignment(
     return True
 
 
-def _inputs(substitution: Substitution, arg: Arg, *, moved: bool = False) -> frozenset[str]:
+def _inputs(substitution: Computing, arg: Arg, *, moved: bool = False) -> frozenset[str]:
     found: frozenset[str] = frozenset()
     for ref in refs_in(arg):
         kind = substitution.calls.type_of(ref)
@@ -44,7 +41,7 @@ def _inputs(substitution: Substitution, arg: Arg, *, moved: bool = False) -> fro
     return found
 
 
-def _record_field(substitution: Substitution, name: str) -> tuple[str, str]:
+def _record_field(substitution: Computing, name: str) -> tuple[str, str]:
     """What of a record an input shows: two inputs of one field are two views of the same thing."""
     spec = substitution.calls.inputs.get(name)
     if spec is None:
@@ -53,7 +50,7 @@ def _record_field(substitution: Substitution, name: str) -> tuple[str, str]:
 
 
 def _explain(
-    substitution: Substitution, callee: Callee, put: Put, roads: list[str], met: frozenset[Key], used: set[Key]
+    substitution: Computing, callee: Callee, put: Put, roads: list[str], met: frozenset[Key], used: set[Key]
 ) -> None:
     message = (
         f"`{put.text}` picks other rows, and `{callee.name}` reaches `{roads[0]}` by another road, on its own rows"
@@ -64,7 +61,7 @@ def _explain(
     substitution.problems.add(message, put.span, f"put in the other half too: `{offered}`")
 
 
-def _halves(substitution: Substitution, roads: list[str], met: frozenset[Key], used: set[Key]) -> list[str]:
+def _halves(substitution: Computing, roads: list[str], met: frozenset[Key], used: set[Key]) -> list[str]:
     """The entries on the other roads that stand on these inputs alone, those that no other such entry reads."""
     found: dict[Key, frozenset[Key]] = {}
     for key in met - used:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from compose_vlp.errors import Span, did_you_mean
+from compose_vlp.graph.expanding.computing import Computing
 from compose_vlp.graph.language.expressions import Apply, Argument, Name, unparse, walk
 from compose_vlp.graph.language.names import Callee, Key
 from compose_vlp.graph.plan import Arg, Ref
 
-if TYPE_CHECKING:
-    from compose_vlp.graph.expanding.substitute import Substitution
 
-
-def are_named(substitution: Substitution, node: Apply, callee: Callee) -> bool:
+def are_named(substitution: Computing, node: Apply, callee: Callee) -> bool:
     """Whether a graph entry is called with arguments, all of them named (noted, if not)."""
     problems = substitution.problems
     before = len(problems)
@@ -28,9 +24,7 @@ def are_named(substitution: Substitution, node: Apply, callee: Callee) -> bool:
     return len(problems) == before
 
 
-def explain_unread(
-    substitution: Substitution, argument: Argument, key: Key, callee: Callee, met: frozenset[Key]
-) -> None:
+def explain_unread(substitution: Computing, argument: Argument, key: Key, callee: Callee, met: frozenset[Key]) -> None:
     """Note that the entry does not read a name that is to be replaced: what it reads, and who replaced what did."""
     names, problems = substitution.names, substitution.problems
     unsure = substitution.reads.broken | substitution.reads.unsure
@@ -49,7 +43,7 @@ def explain_unread(
     problems.add(f"`{callee.name}` does not read `{name}`{where}", argument.span, *hints, related=related)
 
 
-def _replaced(substitution: Substitution, read: str, entries: list[str]) -> list[tuple[str, Span]]:
+def _replaced(substitution: Computing, read: str, entries: list[str]) -> list[tuple[str, Span]]:
     """The entries whose replaced expression mentions a name."""
     found = []
     for name in dict.fromkeys(entries):
@@ -60,13 +54,13 @@ def _replaced(substitution: Substitution, read: str, entries: list[str]) -> list
     return found
 
 
-def _readable(substitution: Substitution, keys: frozenset[Key]) -> str:
+def _readable(substitution: Computing, keys: frozenset[Key]) -> str:
     order = list(substitution.names.document.names)
     ordered = sorted(keys, key=lambda key: (key.world or "", order.index(key.name)))
     return ", ".join(f"`{key}`" for key in ordered) or "nothing"
 
 
-def fits(substitution: Substitution, argument: Argument, key: Key, value: Arg) -> bool:
+def fits(substitution: Computing, argument: Argument, key: Key, value: Arg) -> bool:
     """Whether what is put in is of the kind, and of the tokenizer, of what the name stands for (noted, if not)."""
     original = substitution.original(key, argument.span)
     if original is None:
