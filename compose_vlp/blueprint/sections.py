@@ -159,9 +159,12 @@ class Stage(_Section):
 
 
 class Start(_Section):
-    """Where weights come from: a file (`from`, `as`, `to`, `of`), or nowhere (`new`)."""
+    """Where weights come from: a file (`from`, `in`, `as`, `to`, `of`), or nowhere (`new`)."""
 
     origin: str | None = Field(None, alias="from", description="file or folder of weights")
+    inside: str | None = Field(
+        None, alias="in", description="key of a checkpoint that holds the weights of several models, `state_dict_ema`"
+    )
     form: str | None = Field(None, alias="as", description="format of the file, where it does not say")
     to: SomePatterns | None = Field(None, description="components that take them: `vision`, `momentum.**`")
     of: str | None = Field(None, description="component of the file that gives them, where it has another name")
@@ -173,7 +176,7 @@ class Start(_Section):
     def _one_form(self) -> Start:
         if (self.origin is None) == (self.new is None):
             raise ValueError("an item of `start` has `from` or `new`")
-        if self.new is not None and (self.to is not None or self.form is not None or self.of is not None):
+        if self.new is not None and any(one is not None for one in (self.to, self.form, self.of, self.inside)):
             raise ValueError("`new` stands alone")
         if self.of is not None and self.to is None:
             raise ValueError("`of` names what the file calls a component: `to` says which of ours takes its weights")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,9 @@ WHOLE: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "transformers_blip": transformers_blip.import_state,
 }
 """Formats of whole models, and what gives their tensors our names."""
+
+HOLDERS = ("model.", "net.", "network.", "backbone.")
+"""Names under which training loops hold a model."""
 
 PLAIN_BICUBIC = frozenset({"albef", "blip", "transformers_blip"})
 """Formats whose own code resizes positions without antialiasing."""
@@ -113,6 +116,20 @@ def start(components: Mapping[str, Component], items: Sequence[Start], places: S
     return work.told
 
 
+class _File(NamedTuple):
+    """A file of weights, and the key in it."""
+
+    path: str
+    inside: str | None
+
+    def read(self) -> dict[str, Tensor]:
+        """Its tensors."""
+        return read_weights(self.path, self.inside)
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.inside})" if self.inside else self.path
+
+
 class _Work:
     """The parameters that still wait for a weight, and what became of the others."""
 
@@ -133,9 +150,9 @@ class _Work:
         if item.new is not None:
             self.leave_new(item.new)
         elif item.to is None or item.form in WHOLE:
-            self.fill_all(item.origin or "", item.form, item.to or ("**",), item.of)
+            self.fill_all(_File(item.origin or "", item.inside), item.form, item.to or ("**",), item.of)
         else:
-            self.fill(item.origin or "", item.form, item.to, item.of)
+            self.fill(_File(item.origin or "", item.inside), item.form, item.to, item.of)
 
     def waiting(self) -> list[str]:
         return [name for name, tensor in self.tensors.items() if id(tensor) not in self.done]
@@ -149,13 +166,13 @@ class _Work:
                     self.done.add(id(self.tensors[name]))
                     self.told.new.append(name)
 
-    def fill(self, file: str, form: str | None, patterns: Sequence[str], of: str | None) -> None:
+    def fill(self, origin: _File, form: str | None, patterns: Sequence[str], of: str | None) -> None:
         """Parameters that these patterns name, component by component; `of` is the file's name of it."""
-        state, used = read_weights(file), set[str]()
+        file, state, used = str(origin), origin.read(), set[str]()
         for name, allowed in self._allowed(patterns).items():
             one, below = self.components[name], _named_below(state, of or name)
             _check_of(of, below, state, file)
-            spellings = (below,) if of else (below, {original: original for original in state})
+            spellings = (below,) if of else (below, *_spellings(state))
             chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
             converted = chosen.convert({bare: state[n] for bare, n in named.items()}, one.module)
             if chosen is ours.MAP:  # other formats fit what they rename
@@ -163,9 +180,11 @@ class _Work:
             used |= {named[bare] for bare in self._take(converted, name, file, allowed)}
         self._left(file, state, used)
 
-    def fill_all(self, file: str, form: str | None, patterns: Sequence[str], of: str | None) -> None:
+    def fill_all(self, origin: _File, form: str | None, patterns: Sequence[str], of: str | None) -> None:
         """A file of a whole model, in our names or in those of a whole model's format."""
-        state, used = read_weights(file), set[str]()
+        file, state, used = str(origin), origin.read(), set[str]()
+        if not any(_named_below(state, name) for name in self.components):
+            state = {name: state[original] for name, original in next(_spellings(state)).items()}
         if form is not None and form in WHOLE:
             state = WHOLE[form](state)
         elif form not in (None, "ours"):
@@ -254,6 +273,15 @@ class _Work:
                 f"`start`: `{key}: {pattern}` names no weight",
                 hints=did_you_mean(pattern, self.components) or [f"components: {', '.join(self.components)}"],
             )
+
+
+def _spellings(state: Mapping[str, Tensor]) -> Iterator[dict[str, str]]:
+    """A file's names without what a training loop's object puts before all of them (Lightning's `model.`), then as they
+    are."""
+    prefix = next((one for one in HOLDERS if state and all(name.startswith(one) for name in state)), None)
+    if prefix is not None:
+        yield {name.removeprefix(prefix): name for name in state}
+    yield {name: name for name in state}
 
 
 def _named_below(state: Mapping[str, Tensor], component: str) -> dict[str, str]:

@@ -18,17 +18,21 @@ WHOLE = ("model.safetensors", "open_clip_model.safetensors")
 INDEX = "model.safetensors.index.json"
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, inside: str | None = None) -> dict[str, Tensor]:
     """All tensors of a weight file, or of the `.safetensors` files of a folder (a pickle has to be named itself).
 
-    Of a run's folder they are those of its last checkpoint.
+    Of a run's folder they are those of its last checkpoint. `inside` is a key of a file that has several states.
 
     Raises:
         UserError: nothing is there, or nothing of tensors alone.
     """
     place = written_path(path)
     if not place.is_dir():
-        return read_state(place)
+        return read_state(place, inside)
+    if inside is not None:
+        raise UserError(
+            f"{place} is a folder, and has no key {inside!r}", hints=["`in` belongs to a checkpoint's file"]
+        )
     if (place / RUN_FILE).is_file():
         place = _last_of_run(place)
     return {name: tensor for file in _files(place) for name, tensor in read_state(file).items()}

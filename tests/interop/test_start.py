@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -210,7 +211,7 @@ class Evil:
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"layers.0.weight": Evil()}, "evil.pt")
-    with pytest.raises(UserError, match="holds no plain tensors"):
+    with pytest.raises(UserError, match=r"asks for \w+\.system: a file of anything but tensors is not opened"):
         bring(two_towers(), {"from": "evil.pt", "to": ("text",)})
     assert not Path("ran").exists()
 
@@ -323,3 +324,28 @@ def test_what_is_called_positions_and_is_no_table_keeps_its_shape(tmp_path: Path
     file = put(tmp_path, {"text.positions": torch.rand(8, 3)})
     with pytest.raises(UserError, match="other shapes"):
         bring({"text": Component(Placed(5, image=False), "tower")}, {"from": file})
+
+
+def test_a_key_of_the_item_chooses_among_the_models_of_a_checkpoint(tmp_path: Path) -> None:
+    first, second = weights(1), weights(2)
+    torch.save({"model": first, "model_ema": {f"module.{n}": t for n, t in second.items()}}, tmp_path / "a.pth")
+    file = str(tmp_path / "a.pth")
+    with pytest.raises(UserError, match="holds the weights of 2 models: model, model_ema"):
+        bring(two_towers(), {"from": file, "to": ("vision",)}, {"new": ("**",)})
+    towers = two_towers()
+    told = bring(towers, {"from": file, "in": "model_ema", "to": ("vision",)}, {"new": ("**",)})
+    state = towers["vision"].module.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in second.items())
+    assert set(told.filled.values()) == {f"{file} (model_ema)"}
+    with pytest.raises(ValidationError, match="`new` stands alone"):
+        Start.model_validate({"new": ["**"], "in": "model"})
+
+
+def test_what_lightning_puts_before_all_names_is_taken_off(tmp_path: Path) -> None:
+    state = weights(3)
+    for prefix in ("model.", "net.", "_orig_mod.model."):
+        towers = two_towers()
+        bring(towers, {"from": put(tmp_path, {f"{prefix}{n}": t for n, t in state.items()}), "to": ("vision",)},
+              {"new": ("**",)})  # fmt: skip
+        filled = towers["vision"].module.state_dict()
+        assert all(torch.equal(filled[name], tensor) for name, tensor in state.items())

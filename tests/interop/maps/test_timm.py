@@ -154,6 +154,17 @@ def test_a_timm_tower_of_another_size_is_resized_by_timm_and_told(tmp_path: Path
     assert "vision.model.pos_embed: [1, 5, 32] made [1, 17, 32] by timm" in told.lines()
 
 
+@pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module._orig_mod.model."])
+def test_a_timm_tower_of_a_wrapped_checkpoint_is_resized_all_the_same(tmp_path: Path, prefix: str) -> None:
+    options = {"embed_dim": 32, "depth": 1, "num_heads": 4}
+    tower = TimmEncoder(TimmEncoder.Config(model="vit_tiny_patch16_224", options=options, size=64))
+    state = {f"{prefix}{name}": tensor for name, tensor in theirs(depth=1).state_dict().items()}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.0"}, tmp_path / "last.ckpt")
+    told = bring(tower, "timm", tmp_path / "last.ckpt")
+    assert "vision.model.pos_embed: [1, 5, 32] made [1, 17, 32] by timm" in told.lines()
+    assert len(told.filled) == len(tower.state_dict())
+
+
 def test_an_official_deit_file_with_its_wrapper_is_read(tmp_path: Path) -> None:
     model, vit = theirs(), ours()
     torch.save({"model": model.state_dict()}, tmp_path / "deit.pth")
