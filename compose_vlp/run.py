@@ -13,47 +13,49 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from compose_vlp.graph.graph import CheckedBlueprint
+    from compose_vlp.runtime.inference.asked import Asked
     from compose_vlp.runtime.inference.outputs import Asker
     from compose_vlp.runtime.state.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
 class Output:
-    """One output of a trained model, called with pictures (paths, PIL images, uint8 arrays) and texts.
+    """One output of a trained model, called with pictures (paths, bytes of a file, PIL images, arrays) and texts.
 
-    Inputs are given by name, or in the order in which the output reads them; one value or a list of them. The answer
-    to one is one, to a list a list (of texts) or a tensor with a row for each (of `relevance` a map `[side, side]`).
+    What a record would hold is given by the record's fields, or in the order in which the output reads them; one value
+    or a list of them. The answer to one is one, to a list a list (of texts) or a tensor with a row for each (of
+    `relevance` a map `[side, side]`). Where an output reads a table, a list of texts under that input's name stands in
+    its place.
     """
 
     asker: Asker
     name: str
 
     def __call__(self, *values: Any, seed: int = 0, **named: Any) -> Any:
-        entry = self.asker.blueprint.outputs[self.name]
-        reads = self.asker.inputs_read(self.name)
-        settings = {key: value for key, value in named.items() if key not in self.asker.blueprint.inputs}
-        inputs = {key: value for key, value in named.items() if key in self.asker.blueprint.inputs}
-        if len(values) > len(reads):
-            raise UserError(f"output {self.name!r} reads {', '.join(reads)}; {len(values)} values were given")
-        inputs = {**dict(zip(reads, values, strict=False)), **inputs}
-        single = not any(isinstance(value, list | tuple) for value in inputs.values())
-        lists = {key: list(value) if isinstance(value, list | tuple) else [value] for key, value in inputs.items()}
-        lengths = {len(value) for value in lists.values()}
-        if len(lengths) > 1:
-            raise UserError(f"lists of different lengths: {', '.join(f'{k} {len(v)}' for k, v in lists.items())}")
-        if entry.form == "generate":
-            answers: Sequence[Any] | Tensor = self.asker.texts(self.name, lists, seed=seed, **settings)
-        elif settings:
-            raise UserError(
-                f"output {self.name!r} does not read {', '.join(settings)}", hints=[f"it reads {', '.join(reads)}"]
-            )
-        elif entry.form == "relevance":
-            from compose_vlp.runtime.inference.relevance import Explainer
+        from compose_vlp.runtime.inference.asked import read_arguments
 
-            answers = Explainer(self.asker, self.name).maps(lists).whole
-        else:
-            answers = self.asker.value(self.name, lists)
-        return answers[0] if single else answers
+        asked = read_arguments(self.asker.blueprint, self.name, values, named)
+        answers = self._answers(asked, seed)
+        if isinstance(answers, list) and not asked.fields:
+            return answers[0]  # of nothing that differs from record to record, one text is written
+        return answers[0] if asked.single else answers
+
+    def _answers(self, asked: Asked, seed: int) -> list[str] | Tensor:
+        form = self.asker.blueprint.outputs[self.name].form
+        if form == "generate":
+            return self.asker.texts(self.name, asked.fields, asked.tables, seed=seed, **asked.settings)
+        if form == "value":
+            return self.asker.value(self.name, asked.fields, asked.tables)
+        batch = self.asker.batch(self.name, asked.fields)
+        if form == "rank":
+            from compose_vlp.runtime.inference.rank import Ranker
+
+            ranker = Ranker(self.asker, self.name, asked.tables)
+            return [] if batch is None else ranker.best(batch)
+        from compose_vlp.runtime.inference.relevance import Explainer, no_maps
+
+        explainer = Explainer(self.asker, self.name)
+        return no_maps() if batch is None else explainer.maps_of_batch(batch, asked.tables).whole
 
 
 class Run:

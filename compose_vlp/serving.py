@@ -41,9 +41,9 @@ class Served:
         """One answer a row: a text of an output that writes, a list of numbers of one that is a value.
 
         Args:
-            model_input: A column for each input that the output reads, in a DataFrame or a mapping of lists. A picture
-                is its file, as bytes or in base64 (alone or as a `data:` address), or its path below the folder that
-                the environment variable COMPOSE_VLP_PICTURES names.
+            model_input: A column for each field of a record that the output reads, in a DataFrame or a mapping of
+                lists. A picture is its file, as bytes or in base64 (alone or as a `data:` address), or its path below
+                the folder that the environment variable COMPOSE_VLP_PICTURES names.
             params: `output` (the one that writes texts if left out), `seed`, and `settings`, JSON such as
                 `{"beams": 3}`.
 
@@ -64,21 +64,23 @@ class Served:
         output = self.run.outputs.get(name)
         if output is None:
             raise UserError(f"the model has no output {shown(name)}; it has {', '.join(self.run.outputs)}")
-        reads = self.run.asker.inputs_read(name)
+        reads = self.run.asker.types_read(name)
         missing = [one for one in reads if one not in given]
         if missing:
             raise UserError(f"output {name!r} reads {', '.join(reads)}; there is no {' and no '.join(missing)}")
         seed = seed_of_request(params.get("seed"))
-        settings = settings_of_request(params.get("settings"), self.run.blueprint.inputs)
+        settings = settings_of_request(params.get("settings"), {*self.run.blueprint.inputs, *reads})
         cells = {one: list(_cells(given[one])) for one in reads}
         rows_of_request(cells)
         if not all(cells.values()):
             return []
-        answers = output(seed=seed, **{one: self._read(one, values) for one, values in cells.items()}, **settings)
+        answers = output(
+            seed=seed, **{one: self._read(one, reads[one], values) for one, values in cells.items()}, **settings
+        )
         return answers if isinstance(answers, list) else list(answers.tolist())
 
-    def _read(self, name: str, values: list[Any]) -> list[Any]:
-        if self.run.blueprint.inputs[name].type == "image":
+    def _read(self, name: str, kind: str, values: list[Any]) -> list[Any]:
+        if kind == "image":
             return pictures_of_request(values, self.folder)
         return [text_of_request(name, value) for value in values]
 

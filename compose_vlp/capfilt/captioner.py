@@ -18,7 +18,8 @@ TOP_P: Final = 0.9
 
 @dataclass(frozen=True)
 class Captioner:
-    """A model that writes texts for pictures; `run` is its name in the data that comes out."""
+    """A model that writes texts for the pictures in the field `image` of records; `run` is its name in the data that
+    comes out."""
 
     asker: Asker
     run: str
@@ -39,17 +40,19 @@ class Captioner:
         chosen = output if output is not None else (writers[0] if len(writers) == 1 else None)
         if chosen not in writers:
             raise _no_writer(asker.blueprint.name, chosen, writers)
-        reads = asker.inputs_read(chosen)
-        if [asker.blueprint.inputs[name].type for name in reads] != ["image"]:
+        types = asker.types_read(chosen)
+        if list(types.values()) != ["image"]:
             raise UserError(
-                f"a captioner reads one picture; output {chosen!r} of {asker.blueprint.name} reads {', '.join(reads)}"
+                f"a captioner reads one picture; output {chosen!r} of {asker.blueprint.name} reads {', '.join(types)}"
             )
-        return cls(asker, run, chosen, reads[0], {"top_p": TOP_P} if search is None else dict(search))
+        how = {"top_p": TOP_P} if search is None else dict(search)
+        asker.search(chosen, how)
+        return cls(asker, run, chosen, next(iter(types)), how)
 
     @property
-    def field(self) -> str:
-        """The field of the records that holds the picture."""
-        return self.asker.blueprint.inputs[self.image].field or self.image
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs that the picture fills."""
+        return self.asker.inputs_read(self.output)
 
     def read(self, record: Mapping[str, Any]) -> list[Any]:
         """What the model sees of a record.
@@ -67,7 +70,7 @@ class Captioner:
 
     @cached_property
     def _collator(self) -> Collator:
-        return Collator({self.image: self.asker.blueprint.inputs[self.image]}, self.asker.tokenizers)
+        return self.asker.collator(self.inputs)
 
 
 def _no_writer(blueprint: str, output: str | None, writers: Sequence[str]) -> UserError:

@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias
 
 from torch.nn import functional as F
+from typing_extensions import override
 
 from compose_vlp.data.collate import Collator
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError
+from compose_vlp.evaluation.batches import picture_and_text
 from compose_vlp.evaluation.embeddings import OUTPUTS, Embedder
 from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.inference.tower_cache import Row, Stored
@@ -28,23 +30,19 @@ PAIRS: Final = 64
 class Judge(ABC):
     """A model that says how well a picture and a text fit; a text is kept from `threshold` on.
 
-    `image` and `text` are the inputs that it reads; `run` is its name in the data that comes out.
+    `image` and `text` are the fields of records that it reads, which fill the inputs `inputs`; `run` is its name in the
+    data that comes out.
     """
 
     by: By
 
     def __init__(self, asker: Asker, run: str, image: str, text: str, threshold: float) -> None:
         self.asker, self.run, self.image, self.text, self.threshold = asker, run, image, text, threshold
+        self.inputs = self._inputs()
 
-    @property
-    def image_field(self) -> str:
-        """The field of the records that holds the picture."""
-        return self.asker.blueprint.inputs[self.image].field or self.image
-
-    @property
-    def text_field(self) -> str:
-        """The field of the records that holds the web's texts."""
-        return self.asker.blueprint.inputs[self.text].field or self.text
+    def _inputs(self) -> Mapping[str, tuple[str, ...]]:
+        """The inputs that the picture and the text fill, by field."""
+        return self.asker.fields_read(MATCH)
 
     def read(self, record: Mapping[str, Any]) -> list[Any]:
         """What the model sees of a record's picture.
@@ -72,7 +70,7 @@ class Judge(ABC):
 
     def _read_text(self, text: str) -> list[Any] | None:
         try:
-            return self._words.read({self.text_field: text})
+            return self._words.read({self.text: text})
         except BadRecord:
             return None
 
@@ -81,11 +79,11 @@ class Judge(ABC):
 
     @cached_property
     def _pictures(self) -> Collator:
-        return Collator({self.image: self.asker.blueprint.inputs[self.image]}, self.asker.tokenizers)
+        return self.asker.collator(self.inputs[self.image])
 
     @cached_property
     def _words(self) -> Collator:
-        return Collator({self.text: self.asker.blueprint.inputs[self.text]}, self.asker.tokenizers)
+        return self.asker.collator(self.inputs[self.text])
 
 
 class ByMatch(Judge):
@@ -113,6 +111,10 @@ class BySimilarity(Judge):
 
     by = "similarity"
 
+    @override
+    def _inputs(self) -> Mapping[str, tuple[str, ...]]:
+        return {**self.asker.fields_read(OUTPUTS[0]), **self.asker.fields_read(OUTPUTS[1])}
+
     def _scores(self, pictures: dict[str, Any], rows: Sequence[int], texts: Sequence[list[Any]]) -> list[float]:
         images = self.asker.value_of_batch(OUTPUTS[0], self._on_device(pictures)).float()
         words = self.asker.value_of_batch(OUTPUTS[1], self._on_device(self._words.stack(texts))).float()
@@ -134,11 +136,8 @@ def judge_of(asker: Asker, run: str, *, by: By | None = None, threshold: float |
             raise UserError(
                 f"{asker.blueprint.name} has no output {MATCH!r}", hints=["`--by similarity` compares its embeddings"]
             )
-        reads = asker.inputs_read(MATCH)
-        kinds = {asker.blueprint.inputs[name].type: name for name in reads}
-        if len(reads) != 2 or set(kinds) != {"image", "text"}:
-            raise UserError(f"a filter reads one picture and one text; {MATCH!r} reads {', '.join(reads)}")
-        return ByMatch(asker, run, kinds["image"], kinds["text"], THRESHOLD if threshold is None else threshold)
+        image, text = picture_and_text(asker, MATCH, "a filter reads one picture and one text")
+        return ByMatch(asker, run, image, text, THRESHOLD if threshold is None else threshold)
     embedder = Embedder.of(asker, "a filter by similarity")
     if threshold is None:
         raise UserError(

@@ -190,10 +190,10 @@ class _Work:
             told = self.captioner.read(record) if self.captioner is not None else []
         except BadRecord as error:
             return Record(row, broken=str(error))
-        web = texts_in(record.get(self.judge.text_field)) if self.settings.texts != "synthetic" else ()
+        web = texts_in(record.get(self.judge.text)) if self.settings.texts != "synthetic" else ()
         key = record.get("id")
         named = key if isinstance(key, str | int) else None
-        return _Read(Record(row, named), shown, told, web, record[self.judge.image_field])
+        return _Read(Record(row, named), shown, told, web, record[self.judge.image])
 
     def _judged(self, read: Sequence[_Read]) -> list[Record]:
         texts = [dict.fromkeys(one.web) for one in read]  # which keeps their order
@@ -226,13 +226,14 @@ class _Work:
             raise too_many_skipped(self.broken, self.seen, limit)
 
     def _reads(self) -> list[tuple[Any, list[str]]]:
-        judged = [self.judge.image] + ([self.judge.text] if self.settings.texts != "synthetic" else [])
-        told = [(self.captioner.asker, [self.captioner.image])] if self.captioner is not None else []
+        judged = [*self.judge.inputs[self.judge.image]]
+        judged += self.judge.inputs[self.judge.text] if self.settings.texts != "synthetic" else ()
+        told = [(self.captioner.asker, [*self.captioner.inputs])] if self.captioner is not None else []
         return [(self.judge.asker, judged), *told]
 
     def _fields(self) -> set[str]:
-        told = {self.captioner.field} if self.captioner is not None else set()
-        return {self.judge.image_field, self.judge.text_field} | told
+        told = {self.captioner.image} if self.captioner is not None else set()
+        return {self.judge.image, self.judge.text} | told
 
 
 @dataclass(frozen=True)

@@ -186,14 +186,19 @@ def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) 
     return NumberField(name, settings, read_id if isinstance(settings, IdInput) else read_number)
 
 
-def table_values(name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer]) -> dict[str, Value]:
-    """The constant values of an input with a table: its texts, and as `.owner` the line that each phrase is of."""
+def table_values(
+    name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer], lines: Sequence[str] | None = None
+) -> dict[str, Value]:
+    """The constant values of an input with a table: its texts, and as `.owner` the line that each phrase is of.
+
+    `lines` stand in the place of the file's.
+    """
     import torch
 
-    texts, lines = read_table(settings)
+    texts, lines_of = read_table(settings, lines)
     field = TextField(name, settings, find_tokenizer(name, settings, tokenizers))
     text = field.text([field.encode(one) for one in texts])
-    return {name: text, f"{name}.owner": Index(torch.tensor(lines, dtype=torch.int64))}
+    return {name: text, f"{name}.owner": Index(torch.tensor(lines_of, dtype=torch.int64))}
 
 
 def _drawn(several: Sequence[Any], field: str, chance: Chance | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from compose_vlp.blueprint.inputs import TextInput
@@ -11,15 +12,19 @@ from compose_vlp.files import decoded, written_path
 SLOT = "{}"
 
 
-def read_table(settings: TextInput) -> tuple[list[str], list[int]]:
+def read_table(settings: TextInput, lines: Sequence[str] | None = None) -> tuple[list[str], list[int]]:
     """The texts of an input's table, each in every template, and for each the number of the line that it is of.
+
+    Args:
+        settings: an input with a table.
+        lines: what stands in the place of the file's lines.
 
     Raises:
         UserError: a file is missing or empty, or a template has no `{}`.
     """
     if settings.table is None:
         raise ValueError("this input has no table")
-    lines = read_lines(settings.table)
+    lines = read_lines(settings.table) if lines is None else lines
     templates = read_lines(settings.templates) if settings.templates is not None else [SLOT]
     for template in templates:
         if SLOT not in template:

@@ -115,7 +115,7 @@ def _said(asker: Asker, source: Source, count: int, output: str) -> Iterator[tup
     """Record numbers and answers, batch by batch."""
     if asker.blueprint.outputs[output].form == "rank":
         ranker = Ranker(asker, output)
-        for rows, values in batches(asker, source, ranker.inputs, count):
+        for rows, values in batches(asker, source, asker.inputs_read(output), count):
             ranked = ranker.rank(values)
             finite(ranked.scores, output)
             yield rows, [ranker.texts[best] for best in ranked.texts[:, 0].tolist()]

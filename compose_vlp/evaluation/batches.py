@@ -75,6 +75,19 @@ def need(asker: Asker, task: str, *outputs: str) -> None:
         )
 
 
+def picture_and_text(asker: Asker, output: str, what: str) -> tuple[str, str]:
+    """The fields of a record that an output of pairs reads: that of its picture, and that of its text.
+
+    Raises:
+        UserError: it reads anything else; the message begins with `what` would read it.
+    """
+    types = asker.types_read(output)
+    if sorted(types.values()) != ["image", "text"]:
+        raise UserError(f"{what}; {output!r} reads {', '.join(types)}")
+    image, text = sorted(types, key=lambda field: types[field])
+    return image, text
+
+
 ASKS = {
     "classification": "an output of the scores that a loss compares with a label",
     "answering": "an output that writes or ranks answers: `generate` or `rank`, over a text that is `many`",

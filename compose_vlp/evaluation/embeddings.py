@@ -30,7 +30,8 @@ def silent(_: int) -> None:
 
 @dataclass(frozen=True)
 class Embedder:
-    """A model that embeds pictures and texts in one space; `image` and `text` are the inputs that it reads."""
+    """A model that embeds pictures and texts in one space; `image` and `text` are the fields of records that it
+    reads."""
 
     asker: Asker
     image: str
@@ -44,18 +45,13 @@ class Embedder:
             UserError: an output is missing, or reads anything but one picture or one text.
         """
         need(asker, task, *OUTPUTS)
-        found = []
+        found: list[str] = []
         for output, kind in zip(OUTPUTS, ("image", "text"), strict=True):
-            reads = asker.inputs_read(output)
-            if [asker.blueprint.inputs[name].type for name in reads] != [kind]:
-                raise UserError(f"{task} needs an output {output!r} of one {kind}; it reads {', '.join(reads)}")
-            found.append(reads[0])
+            types = asker.types_read(output)
+            if list(types.values()) != [kind]:
+                raise UserError(f"{task} needs an output {output!r} of one {kind}; it reads {', '.join(types)}")
+            found += types
         return cls(asker, *found)
-
-    @property
-    def text_field(self) -> str:
-        """The field of the records that holds their texts."""
-        return self.asker.blueprint.inputs[self.text].field or self.text
 
     def pictures(self, source: Source, count: int, tick: Tick = silent) -> tuple[list[int], Tensor]:
         """Record numbers and embeddings [pictures, width] of the first `count` records; broken pictures are left out.
@@ -65,7 +61,7 @@ class Embedder:
         """
         rows: list[int] = []
         found: list[Tensor] = []
-        for numbers, values in batches(self.asker, source, (self.image,), count):
+        for numbers, values in batches(self.asker, source, self.asker.inputs_read("image_embedding"), count):
             found.append(finite(self.asker.value_of_batch("image_embedding", values), "image_embedding").float().cpu())
             rows += numbers
             tick(len(rows))
@@ -76,7 +72,7 @@ class Embedder:
     def readable(self, text: object) -> bool:
         """Whether anything is left of a text once it is in the tokenizer's words."""
         try:
-            self._collator.read({self.text_field: text})
+            self._collator.read({self.text: text})
         except BadRecord:
             return False
         return True
@@ -85,11 +81,11 @@ class Embedder:
         """Embeddings [texts, width] of texts that are `readable`."""
         collator, found = self._collator, []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            items = [collator.read({self.text_field: text}) for text in texts[start : start + TEXTS_AT_ONCE]]
+            items = [collator.read({self.text: text}) for text in texts[start : start + TEXTS_AT_ONCE]]
             values = {name: value.to(self.asker.device) for name, value in collator.stack(items).items()}
             found.append(finite(self.asker.value_of_batch("text_embedding", values), "text_embedding").float().cpu())
         return torch.cat(found)
 
     @cached_property
     def _collator(self) -> Collator:
-        return Collator({self.text: self.asker.blueprint.inputs[self.text]}, self.asker.tokenizers)
+        return self.asker.collator(self.asker.inputs_read("text_embedding"))

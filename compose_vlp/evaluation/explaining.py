@@ -17,6 +17,7 @@ from compose_vlp.data.pictures import open_picture
 from compose_vlp.data.pixels import to_rgb
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError
+from compose_vlp.evaluation.batches import picture_and_text
 from compose_vlp.evaluation.heatmap import Resize, frame_of, over, peak, sheet
 from compose_vlp.evaluation.page import Example, Section, gallery, results_page
 from compose_vlp.evaluation.seeing import tokens_of
@@ -103,17 +104,15 @@ def explain(
     if layer is not None:
         asker = _at_layer(asker, name, layer)
     explainer, inputs = Explainer(asker, name), asker.blueprint.inputs
-    reads = {inputs[one].type: one for one in asker.inputs_read(name)}
-    if set(reads) != {"image", "text"} or len(asker.inputs_read(name)) != 2:
-        raise UserError(f"output {name!r} reads {', '.join(asker.inputs_read(name))}; this gives a picture and a text")
-    image, words = inputs[reads["image"]], inputs[reads["text"]]
+    picture_field, text_field = picture_and_text(asker, name, "this gives a picture and a text")
+    image, words = inputs[explainer.shown], inputs[explainer.read]
     assert isinstance(image, ImageInput)
     assert isinstance(words, TextInput)
     try:
         shown = to_rgb(open_picture(picture), image.ground)
     except BadRecord as error:
         raise UserError(str(error)) from error
-    maps = explainer.maps({reads["image"]: [shown], reads["text"]: [text]})
+    maps = explainer.maps({picture_field: [shown], text_field: [text]})
     ids = maps.text.ids[0, : int(maps.text.lengths[0])].tolist()
     tokens = tokens_of(asker.tokenizers[words.tokenizer], ids)
     return Explained(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from compose_vlp.blueprint.inputs import ImageInput, TextInput
+from compose_vlp.blueprint.inputs import ImageInput
 from compose_vlp.data.record_pictures import drawn_picture
 from compose_vlp.data.source import Record, Source
 from compose_vlp.errors import UserError
@@ -104,11 +104,9 @@ def grounders(asker: Asker) -> dict[str, str]:
     """The outputs that point, those of the form `relevance` of a picture and a text, and the inputs of their texts."""
     found = {}
     for name, output in asker.blueprint.outputs.items():
-        reads = asker.inputs_read(name) if output.form == "relevance" else ()
-        texts = [one for one in reads if isinstance(asker.blueprint.inputs[one], TextInput)]
-        images = [one for one in reads if isinstance(asker.blueprint.inputs[one], ImageInput)]
-        if len(reads) == 2 and texts and images:
-            found[name] = texts[0]
+        types = asker.types_read(name) if output.form == "relevance" else {}
+        if sorted(types.values()) == ["image", "text"]:
+            found[name] = next(one for field, one in asker.fields_read(name).items() if types[field] == "text")[0]
     return found
 
 
@@ -129,19 +127,18 @@ def evaluate_grounding(asker: Asker, source: Source, count: int = 1000, *, tick:
 
 def _pointing(asker: Asker, source: Source, count: int, output: str, text: str, tick: Tick) -> Pointing:
     inputs, explainer = asker.blueprint.inputs, Explainer(asker, output)
-    image = next(one for one in asker.inputs_read(output) if one != text)
-    settings, field = inputs[image], inputs[text].field or text
+    settings, field = inputs[explainer.shown], inputs[text].field or text
     assert isinstance(settings, ImageInput)
     named = _Named(source, field)
     found: list[tuple[int, str, tuple[float, float], Frame]] = []
     done = 0
-    for rows, values in batches(asker, named, (image, text), count):
+    for rows, values in batches(asker, named, asker.inputs_read(output), count):
         maps = finite(explainer.maps_of_batch(values).whole, output)
         for row, heat in zip(rows, maps, strict=True):
             record = named.record(row)
             if record.get(BOX) is None:
                 continue
-            seen = _seen(settings, record[settings.field or image])
+            seen = _seen(settings, record[settings.field or explainer.shown])
             x, y = peak(heat)
             words = record[field]() if callable(record[field]) else record[field]
             said = words if isinstance(words, str) else words[0]

@@ -70,12 +70,11 @@ def page_of(results: Results, asker: Asker, source: Source, *, title: str, subti
 
 
 class _Pictures:
-    """The pictures of records, by the input that a task shows its model."""
+    """The pictures of records, by the field that a task shows its model."""
 
     def __init__(self, asker: Asker, source: Source, task: str) -> None:
         output = "caption" if task == "captioning" else "image_embedding"
-        image = next(name for name in asker.inputs_read(output) if asker.blueprint.inputs[name].type == "image")
-        self._field = asker.blueprint.inputs[image].field or image
+        self._field = next(field for field, kind in asker.types_read(output).items() if kind == "image")
         self._source = source
 
     def of(self, row: int) -> Image.Image:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from compose_vlp.blueprint.sections import Rerank
-from compose_vlp.data.collate import Collator
 from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError
-from compose_vlp.evaluation.batches import batches, finite, need, texts_of
+from compose_vlp.evaluation.batches import batches, finite, need, picture_and_text, texts_of
 from compose_vlp.evaluation.embeddings import OUTPUTS, TEXTS_AT_ONCE, Embedder, Tick, silent
 from compose_vlp.evaluation.retrieval import ROUNDING, Matches, Ranking, Retrieval, recall
 from compose_vlp.runtime.inference.outputs import Asker
@@ -40,25 +39,20 @@ class Matcher:
         need(asker, "reranking", MATCH, *OUTPUTS)
         self.asker = asker
         self._stored = Stored(asker, MATCH, logits=True)
-        kinds = {one.type: name for name, one in self._stored.inputs.items()}
-        if len(self._stored.inputs) != 2 or set(kinds) != {"image", "text"}:
-            raise UserError(f"reranking pairs a picture with a text; {MATCH!r} reads {', '.join(self._stored.inputs)}")
-        self.image, self.text = kinds["image"], kinds["text"]
+        self.image, self.text = picture_and_text(asker, MATCH, "reranking pairs a picture with a text")
 
     def pictures(self, source: Source, count: int) -> dict[int, Row]:
         """What is kept of the pictures of the first `count` records, by record number."""
         found: dict[int, Row] = {}
-        for numbers, values in batches(self.asker, source, (self.image,), count):
+        for numbers, values in batches(self.asker, source, self._stored.fields[self.image], count):
             found |= zip(numbers, self._stored.keep(self.image, values), strict=True)
         return found
 
     def texts(self, texts: Sequence[str]) -> list[Row]:
         """What is kept of texts that the embedder can read."""
-        setting = self._stored.inputs[self.text]
-        field = setting.field or self.text
-        collator, found = Collator({self.text: setting}, self.asker.tokenizers), list[Row]()
+        collator, found = self.asker.collator(self._stored.fields[self.text]), list[Row]()
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            read = [collator.read({field: text}) for text in texts[start : start + TEXTS_AT_ONCE]]
+            read = [collator.read({self.text: text}) for text in texts[start : start + TEXTS_AT_ONCE]]
             values = {name: value.to(self.asker.device) for name, value in collator.stack(read).items()}
             found += self._stored.keep(self.text, values)
         return found
@@ -81,11 +75,11 @@ def evaluate_reranking(
     """
     chosen, matcher, embedder = settings or Rerank(), Matcher(asker), Embedder.of(asker, "reranking")
     rows, embedded = embedder.pictures(source, count)
-    written = texts_of(source, rows, embedder.text_field)
+    written = texts_of(source, rows, embedder.text)
     captions = [tuple(text for text in own if embedder.readable(text)) for own in written]
     places = [place for place, own in enumerate(captions) if own]
     if not places:
-        raise UserError(f"none of the first {count} records has a text in its field {embedder.text_field!r}")
+        raise UserError(f"none of the first {count} records has a text in its field {embedder.text!r}")
     rows, captions, embedded = [rows[p] for p in places], [captions[p] for p in places], embedded[places]
     texts = [text for own in captions for text in own]
     matches, cosines = Matches(captions, texts), embedded @ embedder.texts(texts).T

@@ -140,11 +140,11 @@ def evaluate_retrieval(asker: Asker, source: Source, count: int = 1000, *, tick:
     """
     embedder = Embedder.of(asker, "retrieval")
     rows, pictures = embedder.pictures(source, count, tick)
-    written = texts_of(source, rows, embedder.text_field)
+    written = texts_of(source, rows, embedder.text)
     captions = [tuple(text for text in own if embedder.readable(text)) for own in written]
     kept = [place for place, own in enumerate(captions) if own]
     if not kept:
-        raise UserError(f"none of the first {count} records has a text in its field {embedder.text_field!r}")
+        raise UserError(f"none of the first {count} records has a text in its field {embedder.text!r}")
     captions = [captions[place] for place in kept]
     texts = [text for own in captions for text in own]
     matches = Matches(captions, texts)

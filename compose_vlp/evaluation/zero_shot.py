@@ -168,7 +168,7 @@ def evaluate_zero_shot(
     confusion = MulticlassConfusionMatrix(size)
     found: list[tuple[int, int, int]] = []
     done = 0
-    for rows, values in batches(asker, source, (embedder.image,), count):
+    for rows, values in batches(asker, source, asker.inputs_read("image_embedding"), count):
         labels = zip(rows, values_of(source, rows, classes.field), strict=True)
         truth = [classes.number(label, row) for row, label in labels]
         known = [place for place, number in enumerate(truth) if number is not None]

@@ -181,7 +181,7 @@ def test_draws_follow_the_seed(cli: Cli, trained: Path, pictures: Path) -> None:
     [
         (("nowhere.png",), "no picture 'nowhere.png'"),
         (("{pictures}", "--output", "captoin"), "the run has no output 'captoin'"),
-        (("{pictures}", "--with", "question"), "is not INPUT=TEXT"),
+        (("{pictures}", "--with", "question"), "is not FIELD=TEXT"),
         (("{pictures}", "--with", "question=why?"), "question"),
         (("{pictures}", "--max-length", "500"), "max_length 500 is longer"),
         ((".",), "no pictures in"),

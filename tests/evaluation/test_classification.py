@@ -49,7 +49,7 @@ def test_accuracy_is_that_of_records_asked_one_by_one(pairs: Asker, source: Sour
         int(
             pairs.value(
                 "truth_of",
-                {"left": [one["left"]()], "right": [one["right"]()], "statement": [one["pair_statement"]()]},
+                {"left": [one["left"]()], "right": [one["right"]()], "pair_statement": [one["pair_statement"]()]},
             ).argmax()
         )
         for one in records

@@ -21,7 +21,7 @@ from compose_vlp.evaluation.report import page_of
 from compose_vlp.evaluation.results import evaluate, possible_tasks, ready
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.evaluation.zero_shot import TEMPLATES, evaluate_zero_shot
-from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.outputs import NO_TABLES, Asker, Tables
 from tests.records import Given
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
@@ -34,7 +34,7 @@ def picture(colour: str) -> Any:
 class Seer(Asker):
     """Embeds pictures by their mean colour, and texts by the first colour that they name (white, if none)."""
 
-    def value_of_batch(self, output: str, batch: Mapping[str, Any]) -> Tensor:
+    def value_of_batch(self, output: str, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> Tensor:
         if output == "image_embedding":
             return batch["image"].pixels.mean((2, 3)) + 1e-3
         names = [self.tokenizers["bpe"].decode(ids) for ids in batch["caption"].ids.tolist()]
@@ -240,8 +240,8 @@ def test_the_page_shows_right_and_wrong_examples_of_every_task(seer: Seer, monke
 class Broken(Seer):
     """Gives nan for one picture."""
 
-    def value_of_batch(self, output: str, batch: Mapping[str, Any]) -> Tensor:
-        found = super().value_of_batch(output, batch)
+    def value_of_batch(self, output: str, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> Tensor:
+        found = super().value_of_batch(output, batch, tables)
         if output == "image_embedding":
             found[0, 0] = torch.nan
         return found

@@ -96,7 +96,7 @@ def test_ranks_do_not_depend_on_how_many_are_judged_at_once(asker: Asker, monkey
 
 def test_texts_are_those_of_the_table(asker: Asker) -> None:
     ranker = Ranker(asker, "ranked")
-    assert ranker.texts == ANSWERS and set(ranker.inputs) == {"image", "question"}
+    assert ranker.texts == ANSWERS and set(asker.inputs_read("ranked")) == {"image", "question"}
 
 
 def test_an_output_that_writes_ranks_nothing(asker: Asker) -> None:

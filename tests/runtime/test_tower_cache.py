@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from compose_vlp.data.collate import Collator
 from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.inference.tower_cache import Row, Stored, join_rows
 from compose_vlp.values import Part, Sequence, Text
@@ -28,7 +27,7 @@ def pictures(count: int) -> list[Any]:
 
 
 def kept(stored: Stored, asker: Asker, name: str, values: list[Any], at_once: int) -> list[Row]:
-    collator = Collator({name: stored.inputs[name]}, asker.tokenizers)
+    collator = asker.collator(stored.fields[name])
     rows: list[Row] = []
     for start in range(0, len(values), at_once):
         rows += stored.keep(

@@ -27,6 +27,8 @@ EXAMPLES = (
 )
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 BATCH = 16
+WRITE = ("generate", "rank")
+"""The forms of outputs whose answers are texts."""
 
 
 def command(
@@ -41,7 +43,9 @@ def command(
     extra: Annotated[
         list[str] | None,
         typer.Option(
-            "--with", metavar="INPUT=TEXT", help="What the output reads besides the picture; may be repeated."
+            "--with",
+            metavar="FIELD=TEXT",
+            help="What the output reads besides the picture; given several times for a table, texts in its place.",
         ),
     ] = None,
     beams: Annotated[int | None, typer.Option("--beams", min=1, help="Texts kept at every step; 1 is greedy.")] = None,
@@ -86,20 +90,25 @@ def command(
 
 
 def _write(
-    run: LoadedRun, name: str, files: Sequence[Path], extra: dict[str, str], seed: int, settings: dict[str, Any]
+    run: LoadedRun, name: str, files: Sequence[Path], extra: dict[str, list[str]], seed: int, settings: dict[str, Any]
 ) -> list[str]:
     entry = run.outputs.get(name)
     if entry is None:
         raise UserError(f"the run has no output {name!r}", hints=(f"outputs: {', '.join(run.outputs)}",))
-    reads = run.asker.inputs_read(name)
-    images = [one for one in reads if run.blueprint.inputs[one].type == "image"]
+    if run.blueprint.outputs[name].form not in WRITE:
+        raise UserError(f"output {name!r} is a value, and no text: `compose_vlp.load(RUN).{name}(...)` gives it")
+    types = run.asker.types_read(name)
+    images = [field for field, kind in types.items() if kind == "image"]
     if len(images) != 1:
         raise UserError(f"output {name!r} reads {len(images)} pictures; this command gives one")
+    single = next((key for key, values in extra.items() if key in types and len(values) > 1), None)
+    if single is not None:
+        raise UserError(f"`--with {single}=...` is given {len(extra[single])} times; only a table takes several")
     texts: list[str] = []
     for at in range(0, len(files), BATCH):
         batch = list(files[at : at + BATCH])
-        given = {images[0]: batch, **{key: [value] * len(batch) for key, value in extra.items()}}
-        texts += entry(seed=seed, **given, **settings)
+        given = {key: values * len(batch) if key in types else values for key, values in extra.items()}
+        texts += entry(seed=seed, **{images[0]: batch}, **given, **settings)
     return texts
 
 
@@ -122,28 +131,29 @@ def picture_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def only_writer(run: LoadedRun) -> str:
-    """The output that generates texts.
+    """The output that writes texts; where none does, the one that chooses among a table's.
 
     Raises:
         UserError: none does, or several do.
     """
-    writers = [name for name, output in run.blueprint.outputs.items() if output.form == "generate"]
+    outputs = run.blueprint.outputs.items()
+    writers = next((found for form in WRITE if (found := [name for name, one in outputs if one.form == form])), [])
     if len(writers) != 1:
         which = f"several outputs write texts: {', '.join(writers)}" if writers else "no output writes texts"
         raise UserError(f"{run.blueprint.name}: {which}", hints=("`--output NAME` says which",) if writers else ())
     return writers[0]
 
 
-def read_extra(words: Sequence[str]) -> dict[str, str]:
-    """`question=what is it?` as a pair.
+def read_extra(words: Sequence[str]) -> dict[str, list[str]]:
+    """`question=what is it?` as a field with a text; `classes=cat`, `classes=dog` as a table with two.
 
     Raises:
         UserError: no `=`.
     """
-    pairs = {}
+    pairs: dict[str, list[str]] = {}
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or not name:
-            raise UserError(f"`--with {word}` is not INPUT=TEXT", hints=("as in --with 'question=what is it?'",))
-        pairs[name] = text
+            raise UserError(f"`--with {word}` is not FIELD=TEXT", hints=("as in --with 'question=what is it?'",))
+        pairs.setdefault(name, []).append(text)
     return pairs

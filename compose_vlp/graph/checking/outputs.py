@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
@@ -11,24 +10,15 @@ from compose_vlp.blueprint.sections import OUTPUTS, Generate, Rank, Relevance
 from compose_vlp.blueprint.typed import read_model
 from compose_vlp.errors import Span, did_you_mean
 from compose_vlp.graph.checking.flow import leaking_path
-from compose_vlp.graph.checking.growing import CannotGrowError, components_of, split, steps_of
 from compose_vlp.graph.checking.losses import is_short
+from compose_vlp.graph.checking.writing import check_writing
 from compose_vlp.graph.expanding.substitute import Substitution
 from compose_vlp.graph.graph import OutputEntry, fragment
-from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.language.expressions import unparse
 from compose_vlp.graph.language.names import OUTPUT
 from compose_vlp.graph.plan import Plan, Ref, refs_in
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.types import Flow, LogitsType, SequenceType, SimilarityType, TextType, ValueType
-
-OWN_MASK = frozenset({"transformers_tokenizer"})
-"""Tokenizers with a mask of their own, which only their file tells."""
-
-
-class _Part(NamedTuple):
-    kind: Kind
-    config: Any
 
 
 @dataclass
@@ -105,19 +95,8 @@ class Outputs:
             if not self._among(mapping, settings, over):
                 return None
             return OutputEntry(entry.name, "rank", ref, entry.key.span, over, settings.among, settings=settings)
-        if not self._grows(ref, over, span):
+        if not check_writing(self.substitution, mapping, settings, ref, over):
             return None
-        self._mask(mapping, settings, kind.text)
-        spec = self.substitution.calls.inputs.get(over)
-        if isinstance(spec, TextInput) and not spec.end:
-            message = f"texts of `{over}` have no end token, so that what is written would never end"
-            self.problems.add(message, _span(mapping, "over"), f"`inputs.{over}: {{end: true}}`")
-        if settings.max_length and isinstance(spec, TextInput) and settings.max_length > spec.max_length:
-            message = f"max_length {settings.max_length} against max_length {spec.max_length} of `{over}`"
-            self.problems.add(message, _span(mapping, "max_length"), "positions are made for so many tokens")
-        elif isinstance(spec, TextInput) and settings.min_length > spec.max_length:
-            message = f"min_length {settings.min_length} against max_length {spec.max_length} of `{over}`"
-            self.problems.add(message, _span(mapping, "min_length"), "no text is so long")
         return OutputEntry(entry.name, "generate", ref, entry.key.span, over, settings=settings)
 
     def _sees_later(self, ref: Ref, over: str, span: Span) -> None:
@@ -128,29 +107,6 @@ class Outputs:
         related = [(f"`{first.target}` is called here", first.span)] if first.span else []
         hint = "a causal decoder is needed (or `attention: prefix`, where the component has it)"
         self.problems.add(message, span, hint, related=related)
-
-    def _mask(self, mapping: Mapping, settings: Generate, text: TextType) -> None:
-        """Words that are read at a mask need a token for it."""
-        sizing = self.substitution.calls.sizings.get(text.tokenizer)
-        if settings.by != "mask" or sizing is None or sizing.setting("mask") is None:
-            return
-        if sizing.config.mask is None and sizing.declared.kind.name not in OWN_MASK:
-            message = f"`by: mask` reads words at a mask token, and tokenizer `{text.tokenizer}` has none"
-            self.problems.add(message, _span(mapping, "by"), f'`components.{text.tokenizer}.mask: "[MASK]"` names one')
-
-    def _grows(self, ref: Ref, over: str, span: Span) -> bool:
-        """Whether a new word leaves what was computed for those before as it is (noted, if not)."""
-        calls = self.substitution.calls
-        sizings = {name: _Part(one.declared.kind, one.config) for name, one in calls.sizings.items()}
-        try:
-            growing = split(fragment(Plan(tuple(calls.done.values())), [ref]), over)
-            steps_of(growing, components_of(sizings, calls.functions))
-        except CannotGrowError as error:
-            related = [(f"`{error.call.target}` is called here", error.call.span)] if error.call.span else []
-            message = f"{error}, so nothing can be written through it word by word"
-            self.problems.add(message, span, related=related)
-            return False
-        return True
 
     def _among(self, mapping: Mapping, settings: Rank, over: str) -> bool:
         inputs = self.substitution.calls.inputs

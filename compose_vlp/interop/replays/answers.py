@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -56,11 +53,6 @@ def ranked(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, oracle
     last = 0 if tokenizer.end_id is None else 1
     rows = zip(oracle.inputs["candidate_ids"].tolist(), lengths, strict=True)
     lines = [" ".join(map(str, ids[1 : length - last])) for ids, length in rows]
-    with TemporaryDirectory() as folder:
-        table = Path(folder) / "candidates.txt"
-        table.write_text("\n".join(lines), encoding="utf-8")
-        closed = blueprint.inputs["closed"].model_copy(update={"table": str(table)})
-        known = dataclasses.replace(blueprint, inputs={**blueprint.inputs, "closed": closed})
-        device = next(model.parameters()).device
-        ranker = Ranker(Asker(known, model, model.tokenizers, device), "ranked")
-    return ranker.rank({name: recorded.batch[name] for name in ranker.inputs})
+    asker = Asker(blueprint, model, model.tokenizers, next(model.parameters()).device)
+    ranker = Ranker(asker, "ranked", {"closed": lines})
+    return ranker.rank({name: recorded.batch[name] for name in asker.inputs_read("ranked")})

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from compose_vlp.blueprint.inputs import TextInput
-from compose_vlp.blueprint.sections import Generate
 from compose_vlp.compiler.compile import Compiled, compile_plan
 from compose_vlp.compiler.incremental import Incremental, compile_incremental
 from compose_vlp.compiler.model import Model, Step
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.collate import Collator
+from compose_vlp.data.fields import table_values
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.graph.asked import fields_asked, inputs_asked, tables_asked, type_of_field
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.inference.asked import not_read
 from compose_vlp.runtime.inference.generate import generate
-from compose_vlp.runtime.inference.search import Search
+from compose_vlp.runtime.inference.search import Search, no_word
+from compose_vlp.runtime.inference.search_settings import begun_tokens, check_settings, chosen_settings
 from compose_vlp.runtime.modes import evaluating
 from compose_vlp.values import rows_of
 
-DRAWS = frozenset({"top_p", "top_k", "temperature"})
-SEARCH_SETTINGS = DRAWS | {"beams", "max_length", "min_length", "length_penalty", "repetition_penalty"}
+Given: TypeAlias = Mapping[str, Sequence[Any]]
+"""Values of records, lists of one length, by field."""
+Tables: TypeAlias = Mapping[str, Sequence[str]]
+"""Texts that stand in the place of a table's, by input."""
+NO_TABLES: Final[Tables] = {}
 
 
 @dataclass
@@ -39,83 +44,151 @@ class Asker:
     device: torch.device
     _values: dict[str, Compiled] = field(default_factory=dict)
     _generations: dict[str, Incremental] = field(default_factory=dict)
+    _tables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.model.tokenizers = dict(self.tokenizers)  # programs find tokens such as [DEC] by name
 
     def inputs_read(self, output: str) -> tuple[str, ...]:
-        """The inputs that an output has to be given."""
-        entry = self._entry(output)
-        plan = (self._generation(output).whole if entry.form == "generate" else self._program(output)).plan
-        return tuple(call.target for call in plan.calls if call.role == "input" and call.target != entry.over)
+        """The inputs of records that a batch for an output has to have."""
+        self._entry(output)
+        return inputs_asked(self.blueprint, output)
 
-    def value(self, output: str, inputs: Mapping[str, Sequence[Any]]) -> Tensor:
-        """An output that is a value: one row for each picture or text given.
+    def fields_read(self, output: str) -> dict[str, tuple[str, ...]]:
+        """The fields of a record that an output is asked with, and the inputs that each of them fills."""
+        self._entry(output)
+        return fields_asked(self.blueprint, output)
+
+    def types_read(self, output: str) -> dict[str, str]:
+        """The same fields with the type of what they hold: `image`, `text`, `id`, `label` or `number`."""
+        return {field: type_of_field(self.blueprint, inputs) for field, inputs in self.fields_read(output).items()}
+
+    def collator(self, inputs: Iterable[str]) -> Collator:
+        """What reads records for these inputs, as in evaluation."""
+        return Collator({name: self.blueprint.inputs[name] for name in inputs}, self.tokenizers)
+
+    def value(self, output: str, given: Given, tables: Tables = NO_TABLES) -> Tensor:
+        """An output that is a value: one row for each record, given as lists of one length by field.
+
+        `tables` are texts in place of a table's, by input. An output that reads nothing of a record has the rows that
+        its tables give it.
 
         Raises:
-            UserError: no such output, or inputs that are missing or not read.
+            UserError: no such output, or fields that are missing or not read.
         """
-        return self.value_of_batch(output, self.batch(output, inputs))
+        batch = self.batch(output, given)
+        if batch is None:
+            sizes = self.blueprint.type_of(self._entry(output).ref).sizes().values()
+            return torch.empty(0, *(size for size in sizes if size is not None))
+        return self.value_of_batch(output, batch, tables)
 
-    def value_of_batch(self, output: str, batch: Mapping[str, Any]) -> Tensor:
+    def value_of_batch(self, output: str, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> Tensor:
         """The same for a batch that a loader made."""
+        batch = self.with_tables(output, batch, tables)
         with evaluating(self.model), torch.no_grad():
             result = self.model(self._program(output).run, batch, Step(self.blueprint.constants_and_starts()))[output]
         return tensor_of(result)
 
-    def texts(self, output: str, inputs: Mapping[str, Sequence[Any]], *, seed: int = 0, **settings: Any) -> list[str]:
-        """A `generate` output: one text for each row. `settings` replace those of the blueprint (`beams`, `top_p` ...).
+    def texts(
+        self, output: str, given: Given, tables: Tables = NO_TABLES, *, seed: int = 0, **settings: Any
+    ) -> list[str]:
+        """A `generate` output: one text for each record. `settings` replace those of the blueprint (`beams` ...).
 
         Raises:
-            UserError: no such output or setting, or inputs that are missing or not read.
+            UserError: no such output or setting, or fields that are missing or not read.
         """
-        return self.texts_of_batch(output, self.batch(output, inputs), seed=seed, **settings)
+        self.search(output, settings)
+        batch = self.batch(output, given)
+        return [] if batch is None else self.texts_of_batch(output, batch, tables, seed=seed, **settings)
 
     def texts_of_batch(
-        self, output: str, batch: Mapping[str, Any], *, seed: int = 0, cached: bool = True, **settings: Any
+        self,
+        output: str,
+        batch: Mapping[str, Any],
+        tables: Tables = NO_TABLES,
+        *,
+        seed: int = 0,
+        cached: bool = True,
+        **settings: Any,
     ) -> list[str]:
         """The same for a batch that a loader made."""
-        ids = self.ids_of_batch(output, batch, seed=seed, cached=cached, **settings)
+        ids = self.ids_of_batch(output, batch, tables, seed=seed, cached=cached, **settings)
         tokenizer = self._tokenizer(output)
         return [tokenizer.decode(row) for row in ids.tolist()]
 
     def ids_of_batch(
-        self, output: str, batch: Mapping[str, Any], *, seed: int = 0, cached: bool = True, **settings: Any
+        self,
+        output: str,
+        batch: Mapping[str, Any],
+        tables: Tables = NO_TABLES,
+        *,
+        seed: int = 0,
+        cached: bool = True,
+        **settings: Any,
     ) -> Tensor:
-        """Token ids [rows, length] of a `generate` output, padded after each end."""
-        entry = self._entry(output)
-        how, frame = self._search(output, settings)
-        tokenizer = self._tokenizer(output)
-        if tokenizer.begin_id is None:
-            raise UserError(f"output {output!r} cannot begin a text: its tokenizer has no begin token")
-        programs = self._generation(output)
-        batch = {name: value for name, value in batch.items() if name != entry.over}
-        rows = rows_of(dict(batch))
-        start = torch.full((rows, 1), tokenizer.begin_id, device=self.device)
+        """Token ids [rows, length] of a `generate` output, padded after each end; one row where nothing is read."""
+        how, frame = self.search(output, settings)
+        read = self.inputs_read(output)
+        rows = rows_of([batch[name] for name in read]) if read else 1
+        begin = self._tokenizer(output).begin_id
+        assert begin is not None, "`search` looked for it"
+        start = torch.full((rows, 1), begin, device=self.device)
         generator = torch.Generator(self.device).manual_seed(seed)
-        return generate(self.model, programs, batch, start, how, frame=frame, cached=cached, generator=generator)
+        kept = {name: value for name, value in batch.items() if name.partition(".")[0] in read}
+        whole = self.with_tables(output, kept, tables)
+        programs = self._generation(output)
+        return generate(self.model, programs, whole, start, how, frame=frame, cached=cached, generator=generator)
 
-    def batch(self, output: str, inputs: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        """Values for an output's inputs from pictures and texts, all lists of one length."""
-        wanted = self.inputs_read(output)
-        for name in inputs:
-            if name not in wanted:
-                raise UserError(f"output {output!r} does not read {name!r}", hints=[f"it reads {', '.join(wanted)}"])
-        missing = [name for name in wanted if name not in inputs]
+    def batch(self, output: str, given: Given) -> dict[str, Any] | None:
+        """Values for an output's inputs from lists of one length by field; None of no records at all.
+
+        Raises:
+            UserError: fields that are missing or not read, or a value that an input cannot read.
+        """
+        reads = self.fields_read(output)
+        for name in given:
+            if name not in reads:
+                raise not_read(self.blueprint, output, name)
+        missing = [name for name in reads if name not in given]
         if missing:
             raise UserError(f"output {output!r} needs {', '.join(missing)}")
-        kept = {name: self.blueprint.inputs[name] for name in wanted}
-        collator = Collator(kept, self.tokenizers)
-        fields = {name: settings.field or name for name, settings in kept.items()}
-        records = [
-            {fields[name]: value for name, value in zip(inputs, row, strict=True)}
-            for row in zip(*inputs.values(), strict=True)
-        ]
+        collator = self.collator(self.inputs_read(output))
+        records = [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
+        if not reads:
+            return {}
+        if not records:
+            return None
         try:
             values = collator.stack([collator.read(record) for record in records])
         except BadRecord as error:
             raise UserError(f"output {output!r} cannot be asked: {error}") from error
         return {name: value.to(self.device) for name, value in values.items()}
+
+    def with_tables(self, output: str, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> dict[str, Any]:
+        """A batch with the tables that an output reads, `tables` in place of those of their names."""
+        found: dict[str, Any] = {}
+        for name in tables_asked(self.blueprint, output):
+            found |= self.table(name, tables.get(name))
+        return {**batch, **found}
+
+    def table(self, name: str, lines: Sequence[str] | None = None) -> dict[str, Any]:
+        """The values of an input with a table, or with these lines in its place.
+
+        Raises:
+            UserError: its file is missing, or a line is no text that the model could read.
+        """
+        if lines is None and name in self._tables:
+            return self._tables[name]
+        settings = self.blueprint.inputs[name]
+        assert isinstance(settings, TextInput), "tables are texts"
+        try:
+            values = table_values(name, settings, self.tokenizers, lines)
+        except BadRecord as error:
+            raise UserError(f"the table {name!r}: {error}") from error
+        found = {key: value.to(self.device) for key, value in values.items()}
+        if lines is None:
+            self._tables[name] = found
+        return found
 
     def _entry(self, output: str) -> Any:
         if output not in self.blueprint.outputs:
@@ -137,6 +210,19 @@ class Asker:
             self._generations[output] = compile_incremental(self.blueprint, output)
         return self._generations[output]
 
+    def check(self) -> None:
+        """Look over the outputs that write texts, before any work.
+
+        Raises:
+            UserError: one could not write a word: its prompt fills its length, or its tokenizer lacks a token.
+        """
+        for name, entry in self.blueprint.outputs.items():
+            if entry.form == "generate":
+                try:
+                    self.search(name, {})
+                except UserError as error:
+                    raise UserError(f"output {name!r}: {error}") from error
+
     def _tokenizer(self, output: str) -> Tokenizer:
         entry = self._entry(output)
         if entry.form != "generate" or entry.over is None:
@@ -145,58 +231,31 @@ class Asker:
         assert isinstance(settings, TextInput)
         return self.tokenizers[settings.tokenizer]
 
-    def _search(self, output: str, settings: Mapping[str, Any]) -> tuple[Search, int]:
-        for name in settings:
-            if name not in SEARCH_SETTINGS:
-                raise UserError(f"generation has no setting {name!r}", hints=did_you_mean(name, SEARCH_SETTINGS))
+    def search(self, output: str, settings: Mapping[str, Any]) -> tuple[Search, int]:
+        """How an output's words are chosen, with these settings in place of the blueprint's, and its frame.
+
+        Raises:
+            UserError: no such output or setting, or one that leaves nothing to write.
+        """
         entry, tokenizer = self._entry(output), self._tokenizer(output)
         over = self.blueprint.inputs[str(entry.over)]
         assert isinstance(over, TextInput), "the checker lets texts alone be generated"
-        written = entry.settings.model_dump(exclude_none=True, include=SEARCH_SETTINGS)
-        chosen = {"max_length": over.max_length, **_chosen(written, settings)}
-        _check_search(chosen)
+        chosen = {"max_length": over.max_length, **chosen_settings(entry.settings, settings)}
+        check_settings(chosen)
         if chosen["max_length"] > over.max_length:
             raise UserError(
                 f"max_length {chosen['max_length']} is longer than the {over.max_length} positions of {entry.over!r}"
             )
-        if tokenizer.end_id is None:
-            raise UserError(f"output {output!r} would never end: its tokenizer has no end token")
         mask = tokenizer.mask_id if entry.settings.by == "mask" else None
-        if entry.settings.by == "mask" and mask is None:
-            raise UserError(f"output {output!r} reads words at a mask token, and its tokenizer has none")
-        return Search(end=tokenizer.end_id, pad=tokenizer.pad_id or 0, mask=mask, **chosen), over.max_length
-
-
-def _chosen(written: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The blueprint's settings with those of the caller.
-
-    Beams that are asked for replace draws, and the other way; what is written for beams goes with them, and a least
-    length that is longer than what is asked for.
-    """
-    gone: set[str] = set()
-    if settings.get("beams", 1) > 1:
-        gone |= DRAWS
-    elif DRAWS & settings.keys():
-        gone |= {"beams", "length_penalty"}
-    elif "beams" in settings:
-        gone |= {"length_penalty"}
-    if settings.get("max_length", written.get("min_length", 0)) < written.get("min_length", 0):
-        gone |= {"min_length"}
-    return {**{name: value for name, value in written.items() if name not in gone}, **settings}
-
-
-def _check_search(chosen: Mapping[str, Any]) -> None:
-    """Refuse what a blueprint could not say either, and beams that would have to be drawn."""
-    try:
-        Generate(generate="logits", over="text", **chosen)
-    except ValidationError as error:
-        raise UserError(f"generation: {'; '.join(_wrong(one) for one in error.errors())}") from None
-
-
-def _wrong(error: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, error["loc"]))
-    text = str(error["msg"]).removeprefix("Value error, ")
-    return f"{place}: {text}, not {error['input']!r}" if place else text
+        needed = {"begin": tokenizer.begin_id, "end": tokenizer.end_id}
+        needed |= {"mask": mask} if entry.settings.by == "mask" else {}
+        lacking = next((role for role, number in needed.items() if number is None), None)
+        if lacking is not None:
+            raise UserError(f"output {output!r} writes no text: its tokenizer has no {lacking} token")
+        begun = begun_tokens(self.blueprint, self._generation(output), self.tokenizers, tokenizer.begin_id or 0)
+        if begun >= chosen["max_length"]:
+            raise no_word(chosen["max_length"], begun)
+        return Search(end=tokenizer.end_id or 0, pad=tokenizer.pad_id or 0, mask=mask, **chosen), over.max_length
 
 
 def tensor_of(value: Any) -> Tensor:

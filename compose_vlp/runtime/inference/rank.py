@@ -15,11 +15,10 @@ from compose_vlp.blueprint.sections import Rank
 from compose_vlp.compiler.incremental import LOGITS, compile_prepared
 from compose_vlp.compiler.model import Step
 from compose_vlp.compiler.program_runtime import take
-from compose_vlp.data.fields import table_values
 from compose_vlp.data.tables import read_table
 from compose_vlp.errors import UserError
 from compose_vlp.runtime.inference.generate import owners
-from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.outputs import NO_TABLES, Asker, Tables
 from compose_vlp.runtime.modes import evaluating
 from compose_vlp.values import Index, Logits, Text, rows_of
 
@@ -46,30 +45,30 @@ class Ranker:
     Args:
         asker: a model and its blueprint.
         output: an output of the form `rank`.
+        tables: texts that stand in the place of a table's, by input; those that are chosen among are a table too.
     """
 
-    def __init__(self, asker: Asker, output: str) -> None:
+    def __init__(self, asker: Asker, output: str, tables: Tables = NO_TABLES) -> None:
         blueprint = asker.blueprint
         entry = blueprint.outputs[output]
         if not isinstance(entry.settings, Rank) or entry.among is None:
             raise UserError(f"output {output!r} of {blueprint.name} ranks no texts")
         table = blueprint.inputs[entry.among]
         assert isinstance(table, TextInput), "the checker lets tables alone be ranked"
-        values = table_values(entry.among, table, asker.tokenizers)
-        self.asker, self._settings = asker, entry.settings
-        self.texts: tuple[str, ...] = tuple(read_table(table)[0])
+        self.asker, self._output, self._settings, self._tables = asker, output, entry.settings, tables
+        self.texts: tuple[str, ...] = tuple(read_table(table, tables.get(entry.among))[0])
         """The texts that are ranked, by line."""
         self._programs = compile_prepared(blueprint, output)
         self._over = self._programs.over
-        self._candidates: Text = values[entry.among].to(asker.device)
+        self._candidates: Text = asker.table(entry.among, tables.get(entry.among))[entry.among]
         self._top = min(entry.settings.top or len(self.texts), len(self.texts))
-        reads = (call.target for call in self._programs.whole.plan.calls if call.role == "input")
-        self.inputs = tuple(name for name in reads if name not in (self._over, f"{self._over}.owner"))
-        """The inputs that a batch has to have."""
 
     def rank(self, batch: Mapping[str, Any]) -> Ranked:
         """The texts for each row of a batch, the likeliest first."""
-        rows = rows_of([value for name, value in batch.items() if name not in self._programs.tables])
+        read = self.asker.inputs_read(self._output)
+        rows = rows_of([batch[name] for name in read]) if read else 1
+        batch = {name: value for name, value in batch.items() if name.partition(".")[0] in read}
+        batch = self.asker.with_tables(self._output, batch, self._tables)
         with evaluating(self.asker.model), torch.no_grad():
             given = self._prepared(batch, rows)
             chosen, first = self._likeliest_first_words(given, rows)
@@ -79,6 +78,10 @@ class Ranker:
         scores = scores + (self._settings.first_word - 1) * first
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         return Ranked(chosen.gather(1, order).cpu(), scores.cpu())
+
+    def best(self, batch: Mapping[str, Any]) -> list[str]:
+        """The likeliest text for each row of a batch."""
+        return [self.texts[line] for line in self.rank(batch).texts[:, 0].tolist()]
 
     def _prepared(self, batch: Mapping[str, Any], rows: int) -> dict[str, Any]:
         """All that is known of the rows of a batch before any text, tables too."""

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from compose_vlp.blueprint.inputs import ImageInput, TextInput
 from compose_vlp.blueprint.sections import Relevance
 from compose_vlp.compiler.compile import compile_plan
 from compose_vlp.compiler.model import Step
@@ -21,7 +22,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint, OutputEntry
 from compose_vlp.graph.plan import Call, Ref, refs_in
 from compose_vlp.graph.types import SequenceType
-from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.inference.outputs import NO_TABLES, Asker, Tables
 from compose_vlp.runtime.modes import evaluating
 from compose_vlp.values import Logits, Similarity, Text
 from compose_vlp.values import Sequence as Tokens
@@ -74,10 +75,14 @@ class Explainer:
             raise UserError(f"output {output!r} of {blueprint.name} explains no score")
         self.asker, self.output = asker, output
         self._patches = _patches(blueprint, output, entry.to)
+        self.shown = _origin(blueprint, entry.to, ImageInput)
+        """The input that is the picture whose places are weighed."""
         looker, self._place = _looker(blueprint, entry)
         self._attention = _attention(asker, entry, looker)
         words = looker.arg("x")
         assert isinstance(words, Ref), "what looks is one value"
+        self.read = _origin(blueprint, words, TextInput)
+        """The input that is the text whose words look at it."""
         wanted = {"score": entry.ref, "patches": entry.to, "words": words}
         self._program = compile_plan(
             blueprint,
@@ -87,16 +92,20 @@ class Explainer:
             without=("dedupe", "rows", "batch"),  # calls stay as they are written, so that theirs can be told
         )
 
-    def maps(self, inputs: Mapping[str, Sequence[Any]]) -> Maps:
-        """The maps of pictures and texts, lists of one length by input.
+    def maps(self, given: Mapping[str, Sequence[Any]]) -> Maps:
+        """The maps of pictures and texts, lists of one length by field of a record.
 
         Raises:
-            UserError: inputs that are missing or not read.
+            UserError: no records at all, or fields that are missing or not read.
         """
-        return self.maps_of_batch(self.asker.batch(self.output, inputs))
+        batch = self.asker.batch(self.output, given)
+        if batch is None:
+            raise UserError(f"output {self.output!r}: there is nothing to explain")
+        return self.maps_of_batch(batch)
 
-    def maps_of_batch(self, batch: Mapping[str, Any]) -> Maps:
+    def maps_of_batch(self, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> Maps:
         """The same for a batch that a loader made."""
+        batch = self.asker.with_tables(self.output, batch, tables)
         model, step = self.asker.model, Step(self.asker.blueprint.constants_and_starts())
         with evaluating(model), torch.enable_grad(), watched(self._attention) as seen:
             result = model(self._program.run, batch, step)
@@ -120,6 +129,11 @@ class Explainer:
         return grid
 
 
+def no_maps() -> Tensor:
+    """The maps [0, 0, 0] of no pictures."""
+    return torch.empty(0, 0, 0)
+
+
 def _patches(blueprint: CheckedBlueprint, output: str, to: Ref) -> str:
     """The name of the value whose positions are weighed."""
     kind = blueprint.type_of(to)
@@ -131,6 +145,12 @@ def _patches(blueprint: CheckedBlueprint, output: str, to: Ref) -> str:
             hints=["`to` takes what an image encoder gives, before any pooling"],
         )
     return str(to)
+
+
+def _origin(blueprint: CheckedBlueprint, ref: Ref, kind: type[Any]) -> str:
+    """The input of a type that a value stands on; the first, where it stands on several."""
+    origins = [call.target for call in blueprint.fragment([ref]) if call.role == "input"]
+    return next(name for name in origins if isinstance(blueprint.inputs[name], kind))
 
 
 def _looker(blueprint: CheckedBlueprint, entry: OutputEntry) -> tuple[Call, int]:

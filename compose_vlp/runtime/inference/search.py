@@ -61,12 +61,17 @@ def search(model: Foreteller, start: Tensor, how: Search, generator: torch.Gener
     begun, scores = model.begin(start.repeat_interleave(how.beams, 0) if how.beams > 1 else start)
     length = begun.shape[1]
     if length >= how.max_length:
-        raise UserError(
-            f"max_length {how.max_length} leaves no word to foretell: texts begin with {length} tokens",
-            hints=["the begin token counts, and so does a prompt"],
-        )
+        raise no_word(how.max_length, length)
     ids = _by_beams(model, begun, scores, how) if how.beams > 1 else _one_by_one(model, begun, scores, how, generator)
     return torch.cat((start, ids[:, length:]), 1)
+
+
+def no_word(max_length: int, begun: int) -> UserError:
+    """The mistake of a length that the beginning of the texts fills."""
+    return UserError(
+        f"max_length {max_length} leaves no word to foretell: texts begin with {begun} tokens",
+        hints=["the begin token counts, and so does a prompt"],
+    )
 
 
 def _one_by_one(

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from compose_vlp.blueprint.inputs import Input
 from compose_vlp.compiler.compile import Compiled, compile_plan
 from compose_vlp.compiler.model import Step
 from compose_vlp.compiler.program_runtime import take
@@ -27,7 +26,7 @@ Row: TypeAlias = Mapping[str, Value]
 
 
 class Stored:
-    """A value output, split where its inputs meet (`OutputEntry.stored`): `keep` what one input is, `ask` for pairs.
+    """A value output, split where its inputs meet (`OutputEntry.stored`): `keep` what a field gives, `ask` for pairs.
 
     An input of which nothing can be kept (BLIP encodes a text anew with each picture) is kept as it came.
 
@@ -40,44 +39,45 @@ class Stored:
     def __init__(self, asker: Asker, output: str, *, logits: bool = False) -> None:
         self._asker = asker
         blueprint = asker.blueprint
-        self._inputs: dict[str, Input] = {name: blueprint.inputs[name] for name in asker.inputs_read(output)}
+        self._output = output
+        self.fields = asker.fields_read(output)
+        """The fields of a record that the output reads, and the inputs that each of them fills."""
         entry = blueprint.outputs[output]
         wanted = before_softmax(blueprint, entry.ref) if logits else entry.ref
-        kept = {name: tuple(dict.fromkeys(ref.call for ref in refs)) for name, refs in entry.stored.items()}
+        inputs = [name for names in self.fields.values() for name in names]
+        stored = {name: entry.stored.get(name, ()) for name in inputs}
+        kept = {name: tuple(dict.fromkeys(ref.call for ref in refs)) for name, refs in stored.items()}
         self._joint = _joint(blueprint, output, wanted, {call for calls in kept.values() for call in calls})
         read = {call.target for call in self._joint.plan.calls if call.role == "input"}
         self._towers: dict[str, Compiled] = {}
         self._as_it_came: dict[str, tuple[str, ...]] = {}
-        for name in self._inputs:
+        for name in inputs:
             calls = [call for call in kept.get(name, ()) if _handed(call) in read]
             if calls:
                 results = {_handed(call): Ref(call) for call in calls}
                 self._towers[name] = compile_plan(blueprint, f"keep_{name}", results, trainable=lambda _: False)
             self._as_it_came[name] = (name,) if name in read else ()
 
-    @property
-    def inputs(self) -> Mapping[str, Input]:
-        """The inputs that the output reads, one of each kept row."""
-        return self._inputs
-
-    def keep(self, name: str, batch: Mapping[str, Any]) -> list[Row]:
-        """What is kept of each row of a batch of the input `name`."""
-        found = {one: batch[one] for one in self._as_it_came[name]}
-        if name in self._towers:
-            found |= self._run(self._towers[name], batch)
+    def keep(self, field: str, batch: Mapping[str, Any]) -> list[Row]:
+        """What is kept of each row of a batch of the inputs that a field fills."""
+        found: dict[str, Any] = {}
+        for name in self.fields[field]:
+            found |= {one: batch[one] for one in self._as_it_came[name]}
+            if name in self._towers:
+                found |= self._run(self._towers[name], batch)
         return [
             {key: take(value, Index(torch.tensor([row]))) for key, value in found.items()}
-            for row in range(rows_of(dict(batch)))
+            for row in range(rows_of(found))
         ]
 
     def ask(self, pairs: Sequence[Sequence[Row]]) -> Tensor:
-        """The output [pairs, ...] for rows that belong together, one kept row of each input."""
+        """The output [pairs, ...] for rows that belong together, one kept row of each field."""
         rows = [{key: value for row in pair for key, value in row.items()} for pair in pairs]
         batch = {key: join_rows([row[key] for row in rows]) for key in rows[0]}
         return tensor_of(self._run(self._joint, batch)["value"])
 
     def _run(self, program: Compiled, batch: Mapping[str, Any]) -> dict[str, Any]:
-        model = self._asker.model
+        model, batch = self._asker.model, self._asker.with_tables(self._output, batch)
         with evaluating(model), torch.no_grad():
             found: dict[str, Any] = model(program.run, batch, Step(self._asker.blueprint.constants_and_starts()))
         return found

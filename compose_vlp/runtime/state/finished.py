@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from compose_vlp.errors import UserError
+from compose_vlp.graph.asked import fields_asked, type_of_field
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.state import checkpoint
 from compose_vlp.runtime.state.run_folder import RUN_FILE, RunFolder
@@ -53,10 +54,9 @@ def plugin_files(blueprint: CheckedBlueprint) -> list[Path]:
 
 
 def _inputs(blueprint: CheckedBlueprint) -> dict[str, str]:
-    """What the outputs read, with MLflow's names of types: pictures are paths, addresses or base64."""
+    """The fields that outputs read, with MLflow's names of types: pictures are paths, addresses or base64."""
     found: dict[str, str] = {}
-    for output in blueprint.outputs.values():
-        calls = blueprint.fragment([output.ref])
-        names = (call.target for call in calls if call.role == "input" and call.target != output.over)
-        found |= {name: _TYPES[blueprint.inputs[name].type] for name in names}
+    for output in blueprint.outputs:
+        fields = fields_asked(blueprint, output)
+        found |= {field: _TYPES[type_of_field(blueprint, inputs)] for field, inputs in fields.items()}
     return found

@@ -73,6 +73,7 @@ class StageRun:
         self.tokenizers = self._tokenizers()
         self.model.tokenizers = dict(self.tokenizers)
         asker = Asker(self.blueprint, self.model, self.tokenizers, self.processes.device)
+        asker.check()
         stage = self.blueprint.stages[self.name]
         self.evaluation = stage_evaluation(asker, stage, self.scale, self.trainer.measure)
         self.modules = self.model.parts()
