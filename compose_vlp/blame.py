@@ -61,6 +61,11 @@ class Frame:
         return any(f"/{part}" in path for part in FOREIGN) and not _is_ours(self.file)
 
     @property
+    def is_watch(self) -> bool:
+        """Does it only wait for exceptions?"""
+        return self.function in ("guarded", "blamed", "noted") and _is_ours(self.file)
+
+    @property
     def is_program(self) -> bool:
         return self.file.startswith("<program ")
 
@@ -104,7 +109,8 @@ def fault_of(error: BaseException) -> Fault | None:
         span = Span(error.filename, error.lineno or 1, column, max(end, column + 1))
         return Fault(Problem(f"this is no Python: {error.msg}", span, notes_of(error)))
     frames = frames_of(error)
-    called = next((place for place, frame in enumerate(frames) if _is_ours(frame.file)), len(frames))
+    started = (place for place, frame in enumerate(frames) if _is_ours(frame.file) and not frame.is_watch)
+    called = next(started, len(frames))  # what called us is not ours to judge
     places = [place for place, frame in enumerate(frames) if place > called and frame.is_plugin]
     if not places:
         ours = max((place for place, frame in enumerate(frames) if _is_ours(frame.file)), default=-1)
