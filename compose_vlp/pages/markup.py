@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable
 from typing import Final
 
 VOID: Final = frozenset({"br", "hr", "img", "input", "link", "meta"})
+
+_UNWRITABLE: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+"""What XML has no place for, and halves of surrogate pairs, for which UTF-8 has none: cut texts hold both."""
 
 
 class Markup(str):
@@ -19,8 +23,7 @@ def escape(value: object) -> Markup:
     """Anything as markup: `Markup` as it is, all else as text with its special characters escaped."""
     if isinstance(value, Markup):
         return value
-    # Half of a surrogate pair, as cut texts have, would keep the page from being written.
-    return Markup(html.escape(str(value).encode("utf-8", "replace").decode("utf-8")))
+    return Markup(html.escape(_UNWRITABLE.sub("\ufffd", str(value))))
 
 
 def join(children: Iterable[object]) -> Markup:

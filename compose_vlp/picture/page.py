@@ -12,6 +12,7 @@ from compose_vlp.picture.header import legend, legend_width
 from compose_vlp.picture.svg import svg
 
 FOLDER = Path(__file__).parent
+ADDRESSES = ("http://", "https://")
 
 
 def page(diagram: Diagram) -> str:
@@ -30,7 +31,7 @@ def page(diagram: Diagram) -> str:
 
 
 def _title(diagram: Diagram) -> Markup:
-    link = tag("a", "paper", href=diagram.paper, rel="noreferrer") if diagram.paper.startswith("http") else None
+    link = tag("a", "paper", href=diagram.paper, rel="noreferrer") if diagram.paper.startswith(ADDRESSES) else None
     line = join([diagram.subtitle, " " if diagram.subtitle and link else None, link])
     return tag("div", tag("h1", diagram.title), tag("div", line, class_="dim"))
 
@@ -70,7 +71,7 @@ def _data(diagram: Diagram) -> str:
         for box in diagram.boxes
     }
     arrows = [(a.source, a.target, a.port, a.field) for a in diagram.arrows]
-    text = json.dumps({"boxes": boxes, "arrows": arrows}, ensure_ascii=False)
+    text = json.dumps({"boxes": boxes, "arrows": arrows})
     return text.replace("<", r"\u003c")
 
 

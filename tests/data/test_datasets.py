@@ -18,7 +18,9 @@ from compose_vlp.components.tokenizers.ids import Ids
 from compose_vlp.data import BadRecord, Encoded, Source, open_source
 from compose_vlp.data.loader import Loader
 from compose_vlp.data.pictures import open_picture
+from compose_vlp.data.renamed import Renamed
 from compose_vlp.errors import UserError
+from tests.data.support import ProgramStarts
 
 datasets = pytest.importorskip("datasets")
 
@@ -141,3 +143,76 @@ def test_array_pictures_are_pictures(tmp_path: Path) -> None:
     table = datasets.Dataset.from_dict({"image": [Image.fromarray(np.full((4, 4, 3), 9, np.uint8))]})
     table.save_to_disk(tmp_path / "one")
     assert isinstance(opened(tmp_path / "one").record(0)["image"], Encoded)
+
+
+# --- columns of pictures that are not the library's own -----------------------------------------------------------
+
+
+def shown(source: Source, **fields: Any) -> Loader:
+    """All records read by an input of pictures."""
+    inputs = {"image": parse_input({"type": "image", "size": 4, **fields})}
+    return Loader(source, inputs, {}, batch=9, train=False, skip_limit=1.0)
+
+
+def parquet(file: Path, **columns: Any) -> Path:
+    """A file as any other library writes it, without what `datasets` adds to say what columns are."""
+    arrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(arrow.table(columns), file)
+    return file
+
+
+@pytest.mark.parametrize("form", ["binary", "large_binary", "struct", "list", "list of structs"])
+def test_plain_columns_of_bytes_are_pictures(tmp_path: Path, form: str) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    column: Any = [png(number) for number in range(3)]
+    if form == "large_binary":
+        column = arrow.array(column, arrow.large_binary())
+    elif form != "binary":
+        held = [{"bytes": data, "path": None} if "struct" in form else data for data in column]
+        column = [[one] for one in held] if "list" in form else held
+    source = opened(parquet(tmp_path / "a.parquet", jpg=column, txt=["a", "b", "c"]))
+    renamed = shown(source, **{"from": "jpg"})
+    (batch,) = renamed
+    assert batch.rows == (0, 1, 2)
+    assert not renamed.skipped
+    reds = [number / 255 / 0.5 - 1 for number in range(3)]
+    assert batch.values["image"].pixels[:, 0, 0, 0].tolist() == pytest.approx(reds)
+
+
+def test_the_line_of_the_docs_for_cc3m_reads_what_img2dataset_writes(tmp_path: Path) -> None:
+    parquet(tmp_path / "0.parquet", jpg=[png(1), b"broken"], txt=["a red line", "two"], key=["0", "1"])
+    source = Renamed(opened(tmp_path / "*.parquet"), {"image": "jpg", "caption": "txt"})
+    loader = shown(source)
+    assert [batch.rows for batch in loader] == [(0,)]
+    assert "image: no picture of a known kind" in loader.skipped[1]
+    assert source.record(0)["caption"] == "a red line"
+
+
+def test_columns_of_floats_are_pictures_as_bright_as_they_are_meant(tmp_path: Path) -> None:
+    levels = np.linspace(0, 1, 48).reshape(4, 4, 3).astype(np.float32)
+    table = {"image": [levels.tolist(), (levels * 2 - 1).tolist()]}
+    for name, feature in (
+        ("array", datasets.Array3D((4, 4, 3), "float32")),
+        ("lists", datasets.List(datasets.List(datasets.List(datasets.Value("float32"))))),
+    ):
+        rows = datasets.Dataset.from_dict(table, features=datasets.Features({"image": feature}))
+        rows.save_to_disk(tmp_path / name)
+        loader = shown(opened(tmp_path / name))
+        (batch,) = loader
+        assert abs(batch.values["image"].pixels[0].permute(1, 2, 0).numpy() / 2 + 0.5 - levels).max() < 1 / 254
+        assert "image holds numbers from -1 to 1, which are no levels of a picture" in loader.skipped[1]
+
+
+def test_the_library_s_own_decoders_are_never_asked(tmp_path: Path) -> None:
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 48\n%%EndComments\nshowpage\n"
+    features = datasets.Features({"images": datasets.List(datasets.Image()), "image": {"inner": datasets.Image()}})
+    held = {"bytes": eps, "path": "a.jpg"}
+    rows = datasets.Dataset.from_dict({"images": [[held]], "image": [{"inner": held}]}, features=features)
+    rows.save_to_disk(tmp_path / "one")
+    source = opened(tmp_path / "one")
+    with ProgramStarts() as starts:
+        loader = shown(source, **{"from": "images"})
+        assert not list(loader)
+    assert not starts.programs
+    assert "no picture of a known kind" in loader.skipped[0]
+    assert source.record(0)["image"] == {"inner": held}

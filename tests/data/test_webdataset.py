@@ -257,3 +257,31 @@ def test_what_is_kept_of_a_record_is_a_few_dozen_bytes(tmp_path: Path) -> None:
             add(tar, f"{number:09d}.txt", b"")
     shard = open_shard(tmp_path / "web.tar", tmp_path / "cache")
     assert sum(getattr(shard, name).nbytes for name in shard.ARRAYS) < 100 * len(shard)
+
+
+@pytest.mark.parametrize(("ending", "kind"), [("avif", "AVIF"), ("jfif", "JPEG"), ("webp", "WEBP"), ("tiff", "TIFF")])
+def test_members_of_every_kind_of_picture_are_the_image(tmp_path: Path, ending: str, kind: str) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(stream, kind)
+    path = shard_of(tmp_path / "a.tar", **{f"0.{ending}": stream.getvalue(), "0.txt": b"red"})
+    source = open_source({"use": "webdataset", "path": str(path), "cache": str(tmp_path / "cache")})
+    assert abs(np.asarray(open_picture(source.record(0)["image"]())).astype(int) - [255, 0, 0]).max() < 9
+
+
+def test_members_of_other_endings_are_pictures_where_an_input_reads_them(tmp_path: Path) -> None:
+    path = shard_of(tmp_path / "a.tar", **{"0.photo": png(7), "0.txt": b"red"})
+    source = open_source({"use": "webdataset", "path": str(path), "cache": str(tmp_path / "cache")})
+    inputs = {"image": parse_input({"type": "image", "size": 4, "from": "photo"})}
+    (batch,) = Loader(source, inputs, {}, batch=1, train=False)
+    assert batch.rows == (0,)
+
+
+def test_a_shard_that_shrinks_while_it_is_read_breaks_its_records(tmp_path: Path) -> None:
+    path = shard_of(tmp_path / "a.tar", **{"0.png": png(7), "0.txt": b"red"})
+    source = open_source({"use": "webdataset", "path": str(path), "cache": str(tmp_path / "cache")})
+    path.write_bytes(path.read_bytes()[:600])
+    with pytest.raises(BadRecord, match="cut short since it was indexed"):
+        source.record(0)["image"]()
+    path.unlink()
+    with pytest.raises(BadRecord, match="No such file"):
+        source.record(0)
