@@ -12,6 +12,7 @@ from torch import Tensor
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.data.loader import Loader
 from compose_vlp.data.source import BadRecord, Source
+from compose_vlp.data.wording import is_text
 from compose_vlp.errors import UserError
 from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.values import Value
@@ -39,7 +40,9 @@ def batches(
 ) -> Iterator[tuple[tuple[int, ...], dict[str, Value]]]:
     """Record numbers and values, record by record once through, pictures as in evaluation; broken ones left out."""
     kept: dict[str, Input] = {name: asker.blueprint.inputs[name] for name in inputs}
-    loader = Loader(First(source, count), kept, asker.tokenizers, batch=BATCH, train=False)
+    loader = Loader(
+        First(source, count), kept, asker.tokenizers, batch=BATCH, train=False, skip_limit=source.skip_limit
+    )
     for batch in loader:
         yield batch.rows, {name: value.to(asker.device) for name, value in batch.values.items()}
 
@@ -110,9 +113,9 @@ def texts_of(source: Source, rows: Iterable[int], field: str) -> list[tuple[str,
 
 
 def texts_in(value: object) -> tuple[str, ...]:
-    """The texts that a field's value holds: a text, or a list of them; empty ones are none."""
+    """The texts that a field's value holds: a text, or a list of them; those that are empty or unreadable are none."""
     texts = (value,) if isinstance(value, str) else value if isinstance(value, Iterable) else ()
-    return tuple(text for text in texts if isinstance(text, str) and text.strip())
+    return tuple(text for text in texts if is_text(text) and text.strip())
 
 
 def values_of(source: Source, rows: Iterable[int], field: str) -> Iterator[Any]:

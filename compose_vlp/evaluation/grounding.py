@@ -90,7 +90,7 @@ class _Named(Source):
 
     def __init__(self, source: Source, field: str) -> None:
         super().__init__(source.config)
-        self.source, self.field = source, field
+        self.source, self.field, self.skip_limit = source, field, source.skip_limit
 
     def __len__(self) -> int:
         return len(self.source)
