@@ -121,7 +121,9 @@ class Blueprint:
         """Parameters, shapes, FLOPs and memory of a stage (the first, if none is named), from the meta device."""
         from compose_vlp.building import measure
 
-        name = stage or next(iter(self.check().stages))
+        name = stage or next(iter(self.check().stages), None)
+        if name is None:
+            return measure(self.check(), None, None, batch)
         (compiled,) = self.compile(name, without=without).values()
         return measure(self.check(), name, compiled, batch)
 

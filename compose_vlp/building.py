@@ -43,11 +43,12 @@ def build(
 ) -> Built:
     """Check, compile and measure on the meta device; write the papers into a run folder, and log them.
 
-    `stage` is the one that is measured, the first if left out; `without` names passes to leave out.
+    `stage` is the one that is measured, the first if left out; `without` names passes to leave out. A blueprint without
+    stages has no step, and is built all the same.
 
     Raises:
         BlueprintError: mistakes in the blueprint.
-        UserError: no such stage or pass, or a blueprint without stages.
+        UserError: no such stage or pass.
     """
     from compose_vlp.compiler.figures import figures
     from compose_vlp.picture import Numbers
@@ -57,19 +58,22 @@ def build(
     checked = blueprint.check()
     measured = _stage(list(checked.stages), stage)
     stages: dict[str, Compiled] = blueprint.compile(without=without)
-    report = measure(checked, measured, stages[measured], batch)
+    report = measure(checked, measured, stages[measured] if measured is not None else None, batch)
     by_component = report.parameters["by_component"]
-    facts = (("parameters", count(report.parameters["total"])), (f"step of {batch}", work(report.flops["step"])))
-    whole = by_component if checked.of_stage(measured) is checked else sizes(checked).parameters
-    compared = figures(blueprint.document, whole)
+    step = report.flops["step"]
+    facts = [("parameters", count(report.parameters["total"]))]
+    facts += [(f"step of {batch}", work(step))] if step is not None else []
+    alike = measured is None or checked.of_stage(measured) is checked
+    compared = figures(blueprint.document, by_component if alike else sizes(checked).parameters)
     folder = RunFolder.create(checked.name, 0, command, at=out)
     folder.update(kind="build")
     ending: Ending = "FAILED"
     try:
-        files = prepare_folder(blueprint, folder, stages, Numbers(by_component, facts))
+        files = prepare_folder(blueprint, folder, stages, Numbers(by_component, tuple(facts)))
         tracker = open_tracker(checked, folder, files, track)
         tracker.tags({"kind": "build"})
-        tracker.metrics({"build.parameters": report.parameters["total"], "build.flops": report.flops["step"]}, 0)
+        measures = {"build.parameters": report.parameters["total"], "build.flops": step}
+        tracker.metrics({name: value for name, value in measures.items() if value is not None}, 0)
         message = tracker.finish("FINISHED")
         ending = "FINISHED"
     finally:
@@ -77,21 +81,23 @@ def build(
     return Built(folder.path, files, report, compared, program_sources(checked, stages), message)
 
 
-def measure(checked: CheckedBlueprint, stage: str, compiled: Compiled, batch: int) -> Report:
+def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | None, batch: int) -> Report:
     """What a stage's program comes to, with what the stage sets and trains, beside the same without passes."""
     from compose_vlp.compiler.compile import compile_stage
+    from compose_vlp.compiler.model import build as build_model
     from compose_vlp.compiler.passes import PASSES
-    from compose_vlp.compiler.report import build_report
+    from compose_vlp.compiler.report import build_report, report_without_stages
     from compose_vlp.runtime.stage import stage_model
 
+    if stage is None or compiled is None:
+        return report_without_stages(checked, build_model(checked, "meta"), batch)
     plain = compile_stage(checked, stage, without=list(PASSES))
     model, _ = stage_model(checked, stage)
     return build_report(checked.of_stage(stage), model, compiled, plain, batch)
 
 
-def _stage(stages: Sequence[str], wanted: str | None) -> str:
-    if not stages:
-        raise UserError("the blueprint has no stages, so no step can be measured", hints=("`stages: {train: {...}}`",))
+def _stage(stages: Sequence[str], wanted: str | None) -> str | None:
     if wanted is not None and wanted not in stages:
-        raise UserError(f"no stage is called {wanted!r}", hints=did_you_mean(wanted, stages) or (", ".join(stages),))
-    return wanted or stages[0]
+        hint = ", ".join(stages) or "the blueprint has none: `stages: {train: {...}}`"
+        raise UserError(f"no stage is called {wanted!r}", hints=did_you_mean(wanted, stages) or (hint,))
+    return wanted or next(iter(stages), None)

@@ -100,7 +100,7 @@ class CausalDecoder(nn.Module):
     def forward(
         self,
         x: Annotated[Text, "rows length vocab_size", PAST] | Annotated[Sequence, "rows tokens width", PAST],
-        context: Annotated[Sequence, "rows context_tokens context_width", ALL] | None = None,
+        context: Annotated[Sequence, "rows any_tokens context_width", ALL] | None = None,
         *,
         cache: Cache | None = None,
         kv: ContextKeys | None = None,

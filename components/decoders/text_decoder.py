@@ -64,7 +64,7 @@ class TextDecoder(BertText):
     def forward(
         self,
         x: Annotated[Text, "rows length vocab_size", PAST],
-        context: Annotated[Sequence, "rows context_tokens context_width", ALL] | None = None,
+        context: Annotated[Sequence, "rows any_tokens context_width", ALL] | None = None,
         *,
         cache: Cache | None = None,
         kv: ContextKeys | list[ContextKeys] | None = None,

@@ -65,7 +65,7 @@ class BertEncoder(BertText):
     def forward(
         self,
         x: Annotated[Text, "rows length vocab_size", ALL],
-        context: list[Annotated[Sequence, "rows context_tokens context_width", ALL]] | None = None,
+        context: list[Annotated[Sequence, "rows any_tokens context_width", ALL]] | None = None,
         *,
         kv: ContextKeys | list[ContextKeys] | None = None,
         rows: Tensor | None = None,

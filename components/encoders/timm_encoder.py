@@ -28,7 +28,8 @@ LOADS: Final = frozenset(
 class Shape(NamedTuple):
     """What a model gives for one picture: `tokens` of `width` features, after `prefix` vectors that are no patches.
 
-    `headless`: called as a whole it gives features; else only its `forward_features` does.
+    `headless`: called as a whole it gives features; else only its `forward_features` does. `grid` is how patches lie,
+    where they are a map.
     """
 
     width: int
@@ -36,6 +37,7 @@ class Shape(NamedTuple):
     cls: Literal["first", "none"]
     prefix: int
     headless: bool
+    grid: tuple[int, int] | None
 
 
 # In training batch norms move their statistics, as in timm, and through them rows of a batch reach each other.
@@ -87,7 +89,8 @@ class TimmEncoder(nn.Module):
             parts = one_part("vision", None, reads=[image.reads])
             return SequenceType(image.rows, parts[0].reads, parts=parts)
         tokens = shape.tokens if config.size else None
-        parts = one_part("vision", tokens, cls=shape.cls, reads=[image.reads])
+        grid = shape.grid if config.size else None
+        parts = one_part("vision", tokens, cls=shape.cls, reads=[image.reads], grid=grid)
         return SequenceType(image.rows, parts[0].reads, width=shape.width, parts=parts)
 
     @staticmethod
@@ -132,13 +135,26 @@ def _measure(name: str, options: str, size: int | None) -> Shape:
         model.eval()
         side = size or model.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
         try:
-            x = _tokens(model, torch.zeros(2, 3, side, side), headless)
+            features = _features(model, torch.zeros(2, 3, side, side), headless)
+            x = _flat(model, features)
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(f"`model` {name} cannot take an image of `size` {side}: {_line(error)}") from error
     has_cls = getattr(model, "cls_token", None) is not None
     prefix = getattr(model, "num_prefix_tokens", int(has_cls))
     dropped = prefix - has_cls
-    return Shape(x.shape[2], x.shape[1] - dropped, "first" if has_cls else "none", prefix, headless)
+    tokens = x.shape[1] - dropped
+    grid = _grid(model, features, tokens - has_cls, side)
+    return Shape(x.shape[2], tokens, "first" if has_cls else "none", prefix, headless, grid)
+
+
+def _grid(model: Any, features: Tensor, patches: int, side: int) -> tuple[int, int] | None:
+    """Rows and columns of a map, or of as many patches as the model cuts a picture into."""
+    if features.ndim == 4:
+        first = 1 if _channels_last(model) else 2
+        return features.shape[first], features.shape[first + 1]
+    cut = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    rows, columns = (side // size for size in cut) if isinstance(cut, tuple) and len(cut) == 2 else (0, 0)
+    return (rows, columns) if rows * columns == patches else None
 
 
 @cache
@@ -189,13 +205,24 @@ def _without_head(model: Any) -> Any:
 
 def _tokens(model: Any, pixels: Tensor, headless: bool) -> Tensor:
     """`[batch, tokens, width]` of what a model gives: tokens, or a map with its channels second or last."""
+    return _flat(model, _features(model, pixels, headless))
+
+
+def _features(model: Any, pixels: Tensor, headless: bool) -> Tensor:
     features = model(pixels) if headless else model.forward_features(pixels)
-    if isinstance(features, Tensor) and features.ndim == 3:
+    if isinstance(features, Tensor) and features.ndim in (3, 4):
         return features
-    if isinstance(features, Tensor) and features.ndim == 4:
-        last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-        return features.flatten(1, 2) if last else features.flatten(2).transpose(1, 2)
     raise UserError(f"this `model` ({type(model).__name__}) gives no sequence of features")
+
+
+def _flat(model: Any, features: Tensor) -> Tensor:
+    if features.ndim == 3:
+        return features
+    return features.flatten(1, 2) if _channels_last(model) else features.flatten(2).transpose(1, 2)
+
+
+def _channels_last(model: Any) -> bool:
+    return getattr(model, "output_fmt", "NCHW") == "NHWC"
 
 
 def _line(error: Exception) -> str:

@@ -115,8 +115,9 @@ class VisionTransformer(nn.Module):
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
         image = ports["image"]
-        length = (config.size // config.patch) ** 2 + (config.cls == "first") if known(config.size) else None
-        parts = one_part("vision", length, cls=config.cls, reads=[image.reads])
+        side = config.size // config.patch if known(config.size) else None
+        length, grid = (None, None) if side is None else (side**2 + (config.cls == "first"), (side, side))
+        parts = one_part("vision", length, cls=config.cls, reads=[image.reads], grid=grid)
         return SequenceType(image.rows, parts[0].reads, width=config.width, parts=parts)
 
     @staticmethod

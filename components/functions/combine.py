@@ -2,21 +2,35 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from compose_vlp.components.layers.several import as_list
 from compose_vlp.errors import UserError
+from compose_vlp.graph.types import (
+    EmbeddingType,
+    LogitsType,
+    Reads,
+    RowSpace,
+    SequenceType,
+    SimilarityType,
+    merge_reads,
+)
 from compose_vlp.graph.types import Part as PartType
-from compose_vlp.graph.types import RowSpace, SequenceType, merge_reads
 from compose_vlp.registry import EACH, function
-from compose_vlp.values import Embedding, Index, Sequence
+from compose_vlp.values import Embedding, Index, Logits, Sequence, Similarity
 
-Features = Annotated[Embedding, "rows width", EACH] | Annotated[Sequence, "rows tokens width", EACH]
-Channels = Annotated[Embedding, "rows channels", EACH] | Annotated[Sequence, "rows tokens channels", EACH]
-Rows = Annotated[Embedding, "any_rows width", EACH] | Annotated[Sequence, "any_rows tokens width", EACH]
+Scores = (
+    Annotated[Similarity, "rows columns", EACH]
+    | Annotated[Logits, "rows classes", EACH]
+    | Annotated[Logits, "rows length classes", EACH]
+)
+Values = Annotated[Embedding, "rows width", EACH] | Annotated[Sequence, "rows tokens width", EACH] | Scores
+Channels = Annotated[Embedding, "rows any_width", EACH] | Annotated[Sequence, "rows tokens any_width", EACH]
+Rows = Annotated[Embedding, "any_rows width", EACH] | Annotated[Sequence, "any_rows any_tokens width", EACH]
+AnyValue: TypeAlias = Embedding | Sequence | Similarity | Logits
 
 
 def _alike(ports: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -27,18 +41,52 @@ def _alike(ports: Mapping[str, Any]) -> tuple[Any, ...]:
     return values
 
 
-def _merged(ports: Mapping[str, Any], width: int | None) -> Any:
+def _merged(ports: Mapping[str, Any]) -> Any:
     """The type of the first value, reached by what reaches any of them, position by position."""
     values = _alike(ports)
     reads = merge_reads(*(value.reads for value in values))
     one = values[0]
+    if isinstance(one, SimilarityType):
+        return replace(one, reads=reads, sides=_sides(values))
+    if isinstance(one, LogitsType):
+        return _scored(values, reads)
     if not isinstance(one, SequenceType):
-        return replace(one, reads=reads, width=width)
+        return replace(one, reads=reads)
     parts = tuple(
         replace(part, reads=merge_reads(part.reads, *(_part_reads(value, i) for value in values[1:])))
         for i, part in enumerate(one.parts)
     )
-    return replace(one, reads=reads, width=width, parts=parts)
+    return replace(one, reads=reads, parts=parts)
+
+
+def _sides(values: tuple[SimilarityType, ...]) -> tuple[frozenset[str], frozenset[str]]:
+    """What all of them compare with what.
+
+    Raises:
+        UserError: one goes from rows to columns, another back.
+    """
+    first = values[0].sides
+    for one in values[1:]:
+        if one.sides != first and one.sides == first[::-1]:
+            raise UserError("takes scores of one direction; one of these goes from rows to columns, another back")
+    rows, columns = zip(*(one.sides for one in values), strict=True)
+    return frozenset().union(*rows), frozenset().union(*columns)
+
+
+def _scored(values: tuple[LogitsType, ...], reads: Reads) -> LogitsType:
+    """Logits of one text, or of none.
+
+    Raises:
+        UserError: they stand on several.
+    """
+    shapes = {one.over_positions for one in values}
+    if len(shapes) > 1:
+        raise UserError("takes logits of one form; some of these have positions, others one vector a row")
+    texts = {one.text.root if one.text is not None else "" for one in values}
+    if len(texts) > 1:
+        words = " and ".join(f"`{text}`" if text else "no text" for text in sorted(texts))
+        raise UserError(f"takes logits that stand on one text; these stand on {words}")
+    return replace(values[0], reads=reads)
 
 
 def _part_reads(value: SequenceType, index: int) -> Mapping[str, Any]:
@@ -46,59 +94,92 @@ def _part_reads(value: SequenceType, index: int) -> Mapping[str, Any]:
     return value.reads if part is None else part.reads
 
 
-def _same_width(_: None, ports: Mapping[str, Any]) -> Any:
-    return _merged(ports, ports["values"][0].width)
+def _same(_: None, ports: Mapping[str, Any]) -> Any:
+    return _merged(ports)
 
 
 def _averaged(_: None, ports: Mapping[str, Any]) -> Any:
     owner = ports.get("owner")
-    one = _same_width(None, ports)
+    one = _merged(ports)
     if owner is None:
         return one
-    if isinstance(one, SequenceType):
-        raise UserError("only vectors are averaged by their owner", hints=["`mean(x)` makes one of a sequence"])
+    if not isinstance(one, EmbeddingType):
+        hints = ["`mean(x)` makes one of a sequence"] if isinstance(one, SequenceType) else []
+        raise UserError("only vectors are averaged by their owner", hints=hints)
     return replace(one, rows=owner.points_at)
 
 
 def _all_channels(_: None, ports: Mapping[str, Any]) -> Any:
     widths = [value.width for value in ports["values"]]
-    return _merged(ports, None if None in widths else sum(widths))
+    return replace(_merged(ports), width=None if None in widths else sum(widths))
 
 
 def _all_rows(_: None, ports: Mapping[str, Any]) -> Any:
-    one = _same_width(None, ports)
-    return replace(one, rows=RowSpace(" & ".join(str(value.rows) for value in ports["values"])))
+    """Rows of several: their texts are several too, so the positions stand on none.
+
+    Raises:
+        UserError: sequences of several parts of other lengths.
+    """
+    one, values = _merged(ports), ports["values"]
+    rows = RowSpace(" & ".join(str(value.rows) for value in values))
+    if not isinstance(one, SequenceType):
+        return replace(one, rows=rows)
+    alike = all(value.count.may_be(one.count) for value in values)
+    if not alike and any(len(value.parts) > 1 for value in values):
+        raise UserError("sequences of several parts are padded to the longest where their parts are equally long")
+    known = alike and not one.count.follows
+    parts = tuple(replace(part, text=None, length=part.length if known else None) for part in one.parts)
+    return replace(one, rows=rows, parts=parts)
 
 
-@function("add", output=_same_width)
-def add(values: list[Features]) -> Embedding | Sequence:
-    """The sum of several values of one shape; Sequences stay Sequences, with the parts and padding of the first."""
+@function("add", output=_same)
+def add(values: list[Values]) -> AnyValue:
+    """The sum of several values of one shape: vectors, scores, or sequences, with the parts and padding of the first.
+
+    Raises:
+        UserError: a batch holds values of other shapes.
+    """
     several = as_list(values)
-    return _with(several, sum(value.features for value in several))
+    total: AnyValue = _with(several, sum(_tensors(several)))
+    return total
 
 
 @function("average", rows="batch", output=_averaged)
-def average(values: list[Features], owner: Annotated[Index, "rows"] | None = None) -> Embedding | Sequence:
-    """The mean of several values of one shape; Sequences stay Sequences, with the parts and padding of the first.
+def average(values: list[Values], owner: Annotated[Index, "rows"] | None = None) -> AnyValue:
+    """The mean of several values of one shape: vectors, scores (an ensemble's), or sequences.
 
-    With `owner` the mean over the rows of each owner: one row for each line of a table (`classes.owner`), whose texts
-    are the templates of one class.
+    Sequences stay Sequences, with the parts and padding of the first. With `owner` the mean over the rows of each
+    owner: one row for each line of a table (`classes.owner`), whose texts are the templates of one class.
+
+    Raises:
+        UserError: a batch holds values of other shapes.
     """
     several = as_list(values)
-    mean = _with(several, sum(value.features for value in several) / len(several))
-    return mean if owner is None else _of_owners(mean, owner.rows)
+    mean: AnyValue = _with(several, sum(_tensors(several)) / len(several))
+    if owner is None:
+        return mean
+    assert isinstance(mean, Embedding), "the checker lets vectors alone have an owner"
+    return _of_owners(mean, owner.rows)
 
 
 @function("concat", output=_all_channels)
 def concat(values: list[Channels]) -> Embedding | Sequence:
-    """The channels of several values side by side, `[..., sum of widths]`."""
+    """The channels of several values side by side, `[..., sum of widths]`; sequences have equally many positions.
+
+    Raises:
+        UserError: a batch holds sequences of other lengths.
+    """
     several = as_list(values)
-    return _with(several, torch.cat([value.features for value in several], -1))
+    joined: Embedding | Sequence = _with(several, torch.cat(_tensors(several, but_last=True), -1))
+    return joined
 
 
 @function("rows", rows="batch", output=_all_rows)
 def rows(values: list[Rows]) -> Embedding | Sequence:
-    """The rows of several values, one after the other; shorter Sequences are padded to the longest."""
+    """The rows of several values, one after the other; shorter Sequences are padded to the longest.
+
+    The positions stand on no text any more.
+    """
     several = as_list(values)
     if isinstance(several[0], Embedding):
         return Embedding(torch.cat([value.features for value in several]))
@@ -106,15 +187,26 @@ def rows(values: list[Rows]) -> Embedding | Sequence:
 
 
 def _of_owners(x: Embedding | Sequence, owner: Tensor) -> Embedding:
-    owners = int(owner.max()) + 1
+    meta = owner.device.type == "meta"  # no number is known: every row its own owner, the most there can be
+    owners = len(owner) if meta else int(owner.max()) + 1
     total = x.features.new_zeros(owners, x.features.shape[1]).index_add(0, owner, x.features)
-    counts = torch.bincount(owner, minlength=owners).clamp(min=1)
+    counts = total.new_zeros(owners).index_add(0, owner, total.new_ones(len(owner))).clamp(min=1)
     return Embedding(total / counts[:, None])
 
 
-def _with(values: list[Any], features: Tensor) -> Embedding | Sequence:
-    one: Embedding | Sequence = replace(values[0], features=features)
-    return one
+def _tensors(values: list[Any], *, but_last: bool = False) -> list[Tensor]:
+    """What the values hold, of one shape (`but_last`: the last dimension may differ); nothing is broadcast."""
+    tensors = [value.scores if isinstance(value, Similarity | Logits) else value.features for value in values]
+    shapes = [tuple(tensor.shape[: tensor.ndim - but_last]) for tensor in tensors]
+    if len(set(shapes)) > 1:
+        raise UserError(f"values of one shape are wanted, and these are {' and '.join(map(str, shapes))}")
+    return tensors
+
+
+def _with(values: list[Any], tensor: Tensor | Any) -> Any:
+    """The first value with other numbers."""
+    name = "scores" if isinstance(values[0], Similarity | Logits) else "features"
+    return replace(values[0], **{name: tensor})
 
 
 def _stacked(values: list[Any]) -> Sequence:
@@ -128,4 +220,5 @@ def _stacked(values: list[Any]) -> Sequence:
             known = torch.ones(value.features.shape[:2], dtype=torch.bool, device=value.features.device)
         masks.append(torch.nn.functional.pad(known, (0, tokens - known.shape[1]), value=False))
     whole = all(v.valid is None and v.features.shape[1] == tokens for v in values)
-    return Sequence(torch.cat(features), longest.parts, None if whole else torch.cat(masks))
+    parts = tuple(replace(part, text=None) for part in longest.parts)
+    return Sequence(torch.cat(features), parts, None if whole else torch.cat(masks))

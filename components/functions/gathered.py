@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import torch
 import torch.distributed as dist
@@ -11,13 +11,28 @@ from torch.nn import functional as F
 
 from compose_vlp.components.layers.processes import all_rows, all_rows_with_gradient, together
 from compose_vlp.errors import UserError
+from compose_vlp.graph.types import SequenceType, TextType
 from compose_vlp.registry import EACH, function
 from compose_vlp.values import Embedding, Image, Number, Part, Sequence, Text
 
 
 def _gathered(_: None, ports: Mapping[str, Any]) -> Any:
     x = ports["x"]
-    return replace(x, rows=replace(x.rows, gathered=True))
+    rows = replace(x.rows, gathered=True)
+    if isinstance(x, TextType):
+        return replace(_longer(x), rows=rows)
+    if isinstance(x, SequenceType):
+        return replace(x, rows=rows, parts=tuple(replace(part, text=_longer(part.text)) for part in x.parts))
+    return replace(x, rows=rows)
+
+
+@overload
+def _longer(text: TextType) -> TextType: ...
+@overload
+def _longer(text: None) -> None: ...
+def _longer(text: TextType | None) -> TextType | None:
+    """A text that is padded to the longest of all processes."""
+    return replace(text, padding=f"gathered {text.padding}") if text is not None and text.padding else text
 
 
 @function("gathered", rows="batch", output=_gathered)

@@ -24,7 +24,7 @@ def _joined(_: None, ports: Mapping[str, Any]) -> SequenceType:
 
 
 @function("join", output=_joined)
-def join(**values: Annotated[Sequence, "rows tokens width", EACH]) -> Annotated[Sequence, "rows tokens width"]:
+def join(**values: Annotated[Sequence, "rows any_tokens width", EACH]) -> Annotated[Sequence, "rows tokens width"]:
     """The tokens of several sequences, `[batch, sum of tokens, width]`; each stays reachable as a part of its name.
 
     The CLS of the whole is that of the first.

@@ -1,10 +1,12 @@
 """Other words at the start of a text."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 
+from compose_vlp.graph.types import TextType
 from compose_vlp.registry import EACH, function
 from compose_vlp.values import Text
 
@@ -37,7 +39,13 @@ def begin(
     return replace(text, ids=torch.cat((first, text.ids[:, 1:]), 1))
 
 
-@function("prompt")
+def _prompted(_: None, ports: Mapping[str, Any]) -> TextType:
+    """The text, padded otherwise: its longest of a batch has more words."""
+    text: TextType = ports["text"]
+    return replace(text, padding=f"{text.padding} after {ports['words']!r}" if text.padding else "")
+
+
+@function("prompt", output=_prompted)
 def prompt(
     words: str, text: Annotated[Text, "rows length vocab_size", EACH], *, tokenizer: Words
 ) -> Annotated[Text, "rows length vocab_size"]:

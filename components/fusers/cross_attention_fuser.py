@@ -84,7 +84,7 @@ class CrossAttentionFuser(nn.Module):
     def forward(
         self,
         x: Annotated[Sequence, "rows tokens width", ALL],
-        context: list[Annotated[Sequence, "rows context_tokens context_width", ALL]] | None = None,
+        context: list[Annotated[Sequence, "rows any_tokens context_width", ALL]] | None = None,
         *,
         kv: ContextKeys | list[ContextKeys] | None = None,
         rows: Tensor | None = None,

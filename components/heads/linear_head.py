@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.components.layers.on_text import text_features
+from compose_vlp.graph.signature import logits_on_text, logits_over
 from compose_vlp.graph.types import LogitsType, SequenceType
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Embedding, Logits, Sequence
@@ -55,10 +56,7 @@ class LinearHead(nn.Module):
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> LogitsType:
         x = ports["x"]
-        if not isinstance(x, SequenceType):
-            return LogitsType(x.rows, x.reads, classes=config.classes)
-        texts = [p for p in x.parts if p.text is not None]
-        if len(texts) == 1:
-            return LogitsType(x.rows, texts[0].reads, classes=config.classes, text=texts[0].text)
-        name = x.parts[0].name if len(x.parts) == 1 else None
-        return LogitsType(x.rows, x.reads, classes=config.classes, part=name)
+        words = [part for part in x.parts if part.text is not None] if isinstance(x, SequenceType) else []
+        if len(words) == 1:
+            return logits_on_text(x.rows, words[0], config.classes)
+        return logits_over(x.parts if isinstance(x, SequenceType) else None, x.rows, x.reads, config.classes)

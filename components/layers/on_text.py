@@ -14,4 +14,5 @@ def text_features(x: Sequence) -> tuple[Tensor, Text | None]:
     if len(parts) != 1 or parts[0].text is None:
         return x.features, None
     text = parts[0].text
-    return x.features[:, parts[0].start : parts[0].start + text.ids.shape[1]], text
+    words = min(text.ids.shape[1], parts[0].length)  # `.tokens` has taken out a first one
+    return x.features[:, parts[0].start : parts[0].start + words], text

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.components.layers.on_text import text_features
 from compose_vlp.errors import UserError
+from compose_vlp.graph.signature import logits_on_text
 from compose_vlp.graph.types import LogitsType
 from compose_vlp.values import Logits, Sequence
 
@@ -57,4 +58,4 @@ def vocabulary_logits(vocab_size: int, ports: Mapping[str, Any]) -> LogitsType:
             f"a vocabulary head needs positions of one text; here are {len(words)}",
             hints=[f"parts: {names}; `x.{part.name}` takes one" for part in words[:1]],
         )
-    return LogitsType(x.rows, words[0].reads, classes=vocab_size, text=words[0].text)
+    return logits_on_text(x.rows, words[0], vocab_size)

@@ -29,7 +29,7 @@ class CrossEntropy(nn.Module):
     def forward(
         self,
         logits: Annotated[Logits, "rows classes"],
-        labels: Annotated[Number, "rows"],
+        labels: Annotated[Number, "rows classes"],
         soft: Annotated[Logits, "rows classes", DETACHED] | None = None,
         alpha: float = 0.0,
     ) -> Scalar:

@@ -59,4 +59,4 @@ class TextAssignment(nn.Module):
     def output(config: Config, ports: Mapping[str, Any]) -> RecordType:  # noqa: ARG004
         seen = ports["i2i"]
         index = IndexType(seen.rows, points_at=replace(seen.columns, queue=None))
-        return RecordType(seen.rows, fields={"left": index, "right": index, "answer": NumberType(seen.rows)})
+        return RecordType(seen.rows, fields={"left": index, "right": index, "answer": NumberType(seen.rows, classes=2)})

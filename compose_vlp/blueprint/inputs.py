@@ -118,6 +118,15 @@ class LabelInput(_Input):
 
     type: Literal["label"] = "label"
     classes: tuple[str, ...] | None = Field(None, description="names of the classes in the order of their numbers")
+    count: int | None = Field(
+        None, ge=1, description="how many there are, where they have no names; those of the head that reads it"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_classes_and_count(self) -> LabelInput:
+        if self.classes is not None and self.count is not None:
+            raise ValueError("classes that have names are counted: leave `count` out")
+        return self
 
 
 class NumberInput(_Input):

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from compose_vlp.blueprint.document import NAMESPACE, SECTIONS, Removed
 from compose_vlp.blueprint.nodes import Entry, Mapping
 from compose_vlp.blueprint.reads import Key, Reads, Unresolved
-from compose_vlp.blueprint.shrink import shrink_lists
-from compose_vlp.blueprint.state import State, live_keys
+from compose_vlp.blueprint.shrink import empty_stages, shrink_lists
+from compose_vlp.blueprint.state import State, is_dropped, live_keys
 from compose_vlp.blueprint.trees import find
 from compose_vlp.errors import Problem, did_you_mean, nearest
 
@@ -51,6 +51,8 @@ def _unread(state: State, reads: Reads, live: set[Key], own: set[Key], lost: lis
         if entry is None or _meant(name, unknown):
             continue  # the misspelt reader is the mistake, and its message offers this name
         if section == "losses":
+            if any(losses.span.file == entry.key.span.file for _, losses in empty_stages(state.root)):
+                continue  # the stage without losses is the mistake, and its message offers this one
             hint = f"add it to the `losses` of a stage ({', '.join(reads.sections['stages'].names)}), or drop it"
             yield Problem(f"loss `{name}` is in no stage", entry.key.span, (hint,))
         else:
@@ -58,11 +60,15 @@ def _unread(state: State, reads: Reads, live: set[Key], own: set[Key], lost: lis
 
 
 def _unknown(state: State, lost: Iterable[Unresolved]) -> list[str]:
-    """The names in graph entries, and where names are looked up, that nothing answers to: misspelt, for all we know."""
+    """The names in graph entries, and where names are looked up, that nothing answers to: misspelt, for all we know.
+
+    A name that was taken away is not misspelt.
+    """
     return [
         one.reference.name
         for one in lost
         if (one.reference.section or one.reader[0] == "graph")
+        and not is_dropped(one, state)
         and not (one.reference.called and state.is_function(one.reference.name))
     ]
 

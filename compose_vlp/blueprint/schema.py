@@ -26,6 +26,13 @@ _PORT: Json = {"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "ar
 _UNTITLED = ("title", "default", "required")
 
 
+class PortLike(Protocol):
+    """What is known of a loss's port."""
+
+    @property
+    def takes_number(self) -> bool: ...
+
+
 class KindLike(Protocol):
     """What is known of a kind of component, loss, tokenizer or source."""
 
@@ -36,7 +43,7 @@ class KindLike(Protocol):
     @property
     def config(self) -> type[BaseModel] | None: ...
     @property
-    def ports(self) -> Mapping[str, Any]: ...
+    def ports(self) -> Mapping[str, PortLike]: ...
     @property
     def doc(self) -> str: ...
     @property
@@ -136,9 +143,14 @@ def _with_parts(kinds: Collection[KindLike], body: Json) -> Json:
 def _of_kind(kind: KindLike, common: Json) -> Json:
     """The settings of a kind; of a loss its ports too."""
     fields: Json = dict(_of_model(kind.config)["properties"]) if kind.config else {}
-    ports = dict.fromkeys(kind.ports, _PORT) if kind.category == "loss" else {}
+    ports = {name: _of_port(port) for name, port in kind.ports.items()} if kind.category == "loss" else {}
     made: Json = {"type": "object", "properties": {**ports, **fields, **common}, "additionalProperties": False}
     return {"description": kind.doc.split("\n\n")[0], **made} if kind.doc else made
+
+
+def _of_port(port: PortLike) -> Json:
+    """A name, a literal or a list of names; a schedule too, where a number may stand."""
+    return {"anyOf": [*_PORT["anyOf"], _of_model(Schedule)]} if port.takes_number else _PORT
 
 
 def _of_model(model: type[BaseModel]) -> Json:

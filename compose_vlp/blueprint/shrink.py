@@ -38,6 +38,19 @@ def judge_lists(state: State, label: str) -> None:
         for item in as_items(entry.value) if entry else ():
             if item.span.file == label and not keep(item):
                 state.problems += _names_nothing(state, item, path, heads)
+    for name, losses in empty_stages(state.root):
+        if losses.span.file == label:
+            known = ", ".join(_names(state.root, "losses")) or "none"
+            hint = f"losses: {known}; a stage that is not wanted is dropped: `drop: [stages.{name}]`"
+            state.problems.append(Problem(f"stage `{name}` has no losses, so it trains nothing", losses.span, (hint,)))
+
+
+def empty_stages(root: Mapping) -> Iterator[tuple[str, Items]]:
+    """The stages whose list of losses has nothing in it, with that list."""
+    for name in _names(root, "stages"):
+        entry = find(root, ("stages", name, "losses"))
+        if entry is not None and isinstance(entry.value, Items) and not entry.value.items:
+            yield name, entry.value
 
 
 def _names_nothing(state: State, item: Node, path: Path, heads: Collection[str]) -> Iterator[Problem]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Model, Step, build
-from compose_vlp.compiler.report import measure_flops
+from compose_vlp.compiler.report import NotCounted, measure_flops
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -80,7 +80,10 @@ def materialise(
     checked = checked.of_stage(stage)
     meta = build(checked, "meta")
     compiled = compile_stage(checked, stage, trainable=choose(meta))
-    _, activations = measure_flops(checked, meta, compiled, ROWS)
+    try:
+        _, activations = measure_flops(checked, meta, compiled, ROWS)
+    except NotCounted:
+        activations = 0  # not known
     count = sum(parameter.numel() for parameter in meta.parameters())
     precision, needed = choose_precision(count, activations, free_memory(device))
     begin = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Measuring a stack of equal layers by two of them: the others cost what the second one costs.
+"""Measuring a list of equal layers by two of them: others, given the same shapes, cost what the second one costs.
 
 The first layer may have an input that needs no gradient; from the second one on, equal layers cost the same.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from compose_vlp.compiler.flops import FlopCounter, KeptBytes
 
@@ -20,67 +21,88 @@ FEWEST = 3
 
 @dataclass
 class _Cost:
-    """What the second layer cost; unknown until it has run, or where it gave something else than what it was given."""
+    """What the second layer cost, given tensors of these shapes; unknown until it has run.
+
+    It stays unknown where the layer gave something else than it was given: then the next one cannot stand on that.
+    """
 
     forward: int = 0
     backward: int = 0
     kept: int = 0
-    known: bool = False
+    given: Any = None
 
 
-class _Wrapper(nn.Module):
-    """A layer in the place of another; whatever else is asked of it, the layer answers."""
+@dataclass(frozen=True)
+class _Stack:
+    """Equal layers, whose forwards are replaced on the modules themselves: whoever asks what they are is told."""
 
-    def __init__(self, layer: nn.Module, cost: _Cost, counter: FlopCounter, kept: KeptBytes) -> None:
-        super().__init__()
-        self.layer = layer
-        self.cost, self.counter, self.kept = cost, counter, kept
+    counter: FlopCounter
+    kept: KeptBytes
+    cost: _Cost
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("layer"), name)
+    def measure(self, layer: nn.Module) -> None:
+        run = layer.forward
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            counter, kept, cost = self.counter, self.kept, self.cost
+            before = (counter.forward, counter.backward, kept.total)
+            result = run(*args, **kwargs)
+            cost.forward, cost.backward = counter.forward - before[0], counter.backward - before[1]
+            cost.kept = kept.total - before[2]
+            same = args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and result.shape == args[0].shape
+            cost.given = _given(args, kwargs) if same else None
+            return result
+
+        layer.forward = measured
+
+    def repeat(self, layer: nn.Module) -> None:
+        run = layer.forward
+
+        def repeated(*args: Any, **kwargs: Any) -> Any:
+            if self.cost.given is None or self.cost.given != _given(args, kwargs):
+                return run(*args, **kwargs)
+            self.counter.forward += self.cost.forward
+            self.counter.backward += self.cost.backward
+            self.kept.repeated += self.cost.kept
+            return args[0]
+
+        layer.forward = repeated
 
 
-class _Measured(_Wrapper):
-    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        counter, kept, cost = self.counter, self.kept, self.cost
-        before = (counter.forward, counter.backward, kept.total)
-        result = self.layer(x, *args, **kwargs)
-        cost.forward, cost.backward = counter.forward - before[0], counter.backward - before[1]
-        cost.kept = kept.total - before[2]
-        cost.known = isinstance(x, Tensor) and isinstance(result, Tensor) and result.shape == x.shape
-        return result
-
-
-class _Again(_Wrapper):
-    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self.cost.known:
-            return self.layer(x, *args, **kwargs)
-        self.counter.forward += self.cost.forward
-        self.counter.backward += self.cost.backward
-        self.kept.repeated += self.cost.kept
-        return x
+def _given(args: Any, kwargs: Any) -> Any:
+    """The shapes of tensors, and all else as it is; caches and the like by what they are."""
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    plain = int | float | str | bool | None
+    words = [
+        (tuple(one.shape), one.requires_grad)
+        if isinstance(one, Tensor)
+        else one
+        if isinstance(one, plain)
+        else type(one)
+        for one in leaves
+    ]
+    return words, str(spec)
 
 
 @contextmanager
 def measured_once(model: nn.Module, counter: FlopCounter, kept: KeptBytes) -> Iterator[None]:
-    """Within it, layers from the third one on of every stack of equal layers are counted and not run."""
-    swapped: list[tuple[nn.ModuleList, int, nn.Module]] = []
-    for stack in [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) >= FEWEST]:
-        layers = list(stack)
-        if any(_shape(layer) != _shape(layers[0]) for layer in layers):
+    """Within it, layers from the third one on of every list of equal layers are counted and not run."""
+    changed: dict[int, nn.Module] = {}
+    for listed in [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) >= FEWEST]:
+        layers = list(listed)
+        equal = all(_shape(layer) == _shape(layers[0]) for layer in layers)
+        if not equal or len({id(one) for one in layers}) < len(layers) or any(id(one) in changed for one in layers):
             continue
-        cost = _Cost()
-        for number, layer in enumerate(layers[1:], 1):
-            swapped.append((stack, number, layer))
-            stack[number] = (_Measured if number == 1 else _Again)(layer, cost, counter, kept)
+        stack = _Stack(counter, kept, _Cost())
+        stack.measure(layers[1])
+        for layer in layers[2:]:
+            stack.repeat(layer)
+        changed |= {id(layer): layer for layer in layers[1:]}
     try:
         yield
     finally:
-        for stack, number, layer in swapped:
-            stack[number] = layer
+        for layer in changed.values():
+            del layer.forward
 
 
 def _shape(layer: nn.Module) -> list[tuple[str, Any]]:

@@ -15,12 +15,20 @@ from compose_vlp.graph.graph import CheckedBlueprint
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of one training step (forward and backward), a multiply-add counted as two."""
+    """Floating-point operations of one training step (forward and backward), a multiply-add counted as two.
+
+    What could not be counted is None, and `unknown` says why.
+    """
 
     batch: int
-    step: int
+    step: int | None
     step_without_passes: int | None
-    saved_bytes: int  # activations kept for the backward pass
+    saved_bytes: int | None  # activations kept for the backward pass
+    unknown: str = ""
+
+
+class NotCounted(Exception):
+    """A component asks what its tensors hold, and while FLOPs are counted they hold nothing."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,20 @@ class Report:
 
 
 def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int) -> tuple[int, int]:
-    """FLOPs of one forward and backward on `rows` rows, and the bytes kept for the backward, on the model's device."""
+    """FLOPs of one forward and backward on `rows` rows, and the bytes kept for the backward, on the model's device.
+
+    Raises:
+        NotCounted: the model cannot be run without numbers.
+    """
     batch = synthetic_batch(compiled.plan, rows, next(model.parameters()).device)
     model.tokenizers = synthetic_tokenizers(blueprint)
     with FlopCounter() as counter, KeptBytes(model.parameters()) as kept, measured_once(model, counter, kept):
-        model(compiled.run, batch, Step(blueprint.constants_and_starts()))
+        try:
+            model(compiled.run, batch, Step(blueprint.constants_and_starts()))
+        except (RuntimeError, TypeError) as error:
+            if "meta" not in str(error).lower():  # torch says so wherever a tensor without numbers is asked for one
+                raise
+            raise NotCounted(str(error).strip().splitlines()[0]) from error
         saved = kept.total
     return counter.total, saved
 
@@ -55,8 +72,7 @@ def build_report(
 
     What of the model needs no gradient counts as frozen, and as having none; teachers hold weights too.
     """
-    flops, saved = measure_flops(blueprint, model, compiled, rows)
-    before = measure_flops(blueprint, model, plain, rows)[0] if plain else None
+    flops = _flops(blueprint, model, compiled, plain, rows)
     by_component = {name: count for name, count in model.component_parameters().items() if count}
     total = sum(by_component.values())
     reached = {call.target for call in compiled.plan.calls if call.role == "component" and call.world is None}
@@ -79,11 +95,39 @@ def build_report(
             "untrained": idle,
             "frozen": frozen,
         },
-        flops=asdict(Flops(rows, flops, before, saved)),
+        flops=asdict(flops),
         passes=[asdict(one) for one in compiled.passes],
         values=shapes(blueprint),
-        memory={"weights": 4 * held, "gradients": 4 * trainable, "optimizer": 8 * trainable, "activations": saved},
+        memory={
+            "weights": 4 * held,
+            "gradients": 4 * trainable,
+            "optimizer": 8 * trainable,
+            "activations": flops.saved_bytes or 0,
+        },
     )
+
+
+def report_without_stages(blueprint: CheckedBlueprint, model: Model, rows: int) -> Report:
+    """The same where no stage says what a step is: all weights are there, and nothing is trained."""
+    by_component = {name: count for name, count in model.component_parameters().items() if count}
+    total, held = sum(by_component.values()), sum(p.numel() for p in model.parameters())
+    return Report(
+        name=blueprint.name,
+        parameters={"total": total, "trainable": 0, "by_component": by_component, "untrained": [], "frozen": []},
+        flops=asdict(Flops(rows, None, None, None, "the blueprint has no stages, so there is no step")),
+        passes=[],
+        values=shapes(blueprint),
+        memory={"weights": 4 * held, "gradients": 0, "optimizer": 0, "activations": 0},
+    )
+
+
+def _flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, plain: Compiled | None, rows: int) -> Flops:
+    try:
+        step, saved = measure_flops(blueprint, model, compiled, rows)
+        before = measure_flops(blueprint, model, plain, rows)[0] if plain else None
+    except NotCounted as error:
+        return Flops(rows, None, None, None, str(error))
+    return Flops(rows, step, before, saved)
 
 
 def shapes(blueprint: CheckedBlueprint) -> dict[str, dict[str, Any]]:

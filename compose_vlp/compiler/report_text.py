@@ -27,7 +27,7 @@ def report_text(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Se
 def _blocks(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequence[Figure]) -> Iterator[RenderableType]:
     parameters = report["parameters"]
     trainable = parameters["trainable"] / max(parameters["total"], 1)
-    part = "all trained" if trainable == 1 else f"{percent(trainable)} trained"
+    part = {0: "none trained", 1: "all trained"}.get(trainable, f"{percent(trainable)} trained")
     yield _heading(f"Parameters  {count(parameters['total'])}", f"{parameters['total']:,}, {part}")
     yield _parameters(parameters["by_component"], kinds)
     if parameters["untrained"]:
@@ -91,10 +91,14 @@ def _values(values: Mapping[str, Mapping[str, Any]]) -> Padding:
 
 def _step(flops: Mapping[str, Any], memory: Mapping[str, int]) -> Padding:
     table = Table.grid(padding=(0, 2, 0, 0))
-    before = flops["step_without_passes"] or flops["step"]
-    less = 1 - flops["step"] / before
-    saved = f"{percent(less)} less than the {work(before)} without passes" if less > 0.0005 else ""
-    table.add_row(Text("work", style="cyan"), work(flops["step"]), Text(saved, style="dim"))
+    if flops["step"] is None:
+        table.add_row(Text("work", style="cyan"), "not known", Text(flops["unknown"], style="dim"))
+        memory = {name: size for name, size in memory.items() if name != "activations"}
+    else:
+        before = flops["step_without_passes"] or flops["step"]
+        less = 1 - flops["step"] / before
+        saved = f"{percent(less)} less than the {work(before)} without passes" if less > 0.0005 else ""
+        table.add_row(Text("work", style="cyan"), work(flops["step"]), Text(saved, style="dim"))
     whole = storage(sum(memory.values()))
     parts = ", ".join(f"{name} {storage(size)}" for name, size in memory.items())
     table.add_row(Text("memory", style="cyan"), whole, Text(f"{parts} (float32, AdamW)", style="dim"))

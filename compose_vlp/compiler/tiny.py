@@ -137,13 +137,14 @@ class Maker:
         if not kind.over_positions:
             return Logits(self._normal(ROWS, classes))
         text = None if kind.text is None else self._text(kind.text)
-        length = kind.positions or (UNKNOWN if text is None else text.ids.shape[1])
+        most = kind.count.most if kind.count is not None else None
+        length = most or (UNKNOWN if text is None else text.ids.shape[1])
         return Logits(self._normal(ROWS, length, classes), text)
 
     def _labels(self, kind: LabelsType) -> Labels:
         """Every third word is asked for."""
         text = None if kind.text is None else self._text(kind.text)
-        shape = (ROWS, UNKNOWN) if text is None else tuple(text.ids.shape)
+        shape = (ROWS, kind.count.most or UNKNOWN) if text is None else tuple(text.ids.shape)
         words = (kind.text.vocab_size if kind.text is not None else None) or kind.classes or UNKNOWN
         ids = torch.randint(0, words, shape, generator=self._generator)
         asked = (torch.arange(shape[0] * shape[1]) % 3 == 0).reshape(shape)

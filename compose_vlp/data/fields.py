@@ -182,7 +182,7 @@ def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) 
         tokenizer = find_tokenizer(name, settings, tokenizers)
         return (ManyTextsField if settings.many else TextField)(name, settings, tokenizer)
     if isinstance(settings, LabelInput):
-        return NumberField(name, settings, Classes(settings.classes))
+        return NumberField(name, settings, Classes(settings.classes, settings.count))
     return NumberField(name, settings, read_id if isinstance(settings, IdInput) else read_number)
 
 

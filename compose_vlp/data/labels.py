@@ -25,8 +25,9 @@ class Classes:
     """Reads a label: the number of a class, a truth value, or the name of a class; as text too, where no class is
     called so."""
 
-    def __init__(self, classes: tuple[str, ...] | None) -> None:
+    def __init__(self, classes: tuple[str, ...] | None, count: int | None = None) -> None:
         self.names = classes or ()
+        self.count = len(self.names) or count
         self.places = {name: number for number, name in enumerate(self.names)}
         self.agreed: set[tuple[str, ...]] = set()
 
@@ -36,7 +37,7 @@ class Classes:
         if isinstance(value, str) and value in self.places:
             return self._only_one(value, field)
         number = _class_number(value)
-        if number is not None and 0 <= number < (len(self.names) or MOST_WHOLE + 1):
+        if number is not None and 0 <= number < (self.count or MOST_WHOLE + 1):
             return int(number)
         raise BadRecord(f"{field} is {shown(value)}, not {self._expected(value)}")
 
@@ -78,7 +79,8 @@ class Classes:
 
     def _expected(self, value: object) -> str:
         if not self.names:
-            return "a number (the input names no classes)"
+            below = f" below {self.count}, which is how many classes there are" if self.count else ""
+            return f"a number{below} (the input names no classes)"
         if isinstance(value, str) and (near := did_you_mean(value, self.names)):
             return f"one of the {len(self.names)} classes; {near[0]}"
         return f"one of {_some(self.names)}, or a number below {len(self.names)}"

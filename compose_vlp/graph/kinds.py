@@ -44,6 +44,11 @@ class Port:
     def required(self) -> bool:
         return self.default is ...
 
+    @property
+    def takes_number(self) -> bool:
+        """Whether a number, and so a param or a schedule, may stand here."""
+        return self.literal and (not self.literal_types or bool({"float", "int"} & set(self.literal_types)))
+
 
 @dataclass(frozen=True)
 class Setting:

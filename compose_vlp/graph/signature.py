@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +15,14 @@ from compose_vlp.graph.types import (
     IndexType,
     LogitsType,
     Part,
+    Reads,
     RecordType,
     RowSpace,
     SequenceType,
     SimilarityType,
     TextType,
     ValueType,
+    count_of,
     merge_reads,
     one_part,
 )
@@ -114,12 +117,9 @@ def _build(
             parts = one_part("tokens", _size(tail[0], env, config), reads=[everything])
         return SequenceType(rows, merge_reads(*(part.reads for part in parts)), width=width, parts=parts)
     if pattern.kind == "Logits":
-        part = _stands_on(tail, ports, flows, arguments)
         classes = _size(tail[-1], env, config)
-        if part is None or part.text is None:
-            return LogitsType(rows, everything, classes=classes)
-        positions = part.length if part.length != part.text.length else None
-        return LogitsType(rows, dict(part.reads), classes=classes, text=part.text, positions=positions)
+        inside = _parts(tail[0], ports, flows, arguments) if len(tail) > 1 else None
+        return logits_over(inside, rows, everything, classes)
     if pattern.kind == "Embedding":
         return EmbeddingType(rows, everything, width=_size(tail[0], env, config))
     if pattern.kind == "Similarity":
@@ -154,8 +154,7 @@ def _parts(
             for value in values_of(argument)
         ]
         return tuple(
-            Part(p.name, p.length, p.cls, p.text, merge_reads(merge_reads(p.reads, at_least=flow), inside, *others))
-            for p in own
+            dataclasses.replace(p, reads=merge_reads(merge_reads(p.reads, at_least=flow), inside, *others)) for p in own
         )
     return None
 
@@ -165,15 +164,25 @@ def _words(text: TextType) -> tuple[Part, ...]:
     return (Part("text", text.length, text=text, reads=text.reads),)
 
 
-def _stands_on(
-    tail: tuple[str, ...], ports: Mapping[str, Port], flows: Mapping[str, Flow], arguments: Mapping[str, Any]
-) -> Part | None:
-    """The one part that stands on a text, where positions go out."""
-    if len(tail) < 2:
-        return None
-    parts = _parts(tail[0], ports, flows, arguments) or ()
-    with_text = [part for part in parts if part.text is not None]
-    return with_text[0] if len(with_text) == 1 else None
+def logits_over(parts: tuple[Part, ...] | None, rows: RowSpace, reads: Reads, classes: int | None) -> LogitsType:
+    """The type of scores at every position of these parts (of the one that stands on a text, where there is one).
+
+    Without parts they are one vector a row.
+    """
+    if parts is None:
+        return LogitsType(rows, reads, classes=classes)
+    words = [part for part in parts if part.text is not None]
+    if len(words) == 1:
+        part = words[0]
+        return LogitsType(rows, dict(part.reads), classes=classes, text=part.text, counted=part.count)
+    name = parts[0].name if len(parts) == 1 else None
+    return LogitsType(rows, reads, classes=classes, part=name, counted=count_of(parts))
+
+
+def logits_on_text(rows: RowSpace, part: Part, classes: int | None) -> LogitsType:
+    """The type of scores at the words of the text that a part stands on: a CLS behind them is left out."""
+    fewer = part.count.fixed is not None and part.count.fixed < 0  # `.tokens` has taken out the first one
+    return LogitsType(rows, part.reads, classes=classes, text=part.text, counted=part.count if fewer else None)
 
 
 def signature(ports: Mapping[str, Port], returns: Pattern | Mapping[str, Pattern], flows: Any = None) -> Output:

@@ -46,6 +46,46 @@ class RowSpace:
         return f"{name} + queue {self.queue}" if self.queue else name
 
 
+Grid = tuple[int, int]
+"""Rows and columns of the patches of a picture."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many positions a value has in each row; nothing of it is known by default.
+
+    `fixed` are there in every batch; beside these there are as many as the longest text of the batch has, for each
+    input in `follows`. `most` is the most of them all, `grid` how those of a picture lie.
+    """
+
+    most: int | None = None
+    fixed: int | None = None
+    follows: tuple[str, ...] = ()
+    grid: Grid | None = None
+
+    def may_be(self, other: Count) -> bool:
+        """Whether nothing says that the two are different."""
+        if self.fixed is None or other.fixed is None:
+            return True
+        if self.grid is not None and other.grid is not None and self.grid != other.grid:
+            return False
+        return self.fixed == other.fixed and self.follows == other.follows
+
+    def __str__(self) -> str:
+        """`196 positions (14 x 14)`, `up to 16 positions: the longest `caption` of a batch and 1 more`."""
+        if not self.follows:
+            grid = f"{self.grid[0]} x {self.grid[1]}" if self.grid else ""
+            cls = " and a CLS" if self.grid and self.grid[0] * self.grid[1] != self.most else ""
+            return f"{self.most} positions" + (f" ({grid}{cls})" if grid else "")
+        texts = " and the ".join(f"longest {text}" for text in self.follows)
+        rest = self.fixed or 0
+        more = f" and {rest} more" if rest > 0 else f" but {-rest}" if rest < 0 else ""
+        return f"up to {self.most} positions: the {texts} of a batch{more}"
+
+
+UNKNOWN = Count()
+
+
 def merge_reads(*reads: Reads, at_least: Flow = Flow.EACH) -> dict[str, Flow]:
     """Union of what several values read, each made at least as bad as `at_least`."""
     merged: dict[str, Flow] = {}
@@ -113,6 +153,13 @@ class TextType(ValueType):
     root: str = ""
     covers: frozenset[str] = frozenset()
     fields: Mapping[str, ValueType] = field(default_factory=dict)
+    padding: str = ""  # what sets the padded length of a batch (an input, as messages call it); "": always `length`
+
+    @property
+    def count(self) -> Count:
+        if self.length is None:
+            return UNKNOWN
+        return Count(self.length, 0, (self.padding,)) if self.padding else Count(self.length, self.length)
 
     def sizes(self) -> dict[str, int | None]:
         return {"length": self.length, "vocab_size": self.vocab_size}
@@ -123,13 +170,38 @@ class TextType(ValueType):
 
 @dataclass(frozen=True)
 class Part:
-    """A run of positions of a Sequence. `text` is the text that they stand on, where they stand on one."""
+    """A run of positions of a Sequence. `text` is the text that they stand on, where they stand on one.
+
+    `length` counts a CLS among them, `grid` does not.
+    """
 
     name: str
     length: int | None = None
     cls: ClsPlace = "none"
     text: TextType | None = None
     reads: Reads = field(default_factory=dict)
+    grid: Grid | None = None
+
+    @property
+    def count(self) -> Count:
+        if self.length is None:
+            return UNKNOWN
+        if self.text is None or not self.text.padding:
+            return Count(self.length, self.length, grid=self.grid)
+        if self.text.length is None:
+            return UNKNOWN
+        return Count(self.length, self.length - self.text.length, (self.text.padding,))
+
+
+def count_of(parts: Iterable[Part]) -> Count:
+    """Positions of several parts together."""
+    counts = [part.count for part in parts]
+    if len(counts) == 1:
+        return counts[0]
+    most, fixed = ([getattr(one, which) for one in counts] for which in ("most", "fixed"))
+    if not counts or None in most or None in fixed:
+        return UNKNOWN
+    return Count(sum(most), sum(fixed), tuple(sorted(text for one in counts for text in one.follows)))
 
 
 @dataclass(frozen=True)
@@ -141,10 +213,12 @@ class SequenceType(ValueType):
     width: int | None = None
     parts: tuple[Part, ...] = ()
 
+    @property
+    def count(self) -> Count:
+        return count_of(self.parts)
+
     def sizes(self) -> dict[str, int | None]:
-        lengths = [part.length for part in self.parts]
-        known = [n for n in lengths if n is not None]
-        tokens = sum(known) if len(known) == len(lengths) else None
+        tokens = self.count.most
         texts = [part.text for part in self.parts if part.text]
         extra = {"vocab_size": texts[0].vocab_size, "length": texts[0].length} if len(texts) == 1 else {}
         return {"tokens": tokens, "width": self.width, **extra}
@@ -192,9 +266,9 @@ class IndexType(ValueType):
 
 @dataclass(frozen=True)
 class LogitsType(ValueType):
-    """Scores over `classes`, one vector a row, or one a position of `text`.
+    """Scores over `classes`, one vector a row, or one a position: of `text`, or of the `part` of a sequence.
 
-    `positions` is how many there are a row, where that is not the text's length (a CLS among them, or cut off).
+    `counted` says how many positions there are, where that is not the text's length.
     """
 
     kind: ClassVar[str] = "Logits"
@@ -202,27 +276,47 @@ class LogitsType(ValueType):
     classes: int | None = None
     text: TextType | None = None
     part: str | None = None  # the part of a sequence whose positions it stands on, where that is no text
-    positions: int | None = None
+    counted: Count | None = None
+
+    @property
+    def count(self) -> Count | None:
+        """Its positions; None for one vector a row."""
+        return _positions(self)
 
     @property
     def over_positions(self) -> bool:
-        return self.text is not None or self.part is not None
+        return self.count is not None
 
     def sizes(self) -> dict[str, int | None]:
-        return {**({"length": self.text.length} if self.text else {}), "classes": self.classes}
+        return {**({"length": self.count.most} if self.count else {}), "classes": self.classes}
 
 
 @dataclass(frozen=True)
 class LabelsType(ValueType):
-    """Wanted ids at positions of `text` (masked words), or of a sequence's part (codes)."""
+    """Wanted ids at positions of `text` (masked words), or of a sequence's `part` (codes), of which `counted` says how
+    many there are."""
 
     kind: ClassVar[str] = "Labels"
     dims: ClassVar[tuple[str, ...]] = ("rows", "length", "classes")
     text: TextType | None = None
     classes: int | None = None
+    part: str | None = None
+    counted: Count | None = None
+
+    @property
+    def count(self) -> Count:
+        return _positions(self) or UNKNOWN
 
     def sizes(self) -> dict[str, int | None]:
-        return {**({"length": self.text.length} if self.text else {}), "classes": self.classes}
+        return {"length": self.count.most, "classes": self.classes}
+
+
+def _positions(value: LogitsType | LabelsType) -> Count | None:
+    if value.counted is not None:
+        return value.counted
+    if value.text is not None:
+        return value.text.count
+    return None if value.part is None else UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -230,15 +324,28 @@ class MaskType(ValueType):
     """Hidden positions of an image's patches. `root` is its identity, `covers` the roots of what it hides a part of."""
 
     kind: ClassVar[str] = "Mask"
+    dims: ClassVar[tuple[str, ...]] = ("rows", "patches")
     root: str = ""
     covers: frozenset[str] = frozenset()
+    count: Count = UNKNOWN
+
+    def sizes(self) -> dict[str, int | None]:
+        return {"patches": self.count.most}
 
 
 @dataclass(frozen=True)
 class NumberType(ValueType):
-    """A number or an integer id or label of each row."""
+    """A number or an integer id or label of each row; of a label, how many `classes` there are."""
 
     kind: ClassVar[str] = "Number"
+    dims: ClassVar[tuple[str, ...]] = ("rows", "classes")
+    classes: int | None = None
+
+    def sizes(self) -> dict[str, int | None]:
+        return {"classes": self.classes}
+
+    def shape(self) -> tuple[str | int, ...]:
+        return (str(self.rows),)
 
 
 @dataclass(frozen=True)
@@ -271,6 +378,7 @@ KINDS: dict[str, type[ValueType]] = {
 
 
 def one_part(name: str, length: int | None, *, cls: ClsPlace = "none", text: TextType | None = None,
-             reads: Iterable[Reads] = (), flow: Flow = Flow.ALL) -> tuple[Part, ...]:  # fmt: skip
+             reads: Iterable[Reads] = (), flow: Flow = Flow.ALL,
+             grid: Grid | None = None) -> tuple[Part, ...]:  # fmt: skip
     """The parts of a sequence that has a single one."""
-    return (Part(name, length, cls, text, merge_reads(*reads, at_least=flow)),)
+    return (Part(name, length, cls, text, merge_reads(*reads, at_least=flow), grid),)

@@ -247,3 +247,29 @@ def test_unknown_references(child: Resolve, text: str, place: str, message: str,
     assert (place, message) in said(resolution)
     problem = next(p for p in resolution.problems if p.message == message)
     assert problem.hints == (hint,)
+
+
+def test_a_files_own_loss_in_no_stage_is_told_beside_a_dropped_one_of_a_like_name(child: Resolve) -> None:
+    text = "extends: vlmo\ndrop: [losses.mlm]\nlosses: {lm: {use: x, of: joint}}\n"
+    assert said(child(text)) == [("child.yaml:3:10 lm", "loss `lm` is in no stage")]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("extends: coca\nstages: {a: {data: pairs, losses: []}}\n", "child.yaml:2:35 []"),
+        (
+            "extends: coca\nlosses: {own: {use: x, of: joint}}\nstages: {a: {data: pairs, losses: []}}\n",
+            "child.yaml:3:35 []",
+        ),
+        (
+            "extends: vlmo\nstages: {a: {data: pairs, losses: [itc]}, b: {data: pairs, losses: []}}\n",
+            "child.yaml:2:68 []",
+        ),
+    ],
+)
+def test_a_files_own_stage_has_losses(child: Resolve, text: str, place: str) -> None:
+    resolution = child(f"{text}data: {{pairs: {{use: scenes}}}}\n")
+    problem = only(resolution)
+    assert pointed(problem, resolution.document.lines()) == place
+    assert problem.message.endswith("has no losses, so it trains nothing")

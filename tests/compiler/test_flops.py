@@ -1,6 +1,8 @@
 """FLOPs and kept bytes counted above autograd, against torch's own counter below it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from compose_vlp.api import Blueprint
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.flops import FlopCounter, KeptBytes
 from compose_vlp.compiler.model import Step, build
+from compose_vlp.compiler.repeats import measured_once
 from compose_vlp.compiler.report import measure_flops
 from compose_vlp.compiler.synthetic import synthetic_batch
 
@@ -70,3 +73,50 @@ def test_a_stack_of_equal_layers_is_measured_by_two_and_left_as_it_was(small_coc
         wanted = (counter.total, kept.total)
     assert measure_flops(checked, model, compiled, 4) == wanted
     assert list(model.modules()) == layers
+
+
+class Parallel(nn.Module):
+    """Three equal layers beside each other, which somebody asks what they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, several: list[torch.Tensor]) -> list[torch.Tensor]:
+        assert all(isinstance(layer, nn.Linear) for layer in self.layers)
+        return [layer(x) for layer, x in zip(self.layers, several, strict=True)]
+
+
+def test_equal_layers_that_are_given_other_shapes_are_each_measured() -> None:
+    with torch.device("meta"):
+        model, several = Parallel(), [torch.empty(2, tokens, 8, requires_grad=True) for tokens in (3, 5, 7)]
+    for measured in (True, False):
+        counter, kept = FlopCounter(), KeptBytes(model.parameters())
+        with counter, kept, measured_once(model, counter, kept) if measured else nullcontext():
+            model(several)
+        assert counter.forward == 2 * 2 * (3 + 5 + 7) * 8 * 8
+    assert not any("forward" in vars(layer) for layer in model.layers)
+
+
+def test_what_cannot_be_counted_is_not_known_and_fails_no_build(
+    small_coca: Callable[..., Blueprint], tmp_path: Path
+) -> None:
+    plugin = tmp_path / "asking.py"
+    plugin.write_text(
+        "from typing import Annotated\n"
+        "from torch import nn\n"
+        "from compose_vlp.registry import component\n"
+        "from compose_vlp.values import Embedding\n\n\n"
+        "@component('asking', rows='independent', state='none', draws='none')\n"
+        "class Asking(nn.Module):\n"
+        '    """Asks a tensor what it holds."""\n\n'
+        "    def __init__(self, config: object) -> None:\n"
+        "        super().__init__()\n\n"
+        "    def forward(self, x: Annotated[Embedding, 'rows width']) -> Annotated[Embedding, 'rows width']:\n"
+        "        return x if x.features.sum().item() else x\n",
+        encoding="utf-8",
+    )
+    changes = ("+components.asking={use: asking}", "image_embedding=asking(previous)")
+    report = small_coca(*changes, plugins=[plugin]).report()
+    assert report.flops["step"] is None and "item()" in report.flops["unknown"]
+    assert report.parameters["total"] > 0

@@ -249,7 +249,7 @@ kind(
     "bert_encoder",
     [
         port("x", "Text rows length vocab_size"),
-        port("context", "Sequence rows context_tokens context_width", default=None, several=True),
+        port("context", "Sequence rows any_tokens context_width", default=None, several=True),
     ],
     config=BertConfig,
     output=bert_output,
@@ -280,7 +280,7 @@ kind(
     "text_decoder",
     [
         port("x", "Text rows length vocab_size", flow=PAST),
-        port("context", "Sequence rows context_tokens context_width", default=None),
+        port("context", "Sequence rows any_tokens context_width", default=None),
     ],
     config=TextDecoderConfig,
     output=decoder_output,
@@ -316,7 +316,7 @@ kind(
     "causal_decoder",
     [
         port("x", "Text rows length vocab_size | Sequence rows tokens width", flow=PAST),
-        port("context", "Sequence rows context_tokens context_width", default=None),
+        port("context", "Sequence rows any_tokens context_width", default=None),
     ],
     config=CausalConfig,
     output=causal_output,
@@ -347,7 +347,7 @@ kind(
     "cross_attention_fuser",
     [
         port("x", "Sequence rows tokens width"),
-        port("context", "Sequence rows context_tokens context_width", several=True),
+        port("context", "Sequence rows any_tokens context_width", several=True),
     ],
     config=FuserConfig,
     output=fuser_output,
@@ -680,7 +680,7 @@ function(
     [port("words", literal_types=("str",)), port("text", "Text rows length vocab_size", flow=EACH)],
     output=lambda _, ports: ports["text"],
 )
-function("join", [port("values", "Sequence rows tokens width", flow=EACH, open=True)], output=joined)
+function("join", [port("values", "Sequence rows any_tokens width", flow=EACH, open=True)], output=joined)
 function("add", [port("values", "Embedding rows width | Sequence rows tokens width", several=True)], output=first_of)
 function(
     "concat",

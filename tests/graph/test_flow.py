@@ -114,8 +114,11 @@ losses:
 
 def test_scores_with_an_added_cls_are_not_those_of_the_words(only: Only) -> None:
     problem = only(ONE_MORE)
-    assert problem.message == "`taught` stands on 65 positions of `hidden.text`, `heard` on 64"
-    assert problem.hints == ("`.tokens` leaves an added CLS out",)
+    longest = "positions: the longest `caption` of a batch"
+    assert problem.message == (
+        f"`taught` of `lm_head` has up to 65 {longest} and 1 more, and `heard` of `lm_head` has up to 64 {longest}"
+    )
+    assert problem.hints == ("if one has a CLS that the other has not: `.tokens` leaves it out",)
 
 
 @pytest.mark.parametrize("name", ["vlmo", "beit3"])

@@ -10,6 +10,7 @@ import pytest
 from compose_vlp.errors import BlueprintError, Problem
 from compose_vlp.graph.checking.growing import split
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.types import one_part
 from tests.graph.stub_kinds import KINDS
 from tests.graph.support import SMALL, checked, edited, paper, problems
 
@@ -107,6 +108,11 @@ def test_candidates_are_of_the_same_tokenizer() -> None:
 
 
 BLIND = replace(KINDS["causal_decoder"], name="blind", cached=False)
+UNCOUNTED = replace(
+    KINDS["adapter"],
+    name="uncounted",
+    output=lambda _, ports: replace(ports["x"], parts=one_part("somewhere", None, reads=[ports["x"].reads])),
+)
 BESIDE = """\
 extends: coca
 components:
@@ -129,12 +135,15 @@ def test_what_keeps_nothing_of_earlier_words_cannot_write(child: Child) -> None:
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("add([other(words.tokens), multimodal(other(words.tokens), context=visual), visual])",
-         "`add` sets positions of `visual`, which does not grow, against those of words"),
+        ("add([other(words.tokens), multimodal(other(words.tokens), context=visual), foreign(visual)])",
+         "`add` sets positions of `logits.foreign`, which does not grow, against those of words"),
         ("join(text=other(words.tokens), image=visual).text",
          "`join` puts `image` behind `text`, which grows with every word"),
     ],
 )  # fmt: skip
 def test_what_a_new_word_would_change_is_named(said: Said, expression: str, message: str) -> None:
-    found = [problem for _, problem in said(BESIDE.replace("EXPRESSION", expression)) if "word by word" in problem]
+    text = BESIDE.replace("EXPRESSION", expression)
+    if "foreign" in text:
+        text = text.replace("components:", "components:\n  foreign: {use: uncounted}")
+    found = [problem for _, problem in said(text, kinds=(UNCOUNTED,)) if "word by word" in problem]
     assert found == [f"{message}, so nothing can be written through it word by word"]

@@ -8,6 +8,7 @@ import pytest
 
 from compose_vlp.errors import Problem
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.plan import ParamRef
 from tests.graph.support import SMALL, checked, edited, paper, problems
 
 Child = Callable[..., CheckedBlueprint]
@@ -33,8 +34,10 @@ Said = Callable[..., list[tuple[str, str]]]
          ("did you mean 'contrastive'?",)),
         ("losses: {itc: {label_smoothing: 2}}", "2", "`label_smoothing` should be less than 1; it is `2`", ()),
         ("losses: {itc: {weight: heavy}}", "heavy", "`weight` cannot be `heavy`: expected a number", ()),
-        ("losses: {itc: {weight: {linear: [0, 1]}}}", "{linear: [0, 1]}", "a schedule stands in `params`",
-         ("give it a name in `params`, and read it as `$name`",)),
+        ("losses: {itc: {weight: {linear: [0]}}}", "[0]", "`linear` is a list of 2, not of 1", ()),
+        ("losses: {itc: {alpha: {linear: [0, 0.4], ovr: 1 epoch}}}", "ovr", "no field is called `ovr`", None),
+        ("losses: {itc: {scores: {linear: [0, 1]}}}", "{linear: [0, 1]}",
+         "`scores` takes a name, a field, or a list of these", ()),
         ("losses: {itc: {alpha: high}}", "high", "`alpha` of `itc` takes a number, and this is 'high'", ()),
         ("losses: {itm: {positive: 'itm_head(joint.cls)'}}", "'itm_head(joint.cls)'",
          "a name, a field, or a list of these stands here",
@@ -251,3 +254,17 @@ def test_like_another_type_is_refused(only: Only) -> None:
 
 def test_a_paper_without_mistakes_has_none() -> None:
     assert paper("albef").notes == ()
+
+
+def test_a_schedule_may_stand_wherever_a_loss_takes_a_number(child: Child) -> None:
+    named = child(
+        "extends: albef\nparams: {w: {linear: [0, 1], over: 1 epoch}, a: {cosine: [0, 0.4]}}\n"
+        "losses: {itc: {weight: $w, alpha: $a}}\n"
+    )
+    placed = child(
+        "extends: albef\nlosses: {itc: {weight: {linear: [0, 1], over: 1 epoch}, alpha: {cosine: [0, 0.4]}}}\n"
+    )
+    weight, alpha = placed.losses["itc"].weight, placed.calls["losses.itc"].arg("alpha")
+    assert weight == ParamRef("losses.itc.weight") and alpha == ParamRef("losses.itc.alpha")
+    assert placed.params["losses.itc.weight"] == named.params["w"]
+    assert placed.params["losses.itc.alpha"] == named.params["a"]

@@ -9,6 +9,7 @@ import typer
 
 from compose_vlp.cli.console import err, out, print_json
 from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Words, load, named
+from compose_vlp.errors import UserError
 
 EXAMPLES = (
     ("the 2.1B CoCa, in seconds and without weights", "compose-vlp build coca"),
@@ -53,6 +54,9 @@ def command(
         from compose_vlp.runtime.stage import choose_of_stage
 
         checked = blueprint.check()
+        if not checked.stages:
+            hint = ("`stages: {train: {...}}`",)
+            raise UserError("the blueprint has no stages, so there is no step to try", hints=hint)
         name = stage or next(iter(checked.stages))
         own = checked.of_stage(name)
         tried = try_step(checked, name, choose_device(named(device)), choose=lambda m: choose_of_stage(m, own, name))

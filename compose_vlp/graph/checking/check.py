@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from compose_vlp.blueprint.document import SECTIONS, Document
-from compose_vlp.blueprint.inputs import Input
+from compose_vlp.blueprint.inputs import Input, LabelInput
+from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.errors import BlueprintError, Problem
 from compose_vlp.graph.checking.clashes import check_settings
 from compose_vlp.graph.checking.column_ids import carry_ids
@@ -96,6 +97,7 @@ class Walk:
     losses: dict[str, LossEntry] = field(default_factory=dict)
     outputs: dict[str, OutputEntry] = field(default_factory=dict)
     values: dict[str, Ref] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
     problems: Problems = field(default_factory=Problems)
 
 
@@ -203,9 +205,11 @@ class Checker:
         calls = walk.substitution.calls
         wanted = [Ref(loss.call) for loss in walk.losses.values()] + [one.ref for one in walk.outputs.values()]
         plan = tuple(calls.done.values())
+        asked = len(self.document.losses.names) + len(self.document.outputs.names)
+        unsure = len(walk.losses) + len(walk.outputs) < asked
         live = {call.id for call in fragment(Plan(plan), wanted)}
         sizings = {**{f"losses.{name}": one for name, one in self.loss_sizings.items()}, **self.sizings}
-        calls.dimensions.settle(plan, live, sizings)
+        calls.dimensions.settle(plan, live, sizings, unsure=unsure)
         for name, sizing in self.sizings.items():
             owner = self.sizings.get(owner_of_all(self.shares.get(name, {})) or "")
             for setting, size in owner.inferred.items() if owner is not None else ():
@@ -236,6 +240,7 @@ class Checker:
             loss = losses.entry(declared) if declared else None
             if loss is not None:
                 walk.losses[name] = loss
+        walk.schedules = losses.schedules
 
     # --- the result
 
@@ -255,8 +260,8 @@ class Checker:
             self.document,
             components,
             functions,
-            self.inputs,
-            read.params,
+            _counted(self.inputs, calls.dimensions.limits),
+            {**read.params, **walk.schedules},
             read.teachers,
             plan,
             {name: walk.values[name] for name in self.document.graph.names if name in walk.values},
@@ -284,6 +289,16 @@ class Checker:
         measures = {setting: sizing.measure(setting) for setting in inferred}
         kind = declared.kind.with_settings(sizing.config)
         return ResolvedComponent(declared.name, kind, sizing.config, share, declared.span, inferred, measures)
+
+
+def _counted(inputs: Mapping[str, Input], classes: Mapping[str, int]) -> dict[str, Input]:
+    """The inputs, with as many classes as the logits have that labels meet which do not say how many they are."""
+    return {
+        name: spec.model_copy(update={"count": classes[name]})
+        if isinstance(spec, LabelInput) and name in classes and spec.classes is None and spec.count is None
+        else spec
+        for name, spec in inputs.items()
+    }
 
 
 def _with_stored(plan: Plan, output: OutputEntry) -> OutputEntry:

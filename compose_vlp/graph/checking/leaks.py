@@ -22,6 +22,7 @@ def check_loss(substitution: Substitution, declared: Declared, bound: Sequence[B
     foretells = declared.kind.traits.foretells
     if foretells != "nothing":
         _vocabulary(substitution, bound)
+        _every_word(substitution, bound)
     if len(substitution.problems) == before:
         if foretells == "next":
             _next(substitution, declared, bound)
@@ -56,13 +57,15 @@ def _same_text(substitution: Substitution, bound: Sequence[Bound]) -> None:
             logits = next((b for b, v, _ in pair[::-1] if isinstance(v, LogitsType)), one)
             substitution.problems.add(said, logits.given.span)
             return
-        mine, theirs = getattr(value, "positions", None), getattr(other_value, "positions", None)
-        if mine != theirs:
-            message = (
-                f"`{one.given.text}` stands on {mine or text.length} positions of `{text.root}`, "
-                f"`{other.given.text}` on {theirs or other_text.length}"
-            )
-            substitution.problems.add(message, one.given.span, "`.tokens` leaves an added CLS out")
+
+
+def _every_word(substitution: Substitution, bound: Sequence[Bound]) -> None:
+    """Scores that foretell words have a position for each of them, and no other one."""
+    for one, _, value, text in _standing(bound):
+        if isinstance(value, LogitsType) and value.count is not None and not value.count.may_be(text.count):
+            hint = "`.tokens` leaves a CLS out: one behind the words is none of them, one in front is the first of them"
+            message = f"`{one.given.text}` has {value.count}, and its text `{text.root}` {text.count}"
+            substitution.problems.add(message, one.given.span, hint)
             return
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from compose_vlp.blueprint.nodes import Entry, Items, Node, Scalar
+from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.scalars import ScalarError, read_float
 from compose_vlp.blueprint.schedules import Schedule
@@ -32,6 +32,8 @@ class Losses:
     substitution: Substitution
     sizings: dict[str, Sizing]
     problems: Problems
+    schedules: dict[str, Schedule] = field(default_factory=dict)
+    """Those that stand in place of a weight or a number, by the path where they do; read as params are."""
 
     def entry(self, declared: Declared) -> LossEntry | None:
         """A loss's call; None where there is a mistake in it (noted)."""
@@ -71,6 +73,9 @@ class Losses:
         return Given(entry.name, args, self.substitution.arg_type(args), text, node.span, entry.key.span, items)
 
     def _argument(self, declared: Declared, port: Port, node: Node) -> tuple[Arg, str] | None:
+        if isinstance(node, Mapping) and port.takes_number:
+            param = self._in_place(declared, port.name, node)
+            return None if param is None else (param, f"{port.name} of {declared.name}")
         if not isinstance(node, Scalar):
             self.problems.add(f"`{port.name}` takes a name, a field, or a list of these", node.span)
             return None
@@ -101,17 +106,26 @@ class Losses:
                     return read_float(param.value.text)
                 except ScalarError:
                     pass
+        if isinstance(node, Mapping):
+            return self._in_place(declared, "weight", node)
         value, problems = read_typed(node, float | Schedule, document, "weight")
         self.problems.extend(problems)
         if value is NOTHING:
             return None
         if isinstance(value, Schedule):
-            if isinstance(node, Scalar):
-                return ParamRef(node.text[1:])
-            hint = "give it a name in `params`, and read it as `$name`"
-            self.problems.add("a schedule stands in `params`", node.span, hint)
-            return None
+            assert isinstance(node, Scalar), "a schedule that is no mapping is a param's"
+            return ParamRef(node.text[1:])
         return float(value)
+
+    def _in_place(self, declared: Declared, key: str, node: Mapping) -> ParamRef | None:
+        """A schedule that has no name in `params`: it is called by where it stands."""
+        value, problems = read_typed(node, Schedule, self.substitution.names.document, key)
+        self.problems.extend(problems)
+        if value is NOTHING:
+            return None
+        name = f"losses.{declared.name}.{key}"
+        self.schedules[name] = value
+        return ParamRef(name)
 
 
 def is_short(expression: Expression) -> bool:

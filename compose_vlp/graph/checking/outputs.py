@@ -145,7 +145,7 @@ class Outputs:
             self.problems.add("`to` takes a Sequence: its positions are weighed", _span(mapping, "to"))
             return
         score = calls.type_of(ref)
-        of_positions = isinstance(score, LogitsType) and (score.text is not None or score.part is not None)
+        of_positions = isinstance(score, LogitsType) and score.over_positions
         if of_positions or not isinstance(score, LogitsType | SimilarityType):
             what = f"{score.kind} of every position" if of_positions else score.kind
             message = f"`relevance` takes a score of each row, and this is {what}"

@@ -110,7 +110,7 @@ def accept(target: str, bound: Iterable[Bound], problems: Problems) -> bool:
         if isinstance(given.arg, Constant):
             _literal(target, one, given.arg, problems)
         elif isinstance(given.arg, ParamRef):
-            if not _takes_number(port):
+            if not port.takes_number:
                 message = f"`{one.key}` of `{target}` takes no param"
                 problems.add(message, given.span, f"it takes {_port_words(port).partition(': ')[2]}")
         elif isinstance(given.type, tuple) and not port.several:
@@ -119,10 +119,6 @@ def accept(target: str, bound: Iterable[Bound], problems: Problems) -> bool:
             for value, text, span in one.each():
                 _value(target, one, value, text, span, problems)
     return len(problems) == before
-
-
-def _takes_number(port: Port) -> bool:
-    return port.literal and (not port.literal_types or bool({"float", "int"} & set(port.literal_types)))
 
 
 def _literal(target: str, bound: Bound, constant: Constant, problems: Problems) -> None:

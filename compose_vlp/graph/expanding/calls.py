@@ -117,7 +117,9 @@ class Calls:
                 return ImageType(rows, {name: Flow.EACH}, origins, size=spec.size, root=name)
             case TextInput():
                 return self._text_type(name, spec, rows)
-            case IdInput() | LabelInput() | NumberInput():
+            case LabelInput():
+                return NumberType(rows, origins=origins, classes=len(spec.classes) if spec.classes else spec.count)
+            case IdInput() | NumberInput():
                 return NumberType(rows, origins=origins)
 
     def _text_type(self, name: str, spec: TextInput, rows: RowSpace) -> TextType:
@@ -137,6 +139,7 @@ class Calls:
             vocab_size=self._vocab_size(spec.tokenizer),
             root=name,
             fields=fields,
+            padding="" if spec.pad == "frame" else f"`{name}`",
         )
 
     def _vocab_size(self, tokenizer: str) -> int | None:
@@ -195,7 +198,9 @@ class Calls:
         bound = binding.place(target, kind, given, span, self.problems)
         if bound is None or not binding.accept(target, bound, self.problems):
             return None
-        if not self._tokens_exist(bound) or not check_mirrors(bound, self.problems):
+        if not self._tokens_exist(bound):
+            return None
+        if kind.category != "function" and not check_mirrors(bound, self.problems):  # a sum has one direction
             return None
         facts = self.dimensions.agree(target, kind, bound, sizing)
         if sizing is not None:
@@ -257,7 +262,7 @@ def complete(result: ValueType, bound: Sequence[Bound]) -> ValueType:
     if hidden:
         result = derive.renamed(result, lambda root: hidden.get(root, root))
     changes: dict[str, Any] = {}
-    if isinstance(result, SimilarityType) and len(values) > 1:
+    if isinstance(result, SimilarityType) and not any(result.sides) and len(values) > 1:
         changes["sides"] = (values[0].origins, values[1].origins)
     if isinstance(result, SequenceType) and result.parts:
         changes["reads"] = merge_reads(*(part.reads for part in result.parts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from compose_vlp.errors import Span
 from compose_vlp.graph.expanding.binding import Bound
@@ -12,7 +13,10 @@ from compose_vlp.graph.language.sizes import GROWING, Against, Fact, Sizing, Use
 from compose_vlp.graph.plan import Call, Ref, refs_in
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.signature import dimension_names, matching
-from compose_vlp.graph.types import RowSpace, ValueType
+from compose_vlp.graph.types import UNKNOWN, Count, LabelsType, NumberType, RowSpace, ValueType
+
+ANY = "any_"
+"""How a dimension's name begins that each value at a port, or in a list, has for itself."""
 
 
 @dataclass
@@ -21,6 +25,8 @@ class Dimensions:
 
     problems: Problems
     maker_of: Callable[[Ref], str]
+    limits: dict[str, int] = field(default_factory=dict)
+    """Classes of the logits that the labels of an input meet, where the input does not say how many it has."""
     _blamed: set[str | frozenset[str]] = field(default_factory=set)
 
     def agree(
@@ -30,6 +36,8 @@ class Dimensions:
         before = len(self.problems)
         rows: dict[str, tuple[RowSpace, str]] = {}
         sizes: dict[str, Fact] = {}
+        counts: dict[str, Counted] = {}
+        labels: list[tuple[str, Fact]] = []
         sound = True
         facts: list[tuple[str, Fact]] = []
         for one in bound:
@@ -37,28 +45,42 @@ class Dimensions:
                 pattern = matching(one.port, value)
                 if pattern is None or not pattern.dims:
                     continue
+                maker = self.maker_of(ref)
                 self._rows(pattern, value, text, span, rows)
-                for ours, fact in _facts(pattern, value, one.key, text, span, self.maker_of(ref)):
+                sound &= self._positions(pattern, value, Counted(UNKNOWN, text, span, maker), counts)
+                if isinstance(value, LabelsType | NumberType):
+                    labels += _classes(pattern, value, one.key, text, span, maker)
+                for ours, fact in _facts(pattern, value, one.key, text, span, maker):
+                    if ours.startswith(ANY):
+                        continue
                     first = sizes.setdefault(ours, fact)
                     if first.size != fact.size and fact.use == "equal":
                         self._against(target if sizing else "", ours, fact, first)
                         sound = False
                     elif sizing is not None and sizing.setting(ours) is not None:
                         facts.append((ours, fact))
+        self._labels(labels, sizes)
         if sizing is not None:
             facts += _sources(kind, bound)
         return facts if sound and len(self.problems) == before else None
 
-    def settle(self, plan: Sequence[Call], live: Collection[str], sizings: Mapping[str, Sizing]) -> None:
+    def settle(
+        self, plan: Sequence[Call], live: Collection[str], sizings: Mapping[str, Sizing], *, unsure: bool
+    ) -> None:
         """Weigh what all calls of a walk said of the settings; notes clashes, but not those that follow from others.
 
-        What a call says does not count where nothing needs its value and a live call stands at the same place: the
-        vocabulary of a paper may stay unread, and a substitution may give its parts other sizes (two contexts).
+        What a call says does not count where nothing needs its value and a live call says it: the vocabulary of a paper
+        may stay unread, and a substitution may give its parts other sizes (two contexts). Where it is `unsure` what is
+        read, since a loss or an output could not be read itself, that holds of calls at the place of a live one only.
         """
-        places = {fact.span for one in sizings.values() for _, fact in one.facts if fact.call in live}
+        places = {fact.span for one in sizings.values() for _, fact in one.facts if unsure and fact.call in live}
+
+        def counts(fact: Fact) -> bool:
+            return fact.call in live or (unsure and fact.span not in places)
+
         found: dict[str, list[tuple[Sizing, Against]]] = {}
         for sizing in sizings.values():
-            for against in sizing.settle(lambda fact: fact.call in live or fact.span not in places):
+            for against in sizing.settle(counts):
                 found.setdefault(against.fact.call, []).append((sizing, against))
         tainted: set[str] = set()
         for call in plan if found else ():
@@ -78,6 +100,37 @@ class Dimensions:
             hint = f"`{dimension}` is one size here"
             self.problems.add(f"{fact.what} against {first.what}", fact.span, hint, related=[("the other", first.span)])
 
+    def _positions(self, pattern: Pattern, value: ValueType, here: Counted, known: dict[str, Counted]) -> bool:
+        """Whether a value has the positions of an earlier one at a port whose dimension has the same name."""
+        count = getattr(value, "count", None)
+        names = zip(pattern.dims, dimension_names(pattern), strict=False)
+        places = [ours for ours, theirs in names if theirs in GROWING]
+        if not isinstance(count, Count) or not places or places[0].startswith(ANY):
+            return True
+        here = here._replace(positions=count)
+        first = known.setdefault(places[0], here)
+        if first.positions.fixed is None:
+            known[places[0]] = here
+        if first.positions.may_be(count):
+            return True
+        if self._is_new({frozenset({f"positions of {here.text}", f"positions of {first.text}"})}):
+            message = f"{here.words()}, and {first.words()}"
+            self.problems.add(message, here.span, *_count_hints(here, first), related=[("the other", first.span)])
+        return False
+
+    def _labels(self, labels: Sequence[tuple[str, Fact]], sizes: Mapping[str, Fact]) -> None:
+        """Labels are classes of the logits that they meet: not more than these have."""
+        for name, label in labels:
+            logits = sizes.get(name)
+            if logits is None:
+                continue
+            if not label.size:
+                self.limits[label.maker] = min(logits.size, self.limits.get(label.maker, logits.size))
+            elif label.size > logits.size and self._is_new(_causes(label, logits)):
+                message = f"{label.what} against {logits.what}: some labels have no score"
+                hint = f"`classes: {label.size}` of `{logits.maker}`, or fewer classes of `{label.maker}`"
+                self.problems.add(message, label.span, hint, related=[("the other", logits.span)])
+
     def _is_new(self, causes: set[str | frozenset[str]]) -> bool:
         new = not causes & self._blamed
         self._blamed |= causes
@@ -91,13 +144,44 @@ class Dimensions:
         if columns is not None and len(pattern.dims) > 1:
             spaces.append(("columns", pattern.dims[1], columns))
         for word, variable, space in spaces:
-            if variable.startswith("any_"):  # rows of its own for each value
+            if variable.startswith(ANY):  # rows of its own for each value
                 continue
             first, other = known.setdefault(variable, (space, text))
             if first != space:
                 hints = _row_hints(space, text, first, other) if word == "rows" else ()
                 message = f"{word} of `{text}` are {space}, those of `{other}` are {first}"
                 self.problems.add(message, span, *hints)
+
+
+class Counted(NamedTuple):
+    """A value's positions, with what messages call it, where it stands, and the component that it comes from."""
+
+    positions: Count
+    text: str
+    span: Span
+    maker: str
+
+    def words(self) -> str:
+        """`x` of `vision` has 197 positions."""
+        of = f" of `{self.maker}`" if self.maker and self.maker != self.text else ""
+        return f"`{self.text}`{of} has {self.positions}"
+
+
+def _count_hints(here: Counted, there: Counted) -> tuple[str, ...]:
+    more = (here.positions.fixed or 0) - (there.positions.fixed or 0)
+    if here.positions.follows == there.positions.follows and abs(more) == 1:
+        return ("if one has a CLS that the other has not: `.tokens` leaves it out",)
+    return ("`mean(x)` makes one vector of a sequence, `join` puts positions behind each other",)
+
+
+def _classes(
+    pattern: Pattern, value: ValueType, port: str, text: str, span: Span, maker: str
+) -> Iterable[tuple[str, Fact]]:
+    """How many classes labels have, 0 where nothing says it."""
+    for ours, theirs in zip(pattern.dims, dimension_names(pattern), strict=False):
+        if theirs == "classes":
+            size = value.sizes().get(theirs) or 0
+            yield ours, Fact(size, "most", f"classes {size} of {text}", port, span, theirs, "", maker)
 
 
 def _causes(fact: Fact, other: Fact) -> set[str | frozenset[str]]:
@@ -109,7 +193,7 @@ def _causes(fact: Fact, other: Fact) -> set[str | frozenset[str]]:
 def _facts(
     pattern: Pattern, value: ValueType, port: str, text: str, span: Span, maker: str
 ) -> Iterable[tuple[str, Fact]]:
-    known = value.sizes()
+    known = value.sizes() if not isinstance(value, LabelsType | NumberType) else {"length": value.sizes().get("length")}
     for ours, theirs in zip(pattern.dims[1:], dimension_names(pattern)[1:], strict=False):
         size = known.get(theirs)
         if size is not None:

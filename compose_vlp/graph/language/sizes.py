@@ -16,7 +16,7 @@ from compose_vlp.graph.kinds import Setting
 from compose_vlp.graph.language.names import Declared
 from compose_vlp.graph.problems import Problems
 
-GROWING = frozenset({"length", "tokens"})
+GROWING = frozenset({"length", "tokens", "patches"})
 """Sizes that are the most a value may have: tables of positions are made for the longest of all calls."""
 
 Use = Literal["equal", "most", "otherwise"]
@@ -115,10 +115,11 @@ class Sizing:
     # --- between walks
 
     def settle(self, counts: Callable[[Fact], bool]) -> list[Against]:
-        """Weigh the facts that count; gives those that do not go together with the written or the first one."""
+        """Weigh the facts that count (all, where none does); gives those that clash with the written or first one."""
         found: list[Against] = []
         for name in dict.fromkeys(name for name, _ in self.facts):
-            facts = [fact for said, fact in self.facts if said == name and counts(fact)]
+            every = [fact for said, fact in self.facts if said == name]
+            facts = [fact for fact in every if counts(fact)] or every
             if self._is_fixed(name):
                 found += [Against(name, fact, self._as_written(name)) for fact in facts if self._differs(name, fact)]
             elif facts:

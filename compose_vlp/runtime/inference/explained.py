@@ -53,7 +53,7 @@ def _possible(blueprint: CheckedBlueprint) -> Iterator[OutputEntry]:
         kind = blueprint.type_of(ref)
         if ref.call not in read:  # no loss taught it
             continue
-        if not isinstance(kind, LogitsType) or kind.text is not None or kind.part is not None:
+        if not isinstance(kind, LogitsType) or kind.over_positions:
             continue
         way = blueprint.fragment([ref])
         if not _asks(blueprint, way) or any(_chooses(blueprint, call) for call in way):

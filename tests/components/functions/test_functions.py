@@ -130,6 +130,58 @@ def test_averages_by_owner_have_a_row_for_each_owner() -> None:
         type_of("average", values=(SequenceType(texts, width=2),), owner=owner)
 
 
+def test_averages_by_owner_need_no_numbers_where_only_shapes_are_asked() -> None:
+    with torch.device("meta"):
+        mean = average([Embedding(torch.ones(3, 2))], Index(torch.zeros(3, dtype=torch.long)))
+    assert isinstance(mean, Embedding) and mean.features.shape == (3, 2), "as many rows as there can be owners"
+
+
+def test_scores_are_added_and_averaged() -> None:
+    one, two = torch.randn(2, 5), torch.randn(2, 5)
+    scores = average([Similarity(one, own=2, queued=1), Similarity(two, own=2, queued=1)])
+    assert isinstance(scores, Similarity) and torch.equal(scores.scores, (one + two) / 2)
+    assert (scores.own, scores.queued) == (2, 1)
+    logits = add([Logits(one, TEXT), Logits(two, TEXT)])
+    assert isinstance(logits, Logits) and torch.equal(logits.scores, one + two) and logits.text is TEXT
+
+
+@pytest.mark.parametrize("function", [add, average, concat])
+def test_nothing_is_broadcast(function: Any) -> None:
+    with pytest.raises(UserError, match="values of one shape are wanted"):
+        function([sequence(3), sequence(1)])
+
+
+def test_channels_of_other_widths_stand_side_by_side() -> None:
+    a, b = sequence(3, valid=VALID), sequence(3)
+    wide = replace(b, features=torch.randn(2, 3, 7))
+    assert concat([a, wide]).features.shape == (2, 3, 11)
+    assert concat([Embedding(torch.ones(2, 3)), Embedding(torch.ones(2, 1))]).features.shape == (2, 4)
+
+
+def test_the_types_of_scores_made_one() -> None:
+    i, t = frozenset({"image"}), frozenset({"caption"})
+    there, other = SimilarityType(sides=(i, t)), SimilarityType(sides=(frozenset({"left"}), t))
+    assert type_of("average", values=(there, other)).sides == (i | {"left"}, t)
+    with pytest.raises(UserError, match="one of these goes from rows to columns, another back"):
+        type_of("add", values=(there, SimilarityType(sides=(t, i))))
+    text = TextType(length=3, root="caption")
+    assert type_of("add", values=(LogitsType(classes=3, text=text),) * 2).text is text
+    with pytest.raises(UserError, match="these stand on `caption` and `question`"):
+        type_of("add", values=(LogitsType(text=text), LogitsType(text=replace(text, root="question"))))
+    with pytest.raises(UserError, match="only vectors are averaged by their owner"):
+        type_of("average", values=(LogitsType(classes=3),), owner=IndexType())
+
+
+def test_rows_of_several_texts_stand_on_none() -> None:
+    on_text = replace(sequence(3), parts=(Part("words", 0, 3, "none", TEXT),))
+    out = rows([on_text, on_text])
+    assert isinstance(out, Sequence) and out.parts[0].text is None
+    kind = SequenceType(
+        width=4, parts=(PartType("x", 3, text=TextType(length=3, root="caption", padding="`caption`")),)
+    )
+    assert [(p.length, p.text) for p in type_of("rows", values=(kind, kind)).parts] == [(None, None)]
+
+
 def test_rows_come_one_after_the_other_and_are_padded_to_the_longest() -> None:
     short, long = sequence(2), sequence(3, valid=VALID)
     out = rows([short, long])
