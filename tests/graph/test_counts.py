@@ -11,7 +11,7 @@ import pytest
 from compose_vlp import registry
 from compose_vlp.api import Blueprint
 from compose_vlp.errors import BlueprintError, Problem
-from compose_vlp.graph.check import check
+from compose_vlp.graph.checking.check import check
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.types import UNKNOWN, Count
 
