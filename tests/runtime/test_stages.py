@@ -186,3 +186,13 @@ def _picture(folder: Path) -> str:
 
     Image.new("RGB", (20, 20), "red").save(folder / "red.png")
     return str(folder / "red.png")
+
+
+def test_a_stage_too_short_for_its_schedules_says_so_where_its_data_is_known(small_coca: Load, tmp_path: Path) -> None:
+    watch = Watch()
+    schedule = "params.lr={cosine: [1e-3, 1e-5], warmup: 2 epochs}"
+    train(small_coca("stages.pretrain.length=2 steps", *STEPS[1:], schedule), tmp_path / "run", watch)
+    (note,) = [note for note in watch.notes if "never reaches" in note]
+    assert note.startswith(
+        "stage `pretrain` has 2 steps, and the learning rate warms up for 2 epochs: it never reaches"
+    )

@@ -46,6 +46,8 @@ def command(
     and logs them to MLflow. No weight is made, unless `--materialise` asks for them.
     """
     blueprint = load(words, plugins)
+    for note in (*blueprint.notes, *blueprint.check().notes):
+        err().print(f"note: {note}", style="dim", soft_wrap=True)
     built = blueprint.build(out=path, stage=stage, without=without or (), batch=batch, track=not no_track)
     tried = None
     if materialise:

@@ -17,6 +17,8 @@ from compose_vlp.graph.checking.clashes import check_settings
 from compose_vlp.graph.checking.column_ids import carry_ids
 from compose_vlp.graph.checking.losses import COMMON, Losses
 from compose_vlp.graph.checking.outputs import Outputs, stored
+from compose_vlp.graph.checking.schedules import check_schedules
+from compose_vlp.graph.checking.schedules import notes as too_short_stages
 from compose_vlp.graph.checking.trainings import check_training, untrained
 from compose_vlp.graph.expanding.calls import Calls
 from compose_vlp.graph.expanding.substitute import Substitution
@@ -131,6 +133,7 @@ class Checker:
         check_settings(self.names, [*self.sizings.values(), *self.loss_sizings.values()])
         checked = self._checked(walk, read)
         check_training(checked, self.problems)
+        check_schedules(checked, self.problems)
         return checked
 
     def with_variants(self, checked: CheckedBlueprint) -> CheckedBlueprint:
@@ -140,7 +143,9 @@ class Checker:
             for stage in checked.stages
             if (variant := stage_variant(checked, stage, self.kinds, self.problems, self._again)) is not None
         }
-        return dataclasses.replace(checked, variants=variants, notes=(*checked.notes, *untrained(checked)))
+        return dataclasses.replace(
+            checked, variants=variants, notes=(*checked.notes, *untrained(checked), *too_short_stages(checked))
+        )
 
     def _again(self, document: Document, problems: Problems) -> CheckedBlueprint:
         checker = Checker(document, self.kinds)

@@ -14,6 +14,7 @@ from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Ref, refs_in
 from compose_vlp.graph.problems import Problems
+from compose_vlp.graph.types import SimilarityType
 
 
 def trained_by(blueprint: CheckedBlueprint, loss: LossEntry) -> frozenset[str]:
@@ -71,8 +72,13 @@ def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
         entry = blueprint.document.stages.entry(name)
         assert entry is not None, "a checked stage is written"
         active = [one for one in stage.losses if blueprint.losses[one].active]
+        if not active:
+            message = f"stage `{name}` has no loss whose weight is more than 0, so that nothing can be learnt"
+            problems.add(message, entry.key.span)
         _trains(blueprint, entry, {one: reached[one] for one in active if reached[one]}, problems)
         _feeds(blueprint, entry, stage, active, problems)
+        if (stage.batch or blueprint.settings.get("batch")) == 1:
+            _alone(blueprint, entry, active, problems)
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
@@ -101,6 +107,45 @@ def _patterns(blueprint: CheckedBlueprint, entry: Entry, key: str) -> list[Scala
     own = entry.value.get(key) if isinstance(entry.value, Tree) else None
     node: Node | None = own if own is not None else blueprint.document.root.get(key)
     return [item for item in as_items(node) if isinstance(item, Scalar)]
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+def without_others(blueprint: CheckedBlueprint, losses: Collection[str], *, gathered: bool) -> list[str]:
+    """What of these losses compares a row with other rows of the batch alone, and so with nothing where it has one.
+
+    With `gathered` a batch is that of all processes; else rows that are gathered from them are not alone.
+    """
+    found = []
+    for name in losses:
+        for call in blueprint.fragment([Ref(blueprint.losses[name].call)]):
+            kind = _kind(blueprint, call)
+            if (
+                kind is None
+                or kind.traits.rows != "batch"
+                or not (call.id == blueprint.losses[name].call or _mines(kind))
+            ):
+                continue
+            scores = [blueprint.type_of(ref) for ref in _moved(call, None if _mines(kind) else kind)]
+            columns = [one.columns for one in scores if isinstance(one, SimilarityType)]
+            if columns and all((c.queue is None or _mines(kind)) and (gathered or not c.gathered) for c in columns):
+                found.append(f"`{call.target}`")
+    return list(dict.fromkeys(found))
+
+
+def _mines(kind: Kind) -> bool:
+    """Does it draw other rows of the batch (a miner of wrong pairs)?"""
+    return kind.category == "component" and kind.traits.draws == "choice"
+
+
+def _alone(blueprint: CheckedBlueprint, entry: Entry, losses: Collection[str], problems: Problems) -> None:
+    names = without_others(blueprint, losses, gathered=True)
+    if names:
+        own = entry.value.get("batch") if isinstance(entry.value, Tree) else None
+        node = own if own is not None else blueprint.document.root.get("batch")
+        message = f"stage `{entry.name}` has one record a step, and {', '.join(names)} compares it with others"
+        problems.add(message, entry.key.span if node is None else node.span, "`batch: 2` or more")
 
 
 # --- data ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from compose_vlp.blueprint.inputs import Input
+from compose_vlp.blueprint.scalars import Quantity
 from compose_vlp.compiler.accumulation import compile_pieces
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import Model
@@ -16,6 +17,9 @@ from compose_vlp.compiler.teachers import following
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.loader import Loader
 from compose_vlp.data.source import Source
+from compose_vlp.errors import UserError
+from compose_vlp.graph.checking.schedules import too_short
+from compose_vlp.graph.checking.trainings import without_others
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.device import autocast
 from compose_vlp.runtime.inference.outputs import Asker
@@ -70,6 +74,7 @@ class StageRun:
         self.steps = stage_steps(self.plan.length, records, self.plan.batch)
         self.scale = Scale(records, self.plan.batch, self.steps)
         self.values = Values(self.blueprint.params, self.scale)
+        self._look_over()
         self.tokenizers = self._tokenizers()
         self.model.tokenizers = dict(self.tokenizers)
         asker = Asker(self.blueprint, self.model, self.tokenizers, self.processes.device)
@@ -88,6 +93,23 @@ class StageRun:
         self.first = 0
         self.loop = self._loop(gradients)
         self.summary = Summary(self.name)
+
+    def _look_over(self) -> None:
+        """Tell what the stage is too short for, and refuse one record a process where losses compare it with others.
+
+        What quantities in epochs come to is known only here, where the number of records is.
+        """
+        losses = [name for name in self.plan.losses if self.blueprint.losses[name].active]
+        if self.plan.batch == self.processes.world:
+            names = without_others(self.blueprint, losses, gathered=self.processes.world == 1)
+            if names:
+                raise UserError(
+                    f"stage {self.name!r}: one record a process, and {', '.join(names)} compares it with others",
+                    hints=[f"`batch: {2 * self.processes.world}` or more"],
+                )
+        measure = lambda quantity: ("steps", float(self.scale.in_steps(quantity)))  # noqa: E731
+        for note in too_short(self.blueprint, self.name, Quantity(self.steps, "steps"), measure):
+            self.trainer.listener.note(note)
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on where a checkpoint of this stage was saved."""
