@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compose_vlp.runtime.inference.asked import Asked
     from compose_vlp.runtime.inference.outputs import Asker
     from compose_vlp.runtime.state.run_folder import RunFolder
+    from compose_vlp.runtime.state.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,15 @@ class Output:
 
 
 class Run:
-    """A trained model with its blueprint and tokenizers; its outputs are attributes."""
+    """A trained model with its blueprint and tokenizers; its outputs are attributes.
 
-    def __init__(self, folder: RunFolder, asker: Asker) -> None:
+    `weights` says which checkpoint was loaded, and how the run stands.
+    """
+
+    def __init__(self, folder: RunFolder, asker: Asker, weights: Weights) -> None:
         self.folder = folder
         self.asker = asker
+        self.weights = weights
 
     @property
     def blueprint(self) -> CheckedBlueprint:
@@ -107,6 +112,7 @@ def load(
     from compose_vlp.runtime.sources import open_tokenizers
     from compose_vlp.runtime.state import checkpoint
     from compose_vlp.runtime.state.find_run import find_run
+    from compose_vlp.runtime.state.weights import weights_of
     from compose_vlp.runtime.training.saving import blueprint_of
 
     folder = find_run(str(run))
@@ -120,4 +126,4 @@ def load(
     saved = checkpoint.load(newest, only=("model",), blueprint=fingerprint(checked), device=str(where))
     model.load_state_dict(saved["model"])
     tokenizers = open_tokenizers(checked, folder.path / "tokenizers")
-    return Run(folder, Asker(checked, model.eval(), tokenizers, where))
+    return Run(folder, Asker(checked, model.eval(), tokenizers, where), weights_of(newest, folder))

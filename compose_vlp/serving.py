@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from compose_vlp.data.source import shown
 from compose_vlp.errors import UserError
+from compose_vlp.graph.asked import first_asked
 from compose_vlp.run import Run, load
 from compose_vlp.runtime.inference.served_requests import (
     opened_folder,
@@ -98,5 +99,4 @@ def _load_pyfunc(data_path: str) -> Served:
     """MLflow's way in: `data_path` is the folder of the files that `finished_model` named."""
     folder = Path(data_path)
     run = load(folder, plugins=sorted((folder / PLUGINS).glob("*.py")))
-    writers = [name for name, output in run.blueprint.outputs.items() if output.form == "generate"]
-    return Served(run, (writers or list(run.blueprint.outputs))[0], opened_folder())
+    return Served(run, first_asked(run.blueprint), opened_folder())

@@ -30,6 +30,13 @@ def tables_asked(blueprint: CheckedBlueprint, output: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if is_table(blueprint.inputs[name])))
 
 
+def first_asked(blueprint: CheckedBlueprint) -> str:
+    """The output that is meant where none is named: the first that writes a text, that chooses one, or at all."""
+    outputs = blueprint.outputs.items()
+    of_forms = (name for form in ("generate", "rank") for name, one in outputs if one.form == form)
+    return next(of_forms, None) or next(iter(blueprint.outputs))
+
+
 def field_of(blueprint: CheckedBlueprint, name: str) -> str:
     """The field of a record that fills an input."""
     return blueprint.inputs[name].field or name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from compose_vlp.cli.run import run as run_command
 from compose_vlp.runtime.state import checkpoint
 from tests.cli.support import Cli
+from tests.models import TOWERS
 
 SMALL = ("stages.pretrain.length=4 steps", "stages.pretrain.batch=4", "components.vision.depth=1")
 
@@ -104,6 +106,26 @@ def test_evaluation_on_the_training_data_is_told(cli: Cli, trained: Path, tmp_pa
     assert (tmp_path / "reports" / "pairs.html").is_file()
 
 
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [("FINISHED", "of a finished run"), ("KILLED", "of a run that was stopped"), ("FAILED", "of a run that failed")],
+)
+def test_evaluation_says_which_weights_of_which_run_it_measured(
+    cli: Cli, trained: Path, tmp_path: Path, status: str, says: str
+) -> None:
+    folder = shutil.copytree(trained, tmp_path / "run")
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps({**info, "status": status}), encoding="utf-8")
+    asked = ("evaluate --count 4 --task retrieval", str(folder), "data.pairs.split=unseen")
+    result = cli(*asked)
+    assert f"Weights: step 4 (stage `pretrain`) {says}" in result.out
+    assert ("goes on with it" in result.err) == (status != "FINISHED")
+    assert f"step 4 (stage `pretrain`) {says}" in (folder / "reports" / "pairs.html").read_text(encoding="utf-8")
+    weights = json.loads(cli(f"{asked[0]} --json", *asked[1:]).out)["weights"]
+    wanted = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}[status]
+    assert weights == {"checkpoint": "step-00000004", "step": 4, "stage": "pretrain", "status": wanted}
+
+
 def test_zero_shot_of_pictures_of_one_object(cli: Cli, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "templates.txt").write_text("a small {} in the centre\na large {} in the centre\n", encoding="utf-8")
     one = ("data.pairs.split=unseen", "data.pairs.min_objects=1", "data.pairs.max_objects=1")
@@ -191,6 +213,33 @@ def test_generate_explains_mistakes(cli: Cli, trained: Path, pictures: Path, wor
     result = cli("generate", str(trained), *(word.format(pictures=pictures) for word in words))
     assert result.code == 2
     assert says in result.err
+
+
+def test_generate_chooses_among_a_table_s_texts_where_nothing_is_written(
+    cli: Cli, pictures: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "answers.txt"
+    table.write_text("red\nblue\n", encoding="utf-8")
+    smaller = [*TOWERS, "components.answerer.depth=1", "components.answerer.heads=4", "~outputs.answer"]
+    data = [
+        "data.questions={use: scenes, count: 8, size: 16, fields: {answers: answer}}",
+        f"inputs.closed.table='{table}'",
+    ]
+    length = ["stages.finetune.length=1 steps", "stages.finetune.batch=2"]
+    trained = cli("train tiny/blip tasks/ranked_vqa --no-track --out asked", *smaller, *data, *length)
+    assert trained.code == 0, trained.err
+    shown = ("generate asked", str(pictures / "b.png"), "--with", "question=what colour is it ?")
+    assert cli(*shown).out.strip() in {"red", "blue"}
+    assert cli(*shown, "--with", "closed=green").out.strip() == "green"
+    assert cli(*shown, "--with", "closed=green", "--with", "closed=two").out.strip() in {"green", "two"}
+    for words, says in (
+        (("--beams", "3"), "output 'ranked' does not read 'beams'"),
+        (("--with", "question=and this ?"), "only a table takes several"),
+        (("--with", "answers=red"), "output 'ranked' does not read 'answers'"),
+    ):
+        refused = cli(*shown, *words)
+        assert refused.code == 2
+        assert says in refused.err
 
 
 @pytest.mark.parametrize("command", ["evaluate", "generate", "track sync", "track look"])

@@ -103,6 +103,9 @@ def command(
         err().print(
             f"note: on `{name}`, which it was trained with; `--data` or a change names other records", style="dim"
         )
+    if not trained.weights.whole:
+        hint = f"`compose-vlp train --resume {trained.folder.path}` goes on with it"
+        err().print(f"note: these weights are {trained.weights}; {hint}", style="dim")
     said = {"label": label, "classes": classes, "templates": templates}
     asked = ZeroShot(**{key: value for key, value in said.items() if value}) if any(said.values()) else None
     chosen = tasks or possible_tasks(asker, source, asked)
@@ -113,15 +116,17 @@ def command(
     folder = path or trained.folder.reports
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{name}.html"
-    subtitle = f"{results.records} records of `{name}`; {trained.folder.path}"
+    subtitle = f"{results.records} records of `{name}`; {trained.folder.path}, {trained.weights}"
     write_atomic(page, page_of(results, asker, source, title=trained.blueprint.name, subtitle=subtitle))
     if as_json:
-        print_json({"run": str(trained.folder.path), "data": name, "page": str(page), **results.as_json()})
+        about = {"run": str(trained.folder.path), "weights": trained.weights.as_json(), "data": name, "page": str(page)}
+        print_json({**about, **results.as_json()})
         return
     table = Table(box=box.SIMPLE_HEAD, show_header=False, show_edge=False, padding=(0, 2, 0, 0))
     for key, value in results.flat().items():
         table.add_row(key, f"{value:.4f}")
     out().print(table)
+    out().print(f"Weights: {trained.weights}", soft_wrap=True)
     out().print(f"Pictures and captions: {page}", soft_wrap=True)
 
 

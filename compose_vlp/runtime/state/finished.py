@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from compose_vlp.errors import UserError
-from compose_vlp.graph.asked import fields_asked, type_of_field
+from compose_vlp.graph.asked import fields_asked, first_asked, type_of_field
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.state import checkpoint
 from compose_vlp.runtime.state.run_folder import RUN_FILE, RunFolder
@@ -33,14 +33,13 @@ def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | No
     kept = [folder.path / RUN_FILE, folder.path / "blueprint.yaml", folder.path / "tokenizers", newest]
     files = {str(path.relative_to(folder.path)): str(path.relative_to(folder.path)) for path in kept if path.exists()}
     files |= {f"{PLUGINS}/{path.name}": str(path) for path in plugin_files(blueprint)}
-    writers = [name for name, output in blueprint.outputs.items() if output.form == "generate"]
     found = versions()
     return Model(
         name=NAME,
         files=files,
         loader=LOADER,
         inputs=_inputs(blueprint),
-        output=(writers or list(blueprint.outputs))[0],
+        output=first_asked(blueprint),
         requirements=[f"{name}=={found[name].partition('+')[0]}" for name in found if name != "python"],
     )
 
