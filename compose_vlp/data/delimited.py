@@ -61,7 +61,7 @@ def dialect_of(file: Path, separator: str | None, quoting: Quoting | None) -> Di
     Quotation marks quote where commas or semicolons part the cells. Between tabs or bars they are what somebody wrote
     (captions of the web), unless all of them in the file pair as quotes do and one could be nothing else.
     """
-    sample = [text for _, text in islice(_lines(file), SAMPLE) if text.strip()]
+    sample = first_lines(file, SAMPLE)
     told = _EXCEL.fullmatch(sample[0]) if sample else None
     if separator is None:
         separator = told[1] if told else _separator(sample, "\t" if file.suffix.lower() == ".tsv" else ",")
@@ -70,6 +70,11 @@ def dialect_of(file: Path, separator: str | None, quoting: Quoting | None) -> Di
     padded = separator == "|" or (len(parts) > 1 and all(part.startswith(" ") for part in parts[1:]))
     quotes = quoting == "quotes" if quoting is not None else separator in ",;" or _quotes_throughout(file, separator)
     return Dialect(separator, quotes, padded)
+
+
+def first_lines(file: Path, count: int) -> list[str]:
+    """The first lines that hold anything."""
+    return list(islice((text for _, text in _lines(file) if text.strip()), count))
 
 
 def records_of(file: Path, dialect: Dialect, width: int | None) -> Iterator[tuple[int, list[str] | str]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from compose_vlp.data.places import PICTURES, find_folder
+from compose_vlp.data.delimited import dialect_of, records_of
+from compose_vlp.data.json_places import begins_list
+from compose_vlp.data.places import find_file, find_folder, names_picture
 from compose_vlp.data.source import BadRecord, open_source
 from compose_vlp.errors import UserError
 
@@ -39,14 +42,43 @@ def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
     if use is None:
         raise UserError(f"it cannot be seen what {path!r} is", hints=[f"known endings: {', '.join(sorted(BY_ENDING))}"])
     if use == "":
-        return _annotations(path, images)
+        if not _is_list_or_lines(find_file(path)):
+            return _annotations(path, images)
+        use = "jsonl"
     found: dict[str, Any] = {"use": use, "path": path}
     if use in ("csv", "jsonl"):
         found |= {"images": images} if images is not None else {}
+        found |= {"columns": columns} if use == "csv" and (columns := _columns_without_headings(path)) else {}
         pictures = _picture_fields(found)
         if pictures != ("image",):
             found["pictures"] = pictures
     return found
+
+
+def _is_list_or_lines(file: Path) -> bool:
+    """Whether a JSON file holds records: a list, or an object on its first line and another on a later one."""
+    with file.open("rb") as stream:
+        beginning = stream.read(1 << 20)
+    if begins_list(beginning):
+        return True
+    first, _, rest = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    try:
+        return isinstance(json.loads(first), dict) and rest.lstrip().startswith(b"{")
+    except (ValueError, RecursionError):
+        return False
+
+
+def _columns_without_headings(path: str) -> tuple[str, ...]:
+    """Names for the columns of a table whose first line is a record, by what is in it; nothing, where it names them."""
+    file = find_file(path)
+    _, cells = next(records_of(file, dialect_of(file, None, None), None), (0, ""))
+    pictures = [number for number, cell in enumerate(cells) if isinstance(cells, list) and names_picture(cell.strip())]
+    if not pictures:
+        return ()
+    others = [number for number in range(len(cells)) if number not in pictures]
+    caption = max(others, key=lambda number: len(cells[number]), default=None)
+    names = {caption: "caption", pictures[0]: "image"}
+    return tuple(names.get(number, f"column_{number + 1}") for number in range(len(cells)))
 
 
 def _folder(path: str) -> dict[str, Any]:
@@ -80,11 +112,7 @@ def _picture_fields(settings: dict[str, Any]) -> tuple[str, ...]:
             record = source.record(index)
         except BadRecord:
             continue
-        found = tuple(
-            name
-            for name, value in record.items()
-            if isinstance(value, str) and Path(value[-200:]).suffix.lower() in PICTURES
-        )
+        found = tuple(name for name, value in record.items() if isinstance(value, str) and names_picture(value))
         if found:
             return found
     return ("image",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,21 @@ def test_a_table_is_looked_over_and_its_entry_written_out(cli: Cli, folder: Path
     assert "words 3 to 43 (median 3)" in said
     assert "broken  1 (8.3 %)" in said
     assert "record 3: 3.png: no picture of a known kind" in said
-    assert "In a blueprint: data: {mine: {use: csv, path: captions.csv, pictures: [file]}}" in said
+    assert (
+        "In a blueprint: data: {mine: {use: csv, path: captions.csv, pictures: [file], fields: {image: file}}}" in said
+    )
 
 
 def test_a_script_gets_all_of_it(cli: Cli, folder: Path) -> None:
     result = cli("data captions.csv --json --limit 6")
     said = json.loads(result.out)
     assert result.err == ""
-    assert said["source"] == {"use": "csv", "path": "captions.csv", "pictures": ["file"]}
+    assert said["source"] == {
+        "use": "csv",
+        "path": "captions.csv",
+        "pictures": ["file"],
+        "fields": {"image": "file"},
+    }
     assert (said["records"], said["read"]) == (12, 6)
     assert said["pictures"]["file"]["width"] == {"least": 20, "median": 20, "most": 20}
 
@@ -106,3 +114,143 @@ def test_mistakes_are_told(cli: Cli, folder: Path, line: str, says: str) -> None
     result = cli(line)
     assert result.code == 2
     assert says in result.err
+
+
+# --- the line for a blueprint -------------------------------------------------------------------------------------
+
+PASTED = """
+extends: tiny/coca
+inputs: {{image: {{size: 16}}, caption: {{max_length: 12}}}}
+components:
+  bpe: {{vocab_size: 300}}
+  vision: {{patch: 8, stem: patch}}
+{line}
+stages:
+  pretrain: {{data: mine, batch: 4, length: 1 steps, losses: [contrastive, captioning]}}
+"""
+
+
+def pictures(folder: Path, count: int = 6) -> list[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.new("RGB", (20, 20), (20 * number, 0, 0)).save(folder / f"{number}.png")
+    return [f"{number}.png" for number in range(count)]
+
+
+def table(file: Path, lines: list[str]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines))
+
+
+def flickr(folder: Path) -> str:
+    names = pictures(folder)
+    lines = [f'{name}| {number}| a cat says " {number} " .' for number, name in enumerate(names)]
+    table(folder / "results, all.csv", ["image_name| comment_number| comment", *lines])
+    return "results, all.csv"
+
+
+def without_headings(folder: Path) -> str:
+    table(folder / "a.tsv", [f"the cat {name[0]}\t{name}" for name in pictures(folder)])
+    return "a.tsv"
+
+
+def excel(folder: Path) -> str:
+    lines = [f"{number};{name};eine Katze, rot" for number, name in enumerate(pictures(folder))]
+    (folder / "#1.csv").write_bytes("\r\n".join(["Nr;Bild;Beschreibung", *lines]).encode("utf-8-sig"))
+    return "#1.csv"
+
+
+def a_list(folder: Path) -> str:
+    entries = [{"image": name, "caption": ["a cat", "a red cat"], "image_id": name} for name in pictures(folder)]
+    (folder / "a.json").write_text(json.dumps(entries))
+    return "a.json"
+
+
+def lines_called_json(folder: Path) -> str:
+    entries = [{"file_name": name, "text": "a cat"} for name in pictures(folder)]
+    (folder / "a.json").write_text("\n".join(map(json.dumps, entries)))
+    return "a.json"
+
+
+def plain_folder(folder: Path) -> str:
+    for name in pictures(folder / "cats: all"):
+        (folder / "cats: all" / name).with_suffix(".TXT").write_text("a cat")
+    return "cats: all"
+
+
+FORMS = [flickr, without_headings, excel, a_list, lines_called_json, plain_folder]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_line_for_a_blueprint_works_as_it_stands(cli: Cli, tmp_path: Path, form: Callable[[Path], str]) -> None:
+    result = cli("data", form(tmp_path))
+    assert result.code == 0, result.err
+    line = result.out.splitlines()[-1].removeprefix("In a blueprint: ")
+    (tmp_path / "mine.yaml").write_text(PASTED.format(line=line))
+    seen = cli("data mine.yaml --json")
+    assert seen.code == 0, seen.err
+    said = json.loads(seen.out)
+    assert (said["records"], said["broken"]) == (6, {})
+    assert said["tokens"]["caption"]["lengths"]["most"] > 2
+    if form is flickr:
+        trained = cli("train mine.yaml --out run --no-track --workers 0")
+        assert trained.code == 0, trained.err
+
+
+# --- nothing can be used ------------------------------------------------------------------------------------------
+
+
+def elsewhere(folder: Path) -> str:
+    table(folder / "a.csv", ["image,caption", *(f"{name},a cat" for name in pictures(folder / "deep/jpg"))])
+    return "its pictures lie in deep/jpg: `--images deep/jpg`"
+
+
+def of_another_machine(folder: Path) -> str:
+    names = pictures(folder / "train")
+    table(folder / "a.csv", ["image,caption", *(f"/export/home/train/{name},a cat" for name in names)])
+    return "its pictures lie in ."
+
+
+def nowhere(folder: Path) -> str:
+    table(folder / "a.csv", ["image,caption", *(f"{number}.png,a cat" for number in range(3))])
+    return "no picture lies where the records say (0.png): `--images FOLDER`"
+
+
+def cut_otherwise(folder: Path) -> str:
+    table(folder / "a.csv", ["image,caption", *(f"{name};a cat" for name in pictures(folder))])
+    return "the lines have a semicolon where the headings have none"
+
+
+def marked(folder: Path) -> str:
+    table(folder / "a.csv", ["image,caption", *(f'{name},"a" cat' for name in pictures(folder))])
+    return "most lines have lone quotation marks: `quoting: none`"
+
+
+def pages(folder: Path) -> str:
+    for name in pictures(folder):
+        (folder / name).write_text("<html>not found")
+    table(folder / "a.csv", ["image,caption", *(f"{number}.png,a cat" for number in range(6))])
+    return "6 records say: no picture of a known kind"
+
+
+@pytest.mark.parametrize("form", [elsewhere, of_another_machine, nowhere, cut_otherwise, marked, pages])
+def test_data_of_which_nothing_can_be_used_fails_and_a_reason_is_guessed(
+    cli: Cli, tmp_path: Path, form: Callable[[Path], str]
+) -> None:
+    guess = form(tmp_path)
+    result = cli("data a.csv")
+    assert result.code == 1
+    assert "broken" in result.out and "In a blueprint" not in result.out
+    assert result.err.startswith("No record can be used.\n")
+    assert f"  = {guess}" in result.err
+    as_json = cli("data a.csv --json")
+    assert as_json.code == 1
+    assert guess in json.loads(as_json.out)["guesses"][0]
+
+
+def test_what_a_folder_passes_over_is_told(cli: Cli, tmp_path: Path) -> None:
+    pictures(tmp_path / "p")
+    (tmp_path / "p/film.mp4").touch()
+    result = cli("data p")
+    assert result.code == 0
+    assert "note: passed over, being neither pictures nor their captions: 1 .mp4" in result.err

@@ -82,15 +82,28 @@ def command(
 
 
 def _look_over(path: str, images: str | None, limit: int, as_json: bool) -> None:
+    from compose_vlp.data.diagnosis import further_fields, why_nothing_is_used
     from compose_vlp.data.source import open_source
 
     settings = settings_of(path, images)
-    found = surveyed(open_source(settings), limit)
+    source = open_source(settings)
+    found = surveyed(source, limit)
+    fields = further_fields(found)
+    entry = {**settings, "fields": fields} if fields else settings
+    guesses = why_nothing_is_used(settings, source, found) if len(found.broken) == found.read else []
     if as_json:
-        print_json({"source": settings, **found.as_json()})
-        return
-    show(found, out())
-    out().print(f"In a blueprint: data: {{mine: {_written(settings)}}}", soft_wrap=True)
+        print_json({"source": entry, "notes": source.notes, "guesses": guesses, **found.as_json()})
+    else:
+        show(found, out())
+        for note in source.notes:
+            err().print(f"note: {note}", style="dim", soft_wrap=True)
+    if len(found.broken) == found.read:
+        err().print("No record can be used.", soft_wrap=True)
+        for guess in guesses:
+            err().print(f"  = {guess}", soft_wrap=True, markup=False)
+        raise typer.Exit(1)
+    if not as_json:
+        out().print(f"In a blueprint: data: {{mine: {_written(entry)}}}", soft_wrap=True, markup=False)
 
 
 def _through_blueprint(
@@ -114,6 +127,9 @@ def _through_blueprint(
     for note in sight.notes:
         err().print(f"note: {note}", style="dim")
     out().print(f"What the model sees: {file}", soft_wrap=True)
+    if len(found.broken) == found.read:
+        err().print("No record can be used.")
+        raise typer.Exit(1)
 
 
 def surveyed(source: Source, limit: int, collator: Collator | None = None) -> Survey:
@@ -185,10 +201,8 @@ def _copies(count: int) -> str:
 
 def _written(settings: dict[str, Any]) -> str:
     """Settings as a blueprint has them."""
-    parts = []
-    for name, value in settings.items():
-        text = f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
-        parts.append(
-            f"{name}: {text!r}" if set(text) & set("{}*,:#") and not isinstance(value, tuple) else f"{name}: {text}"
-        )
-    return "{" + ", ".join(parts) + "}"
+    import yaml
+
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    text: str = yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True)
+    return text.strip()

@@ -1,0 +1,104 @@
+"""Guesses from a look at a data set: which fields a blueprint's inputs want, and why nothing of it can be used."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from compose_vlp.data.source import BadRecord, Source
+from compose_vlp.data.survey import Survey
+
+CAPTIONS = ("caption", "captions", "text", "txt", "sentence", "comment", "title", "description", "alt", "raw", "prompt")
+"""What data sets call a picture's text, the likeliest first."""
+ASKED = frozenset({"question", "statement", "pair_statement", "answer", "answers"})
+"""Fields of data whose texts are no captions."""
+LOOKED_AT = 5
+MOST_FOLDERS = 2000
+"""Folders that are searched for a picture that is missing."""
+
+
+def further_fields(found: Survey) -> dict[str, str]:
+    """What `fields` has to say so that blueprints, which read `image` and `caption`, read this data."""
+    fields: dict[str, str] = {}
+    if found.pictures and "image" not in found.pictures:
+        fields["image"] = next(iter(found.pictures))
+    if found.pictures and "caption" not in found.texts and not ASKED & found.texts.keys():
+        by_name = {name.lower(): name for name in found.texts}
+        wordy = [name for name, texts in found.texts.items() if texts.words.median >= 2]
+        named = next((by_name[name] for name in CAPTIONS if name in by_name), None)
+        longest = max(wordy, key=lambda name: found.texts[name].words.median, default=None)
+        if named or longest:
+            fields["caption"] = named or longest or ""
+    return fields
+
+
+def why_nothing_is_used(settings: Mapping[str, Any], source: Source, found: Survey) -> list[str]:
+    """Guesses why every record is broken, the likeliest first."""
+    guesses = list(_of_lines(settings, found))
+    if not guesses:
+        guesses = list(_of_pictures(settings, source, found))
+    return guesses
+
+
+def _of_lines(settings: Mapping[str, Any], found: Survey) -> Iterator[str]:
+    """A table that is cut into cells at the wrong letters."""
+    if settings["use"] != "csv":
+        return
+    reasons = list(found.broken.values())
+    ragged = sum(" headings" in reason and " cells under " in reason for reason in reasons)
+    unpaired = sum("quotation marks do not pair" in reason for reason in reasons)
+    if unpaired > len(reasons) / 2:
+        yield "most lines have lone quotation marks: `quoting: none` takes marks for what they are"
+    if ragged > len(reasons) / 2:
+        yield _separators(Path(settings["path"]))
+
+
+def _separators(file: Path) -> str:
+    from compose_vlp.data.delimited import first_lines
+
+    headings, *lines = first_lines(file, 1 + LOOKED_AT) or [""]
+    names = {"\t": "a tab", ";": "a semicolon", ",": "a comma", "|": "a bar"}
+    for mark, name in names.items():
+        if lines and mark not in headings and all(mark in line for line in lines):
+            return f"the lines have {name} where the headings have none: write the headings as the lines are"
+    return "`separator` says what parts the cells, where the file does not show it"
+
+
+def _of_pictures(settings: Mapping[str, Any], source: Source, found: Survey) -> Iterator[str]:
+    """Pictures that lie elsewhere, in a field of another name, or that are none."""
+    missing = [path for path in islice(_paths(source), LOOKED_AT) if not path.exists()]
+    if missing and settings["use"] in ("csv", "jsonl", "coco_captions", "karpathy"):
+        root = Path(settings.get("images") or Path(settings["path"]).parent)
+        folder = _folder_with(missing[0], root)
+        if folder is not None:
+            yield f"its pictures lie in {folder}: `--images {folder}` (in a blueprint `images: {folder}`)"
+        else:
+            yield f"no picture lies where the records say ({missing[0]}): `--images FOLDER` is where their paths start"
+    kinds = Counter(reason.rpartition(": ")[2] for reason in found.broken.values())
+    reason, count = kinds.most_common(1)[0]
+    if not missing and count > len(found.broken) / 2:
+        yield f"{count:,} records say: {reason}"
+
+
+def _paths(source: Source) -> Iterator[Path]:
+    """The picture files that the first records name."""
+    for index in range(min(len(source), LOOKED_AT)):
+        try:
+            yield from (value for value in source.record(index).values() if isinstance(value, Path))
+        except BadRecord:
+            continue
+
+
+def _folder_with(missing: Path, root: Path) -> Path | None:
+    """The folder below `root`, or beside it, from which the end of a missing file's path leads to a file."""
+    parts = missing.parts
+    for top in (root, root.parent):
+        for place in islice((Path(place) for place, _, _ in os.walk(top)), MOST_FOLDERS):
+            for length in range(min(len(parts), 4), 0, -1):
+                if place.joinpath(*parts[-length:]).is_file():
+                    return place
+    return None
