@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compose_vlp.data import BadRecord, Source, open_source
@@ -16,9 +16,9 @@ from compose_vlp.errors import UserError
 LINES = [f"{number:02d}.png,a cat number {number}" for number in range(12)]
 
 
-def table(folder: Path, text: str | bytes, name: str = "a.csv", **settings: object) -> Source:
+def table(folder: Path, text: str | bytes, name: str = "a.csv", **more: object) -> Source:
     (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    return open_source({"use": "csv", "path": str(folder / name), "pictures": (), **settings})
+    return open_source({"use": "csv", "path": str(folder / name), "pictures": (), **more})
 
 
 def rows(source: Source) -> list[dict[str, str] | str]:
@@ -99,9 +99,12 @@ def test_a_table_without_quoting_is_read_so_where_it_is_said(tmp_path: Path) -> 
     assert captions(table(tmp_path, text, quoting="none")) == ['"the sign', 'a 5" disk', '"a"b']
 
 
+PATIENT = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+"""No limit of time: the machine may have other work."""
 LETTERS = st.text(st.sampled_from("ab\"',;\t|\n é猫"), max_size=12)
 
 
+@PATIENT
 @given(
     st.lists(st.tuples(LETTERS, LETTERS), min_size=1, max_size=8),
     st.sampled_from(",;"),
@@ -119,6 +122,7 @@ def test_what_a_writer_of_csv_writes_is_read(
     assert rows(source) == [{"caption": caption, "note": note} for caption, note in full]
 
 
+@PATIENT
 @given(st.lists(st.text(st.sampled_from('ab "'), max_size=9), min_size=1, max_size=30), st.booleans())
 def test_whatever_marks_stand_in_captions_every_line_is_a_record_or_named(
     folder: Path, captions: list[str], turned: bool

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compose_vlp.blueprint.inputs import LabelInput
@@ -88,11 +88,13 @@ def test_names_of_a_data_sets_classes_reach_the_batch(tmp_path: Path) -> None:
 # --- identifiers and numbers --------------------------------------------------------------------------------------
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(-(1 << 63), (1 << 63) - 1))
 def test_a_number_is_the_same_id_as_its_text(number: int) -> None:
     assert read_id(str(number), "id") == read_id(number, "id") == number
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=30).filter(lambda text: not text.strip().lstrip("-").isdigit()))
 def test_another_text_is_an_id_of_its_own(text: str) -> None:
     assert 0 <= read_id(text, "id") < 1 << 63
