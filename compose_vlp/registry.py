@@ -46,6 +46,13 @@ DETACHED: Final = "detached"
 RUNTIME_ARGUMENTS: Final = frozenset({"self", "at", "cache", "kv", "rows", "tokenizer"})
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Remark on a constant of `forward` that nothing reads where this other port gets nothing."""
+
+    port: str
+
+
 class Settings(BaseModel):
     """Base of every kind's `Config`: frozen, and no key unknown."""
 
@@ -241,6 +248,7 @@ def kind_of(name: str, category: Category, implementation: Any, traits: Traits, 
         parts=dict(getattr(implementation, "parts", {})),
         flows=flows,
         check=getattr(implementation, "check", None),
+        check_batch=getattr(implementation, "check_batch", None),
         describe=getattr(implementation, "describe", None),
         tables=getattr(implementation, "tables", None),
         trainable=category == "component",
@@ -402,7 +410,9 @@ def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
     if len(alternatives) == 1 and typing.get_origin(alternatives[0]) in (list, tuple):
         several = True
         alternatives = list(_alternatives(typing.get_args(alternatives[0])[0]))
-    literals = [a for a in alternatives if a in (str, int, float, bool) or typing.get_origin(a) is Literal]
+    bounded = next((a for a in alternatives if _plain(a) in CONSTANTS and a not in CONSTANTS), None)
+    alternatives = [_plain(a) if _plain(a) in CONSTANTS else a for a in alternatives]
+    literals = [a for a in alternatives if a in CONSTANTS or typing.get_origin(a) is Literal]
     choices = tuple(str(c) for a in literals if typing.get_origin(a) is Literal for c in typing.get_args(a))
     values = [a for a in alternatives if a not in literals]
     extras = [x for a in values for x in (typing.get_args(a)[1:] if typing.get_origin(a) is typing.Annotated else ())]
@@ -417,7 +427,17 @@ def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
         flow=next((x for x in extras if isinstance(x, Flow)), Flow.ALL),
         detached=DETACHED in extras,
         choices=choices,
+        bounded=bounded,
+        beside=next((x.port for x in typing.get_args(bounded)[1:] if isinstance(x, Beside)), ""),
     )
+
+
+CONSTANTS: Final = (str, int, float, bool)
+
+
+def _plain(hint: Any) -> Any:
+    """What an annotation says without its remarks."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from compose_vlp.components.layers.precision import full
 from compose_vlp.components.layers.several import as_list
-from compose_vlp.registry import DETACHED, Settings, loss
+from compose_vlp.registry import DETACHED, Beside, Settings, loss
 from compose_vlp.values import Number, Scalar, Similarity
 
 
@@ -39,7 +39,7 @@ class Contrastive(nn.Module):
         self,
         scores: list[Annotated[Similarity, "rows columns"]],
         soft: list[Annotated[Similarity, "rows columns", DETACHED]] | None = None,
-        alpha: float = 0.0,
+        alpha: Annotated[float, Field(ge=0, le=1), Beside("soft")] = 0.0,
         same: Annotated[Number, "any_ids"] | None = None,
     ) -> Scalar:
         """`scores` and `soft` `[rows, columns]` each; row i belongs to column `own + i`; ids `[columns]`."""

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from compose_vlp.components.layers.precision import full
-from compose_vlp.registry import DETACHED, Settings, loss
+from compose_vlp.registry import DETACHED, Beside, Settings, loss
 from compose_vlp.values import Logits, Number, Scalar
 
 
@@ -31,7 +31,7 @@ class CrossEntropy(nn.Module):
         logits: Annotated[Logits, "rows classes"],
         labels: Annotated[Number, "rows classes"],
         soft: Annotated[Logits, "rows classes", DETACHED] | None = None,
-        alpha: float = 0.0,
+        alpha: Annotated[float, Field(ge=0, le=1), Beside("soft")] = 0.0,
     ) -> Scalar:
         """Scores `[rows, classes]`; labels `[rows]` are numbers of classes."""
         scores = full(logits.scores)

@@ -3,11 +3,12 @@
 from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compose_vlp.components.layers.precision import full
-from compose_vlp.registry import DETACHED, Settings, loss
+from compose_vlp.registry import DETACHED, Beside, Settings, loss
 from compose_vlp.values import Labels, Logits, Scalar
 
 IGNORED = -100
@@ -34,7 +35,7 @@ class MaskedLm(nn.Module):
         logits: Annotated[Logits, "rows length classes"],
         labels: Annotated[Labels, "rows length"],
         soft: Annotated[Logits, "rows length classes", DETACHED] | None = None,
-        alpha: float = 0.0,
+        alpha: Annotated[float, Field(ge=0, le=1), Beside("soft")] = 0.0,
     ) -> Scalar:
         """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         places = self.selects(labels) if logits.at is None else logits.at

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compose_vlp.components.layers.precision import full
-from compose_vlp.registry import DETACHED, Settings, loss
+from compose_vlp.registry import DETACHED, Beside, Settings, loss
 from compose_vlp.values import Logits, Number, Scalar, Text, Value, rows_of
 
 IGNORED = -100
@@ -42,7 +42,7 @@ class NextToken(nn.Module):
         weights: Annotated[Number, "rows"] | None = None,
         per: Annotated[Value, "groups"] | None = None,
         soft: Annotated[Logits, "rows length classes", DETACHED] | None = None,
-        alpha: float = 0.0,
+        alpha: Annotated[float, Field(ge=0, le=1), Beside("soft")] = 0.0,
     ) -> Scalar:
         """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         if logits.text is None:

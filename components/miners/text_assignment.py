@@ -39,7 +39,7 @@ class TextAssignment(nn.Module):
 
     def forward(
         self,
-        i2i: Annotated[Similarity, "any_rows any_columns", DETACHED],
+        i2i: Annotated[Similarity, "any_images any_images", DETACHED],
         same: Annotated[Number, "any_ids"] | None = None,
     ) -> Assignment:
         """Similarity `[rows, columns]` of pictures with each other, the temperature in it already.

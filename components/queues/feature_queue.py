@@ -93,16 +93,19 @@ class FeatureQueue(nn.Module):
         return buffer
 
     def _divides(self, batch: Embedding) -> None:
-        size, processes = self.config.size, dist.get_world_size() if together() else 1
+        processes = dist.get_world_size() if together() else 1
         rows = len(batch.features) * (1 if batch.gathered else processes)
-        if size % rows == 0:
-            return
-        near = next((n for n in range(rows, 0, -processes) if size % n == 0), None)
-        hints = [f"batch: {near}"] if near else []
-        raise UserError(
-            f"a batch of {rows} does not divide the queue's size {size}",
-            hints=[*hints, f"size: {max(size // rows, 1) * rows}"],
-        )
+        for clash in self.check_batch(self.config, rows, processes):
+            raise UserError(clash.message, hints=clash.hints)
+
+    @staticmethod
+    def check_batch(config: Config, rows: int, processes: int = 1) -> tuple[Clash, ...]:
+        """A clash where the batch of all processes does not divide the queue."""
+        if config.size % rows == 0:
+            return ()
+        near = next((n for n in range(rows, 0, -processes) if config.size % n == 0), None)
+        hints = (*([f"batch: {near}"] if near else []), f"size: {max(config.size // rows, 1) * rows}")
+        return (Clash(f"a batch of {rows} does not divide the queue's size {config.size}", ("size",), hints),)
 
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> RecordType:

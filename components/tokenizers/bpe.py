@@ -51,7 +51,11 @@ class BytePairs(FastTokenizer):
     @staticmethod
     def describe(config: Config) -> Mapping[str, Any]:
         """Rows that an embedding of these tokens needs; the tokens that are known before a corpus is."""
-        size = {"vocab_size": BytePairs(config).vocab_size}
+        size: dict[str, Any] = {
+            "vocab_size": BytePairs(config).vocab_size,
+            "mask": config.mask is not None,
+            "pieces": False,
+        }
         named = (config.begin, config.end, config.pad, config.mask, *config.tokens)
         return size if config.file else size | {"tokens": tuple(token for token in named if token)}
 

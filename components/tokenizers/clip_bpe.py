@@ -50,7 +50,7 @@ class ClipBytePairs(FastTokenizer):
     @staticmethod
     def describe(config: Config) -> Mapping[str, Any]:
         """Rows that an embedding of these tokens needs."""
-        return {"vocab_size": ClipBytePairs(config).vocab_size}
+        return {"vocab_size": ClipBytePairs(config).vocab_size, "mask": config.mask is not None, "pieces": False}
 
     @property
     def ready(self) -> bool:

@@ -43,7 +43,8 @@ class Ids(Tokenizer):
     @staticmethod
     def describe(config: Config) -> Mapping[str, Any]:
         """Rows that an embedding of these ids needs."""
-        return {"vocab_size": config.vocab_size + len(config.tokens)}
+        size = config.vocab_size + len(config.tokens)
+        return {"vocab_size": size, "mask": config.mask is not None, "pieces": False}
 
     @property
     def ready(self) -> bool:

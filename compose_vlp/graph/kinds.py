@@ -39,6 +39,8 @@ class Port:
     detached: bool = False  # gradients stop here
     choices: tuple[str, ...] = ()  # of a literal string port
     literal_types: tuple[str, ...] = ()  # which constants it takes: str, int, float, bool (any, where empty)
+    bounded: Any = None  # the annotation of a constant with bounds
+    beside: str = ""  # the port without which nothing reads this one
 
     @property
     def required(self) -> bool:
@@ -123,6 +125,7 @@ class Kind:
     parts: Mapping[str, str] = field(default_factory=dict)  # shareable part -> path pattern (`layers.*.self_attention`)
     flows: Callable[[Any], Mapping[str, Flow]] | None = None
     check: Callable[[Any], tuple[Clash, ...]] | None = None
+    check_batch: Callable[[Any, int], tuple[Clash, ...]] | None = None  # settings against the records of a step
     describe: Callable[[Any], Mapping[str, Any]] | None = None  # sizes that only a library knows (timm's widths)
     tables: Callable[[Any], Mapping[str, Any]] | None = None  # weights with a row for each position, by their path
     trainable: bool = True  # has weights

@@ -12,6 +12,7 @@ from compose_vlp.blueprint.schedules import Schedule as Written
 from compose_vlp.blueprint.sections import Optimizer, Precision
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.errors import UserError
+from compose_vlp.graph.checking.batches import BATCH
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import ParamRef
 from compose_vlp.runtime.optimizer import AdamW, Rate, Rule, choose_trained, parameter_paths, set_modes
@@ -19,10 +20,6 @@ from compose_vlp.runtime.schedules import Schedule
 
 CUT = "COMPOSE_VLP_DOCS_STEPS"
 """Environment variable that ends every stage after so many steps: examples run in tests at that length."""
-
-
-BATCH = 64
-"""Records a step where neither the stage nor the blueprint says."""
 
 
 @dataclass(frozen=True)

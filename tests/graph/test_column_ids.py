@@ -19,7 +19,7 @@ components:
   vision:     {use: vit, width: 16, depth: 1, heads: 2, patch: 16}
   text:       {use: causal_decoder, width: 16, depth: 1, heads: 2, cls: last}
   similarity: {use: similarity}
-  memory:     {use: feature_queue, size: 8}
+  memory:     {use: feature_queue, size: 64}
   hard:       {use: hard_negative_miner}
   head:       {use: linear_head, classes: 2}
 graph:
@@ -51,7 +51,7 @@ def arg(blueprint: CheckedBlueprint, call: str, name: str) -> object:
 
 
 GATHERED = PAPER.replace("all.text", "gathered(text_embedding)").replace("all.image", "gathered(image_embedding)")
-GATHERED = GATHERED.replace("  memory:     {use: feature_queue, size: 8}\n", "")
+GATHERED = GATHERED.replace("  memory:     {use: feature_queue, size: 64}\n", "")
 GATHERED = GATHERED.replace(
     "  hard:       {use: hard_negative_miner}\n  head:       {use: linear_head, classes: 2}\n", ""
 )

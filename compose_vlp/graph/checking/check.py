@@ -20,6 +20,7 @@ from compose_vlp.graph.checking.outputs import Outputs, stored
 from compose_vlp.graph.checking.schedules import check_schedules
 from compose_vlp.graph.checking.schedules import notes as too_short_stages
 from compose_vlp.graph.checking.trainings import check_training, untrained
+from compose_vlp.graph.checking.words_shared import check_vocabularies
 from compose_vlp.graph.expanding.calls import Calls
 from compose_vlp.graph.expanding.substitute import Substitution
 from compose_vlp.graph.expanding.variants import stage_variant
@@ -130,6 +131,9 @@ class Checker:
             self.reads.of(name)
         walk = self._walk_until_settled()
         self.problems.extend(walk.problems.found)
+        calls = walk.substitution.calls.done
+        if not self.problems.found:
+            check_vocabularies(calls, self.sizings, self.shares, self.problems)
         check_settings(self.names, [*self.sizings.values(), *self.loss_sizings.values()])
         checked = self._checked(walk, read)
         check_training(checked, self.problems)

@@ -46,6 +46,8 @@ class Losses:
             return None  # noted where settings are read: it may be the port that is missing
         if sizing is None or weight is None or len(sound) < len(given):
             return None
+        if not self._read(declared):
+            return None
         calls = self.substitution.calls
         label = f"losses.{declared.name}"
         bound = calls.bind(label, declared.name, declared.kind, sound, sizing, declared.span)
@@ -56,6 +58,18 @@ class Losses:
         result = ScalarType(origins=origins)
         ref = calls.add(label, "loss", declared.name, args, result, declared.span, None, ())
         return LossEntry(declared.name, declared.kind, sizing.config, ref.call, weight, declared.span)
+
+    def _read(self, declared: Declared) -> bool:
+        """Whether something reads every constant that is written."""
+        before = len(self.problems)
+        for entry in declared.mapping:
+            port = declared.kind.ports.get(entry.name)
+            if port is not None and port.beside and port.beside not in declared.mapping:
+                message = (
+                    f"nothing reads `{port.name}` of `{declared.name}` without `{port.beside}`, which is not given"
+                )
+                self.problems.add(message, entry.key.span, f"give `{port.beside}`, or leave `{port.name}` out")
+        return len(self.problems) == before
 
     def _given(self, declared: Declared, entry: Entry) -> Given | None:
         port, node = declared.kind.ports[entry.name], entry.value
@@ -81,6 +95,8 @@ class Losses:
             return None
         if node.is_broken:
             return None
+        if not self._within(port, node):
+            return None
         if port.literal and not port.accepts and not node.text.startswith("$"):
             return Constant(guess(node)), node.text
         expression = self.substitution.names.parse(node)
@@ -93,6 +109,17 @@ class Losses:
             return None
         arg = self.substitution.expression(expression, f"losses.{declared.name}.{port.name}")
         return None if arg is None else (arg, unparse(expression))
+
+    def _within(self, port: Port, node: Scalar) -> bool:
+        """Whether a constant or a param is within the bounds of its port; what is no number is judged elsewhere."""
+        if port.bounded is None or not (node.text.startswith("$") or _is_number(node.text)):
+            return True
+        document = self.substitution.names.document
+        param = document.params.entry(node.text[1:]) if node.text.startswith("$") else None
+        written = node if param is None else param.value
+        value, problems = read_typed(written, port.bounded | Schedule, document, port.name)
+        self.problems.extend(problems)
+        return value is not NOTHING
 
     def _weight(self, declared: Declared) -> float | ParamRef | None:
         entry = declared.mapping.entry("weight")
@@ -126,6 +153,14 @@ class Losses:
         name = f"losses.{declared.name}.{key}"
         self.schedules[name] = value
         return ParamRef(name)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        read_float(text)
+    except ScalarError:
+        return False
+    return True
 
 
 def is_short(expression: Expression) -> bool:

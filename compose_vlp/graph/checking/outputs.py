@@ -9,6 +9,7 @@ from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
 from compose_vlp.blueprint.sections import OUTPUTS, Generate, Rank, Relevance
 from compose_vlp.blueprint.typed import read_model
 from compose_vlp.errors import Span, did_you_mean
+from compose_vlp.files import written_path
 from compose_vlp.graph.checking.flow import leaking_path
 from compose_vlp.graph.checking.losses import is_short
 from compose_vlp.graph.checking.writing import check_writing
@@ -67,7 +68,7 @@ class Outputs:
             to = self._ref(mapping, "to")
             if not self._through(mapping, settings.through) or ref is None or to is None:
                 return None
-            self._relevance(mapping, settings.through, ref, to)
+            self._relevance(mapping, settings.through, settings.layer, ref, to)
             return OutputEntry(entry.name, "relevance", ref, entry.key.span, to=to, settings=settings)
         over = self._input(mapping, "over")
         if ref is None or over is None:
@@ -117,6 +118,10 @@ class Outputs:
             hint = f"`{settings.among}: {{type: text, like: {over}, table: answers.txt}}`"
             self.problems.add(f"`{settings.among}` has no table to choose from", _span(mapping, "among"), hint)
             return False
+        lines = _lines(spec.table) if settings.top is not None else None
+        if lines is not None and settings.top is not None and settings.top > lines:
+            message = f"`{settings.among}` has {lines} texts, of which `top: {settings.top}` takes more than there are"
+            self.problems.add(message, _span(mapping, "top"), "without `top` all are judged")
         if isinstance(mine, TextInput) and mine.max_length < spec.max_length:
             message = (
                 f"max_length {spec.max_length} of `{settings.among}` against max_length {mine.max_length} of `{over}`"
@@ -138,7 +143,7 @@ class Outputs:
         self.problems.add(f"no component is called `{through}`", _span(mapping, "through"), *near)
         return False
 
-    def _relevance(self, mapping: Mapping, through: str, ref: Ref, to: Ref) -> None:
+    def _relevance(self, mapping: Mapping, through: str, layer: int, ref: Ref, to: Ref) -> None:
         """The component must look at the value by cross-attention, on the way to the score."""
         calls = self.substitution.calls
         if not isinstance(calls.type_of(to), SequenceType):
@@ -150,6 +155,12 @@ class Outputs:
             what = f"{score.kind} of every position" if of_positions else score.kind
             message = f"`relevance` takes a score of each row, and this is {what}"
             self.problems.add(message, _span(mapping, "relevance"), "Logits over classes, or a Similarity")
+            return
+        looker = calls.sizings.get(through)
+        depth = getattr(looker.config, "depth", None) if looker is not None else None
+        if isinstance(depth, int) and layer >= depth:
+            last = f"`{through}` has {depth} layers, counted from 0" if depth else f"`{through}` has no layers"
+            self.problems.add(f"no layer {layer}: {last}", _span(mapping, "layer"))
             return
         way = fragment(Plan(tuple(calls.done.values())), [ref])
         lookers = [call.target for call in way if call.role == "component" and to in refs_in(call.arg("context") or ())]
@@ -223,6 +234,15 @@ def stored(plan: Plan, output: OutputEntry) -> dict[str, tuple[Ref, ...]]:
         (origin,) = calls[output.ref.call].type.origins
         found.setdefault(origin, {})[output.ref] = None
     return {origin: tuple(refs) for origin, refs in found.items()}
+
+
+def _lines(table: str) -> int | None:
+    """The texts of a table's file; None where it is not here (which is told where it is needed)."""
+    try:
+        lines = written_path(table).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    return sum(bool(line.strip()) for line in lines)
 
 
 def _is_kept(value: ValueType) -> bool:

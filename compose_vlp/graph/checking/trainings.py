@@ -10,6 +10,7 @@ from compose_vlp.blueprint.nodes import Mapping as Tree
 from compose_vlp.blueprint.sections import Stage
 from compose_vlp.blueprint.shrink import covers, may_match
 from compose_vlp.errors import did_you_mean
+from compose_vlp.graph.checking.batches import check_batch
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Ref, refs_in
@@ -79,6 +80,7 @@ def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
         _feeds(blueprint, entry, stage, active, problems)
         if (stage.batch or blueprint.settings.get("batch")) == 1:
             _alone(blueprint, entry, active, problems)
+        check_batch(blueprint, entry, stage, active, problems)
 
 
 # --- weights ------------------------------------------------------------------------------------------------------

@@ -177,6 +177,8 @@ class Calls:
             return None
         if kind.traits.state == "kept" and not self._first_of(callee):
             return None
+        if kind.traits.cuts and sizing is not None and not self._hides(sizing, bound, callee.span):
+            return None
         result = self._result(callee.name, kind, sizing, bound, callee.span)
         if result is None:
             return None
@@ -200,7 +202,9 @@ class Calls:
             return None
         if not self._tokens_exist(bound):
             return None
-        if kind.category != "function" and not check_mirrors(bound, self.problems):  # a sum has one direction
+        if kind.category != "function" and not check_mirrors(
+            bound, self.inputs, self.problems
+        ):  # a sum has one direction
             return None
         facts = self.dimensions.agree(target, kind, bound, sizing)
         if sizing is not None:
@@ -208,6 +212,20 @@ class Calls:
                 sizing.suppose(name, fact)
                 sizing.facts.append((name, fact._replace(call=label)))
         return None if facts is None else bound
+
+    def _hides(self, masker: Sizing, bound: Sequence[Bound], span: Span) -> bool:
+        """Whether the tokenizers of the texts that a masker hides words of have what it needs."""
+        before = len(self.problems)
+        for text in (value for one in bound for value in one.values() if isinstance(value, TextType)):
+            tokenizer = self.sizings.get(text.tokenizer)
+            described = tokenizer.described if tokenizer is not None else {}
+            what = f"`{masker.declared.name}` hides words of `{text.root}`, and its tokenizer `{text.tokenizer}`"
+            if described.get("mask") is False:
+                self.problems.add(f"{what} has no mask token", span, f"components.{text.tokenizer}.mask names one")
+            if getattr(masker.config, "whole_words", False) and described.get("pieces") is False:
+                hint = f"`use: wordpiece`, or `components.{masker.declared.name}.whole_words: false`"
+                self.problems.add(f"{what} does not mark the pieces of a word", span, hint)
+        return len(self.problems) == before
 
     def _first_of(self, callee: Callee) -> bool:
         """Whether this is the one call of a component that keeps a state."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
+from compose_vlp.blueprint.inputs import ImageInput, Input
 from compose_vlp.graph.expanding.binding import Bound
 from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.signature import matching
@@ -12,11 +14,13 @@ from compose_vlp.graph.types import SimilarityType
 Side = tuple[Bound, list[SimilarityType]]
 
 
-def check_mirrors(bound: Sequence[Bound], problems: Problems) -> bool:
+def check_mirrors(bound: Sequence[Bound], inputs: Mapping[str, Input], problems: Problems) -> bool:
     """Whether the similarities of one call go together; notes those that do not.
 
-    Two in one list go from rows to columns and back; lists side by side compare the same at each place. Of two ports
-    that take one each, the names of the dimensions decide: `a b` and `b a` mirror each other, `a b` twice is the same.
+    Those in one list go from rows to columns and back, each as often; lists side by side compare the same at each
+    place. Of two ports that take one each, the names of the dimensions decide: `a b` and `b a` mirror each other,
+    `a b` twice is the same. `any_images any_texts` goes from pictures to texts, and `any_images any_images` compares
+    pictures with each other.
     """
     found = [(one, [value for value in one.values() if isinstance(value, SimilarityType)]) for one in bound]
     sides = [(one, scores) for one, scores in found if scores]
@@ -27,12 +31,21 @@ def check_mirrors(bound: Sequence[Bound], problems: Problems) -> bool:
             first, second = (_words(score) for score in scores)
             message = f"`{one.given.text}` compares {first}, then {second}: the second must mirror the first"
             problems.add(message, one.given.span, "one similarity from rows to columns, one back")
+        elif len(scores) > 2 and Counter(score.sides for score in scores) != Counter(
+            score.sides[::-1] for score in scores
+        ):
+            said = "; ".join(_words(score) for score in scores)
+            message = f"`{one.given.text}` compares {said}: some direction is there more often than its mirror"
+            problems.add(message, one.given.span, "each similarity from rows to columns, and once back")
     if len(problems) == before:
         for other in lists[1:]:
             _side_by_side(lists[0], other, problems)
         single = [(one, scores) for one, scores in sides if not one.port.several]
         if len(single) == 2:
             _pair(single[0], single[1], problems)
+        for one, (score,) in single:
+            if len(problems) == before:  # of two swapped arguments one is told
+                _right_sides(one, score, inputs, problems)
     return len(problems) == before
 
 
@@ -59,6 +72,22 @@ def _pair(first: Side, second: Side, problems: Problems) -> None:
         wanted = "must mirror" if mirrored else "must compare the same as"
         message = f"`{other.key}` compares {_words(its)}, and {wanted} `{one.key}`, which compares {_words(mine)}"
         problems.add(message, other.given.span)
+
+
+def _right_sides(one: Bound, score: SimilarityType, inputs: Mapping[str, Input], problems: Problems) -> None:
+    """Whether a similarity goes the way that its port says: swapped arguments would fit otherwise."""
+    pattern = matching(one.port, score)
+    if pattern is None or len(pattern.dims) < 2 or not pattern.dims[0].startswith("any_"):
+        return
+    rows, columns = (dim.removeprefix("any_") for dim in pattern.dims[:2])
+    if rows == columns and score.sides[0] != score.sides[1]:
+        message = f"`{one.key}` compares {_words(score)}, and takes {rows} compared with each other"
+        problems.add(message, one.given.span)
+    shown = tuple("images" if any(isinstance(inputs.get(name), ImageInput) for name in side) else "texts"
+                  for side in score.sides)  # fmt: skip
+    if rows != columns and shown == (columns, rows):
+        message = f"`{one.key}` compares {_words(score)}, and goes from {rows} to {columns}: are the arguments swapped?"
+        problems.add(message, one.given.span)
 
 
 def _words(score: SimilarityType) -> str:

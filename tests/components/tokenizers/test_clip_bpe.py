@@ -78,7 +78,9 @@ def test_words_that_look_like_special_tokens_are_words() -> None:
 
 def test_the_size_is_known_without_the_file() -> None:
     assert ClipBytePairs.describe(ClipBytePairs.Config(file="none.gz", vocab_size=90, tokens=("x",))) == {
-        "vocab_size": 91
+        "vocab_size": 91,
+        "mask": False,
+        "pieces": False,
     }
 
 

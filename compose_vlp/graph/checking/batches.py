@@ -1,0 +1,38 @@
+"""The records of a step: the pieces that they are computed in, and what components keep of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from compose_vlp.blueprint.nodes import Entry
+from compose_vlp.blueprint.nodes import Mapping as Tree
+from compose_vlp.blueprint.sections import Stage
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.plan import Ref
+from compose_vlp.graph.problems import Problems
+
+BATCH = 64
+"""Records a step where neither the stage nor the blueprint says."""
+
+
+def check_batch(
+    blueprint: CheckedBlueprint, entry: Entry, stage: Stage, active: Collection[str], problems: Problems
+) -> None:
+    """Note a batch that does not fall into its pieces, or that a component of its losses cannot take."""
+    batch = stage.batch or blueprint.settings.get("batch") or BATCH
+    own = entry.value if isinstance(entry.value, Tree) else None
+    written = (own.get("batch") if own is not None else None) or blueprint.document.root.get("batch")
+    span = written.span if written is not None else entry.key.span
+    if batch % stage.accumulate:
+        pieces = own.get("accumulate") if own is not None else None
+        message = f"a batch of {batch} does not fall into {stage.accumulate} pieces of one size"
+        problems.add(message, pieces.span if pieces is not None else span, f"batch: {batch - batch % stage.accumulate}")
+    sources = {spec.source for spec in blueprint.inputs.values()}
+    calls = blueprint.fragment(Ref(blueprint.losses[name].call) for name in active)
+    of_records = [call.target for call in calls if call.role == "component" and call.type.rows.base in sources]
+    for name in dict.fromkeys(of_records):
+        part = blueprint.components[name]
+        for clash in part.kind.check_batch(part.config, batch) if part.kind.check_batch is not None else ():
+            place = blueprint.document.at("components", name, clash.settings[0]) if clash.settings else None
+            related = [(f"`{name}` is told here", place.value.span if place is not None else part.span)]
+            problems.add(f"`{name}`: {clash.message}", span, *clash.hints, related=related)

@@ -1,0 +1,82 @@
+"""What the kinds that come with the project would not obey, or would fail at, is refused by `check` at its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from compose_vlp import Blueprint
+from compose_vlp.errors import BlueprintError, Problem
+
+BPE = "components.bert={use: bpe, vocab_size: 512, mask: '<m>', begin: '[CLS]', end: '[SEP]', pad: '[PAD]'}"
+IDS = "components.bpe={use: ids, vocab_size: 512, begin: '1', end: '2'}"
+OTHER = ("+inputs.heading={type: text, like: caption, tokenizer: other}", "+outputs.shown=heading_seen.cls")
+LEARNT = "+components.other={use: bpe, vocab_size: 512}"
+SECOND = "+components.second={use: causal_decoder, width: 128, depth: 1, heads: 4, cls: last, share: {%s}}"
+
+
+def problems(names: Sequence[str], overrides: Sequence[str]) -> list[Problem]:
+    try:
+        Blueprint.load(*names, overrides=overrides).check()
+    except BlueprintError as error:
+        return list(error.problems)
+    return []
+
+
+@pytest.mark.parametrize(
+    ("names", "overrides", "message"),
+    [
+        ("tiny/coca", ["losses.contrastive.alpha=0.3"], "nothing reads `alpha` of `contrastive` without `soft`"),
+        ("tiny/albef", ["~losses.itc.soft"], "nothing reads `alpha` of `itc` without `soft`"),
+        ("tiny/albef", ["losses.itc.alpha=-1"], "`alpha` should be greater than or equal to 0; it is `-1`"),
+        ("tiny/albef", ["alpha=1.5"], "`alpha` should be less than or equal to 1; it is `1.5`"),
+        ("tiny/albef", ["alpha={linear: [0, 1.4]}"], "`alpha` should be less than or equal to 1; this schedule"),
+        ("tiny/coca", ["losses.contrastive.scores=[i2t, t2i, i2t]"], "some direction is there more often"),
+        ("tiny/albef", ["graph.neg=hard(t2i, i2t)"], "goes from images to texts: are the arguments swapped?"),
+        ("tiny/albef", ["graph.neg=hard(t2i=i2t, i2t=t2i)"], "goes from images to texts: are the arguments swapped?"),
+        ("tiny/albef", ["stages.pretrain.batch=48"], "`memory`: a batch of 48 does not divide the queue's size 512"),
+        ("tiny/coca", ["stages.pretrain.accumulate=3"], "a batch of 64 does not fall into 3 pieces of one size"),
+        ("tiny/albef tiny/tasks/grounding", ["outputs.where.layer=9"], "no layer 9: `fusion` has 2 layers"),
+        ("tiny/albef", ["components.bert.mask=null"], "its tokenizer `bert` has no mask token"),
+        ("tiny/albef", [BPE, "components.masker.whole_words=true"], "does not mark the pieces of a word"),
+        ("tiny/coca", [*OTHER, LEARNT, "+graph.heading_seen=unimodal(heading)"],
+         "`unimodal` is of the words of `other`"),
+        ("tiny/coca", [*OTHER, LEARNT, SECOND % "embedding: unimodal", "+graph.heading_seen=second(heading)"],
+         "`second`, which shares `unimodal.embedding`, is of the words of `other` here"),
+        ("tiny/coca", ["outputs.caption.min_length=60"], "min_length 60 against max_length 28 of `caption`"),
+    ],
+)  # fmt: skip
+def test_it_is_refused(names: str, overrides: list[str], message: str) -> None:
+    found = problems(names.split(), overrides)
+    assert len(found) == 1, found
+    assert message in found[0].message
+    assert found[0].span is not None
+
+
+@pytest.mark.parametrize(
+    ("names", "overrides"),
+    [
+        ("tiny/albef", ["losses.itc.alpha=0"]),
+        ("tiny/albef", ["alpha={linear: [0, 1]}"]),
+        ("tiny/coca", ["losses.contrastive.scores=[i2t, t2i, i2t, t2i]"]),
+        ("tiny/coca", [*OTHER, LEARNT, SECOND % "ffn: unimodal", "+graph.heading_seen=second(heading)"]),
+        ("tiny/coca", [*OTHER, "+components.other={use: ids, vocab_size: 512}", IDS,
+                       "+graph.heading_seen=unimodal(heading)"]),
+    ],
+)  # fmt: skip
+def test_what_is_right_beside_it_passes(names: str, overrides: list[str]) -> None:
+    found = problems(names.split(), overrides)
+    assert not [one.message for one in found if "table of words" in one.message or "alpha" in one.message]
+    assert not [one.message for one in found if "direction" in one.message]
+
+
+def test_more_answers_than_a_table_has(tmp_path: Path) -> None:
+    table = tmp_path / "answers.txt"
+    table.write_text("yes\nno\n\n")
+    ranked, closed = ["tiny/albef", "tasks/ranked_vqa"], f"inputs.closed.table={table}"
+    (found,) = problems(ranked, [closed, "outputs.ranked.top=3"])
+    assert found.message == "`closed` has 2 texts, of which `top: 3` takes more than there are"
+    assert not problems(ranked, [closed, "outputs.ranked.top=2"])
+    assert not problems(ranked, ["inputs.closed.table=nowhere.txt", "outputs.ranked.top=3"])
