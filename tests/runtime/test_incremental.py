@@ -268,8 +268,8 @@ def test_what_moves_when_the_text_grows_is_refused_and_named(tmp_path: Path, exp
 
 
 def test_what_puts_words_into_other_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BlueprintError, match="`rows` puts what is written into other rows"):
-        joined(tmp_path, all="rows([lower(caption), embed(caption)])", logits="head(all)")
+    with pytest.raises(BlueprintError, match="`gathered` puts what is written into other rows"):
+        joined(tmp_path, all="gathered(lower(caption))", logits="head(all)")
 
 
 def test_words_are_read_at_a_mask_where_an_output_says_so() -> None:
