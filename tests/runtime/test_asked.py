@@ -19,8 +19,10 @@ from compose_vlp.evaluation.explaining import explain
 from compose_vlp.evaluation.results import evaluate
 from compose_vlp.run import Output
 from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.state.finished import finished_model
 from compose_vlp.runtime.training.trainer import TrainOptions
-from tests.models import TOWERS, tiny
+from compose_vlp.serving import Served
+from tests.models import TINY, TOWERS, tiny
 
 LARGE = """\
 extends: tiny/NAME
@@ -90,6 +92,24 @@ def test_every_way_of_asking_takes_the_field(albef: Asker, blip: Asker, picture:
     scores = judge.scores([judge.read({"image": picture})], [TEXTS])
     one_by_one = [float(output(albef, "match")(picture, text)[1]) for text in TEXTS]
     assert scores[0] == pytest.approx(one_by_one, rel=1e-4)
+
+
+def test_a_run_of_two_sizes_is_trained_loaded_and_served_by_one_field(tmp_path: Path, picture: Path) -> None:
+    file = tmp_path / "two.yaml"
+    file.write_text(LARGE.replace("NAME", "blip"), encoding="utf-8")
+    short = ["stages.pretrain.length=1 steps", "stages.pretrain.batch=4", "data.pairs.count=8", "data.pairs.size=16"]
+    blueprint = Blueprint.load(file, overrides=[*TINY, *short])
+    run = blueprint.train(out=tmp_path / "run", options=TrainOptions(device="cpu"), track=False)
+    text = run.caption(picture, max_length=6)
+    assert isinstance(text, str)
+    model = finished_model(run.blueprint, run.folder)
+    assert model is not None
+    assert model.inputs == {"image": "string", "caption": "string"}
+    served = Served(run, model.output)
+    settings = {"settings": '{"max_length": 6}'}
+    assert served.predict({"image": [picture.read_bytes()]}, settings) == [text]
+    (shares,) = served.predict({"image": [picture.read_bytes()], "caption": ["a star"]}, {"output": "match"})
+    assert sum(shares) == pytest.approx(1)
 
 
 def test_an_input_s_name_is_no_field(albef: Asker, picture: Path) -> None:

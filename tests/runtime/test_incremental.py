@@ -128,6 +128,21 @@ PAPERS = [
 ]
 
 
+WRITES = re.compile(r"\{generate:|^\s*generate:", re.MULTILINE)
+
+
+def test_every_file_that_writes_is_among_them(root: Path) -> None:
+    library = root / "blueprints"
+    writing = {
+        str(file.relative_to(library).with_suffix(""))
+        for file in library.rglob("*.yaml")
+        if WRITES.search(file.read_text(encoding="utf-8"))
+    }
+    hybrids = {f"hybrids/{file.stem}" for file in (library / "hybrids").glob("*.yaml")}
+    tried = {name for names, _ in PAPERS for name in names.split()}
+    assert writing | hybrids <= tried
+
+
 @pytest.mark.parametrize(("names", "output"), PAPERS)
 def test_every_output_that_writes_is_the_same_with_keys_and_values_kept(names: str, output: str) -> None:
     assert max(differences(shrunk(*names.split()), output)) < 1e-9
@@ -157,6 +172,7 @@ COMPONENTS = {
     "looking": f"{{{DECODER}, depth: 1, cross_attention: true}}",
     "mix": "{use: projection, out: 16}",
     "head": "{use: lm_head}",
+    "gpt": "{use: transformers, model: gpt2, options: {n_layer: 1, n_head: 2, n_embd: 16}}",
 }
 
 
@@ -240,6 +256,13 @@ def test_parts_before_the_words_are_read_once_in_any_graph(
 ) -> None:
     blueprint = joined(tmp_path, **graph)
     assert max(differences(blueprint, "said", beams, mask)) < 1e-9, graph
+
+
+@pytest.mark.parametrize("mask", [None, 3])
+def test_a_library_s_tower_writes_behind_a_picture_too(tmp_path: Path, mask: int | None) -> None:
+    whole = 'join(picture=v, language=gpt(prompt("a picture of", caption)))'
+    blueprint = joined(tmp_path, all=whole, logits="head(body(all).language)")
+    assert max(differences(blueprint, "said", beams=3, mask=mask)) < 1e-9
 
 
 def test_after_the_first_words_a_join_is_the_new_word_alone(tmp_path: Path) -> None:
