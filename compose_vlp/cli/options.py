@@ -82,7 +82,7 @@ def sort_words(words: Sequence[str]) -> Request:
         found = f": {overrides[0]!r} is a change" if overrides else ""
         raise UserError(
             f"no blueprint is named{found}",
-            hints=("a blueprint's name or file comes first, as in `compose-vlp check coca alpha=0`",),
+            hints=("a blueprint's name or file comes first, as in `compose-vlp check albef alpha=0`",),
         )
     return Request(tuple(blueprints), tuple(overrides))
 

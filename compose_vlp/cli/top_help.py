@@ -23,7 +23,7 @@ OPTIONS = (
 FIRST_STEPS = (
     ("demo", "train a small CoCa here, and see what it learnt"),
     ("build coca", "parameters, shapes, FLOPs of the 2.1B CoCa"),
-    ("train coca_tiny alpha=0", "a blueprint with one value changed"),
+    ("train tiny/albef alpha=0", "a blueprint with one value changed"),
 )
 
 
