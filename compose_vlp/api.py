@@ -66,6 +66,15 @@ class Blueprint:
     def name(self) -> str:
         return self.document.name
 
+    def anchored(self) -> Blueprint:
+        """The same with its relative paths made absolute, from the folder in which this process stands."""
+        from compose_vlp.blueprint.anchor import anchored
+
+        document = anchored(self.document, Path.cwd())
+        if document == self.document:
+            return self
+        return Blueprint(document, self.problems, self.notes, sound=self._sound, plugins=self.plugins)
+
     def raise_problems(self) -> None:
         """Raise the mistakes that reading and merging found, if there are any; `check` finds more.
 

@@ -55,6 +55,7 @@ def build(
     from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.training import open_tracker, prepare_folder, program_sources, sizes
 
+    blueprint = blueprint.anchored()
     checked = blueprint.check()
     measured = _stage(list(checked.stages), stage)
     stages: dict[str, Compiled] = blueprint.compile(without=without)

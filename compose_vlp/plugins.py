@@ -34,14 +34,19 @@ class Plugin:
         original: The user's own file, of which `path` is a run's copy; the same where it is none.
         modules: Names of the modules that came of it, its own first.
         kinds: The names of the kinds that these declare.
-        files: Their files by their paths from the plugin's folder, its own first, with the digests that they had.
+        texts: What their files held when they were imported, by their paths from the plugin's folder, its own first.
     """
 
     path: Path
     original: Path
     modules: tuple[str, ...]
     kinds: tuple[str, ...]
-    files: dict[str, str]
+    texts: dict[str, bytes]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The digests of its files, by their paths from its folder, its own first."""
+        return {name: hashlib.sha256(text).hexdigest() for name, text in self.texts.items()}
 
     def is_like(self, path: Path) -> bool:
         """Does the file at `path`, with what stands beside it, say what this one did, whose kinds are still known?"""
@@ -161,10 +166,10 @@ def _import(file: Path, original: Path) -> Plugin:
             del sys.modules[module.__name__]
             raise
     imported = {*_named(file, {}), *(Path(str(one.__file__)) for one in beside.values())}
-    files = {file.name: hashlib.sha256(text).hexdigest()}
-    files |= {str(one.relative_to(file.parent)): digest_of(one) or "" for one in sorted(imported)}
+    texts = {file.name: text}
+    texts |= {str(one.relative_to(file.parent)): one.read_bytes() for one in sorted(imported)}
     modules = (module.__name__, *beside)
-    return Plugin(file, original, modules, tuple(registry.declared(modules)), files)
+    return Plugin(file, original, modules, tuple(registry.declared(modules)), texts)
 
 
 def _named(file: Path, known: dict[Path, None]) -> dict[Path, None]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from compose_vlp.runtime.inference.outputs import Asker
     from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.runtime.state.weights import Weights
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,11 @@ def load(
     overrides: Sequence[str] = (),
     device: str | None = None,
     plugins: Sequence[str | Path] = (),
+    note: Callable[[str], None] = log.warning,
 ) -> Run:
-    """The trained model of a run: a run folder or an MLflow run id.
+    """The trained model of a run: a run folder or an MLflow run id, with the plugins that the run carries.
 
+    `plugins` take the place of those of the same file name. `note` is told where the originals have changed.
     `overrides` may change what needs no other weights: `data.test.path=new.jsonl`, `outputs.caption.beams=3`.
 
     Raises:
@@ -111,12 +116,14 @@ def load(
     from compose_vlp.runtime.inference.outputs import Asker
     from compose_vlp.runtime.sources import open_tokenizers
     from compose_vlp.runtime.state import checkpoint
+    from compose_vlp.runtime.state.carried import carried
     from compose_vlp.runtime.state.find_run import find_run
     from compose_vlp.runtime.state.weights import weights_of
     from compose_vlp.runtime.training.saving import blueprint_of
 
     folder = find_run(str(run))
-    checked = Blueprint.load(folder.path / "blueprint.yaml", overrides=overrides, plugins=plugins).check()
+    own = carried(folder.path, plugins, note)
+    checked = Blueprint.load(folder.path / "blueprint.yaml", overrides=overrides, plugins=own).check()
     newest = checkpoint.latest(folder.checkpoints)
     if newest is None:
         raise UserError(f"run {folder.path} has no checkpoint yet")

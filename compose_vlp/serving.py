@@ -25,7 +25,6 @@ from compose_vlp.runtime.inference.served_requests import (
     settings_of_request,
     text_of_request,
 )
-from compose_vlp.runtime.state.finished import PLUGINS
 
 log = logging.getLogger(__name__)
 
@@ -98,5 +97,5 @@ def _cells(column: Iterable[Any]) -> Iterator[Any]:
 def _load_pyfunc(data_path: str) -> Served:
     """MLflow's way in: `data_path` is the folder of the files that `finished_model` named."""
     folder = Path(data_path)
-    run = load(folder, plugins=sorted((folder / PLUGINS).glob("*.py")))
+    run = load(folder)
     return Served(run, first_asked(run.blueprint), opened_folder())

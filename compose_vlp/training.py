@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compose_vlp.blueprint.document import DRAFT, Document
 from compose_vlp.blueprint.nodes import Node, Scalar
@@ -50,7 +50,8 @@ def train(
     leaves no folder.
 
     Raises:
-        UserError: the folder is in use, or what `look_over` and `Trainer.run` raise.
+        UserError: the folder is in use, a resumed run's data is other than it was, or what `look_over` and
+            `Trainer.run` raise.
         KeyboardInterrupt: the run was stopped.
     """
     from compose_vlp.evaluation.results import ready
@@ -60,12 +61,15 @@ def train(
     from compose_vlp.run import load
     from compose_vlp.runtime.device import choose_device
     from compose_vlp.runtime.processes import join_processes
+    from compose_vlp.runtime.state.carried import carry
     from compose_vlp.runtime.state.finished import finished_model
     from compose_vlp.runtime.training.listener import Silent
     from compose_vlp.runtime.training.trainer import Trainer
 
+    blueprint = blueprint.anchored()
     checked = blueprint.check()
     processes = join_processes(choose_device(options.device))
+    digests = processes.by_main(lambda: hold_to_data(checked, out if resume else None, options.changed_data))
     opened: dict[str, dict[str, Source]] = {}
     run = out if resume else None
     processes.by_main(
@@ -76,6 +80,9 @@ def train(
         told = listener if listener is not None and processes.main else Silent()
         artifacts = prepare_folder(blueprint, folder, blueprint.compile(), sizes(checked)) if processes.main else {}
         if processes.main:
+            if blueprint.plugins or not resume:
+                carry(folder.path, blueprint.plugins)
+            folder.update(data=digests)
             take_vocabularies(checked, folder.path, told.note)
 
         def begin() -> None:
@@ -91,6 +98,23 @@ def train(
         if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
             trainer.tracker.model(model)
     return load(folder.path, device=options.device)
+
+
+def hold_to_data(checked: CheckedBlueprint, resumed: Path | None, changed_data: bool) -> dict[str, Any]:
+    """What the data of a run is, as `run.json` keeps it; a run that is resumed is held to what it was.
+
+    Raises:
+        UserError: a checkpoint was trained on other data than there is now, and `changed_data` does not allow it.
+    """
+    from compose_vlp.runtime.state import checkpoint
+    from compose_vlp.runtime.state.digests import as_json, data_digests, refuse_changed
+    from compose_vlp.runtime.state.run_folder import RunFolder
+
+    if resumed is not None and not changed_data:
+        folder = RunFolder.open(resumed)
+        if checkpoint.latest(folder.checkpoints) is not None:
+            refuse_changed(checked, folder.info.extra.get("data", {}))
+    return as_json(data_digests(checked))
 
 
 @dataclass
@@ -207,7 +231,7 @@ def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mappin
         system_metrics_s=written.system_metrics_s,
     )
     tracker = OutboxTracker.start(folder.path, settings)
-    digests = {f"data.{name}": digest for name, digest in data_digests(checked).items()}
+    digests = {f"data.{name}": str(digest) for name, digest in data_digests(checked).items()}
     known = {"blueprint": checked.name, "seed": str(folder.info.seed)}
     tracker.tags({**environment_tags(), **digests, **own_tags(checked.document), **known})
     tracker.artifacts(artifacts)

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.arguments import split_arguments
+from compose_vlp.cli.console import err
 from compose_vlp.errors import UserError
+
+if TYPE_CHECKING:
+    from compose_vlp.plugins import Plugin
+    from compose_vlp.run import Run as LoadedRun
 
 
 def words_argument() -> Any:
@@ -56,7 +61,7 @@ class Request:
     overrides: tuple[str, ...]
 
 
-def load(words: Sequence[str], plugins: Sequence[Path] | None = None) -> Blueprint:
+def load(words: Sequence[str], plugins: Sequence[Path | Plugin] | None = None) -> Blueprint:
     """The blueprint that a command line speaks of.
 
     Raises:
@@ -64,6 +69,20 @@ def load(words: Sequence[str], plugins: Sequence[Path] | None = None) -> Bluepri
     """
     request = sort_words(words)
     return Blueprint.load(*request.blueprints, overrides=request.overrides, plugins=plugins or ())
+
+
+def load_run(
+    run: str, plugins: Sequence[Path] | None, device: str, overrides: Sequence[str] | None = None
+) -> LoadedRun:
+    """The trained model that a command line speaks of; says where its plugins are other than they were."""
+    from compose_vlp.run import load as load_trained
+
+    return load_trained(run, overrides=overrides or (), device=named(device), plugins=plugins or (), note=told)
+
+
+def told(text: str) -> None:
+    """A note on standard error."""
+    err().print(f"note: {text}", style="dim", soft_wrap=True)
 
 
 def named(device: str) -> str | None:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from compose_vlp.cli.commands.evaluate import ticking
 from compose_vlp.cli.console import out, print_json
-from compose_vlp.cli.options import Device, Json, Plugins, Run, Seed, named
+from compose_vlp.cli.options import Device, Json, Plugins, Run, Seed, load_run
 from compose_vlp.data.detect_source import is_data, settings_of
 from compose_vlp.errors import UserError
 from compose_vlp.readable import percent
@@ -103,11 +103,10 @@ def command(
     from compose_vlp.capfilt.settings import Settings, Shard
     from compose_vlp.capfilt.work import capfilt
     from compose_vlp.evaluation.batches import First
-    from compose_vlp.run import load
 
     part = Shard.read(shard)
-    trained = load(run, overrides=changes or (), device=named(device), plugins=plugins or ())
-    other = load(filter_run, device=named(device), plugins=plugins or ()) if filter_run is not None else trained
+    trained = load_run(run, plugins, device, changes)
+    other = load_run(filter_run, plugins, device) if filter_run is not None else trained
     captioner = None
     if texts != "web":
         lengths = {"max_length": max_length, "min_length": min_length}

@@ -13,7 +13,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from compose_vlp.cli.console import err, out, print_json
-from compose_vlp.cli.options import Device, Json, Plugins, Run, named
+from compose_vlp.cli.options import Device, Json, Plugins, Run, load_run, told
 
 EXAMPLES = (
     ("on unseen drawn pictures", "compose-vlp evaluate runs/coca_tiny-1 data.pairs.split=unseen"),
@@ -92,11 +92,11 @@ def command(
     from compose_vlp.evaluation.report import page_of
     from compose_vlp.evaluation.results import evaluate, possible_tasks
     from compose_vlp.files import write_atomic
-    from compose_vlp.run import load
     from compose_vlp.runtime.sources import declared_source
+    from compose_vlp.runtime.state.digests import changed
     from compose_vlp.runtime.training.stage_evaluation import last_data
 
-    trained = load(run, overrides=changes or (), device=named(device), plugins=plugins or ())
+    trained = load_run(run, plugins, device, changes)
     asker, name = trained.asker, data or last_data(trained.blueprint)
     source = declared_source(trained.blueprint, name)
     if data is None and not any(change.startswith(("data.", "+data.")) for change in changes or ()):
@@ -106,6 +106,9 @@ def command(
     if not trained.weights.whole:
         hint = f"`compose-vlp train --resume {trained.folder.path}` goes on with it"
         err().print(f"note: these weights are {trained.weights}; {hint}", style="dim")
+    before = trained.folder.info.extra.get("data", {})
+    for other in changed(trained.blueprint, before, [name]):
+        told(f"`{other}` holds something else than when the run was trained")
     said = {"label": label, "classes": classes, "templates": templates}
     asked = ZeroShot(**{key: value for key, value in said.items() if value}) if any(said.values()) else None
     chosen = tasks or possible_tasks(asker, source, asked)

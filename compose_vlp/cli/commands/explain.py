@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compose_vlp.cli.console import err, out, print_json
-from compose_vlp.cli.options import Device, Json, Plugins, Run, named
+from compose_vlp.cli.options import Device, Json, Plugins, Run, load_run
 from compose_vlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,13 +54,12 @@ def command(
     reaches after looking at the picture.
     """
     from compose_vlp.evaluation.explaining import explain
-    from compose_vlp.run import load
 
     if path is not None and path.suffix.lower() not in ENDS:
         raise UserError(f"{path} is neither a .png nor a .html", hints=("as in --out cat.png",))
     if not image.is_file():
         raise UserError(f"no picture {str(image)!r}")
-    trained = load(run, device=named(device), plugins=plugins or ())
+    trained = load_run(run, plugins, device)
     found = explain(trained.asker, image, text, output=output, layer=layer)
     file = path or trained.folder.reports / f"explain_{image.stem}.png"
     file.parent.mkdir(parents=True, exist_ok=True)

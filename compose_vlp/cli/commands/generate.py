@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from compose_vlp.cli.console import out, print_json
-from compose_vlp.cli.options import Device, Json, Plugins, Run, Seed, named
+from compose_vlp.cli.options import Device, Json, Plugins, Run, Seed, load_run
 from compose_vlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,10 +67,8 @@ def command(
 
     How the words are searched is the blueprint's, unless an option says otherwise. Prints a line for each picture.
     """
-    from compose_vlp.run import load
-
     files = list(picture_files(pictures))
-    trained = load(run, device=named(device), plugins=plugins or ())
+    trained = load_run(run, plugins, device)
     name = output or only_writer(trained)
     asked: dict[str, Any] = {
         "beams": beams,

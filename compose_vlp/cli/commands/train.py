@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from compose_vlp.cli.console import out, print_json
-from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Seed, load, named, words_argument
+from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Seed, load, named, told, words_argument
 from compose_vlp.errors import UserError
+
+if TYPE_CHECKING:
+    from compose_vlp.plugins import Plugin
 
 EXAMPLES = (
     ("a small CoCa on drawn pictures, in minutes", "compose-vlp train tiny/coca"),
@@ -47,6 +52,9 @@ def command(
         list[str] | None,
         typer.Option("--without", metavar="PASS", help="Leave out a compiler's pass; may be repeated."),
     ] = None,
+    changed_data: Annotated[
+        bool, typer.Option("--changed-data", help="Go on with a run whose data is other than it was.")
+    ] = False,
     no_track: NoTrack = False,
     as_json: Json = False,
 ) -> None:
@@ -60,6 +68,7 @@ def command(
     """
     from compose_vlp.cli.progress import TrainProgress
     from compose_vlp.runtime.processes import leave_processes
+    from compose_vlp.runtime.state.carried import carried
     from compose_vlp.runtime.state.find_run import find_run
     from compose_vlp.runtime.training.trainer import TrainOptions
 
@@ -68,6 +77,9 @@ def command(
             raise UserError("`--resume RUN` goes on with the run's own blueprint, in its own folder")
         folder = find_run(resume)
         words, path, seed = [str(folder.path / "blueprint.yaml")], folder.path, folder.info.seed
+        used: Sequence[Path | Plugin] = carried(folder.path, plugins or (), told)
+    else:
+        used = plugins or ()
     options = TrainOptions(
         seed=seed,
         device=named(device),
@@ -76,8 +88,9 @@ def command(
         checkpoint_every=checkpoint_every,
         keep=keep,
         without=tuple(without or ()),
+        changed_data=changed_data,
     )
-    blueprint = load(words or (), plugins)
+    blueprint = load(words or (), used)
     with TrainProgress() as progress:
         for note in blueprint.notes:
             progress.note(f"note: {note}")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from compose_vlp.errors import UserError
 from compose_vlp.graph.asked import fields_asked, first_asked, type_of_field
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.state import checkpoint
+from compose_vlp.runtime.state.carried import PLUGINS
 from compose_vlp.runtime.state.run_folder import RUN_FILE, RunFolder
 from compose_vlp.tracking import Model, versions
 
 NAME = "model"
 """The model's folder in MLflow: `runs:/RUN_ID/model`."""
 LOADER = "compose_vlp.serving"
-PLUGINS = "plugins"
 _TYPES = {"image": "string", "text": "string", "number": "double", "id": "string", "label": "string"}
 
 
@@ -30,9 +27,9 @@ def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | No
         raise UserError(f"run {folder.path} has no checkpoint yet")
     if not blueprint.outputs:
         return None
-    kept = [folder.path / RUN_FILE, folder.path / "blueprint.yaml", folder.path / "tokenizers", newest]
+    names = (RUN_FILE, "blueprint.yaml", "tokenizers", PLUGINS)
+    kept = [*(folder.path / name for name in names), newest]
     files = {str(path.relative_to(folder.path)): str(path.relative_to(folder.path)) for path in kept if path.exists()}
-    files |= {f"{PLUGINS}/{path.name}": str(path) for path in plugin_files(blueprint)}
     found = versions()
     return Model(
         name=NAME,
@@ -42,14 +39,6 @@ def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | No
         output=first_asked(blueprint),
         requirements=[f"{name}=={found[name].partition('+')[0]}" for name in found if name != "python"],
     )
-
-
-def plugin_files(blueprint: CheckedBlueprint) -> list[Path]:
-    """The user's own files (`--plugin`) that declare kinds of the blueprint."""
-    kinds = [part.kind for part in blueprint.components.values()] + [loss.kind for loss in blueprint.losses.values()]
-    kinds += blueprint.functions.values()
-    modules = {sys.modules.get(kind.source) for kind in kinds if kind.source.startswith("compose_vlp_plugin_")}
-    return sorted(Path(module.__file__).resolve() for module in modules if module is not None and module.__file__)
 
 
 def _inputs(blueprint: CheckedBlueprint) -> dict[str, str]:

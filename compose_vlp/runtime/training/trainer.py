@@ -32,6 +32,7 @@ class TrainOptions:
     """What may be said of a run beside its blueprint; of these only `seed` and `device` change what is learnt.
 
     `workers` are the processes that read data ahead: None is a few where pictures are decoded, none elsewhere.
+    `changed_data` lets a resumed run go on with other data than it was trained on so far.
     """
 
     seed: int = 0
@@ -41,6 +42,7 @@ class TrainOptions:
     checkpoint_every: int = 500
     keep: int = 2
     without: tuple[str, ...] = ()
+    changed_data: bool = False
 
 
 @dataclass

@@ -1,0 +1,108 @@
+"""A run carries the plugins that it was trained with, and is loaded with them wherever it goes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from compose_vlp.errors import UserError
+from compose_vlp.files import write_atomic
+from compose_vlp.plugins import Package, Plugin, digest_of, load_entry_points, load_plugin, loaded_from
+
+PLUGINS: Final = "plugins"
+"""The folder below a run's that holds copies of its plugins, each in a folder of its own with what it imports."""
+_LIST: Final = "plugins.json"
+
+
+def carry(run: Path, plugins: Sequence[Plugin]) -> None:
+    """Copy plugins into a run's folder, with digests, and note the installed packages of kinds."""
+    packages = load_entry_points()
+    folder = run / PLUGINS
+    if not plugins and not packages:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    waiting = run / f"{PLUGINS}.new"
+    shutil.rmtree(waiting, ignore_errors=True)
+    found = []
+    for number, plugin in enumerate(plugins, 1):
+        for name, text in plugin.texts.items():
+            copy = waiting / str(number) / name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(text)
+        found.append({"folder": str(number), "original": str(plugin.original), "files": plugin.files})
+    waiting.mkdir(exist_ok=True)
+    written = {"plugins": found, "packages": [asdict(package) for package in packages]}
+    write_atomic(waiting / _LIST, json.dumps(written, indent=1) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    waiting.rename(folder)
+
+
+def carried(run: Path, given: Sequence[str | Path | Plugin], note: Callable[[str], None]) -> tuple[Plugin, ...]:
+    """Import a run's plugins, and those given in place of its own of the same file name or beside them.
+
+    Args:
+        run: The run's folder.
+        given: What the user names (`--plugin`).
+        note: Told where an original is other than the run's copy, or a package has another version.
+
+    Raises:
+        UserError: a copy is damaged, or a plugin cannot be imported.
+    """
+    own = loaded_from(given)
+    listed = _listed(run)
+    replaced = {plugin.path.name for plugin in own}
+    found: list[Plugin] = [*own]
+    for one in listed.get("plugins", ()):
+        file = run / PLUGINS / one["folder"] / next(iter(one["files"]))
+        _check(file.parent, one["files"])
+        if file.name in replaced:
+            continue
+        original = Path(one["original"])
+        if _changed(original, one["files"]):
+            note(
+                f"{original} has changed since the run was trained, and its copy {file} is used; "
+                f"`--plugin {original}` takes the new one"
+            )
+        found.append(load_plugin(file, original, beside=found))
+    _compare([Package(**one) for one in listed.get("packages", ())], note)
+    return tuple(dict.fromkeys(found))
+
+
+def _listed(run: Path) -> dict[str, Any]:
+    file = run / PLUGINS / _LIST
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    return found
+
+
+def _check(folder: Path, files: Mapping[str, str]) -> None:
+    for name, digest in files.items():
+        if digest_of(folder / name) != digest:
+            raise UserError(
+                f"{folder / name} is not as the run was trained with: it was changed, or is gone",
+                hints=["`--plugin FILE` gives a file of the same name in its place"],
+            )
+
+
+def _changed(original: Path, files: Mapping[str, str]) -> bool:
+    """Is the user's own file there, and other than the copy? One that is gone was moved, which says nothing."""
+    here = {name: digest_of(original.parent / name) for name in files}
+    return here[next(iter(files))] is not None and here != dict(files)
+
+
+def _compare(then: Sequence[Package], note: Callable[[str], None]) -> None:
+    now = {package.entry_point: package for package in load_entry_points()}
+    for package in then:
+        here = now.get(package.entry_point)
+        if here is None:
+            note(f"the run was trained with {package.package} {package.version}, which is not installed here")
+        elif here.version != package.version:
+            note(f"the run was trained with {package.package} {package.version}; here it is {here.version}")
