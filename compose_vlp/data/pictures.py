@@ -72,9 +72,9 @@ def open_reduced(file: Path | Encoded, reducible: Callable[[int, int], float] | 
         opened.load()
         if (highest := _highest_level(opened)) is not None:
             opened.info["levels"] = highest
-        upright = ImageOps.exif_transpose(opened)
-    turned = (upright.width < upright.height) != (width < height)
-    return Opened(upright, height, width) if turned else Opened(upright, width, height)
+        ImageOps.exif_transpose(opened, in_place=True)  # or every picture is copied, turned or not
+    turned = (opened.width < opened.height) != (width < height)
+    return Opened(opened, height, width) if turned else Opened(opened, width, height)
 
 
 def read_file(file: Path) -> Encoded:

@@ -18,6 +18,8 @@ SLACK: Final = 0.01
 """Floats leave the range from 0 to 1 by so much where a picture was resampled or stored in half precision."""
 DARKEST: Final = 16.0
 """Floats from 0 to less than this may be of either scale, so they are refused."""
+STRIP: Final = 256
+"""Rows that are converted at once."""
 WITH_ALPHA: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
@@ -34,11 +36,15 @@ def to_rgb(picture: Picture, ground: tuple[int, int, int], name: str = "the pict
     if picture.mode.startswith(("I", "F")):
         picture = _grey(picture, name)
     with decoding(name):
-        if picture.mode in WITH_ALPHA or "transparency" in picture.info:
-            layer = picture.convert("RGBA")
+        if picture.mode not in WITH_ALPHA and "transparency" not in picture.info:
+            return picture.convert("RGB")
+        seen = Image.new("RGB", picture.size)
+        for top in range(0, picture.height, STRIP):  # three copies in four channels at once are a lot of memory
+            below = min(top + STRIP, picture.height)
+            layer = picture.crop((0, top, picture.width, below)).convert("RGBA")
             under = Image.new("RGBA", layer.size, (*ground, 255))
-            return Image.alpha_composite(under, layer).convert("RGB")
-        return picture.convert("RGB")
+            seen.paste(Image.alpha_composite(under, layer).convert("RGB"), (0, top))
+    return seen
 
 
 def check_drawn(picture: Picture, name: str) -> Picture:
@@ -122,8 +128,11 @@ def _eight_bits(levels: NDArray[Any], name: str, most: int | None = None) -> NDA
         raise BadRecord(
             f"{name} holds numbers from {low:g} to {high:g}, which are no levels of a picture ({known} are)"
         )
-    scaled: NDArray[np.float32] = levels.astype(np.float32) * np.float32(scale)
-    return scaled.clip(0, 255).round().astype(np.uint8)
+    seen = np.empty(levels.shape, np.uint8)
+    for top in range(0, len(levels), STRIP):
+        rows = slice(top, top + STRIP)
+        seen[rows] = (levels[rows].astype(np.float32) * np.float32(scale)).clip(0, 255).round()
+    return seen
 
 
 def _scale(dtype: np.dtype[Any], low: float, high: float, most: int | None) -> float | None:
