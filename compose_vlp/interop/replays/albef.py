@@ -65,6 +65,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     if layout.task == "vqa":
         sizes |= answerer(config, layout.answers, config["tw"], oracle) | {"outputs.ranked.first_word": 2}
     if layout.queues:  # the other classes have 0.995 written into them
+        sizes[f"stages.{STAGES.get(layout.task, 'finetune')}.batch"] = config["B"]  # which divides the queue
         sizes["teachers.momentum.decay"] = config["mom"]
     return BLUEPRINTS[layout.task], [f"{path}={value}" for path, value in sizes.items()]
 

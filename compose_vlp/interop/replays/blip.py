@@ -70,6 +70,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         sizes |= {f"components.{name}_proj.out": config["embed"] for name in ("image", "text")}
     if layout.queues:
         sizes["params.alpha"] = float(oracle.inputs["alpha"])
+        sizes[f"stages.{STAGES.get(layout.task, 'finetune')}.batch"] = config["B"]  # which divides the queue
         sizes |= {"components.memory.size": config["queue"], "teachers.momentum.decay": config["mom"]}
     if layout.task == "itm":  # the official class begins its texts with [CLS], where training had [ENC]
         sizes |= {"+graph.judged": "itm_head(text(caption, context=v).cls)", "+outputs.judged": "judged"}
