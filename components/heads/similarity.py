@@ -41,10 +41,6 @@ class Similarity(nn.Module):
         def _bounds(self) -> "Similarity.Config":
             if self.clamp is not None and not 0 < self.clamp[0] < self.clamp[1]:
                 raise ValueError("clamp: two temperatures above 0, the smaller one first")
-            if self.clamp is not None and self.learned == "nothing":
-                raise ValueError("clamp bounds a temperature that is learned, and `learned` says nothing")
-            if self.clamp is not None and not self.clamp[0] <= self.temperature <= self.clamp[1]:
-                raise ValueError(f"clamp {list(self.clamp)} leaves out the temperature {self.temperature:g}")
             return self
 
     parts: Mapping[str, str] = {"temperature": "temperature", "log_scale": "log_scale"}

@@ -105,12 +105,14 @@ def test_what_cannot_be_counted_is_not_known_and_fails_no_build(
     plugin.write_text(
         "from typing import Annotated\n"
         "from torch import nn\n"
-        "from compose_vlp.registry import component\n"
+        "from compose_vlp.registry import Settings, component\n"
         "from compose_vlp.values import Embedding\n\n\n"
         "@component('asking', rows='independent', state='none', draws='none')\n"
         "class Asking(nn.Module):\n"
         '    """Asks a tensor what it holds."""\n\n'
-        "    def __init__(self, config: object) -> None:\n"
+        "    class Config(Settings):\n"
+        "        pass\n\n"
+        "    def __init__(self, config: Config) -> None:\n"
         "        super().__init__()\n\n"
         "    def forward(self, x: Annotated[Embedding, 'rows width']) -> Annotated[Embedding, 'rows width']:\n"
         "        return x if x.features.sum().item() else x\n",

@@ -45,9 +45,6 @@ def problems(names: Sequence[str], overrides: Sequence[str]) -> list[Problem]:
          "`unimodal` is of the words of `other`"),
         ("tiny/coca", [*OTHER, LEARNT, SECOND % "embedding: unimodal", "+graph.heading_seen=second(heading)"],
          "`second`, which shares `unimodal.embedding`, is of the words of `other` here"),
-        ("tiny/coca", ["components.similarity.clamp=[0.1, 1]"], "clamp [0.1, 1.0] leaves out the temperature"),
-        ("tiny/coca", ["components.similarity.clamp=[0.01, 1]", "components.similarity.learned=nothing"],
-         "clamp bounds"),
         ("tiny/coca", ["outputs.caption.min_length=60"], "min_length 60 against max_length 28 of `caption`"),
     ],
 )  # fmt: skip

@@ -31,13 +31,21 @@ def carry_ids(plan: Plan, kind_of: Callable[[Call], Kind | None]) -> Plan:
         if not isinstance(same, Ref) or columns is None or not _is_batch(same, calls):
             continue
         queue = _queue(call, calls, kind_of) if columns.queue else None
+        ids = same
+        if columns.gathered:
+            ids = asked.gathered.setdefault(same, Ref(_unused(f"{same.call}_gathered", calls)))
         if queue is not None:
-            asked.queues[queue.id] = same
+            asked.queues[queue.id] = ids
             asked.moved[call.id] = Ref(queue.id, (CARRIED,))
         elif columns.gathered:
-            asked.gathered[same] = Ref(f"{same.call}_gathered")
-            asked.moved[call.id] = asked.gathered[same]
+            asked.moved[call.id] = ids
     return plan.replace(asked.rewritten(plan)) if asked.moved else plan
+
+
+def _unused(name: str, calls: dict[str, Call]) -> str:
+    while name in calls:
+        name += "_"
+    return name
 
 
 @dataclass
