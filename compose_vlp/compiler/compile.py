@@ -13,7 +13,7 @@ from compose_vlp.compiler.passes import Applied, PassContext, run_passes
 from compose_vlp.compiler.promises import holding
 from compose_vlp.compiler.sharing import keys_owner
 from compose_vlp.compiler.source import Program, load_program, write_program
-from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.graph import CheckedBlueprint, fragment
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Plan, Ref
 from compose_vlp.graph.types import TextType
@@ -83,6 +83,7 @@ def compile_plan(
     """
     whole = dataclasses.replace(blueprint.plan, calls=_read(blueprint, wanted), wanted=dict(wanted), notes=())
     kinds, doubts = kinds_that_hold(blueprint, whole)
+    whole = _without_idle_effects(whole, kinds)
     context = PassContext(
         kind_of=lambda call: kinds.get(call.id),
         doubts=doubts,
@@ -113,6 +114,20 @@ def _read(blueprint: CheckedBlueprint, wanted: Mapping[str, Ref]) -> tuple[Call,
     outputs = (output.ref for output in blueprint.outputs.values())
     known = blueprint.plan.by_id()  # a plan may be a part of the blueprint's, for one output
     return blueprint.fragment([*wanted.values(), *(ref for ref in (*losses, *outputs) if ref.call in known)])
+
+
+def _without_idle_effects(plan: Plan, kinds: Mapping[str, Kind]) -> Plan:
+    """The plan but calls that change a state and that nothing wanted reads, and what reads these.
+
+    So a program has the same effects with `prune` and without it.
+    """
+    needed = {call.id for call in fragment(plan, plan.wanted.values())}
+    gone: set[str] = set()
+    for call in plan.calls:
+        changes = call.id in kinds and kinds[call.id].traits.state != "none"
+        if call.id not in needed and (changes or any(ref.call in gone for ref in call.refs())):
+            gone.add(call.id)
+    return plan.replace(call for call in plan.calls if call.id not in gone)
 
 
 def functions_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, object]:

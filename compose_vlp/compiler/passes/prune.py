@@ -1,4 +1,9 @@
-"""Drop what no active loss, asked-for output or effect reads."""
+"""Drop what no active loss and no asked-for output reads.
+
+An effect (rows that enter a queue, running statistics) is no reader of its own: it happens where something that is
+wanted calls its component, and then needs all that this call reads. A queue whose losses a stage leaves out stays as it
+is in that stage, and costs nothing there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from compose_vlp.graph.plan import Plan
 
 
 def prune(plan: Plan, _: PassContext) -> Plan:
-    """Keep the calls that the wanted values reach, and those that keep state in training (a queue's enqueue)."""
+    """Keep the calls that the wanted values reach."""
     calls = plan.by_id()
     todo = [ref.call for ref in plan.wanted.values()]
     kept: set[str] = set()
