@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from compose_vlp import registry
+from compose_vlp.api import Blueprint
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.errors import UserError
 
@@ -81,3 +82,11 @@ def test_every_setting_of_a_built_in_kind_that_makes_noise_is_declared() -> None
         noisy = {setting for setting in kind.settings if "drop" in setting}
         if kind.source.startswith("compose_vlp.components.") and kind.traits.noise:
             assert set(kind.traits.noise) == noisy, name
+
+
+def test_a_component_that_is_only_shared_from_needs_its_sizes() -> None:
+    second = "{use: causal_decoder, cross_attention: true, depth: 2, heads: 4, share: {'*': multimodal}}"
+    changes = (f"+components.second={second}", "graph.joint=second(words.tokens, context=visual)")
+    with pytest.raises(UserError, match="`width` of `multimodal` follows from nothing here"):
+        Blueprint.load("tiny/coca", overrides=changes).check()
+    Blueprint.load("tiny/coca", overrides=[*changes, "components.multimodal.width=128"]).check()

@@ -134,7 +134,8 @@ class Checker:
         calls = walk.substitution.calls.done
         if not self.problems.found:
             check_vocabularies(calls, self.sizings, self.shares, self.problems)
-        check_settings(self.names, [*self.sizings.values(), *self.loss_sizings.values()])
+        owners = {source.partition(".")[0] for share in self.shares.values() for source in share.values()}
+        check_settings(self.names, [*self.sizings.values(), *self.loss_sizings.values()], owners)
         checked = self._checked(walk, read)
         check_training(checked, self.problems)
         check_schedules(checked, self.problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from compose_vlp.blueprint.document import Document
 from compose_vlp.errors import Span
@@ -11,13 +11,16 @@ from compose_vlp.graph.language.names import Names
 from compose_vlp.graph.language.sizes import Sizing
 
 
-def check_settings(names: Names, sizings: Iterable[Sizing]) -> None:
-    """Note sizes that follow from nothing, and what the kinds' own checks find."""
+def check_settings(names: Names, sizings: Iterable[Sizing], owners: Container[str]) -> None:
+    """Note sizes that follow from nothing, and what the kinds' own checks find.
+
+    `owners` are the components from which others share: their sizes are needed though nothing may call them.
+    """
     for sizing in sizings:
         if sizing.written is None:
             continue
         component, unknown = sizing.declared.name, sizing.unknown()
-        for name in unknown if sizing.called else ():
+        for name in unknown if sizing.called or component in owners else ():
             hint = f"write it: `components.{component}.{name}`"
             names.problems.add(f"`{name}` of `{component}` follows from nothing here", sizing.declared.span, hint)
         if not unknown and sizing.declared.kind.check is not None:
