@@ -35,7 +35,15 @@ class RandomGraph:
     def text(self) -> str:
         """The blueprint as YAML."""
         self._base()
-        makers = (self._contrastive, self._matching, self._writing, self._masked, self._classes, self._twins)
+        makers = (
+            self._contrastive,
+            self._matching,
+            self._writing,
+            self._masked,
+            self._classes,
+            self._twins,
+            self._twins,
+        )
         for number, make in enumerate(self.random.choices(makers, k=self.random.randint(2, 4))):
             make(f"loss{number}")
         sections: dict[str, dict[str, str]] = {
@@ -77,8 +85,10 @@ class RandomGraph:
         depths = [r.choice((1, 1, 2)) for _ in range(6)]
         layout = r.choice(LAYOUTS)
         decoder_share = r.choice(SHARES).replace("NAME", "text")
-        second_share = r.choice(SHARES).replace("NAME", "multi")
-        second = r.choice((layout, r.choice(LAYOUTS)))
+        second_share = r.choice((*SHARES, SHARES[1], SHARES[1])).replace("NAME", "multi")
+        norm = "context_norm: true"
+        toggled = layout.replace(norm, "") if norm in layout else f"{layout}, {norm}"
+        second = r.choice((layout, toggled, toggled, r.choice(LAYOUTS)))  # often one step from the first's
         kinds = {
             "bert": "wordpiece, vocab_size: 40, tokens: ['[ENC]', '[DEC]']",
             "vision": f"vit, {TOWER}, depth: {depths[0]}, patch: 8, cls: {r.choice(('first', 'none'))}",
@@ -88,8 +98,8 @@ class RandomGraph:
             f"{decoder_share}",
             "uni": f"causal_decoder, {TOWER}, depth: 1, cls: {r.choice(('none', 'last'))}",
             "multi": f"causal_decoder, {TOWER}, depth: {depths[3]}, cross_attention: true, {layout}",
-            "second": f"causal_decoder, heads: {r.choice((2, 2, 4))}, depth: {r.choice((depths[3], depths[4]))}, "
-            f"cross_attention: true, {second}, {second_share}",
+            "second": f"causal_decoder, heads: {r.choice((2, 2, 2, 4))}, "
+            f"depth: {r.choice((depths[3], depths[3], depths[4]))}, cross_attention: true, {second}, {second_share}",
             "fusion": f"cross_attention_fuser, heads: 2, {QUIET}, depth: {depths[5]}",
             "pool": "attention_pooler, queries: 3, heads: 2",
             "narrow": "projection, out: 16",
