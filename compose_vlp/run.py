@@ -118,6 +118,7 @@ def load(
     from compose_vlp.runtime.state import checkpoint
     from compose_vlp.runtime.state.carried import carried
     from compose_vlp.runtime.state.find_run import find_run
+    from compose_vlp.runtime.state.tables import with_kept_tables
     from compose_vlp.runtime.state.weights import weights_of
     from compose_vlp.runtime.training.saving import blueprint_of
 
@@ -127,7 +128,7 @@ def load(
     newest = checkpoint.latest(folder.checkpoints)
     if newest is None:
         raise UserError(f"run {folder.path} has no checkpoint yet")
-    checked = blueprint_of(newest, checked)
+    checked = with_kept_tables(blueprint_of(newest, checked), folder.path)
     where = choose_device(device)
     model = build(checked, where)
     saved = checkpoint.load(newest, only=("model",), blueprint=fingerprint(checked), device=str(where))

@@ -63,6 +63,7 @@ def train(
     from compose_vlp.runtime.processes import join_processes
     from compose_vlp.runtime.state.carried import carry
     from compose_vlp.runtime.state.finished import finished_model
+    from compose_vlp.runtime.state.tables import keep_tables
     from compose_vlp.runtime.training.listener import Silent
     from compose_vlp.runtime.training.trainer import Trainer
 
@@ -83,6 +84,7 @@ def train(
             if blueprint.plugins or not resume:
                 carry(folder.path, blueprint.plugins)
             folder.update(data=digests)
+            keep_tables(checked, folder.path)
             take_vocabularies(checked, folder.path, told.note)
 
         def begin() -> None:

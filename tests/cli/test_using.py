@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from compose_vlp.cli.run import run as run_command
+from compose_vlp.run import load
 from compose_vlp.runtime.state import checkpoint
 from tests.cli.support import Cli
 from tests.models import TOWERS
@@ -220,7 +221,13 @@ def test_generate_chooses_among_a_table_s_texts_where_nothing_is_written(
 ) -> None:
     table = tmp_path / "answers.txt"
     table.write_text("red\nblue\n", encoding="utf-8")
-    smaller = [*TOWERS, "components.answerer.depth=1", "components.answerer.heads=4", "~outputs.answer"]
+    smaller = [
+        *TOWERS,
+        "components.answerer.depth=1",
+        "components.answerer.heads=4",
+        "~outputs.answer",
+        "outputs.ranked.top=2",
+    ]
     data = [
         "data.questions={use: scenes, count: 8, size: 16, fields: {answers: answer}}",
         f"inputs.closed.table='{table}'",
@@ -232,6 +239,11 @@ def test_generate_chooses_among_a_table_s_texts_where_nothing_is_written(
     assert cli(*shown).out.strip() in {"red", "blue"}
     assert cli(*shown, "--with", "closed=green").out.strip() == "green"
     assert cli(*shown, "--with", "closed=green", "--with", "closed=two").out.strip() in {"green", "two"}
+    table.unlink()  # the list is part of the model
+    assert cli(*shown).out.strip() in {"red", "blue"}
+    (tmp_path / "others.txt").write_text("two\nthree\n", encoding="utf-8")
+    changed = load("asked", overrides=["inputs.closed.table=others.txt"])
+    assert changed.ranked(pictures / "b.png", "how many ?") in {"two", "three"}
     for words, says in (
         (("--beams", "3"), "output 'ranked' does not read 'beams'"),
         (("--with", "question=and this ?"), "only a table takes several"),

@@ -172,6 +172,7 @@ def ranked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     table = tmp_path_factory.mktemp("answers") / "answers.txt"
     table.write_text("red\nblue\ntwo\n", encoding="utf-8")
     small = ["components.answerer.depth=1", "components.answerer.heads=4", "data.questions={use: scenes}"]
+    small += ["outputs.ranked.top=3"]
     names = (request.param, "tasks/ranked_vqa")
     return tiny(*names, small=TOWERS, overrides=[*small, f"inputs.closed.table='{table}'"])
 

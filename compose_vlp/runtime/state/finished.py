@@ -8,6 +8,7 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.state import checkpoint
 from compose_vlp.runtime.state.carried import PLUGINS
 from compose_vlp.runtime.state.run_folder import RUN_FILE, RunFolder
+from compose_vlp.runtime.state.tables import FOLDER
 from compose_vlp.tracking import Model, versions
 
 NAME = "model"
@@ -27,7 +28,7 @@ def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | No
         raise UserError(f"run {folder.path} has no checkpoint yet")
     if not blueprint.outputs:
         return None
-    names = (RUN_FILE, "blueprint.yaml", "tokenizers", PLUGINS)
+    names = (RUN_FILE, "blueprint.yaml", "tokenizers", FOLDER, PLUGINS)
     kept = [*(folder.path / name for name in names), newest]
     files = {str(path.relative_to(folder.path)): str(path.relative_to(folder.path)) for path in kept if path.exists()}
     found = versions()
