@@ -27,7 +27,7 @@ TOWERS = (
 )
 """What makes the towers of tiny/albef and tiny/blip smaller still, also in their tasks."""
 
-TINY = (*TOWERS, "components.memory.size=8")
+TINY = (*TOWERS, "components.memory.size=64")
 """The same for their pretraining, which has a queue."""
 
 
