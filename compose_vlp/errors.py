@@ -48,6 +48,14 @@ class BlueprintError(UserError):
         self.excerpts: Mapping[str, Sequence[str]] = excerpts or {}
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the run; `code` is the exit code by which shells and schedulers know such an end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by signal {number}")
+        self.code = 128 + number
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
     """The `count` entries of `known` most like `word`, best first."""
     return tuple(difflib.get_close_matches(word, sorted(set(known)), n=count, cutoff=0.55))

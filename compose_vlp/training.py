@@ -46,13 +46,13 @@ def train(
 
     The first process makes the folder, and alone tracks, tells the listener and says how the run ended.
 
-    All that can be known before the first step is looked over first, of all stages; a run that does not come to it
-    leaves no folder.
+    All that can be known before the first step is looked over first, of all stages; a run that does not come to it for
+    a mistake leaves no folder. One that is stopped or killed before leaves a folder with which it can be started.
 
     Raises:
         UserError: the folder is in use, a resumed run's data is other than it was, or what `look_over` and
             `Trainer.run` raise.
-        KeyboardInterrupt: the run was stopped.
+        Stopped: a signal ended the run.
     """
     from compose_vlp.evaluation.results import ready
     from compose_vlp.interop.start import initialiser
@@ -65,40 +65,50 @@ def train(
     from compose_vlp.runtime.state.finished import finished_model
     from compose_vlp.runtime.state.tables import keep_tables
     from compose_vlp.runtime.training.listener import Silent
+    from compose_vlp.runtime.training.stopping import Stopping
     from compose_vlp.runtime.training.trainer import Trainer
 
     blueprint = blueprint.anchored()
     checked = blueprint.check()
     processes = join_processes(choose_device(options.device))
-    digests = processes.by_main(lambda: hold_to_data(checked, out if resume else None, options.changed_data))
-    opened: dict[str, dict[str, Source]] = {}
-    run = out if resume else None
-    processes.by_main(
-        lambda: opened.update(look_over(checked, ready, world=processes.world, without=options.without, run=run))
-    )
-    folder = _open_folder(processes, checked.name, out, options.seed, command, resume)
-    with _ending(folder, processes, new=not resume) as life, ExitStack() as tracked:
-        told = listener if listener is not None and processes.main else Silent()
-        artifacts = prepare_folder(blueprint, folder, blueprint.compile(), sizes(checked)) if processes.main else {}
-        if processes.main:
-            if blueprint.plugins or not resume:
-                carry(folder.path, blueprint.plugins)
-            folder.update(data=digests)
-            keep_tables(checked, folder.path)
-            take_vocabularies(checked, folder.path, told.note)
-
-        def begin() -> None:
-            life.begun = True
-            tracker = open_tracker(checked, folder, artifacts, track and processes.main)
-            trainer.tracker = tracked.enter_context(tracker)
-
-        initialise = initialiser(checked, told.note)
-        trainer = Trainer(
-            checked, folder, ready, options, listener=told, initialise=initialise, sources=opened, begin=begin
+    with Stopping(speaks=processes.main) as stopping:
+        digests = processes.by_main(lambda: hold_to_data(checked, out if resume else None, options.changed_data))
+        opened: dict[str, dict[str, Source]] = {}
+        run = out if resume else None
+        processes.by_main(
+            lambda: opened.update(look_over(checked, ready, world=processes.world, without=options.without, run=run))
         )
-        trainer.run(resume=resume)
-        if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
-            trainer.tracker.model(model)
+        folder = _open_folder(processes, checked.name, out, options.seed, command, resume)
+        with _ending(folder, processes, new=not resume) as life, ExitStack() as tracked:
+            told = listener if listener is not None and processes.main else Silent()
+            artifacts = prepare_folder(blueprint, folder, blueprint.compile(), sizes(checked)) if processes.main else {}
+            if processes.main:
+                if blueprint.plugins or not resume:
+                    carry(folder.path, blueprint.plugins)
+                folder.update(data=digests)
+                keep_tables(checked, folder.path)
+                take_vocabularies(checked, folder.path, told.note)
+
+            def begin() -> None:
+                life.begun = True
+                tracker = open_tracker(checked, folder, artifacts, track and processes.main)
+                trainer.tracker = tracked.enter_context(tracker)
+
+            initialise = initialiser(checked, told.note)
+            trainer = Trainer(
+                checked,
+                folder,
+                ready,
+                options,
+                listener=told,
+                initialise=initialise,
+                sources=opened,
+                begin=begin,
+                stopping=stopping,
+            )
+            trainer.run(resume=resume)
+            if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
+                trainer.tracker.model(model)
     return load(folder.path, device=options.device)
 
 
@@ -128,14 +138,14 @@ class _Life:
 
 @contextmanager
 def _ending(folder: RunFolder, processes: Processes, *, new: bool) -> Iterator[_Life]:
-    """Whatever happens within, the run's folder says how it ended; a new one that never began is taken away."""
+    """Whatever happens within, the run's folder says how it ended; a new one that failed to begin is taken away."""
     ending: Ending = "FAILED"
     life = _Life()
     try:
         yield life
         ending = "FINISHED"
     except KeyboardInterrupt:
-        ending = "KILLED"
+        ending, new = "KILLED", False  # it can be started from its folder
         raise
     finally:
         if processes.main:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from compose_vlp.errors import UserError
+from compose_vlp.errors import Stopped, UserError
 
 FAILED: Final = 1
 MISTAKE: Final = 2
@@ -33,8 +33,8 @@ def guarded() -> Iterator[Outcome]:
     except UserError as error:
         outcome.code = MISTAKE
         _explain(error)
-    except KeyboardInterrupt:
-        outcome.code = STOPPED
+    except KeyboardInterrupt as stop:
+        outcome.code = stop.code if isinstance(stop, Stopped) else STOPPED
     except BrokenPipeError:
         outcome.code = FAILED
         _forget_output()

@@ -65,10 +65,10 @@ class TrainProgress:
         self.console.print(f"{data} after {step} steps  {numbers}", soft_wrap=True)
 
     def note(self, text: str) -> None:
-        self.console.print(text, style="dim")
+        self.console.print(text, style="dim", soft_wrap=True)
 
     def end(self, summary: Summary) -> None:
-        self.console.print(summary.text(), style="dim")
+        self.console.print(summary.text(), style="dim", soft_wrap=True)
 
     def _show(self, done: int) -> None:
         """Losses as means over the steps since they were last shown."""
@@ -81,4 +81,4 @@ class TrainProgress:
         if self.live:
             self.bar.update(self.task, completed=done, numbers=numbers)
         else:
-            self.console.print(f"{self.name} {done}/{self.steps}  {numbers}")
+            self.console.print(f"{self.name} {done}/{self.steps}  {numbers}", soft_wrap=True)

@@ -1,4 +1,7 @@
-"""From the words of a command line to an exit code: 0 done, 1 failed, 2 the user's mistake, 130 stopped."""
+"""From the words of a command line to an exit code.
+
+0 done, 1 failed, 2 the user's mistake; stopped by a signal: 130 (Ctrl-C), 143 (SIGTERM), 129 (a closed terminal).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from compose_vlp.cli.table import BY_NAME, COMMANDS, PROGRAM
+from compose_vlp.errors import Stopped
 
 if TYPE_CHECKING:
     import typer
@@ -84,10 +88,16 @@ def _unimported() -> None:
 
 
 def _call(app: typer.Typer, arguments: list[str], program: str) -> int:
-    """Run the application. Typer ends the process by SystemExit, with 2 for wrong usage and 130 for Ctrl-C."""
+    """Run the application. Typer ends the process by SystemExit: 2 for wrong usage, 130 for any KeyboardInterrupt.
+
+    Raises:
+        Stopped: a signal ended the command.
+    """
     try:
         app(args=arguments, prog_name=program)
     except SystemExit as end:
+        if end.__context__ is not None and isinstance(stop := end.__context__.__cause__, Stopped):
+            raise stop from None
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     finally:
         sys.excepthook = sys.__excepthook__  # typer puts its own there

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
+import signal
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.collate import Batch, BatchReader, Collator, Skipped
+from compose_vlp.data.readers import DEAF_TO, ReaderContext, deafen
 from compose_vlp.data.sampler import Order, Position
 from compose_vlp.data.source import BadRecord, Part, Record, Source
 from compose_vlp.errors import UserError, did_you_mean
@@ -132,16 +133,21 @@ class Loader:
         from torch.utils.data import DataLoader
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or the library warns of every fork
-        batches: DataLoader[Any] = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             self.reader,  # type: ignore[arg-type]  # has what a map-style dataset needs
             sampler=self.order.plans(start),  # items are plans, one a batch
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.pin,
             generator=Generator(),  # of its own: the global one belongs to the model
-            # A fork needs no pickling, so that sources of plug-ins work; elsewhere than on Linux it is not safe.
-            multiprocessing_context="fork" if sys.platform == "linux" else "spawn",
+            multiprocessing_context=ReaderContext(),
+            worker_init_fn=deafen,
         )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)  # which processes and threads that start inherit
+        try:
+            batches = iter(loader)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from batches
 
     def _account(self, batch: Batch) -> None:

@@ -44,6 +44,14 @@ class Processes:
         found: list[float] = sums.tolist()
         return found
 
+    def highest(self, number: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.world == 1:
+            return number
+        largest = torch.tensor(number, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
     def average_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Give every parameter the mean of its gradients over the processes.
 

@@ -117,7 +117,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--parent", type=int, required=True)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for signum in (signal.SIGINT, signal.SIGTERM):  # meant for training, which will say how it ended
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for training, which will say how it ended
         signal.signal(signum, signal.SIG_IGN)
     os.nice(_NICENESS)
     be_brief()

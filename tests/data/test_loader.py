@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +261,24 @@ def test_batches_are_pinned_for_cuda() -> None:
     one = next(iter(loader(Numbers(20), workers=1, pin=True)))
     assert one.values["image"].pixels.is_pinned()
     assert one.values["caption"].ids.is_pinned()
+
+
+def test_readers_hear_no_signal_of_their_group() -> None:
+    """A scheduler's SIGTERM reaches every process of the group: the one that trains still needs its readers."""
+    batches = iter(loader(Numbers(40), workers=2))
+    first = next(batches)
+    readers = active_children()
+    assert len(readers) == 2
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for reader in readers:
+            os.kill(reader.pid or 0, number)
+    following = [first, *taken(batches, 6)]
+    assert all(map(equal, following, taken(iter(loader(Numbers(40))), 7)))
+    del batches
+    assert not any(reader.is_alive() for reader in readers)
+
+
+def test_readers_end_with_a_process_that_left_them_in_the_middle(root: Path) -> None:
+    script = "from tests.data.test_loader import *\nbatches = iter(loader(Numbers(40), workers=2))\nnext(batches)\n"
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from compose_vlp.api import Blueprint
+from compose_vlp.errors import Stopped
 from compose_vlp.run import Run
 from compose_vlp.runtime.state import checkpoint
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.training.loop import StepReport
-from compose_vlp.runtime.training.stopping import Stopping
+from compose_vlp.runtime.training.stage_evaluation import Evaluation
+from compose_vlp.runtime.training.stopping import SIGNALS, Stopping
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
 from tests.runtime.test_training import STEPS, Watch
@@ -41,9 +43,9 @@ class Signals(Watch):
                 os.kill(os.getpid(), one)
 
 
-def learn(out: Path, watch: Watch, *, resume: bool = False, workers: int = 0) -> Run:
+def learn(out: Path, watch: Watch, *, resume: bool = False, workers: int = 0, overrides: tuple[str, ...] = ()) -> Run:
     options = TrainOptions(seed=1, device="cpu", checkpoint_every=EVERY, workers=workers)
-    blueprint = Blueprint.load("tiny/coca", overrides=OVERRIDES)
+    blueprint = Blueprint.load("tiny/coca", overrides=(*OVERRIDES, *overrides))
     return blueprint.train(out=out, options=options, track=False, listener=watch, resume=resume)
 
 
@@ -73,13 +75,14 @@ def assert_same(one: Path, other: Path, step: int) -> None:
         assert torch.equal(tensor, states[1][name]), name
 
 
-@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_at_the_end_of_the_step(whole: Whole, tmp_path: Path, asked: signal.Signals) -> None:
     watch, after = Signals(3, asked), Watch()
-    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyboardInterrupt):
+    before = [signal.getsignal(one) for one in SIGNALS]
+    with pytest.raises(Stopped) as stopped:
         learn(tmp_path / "run", watch)
-    assert before == [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    assert stopped.value.code == 128 + asked
+    assert before == [signal.getsignal(one) for one in SIGNALS]
     assert RunFolder.open(tmp_path / "run").info.status == "KILLED"
     assert f"go on with `compose-vlp train --resume {tmp_path / 'run'}`" in watch.notes[-1]
     assert "step 4 of 8" in watch.notes[-1]
@@ -96,16 +99,65 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
     assert not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_a_second_sigterm_is_no_more_than_the_first() -> None:
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_sigterm_is_no_more_than_the_first(again: signal.Signals) -> None:
+    with Stopping(speaks=False) as stopping:
+        with stopping.patiently():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), again)
+            assert stopping.asked == signal.SIGTERM
+        os.kill(os.getpid(), again)  # while what is done is written down
+
+
+def test_under_nohup_a_closed_terminal_says_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stopping(speaks=False) as stopping, stopping.patiently():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopping.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_can_be_done_again_is_broken_off_by_a_signal() -> None:
     with Stopping(speaks=False) as stopping, stopping.patiently():
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stopping.asked
+        with pytest.raises(Stopped), stopping.breaking_off():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping.asked == signal.SIGTERM
+        with pytest.raises(Stopped), stopping.breaking_off():
+            pytest.fail("a run that is to stop begins nothing long")
 
 
 def test_before_the_first_step_a_signal_stops_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), Stopping(speaks=False):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize("at", [4, 8], ids=["in between", "at the end"])
+def test_a_signal_while_a_stage_is_measured_breaks_that_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Measuring may take longer than a scheduler waits: what is learnt is saved; what is due at the end comes later."""
+    measured: list[int] = []
+
+    def scores(evaluation: Evaluation) -> dict[str, float]:
+        measured.append(evaluation.every)
+        if len(measured) == at // 4 and not again:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"recall": 0.5}
+
+    monkeypatch.setattr(Evaluation, "scores", scores)
+    again: list[bool] = []
+    watch, after = Watch(), Watch()
+    evaluated = "stages.pretrain.evaluate=4 steps"
+    with pytest.raises(Stopped):
+        learn(tmp_path / "run", watch, overrides=(evaluated,))
+    assert max(watch.totals) + 1 == min(at + 1, 8)
+    assert any("told to stop" in note for note in watch.notes)
+    again.append(True)
+    learn(tmp_path / "run", after, resume=True, overrides=(evaluated,))
+    assert sorted([*watch.totals, *after.totals]) == list(range(8))
+    assert RunFolder.open(tmp_path / "run").info.extra["scores"]["pairs"]["step"] == 8
 
 
 def test_another_number_of_threads_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

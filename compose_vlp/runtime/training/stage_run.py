@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.blueprint.scalars import Quantity
@@ -17,7 +17,7 @@ from compose_vlp.compiler.teachers import following
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.loader import Loader
 from compose_vlp.data.source import Source
-from compose_vlp.errors import UserError
+from compose_vlp.errors import Stopped, UserError
 from compose_vlp.graph.checking.schedules import too_short
 from compose_vlp.graph.checking.trainings import without_others
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -124,7 +124,7 @@ class StageRun:
 
         Raises:
             UserError: a loss that is not finite, or a checkpoint that cannot be saved.
-            KeyboardInterrupt: somebody asked the run to stop; what was done is saved.
+            Stopped: somebody asked the run to stop; what was done is saved.
         """
         trainer = self.trainer
         for teacher in self.model.start_teachers(following(self.blueprint, self.compiled.plan)):
@@ -138,8 +138,10 @@ class StageRun:
                     self._after(report)
             except NotFinite as found:
                 raise explain(self, found) from None
-        self._end()
+            self._end()
         self._sum_up()
+        if self.number + 1 < len(trainer.blueprint.stages) and (asked := self._asked()):
+            self._leave(asked, f"after the last step of stage {self.name}")
 
     def _after(self, report: StepReport) -> None:
         trainer, done = self.trainer, report.step + 1
@@ -147,39 +149,53 @@ class StageRun:
         trainer.listener.step(report)
         if report.step % trainer.options.log_every == 0 or done == self.steps:
             trainer.tracker.metrics(self._metrics(report), self.before + report.step)
-        if self.processes.total([float(trainer.stopping.asked)])[0]:
-            self._stop(done)
+        if asked := self._asked():
+            self._save(self.number, done)
+            self._sum_up()
+            self._leave(asked, f"after step {done} of {self.steps} of stage {self.name}")
         if done < self.steps:
             self._evaluate(done)
             if done % self.checkpoint_every == 0:
                 self._save(self.number, done)
 
-    def _stop(self, done: int) -> None:
-        self._save(self.number, done)
-        self._sum_up()
-        self.trainer.listener.note(
-            f"stopped after step {done} of {self.steps}, which is saved; go on with "
-            f"`compose-vlp train --resume {self.trainer.folder.path}`"
-        )
-        raise KeyboardInterrupt
+    def _asked(self) -> int:
+        """The signal that any of the processes was told to stop by; all of them stop together, and save."""
+        return self.processes.highest(self.trainer.stopping.asked)
+
+    def _leave(self, asked: int, when: str) -> NoReturn:
+        resume = f"compose-vlp train --resume {self.trainer.folder.path}"
+        self.trainer.listener.note(f"stopped {when}, which is saved; go on with `{resume}`")
+        raise Stopped(asked)
 
     def _end(self) -> None:
-        """Measure what was learnt, which must not cost it where that fails, and save."""
+        """Measure what was learnt, which must not cost it where that fails or is stopped, and save."""
         if self.evaluation:
             self._save(self.number, self.steps)
-            self._evaluate(self.steps)
+            measured = self._evaluate(self.steps)
+            if asked := self.processes.highest(0 if measured else self.trainer.stopping.asked):
+                self._leave(asked, f"before the evaluation at the end of stage {self.name}")
         self._save(self.number + 1, 0)
 
-    def _evaluate(self, done: int) -> None:
-        """Measure in the first process, where that is due; before saving, so that what is saved has been measured."""
+    def _evaluate(self, done: int) -> bool:
+        """Measure in the first process, where that is due; before saving, so that what is saved has been measured.
+
+        False where a signal broke it off: measuring may take longer than a run that is told to stop is given.
+        """
         trainer, asked = self.trainer, self.evaluation
         if asked is None or not asked.is_due(done, self.steps) or not self.processes.main:
-            return
-        scores, step = asked.scores(), self.before + done
+            return True
+        step = self.before + done
+        try:
+            with trainer.stopping.breaking_off():
+                scores = asked.scores()
+        except Stopped:
+            trainer.listener.note(f"{asked.data} is not measured after {step} steps: the run was told to stop")
+            return False
         trainer.listener.evaluated(asked.data, step, scores)
         trainer.tracker.metrics({f"{asked.data}.{name}": value for name, value in scores.items()}, step)
         known = trainer.folder.info.extra.get("scores", {})
         trainer.folder.update(scores={**known, asked.data: {"step": step, **scores}})
+        return True
 
     def _sum_up(self) -> None:
         skipped = float(sum(len(loader.skipped) for loader in self.loaders.values()))

@@ -50,8 +50,8 @@ class Trainer:
     """Trains in a run folder; `initialise(model)` brings in pretrained weights where a run begins.
 
     `measure` is what evaluates where a stage asks for it; `sources` are those of stages that somebody has opened
-    already; `begin` is called once all is ready for the first step. Of several processes all train, and the first one
-    alone has a tracker and a listener, and writes.
+    already; `begin` is called once all is ready for the first step; `stopping` hears signals. Of several processes all
+    train, and the first one alone has a tracker and a listener, and writes.
     """
 
     blueprint: CheckedBlueprint
@@ -63,15 +63,12 @@ class Trainer:
     initialise: Callable[[Model], None] = lambda _: None
     sources: Mapping[str, Mapping[str, Source]] = field(default_factory=dict)
     begin: Callable[[], None] = lambda: None
+    stopping: Stopping = field(default_factory=Stopping)
 
     @cached_property
     def processes(self) -> Processes:
         """The processes of this run, met when they are first asked for."""
         return join_processes(choose_device(self.options.device))
-
-    @cached_property
-    def stopping(self) -> Stopping:
-        return Stopping(speaks=self.processes.main)
 
     def run(self, *, resume: bool = False) -> Model:
         """All stages, or what is left of them; gives the trained model, in eval mode.
@@ -80,26 +77,25 @@ class Trainer:
 
         Raises:
             UserError: data, tokenizers or a checkpoint that do not fit; a loss that is not finite.
-            KeyboardInterrupt: Ctrl-C or SIGTERM, after the running step is done and saved.
+            Stopped: a signal, after the running step is done and saved.
         """
         stages = list(self.blueprint.stages)
         if not stages:
             return self._untrained().eval()
-        with self.stopping:
-            saved = self._saved() if resume else None
-            begin = Progress(**saved["progress"]) if saved else Progress(0, 0, 0, stages[0])
-            model = self._model(begin.trained, saved)
-            before, trained = begin.before, begin.trained
-            for number in range(begin.stage, len(stages)):
-                model = self._fitted(model, trained, stages[number])
-                stage = StageRun(self, number, before, model)
-                here = saved if number == begin.stage else None
-                if here:
-                    stage.restore(here)
-                if number == begin.stage:
-                    self.begin()
-                stage.run(own(here["generators"], self.processes) if here else None)
-                before, trained = before + stage.steps, stages[number]
+        saved = self._saved() if resume else None
+        begin = Progress(**saved["progress"]) if saved else Progress(0, 0, 0, stages[0])
+        model = self._model(begin.trained, saved)
+        before, trained = begin.before, begin.trained
+        for number in range(begin.stage, len(stages)):
+            model = self._fitted(model, trained, stages[number])
+            stage = StageRun(self, number, before, model)
+            here = saved if number == begin.stage else None
+            if here:
+                stage.restore(here)
+            if number == begin.stage:
+                self.begin()
+            stage.run(own(here["generators"], self.processes) if here else None)
+            before, trained = before + stage.steps, stages[number]
         return model.eval()
 
     def _model(self, stage: str, saved: dict[str, Any] | None) -> Model:

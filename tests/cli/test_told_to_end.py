@@ -1,0 +1,84 @@
+"""`train` in a process of its own that is told to end, as schedulers and terminals do it: it ends saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+PACE = """
+import os, sys, time
+from compose_vlp.cli.run import run
+from compose_vlp.runtime.training.loop import StageLoop
+
+steps = StageLoop.run
+def slowly(self, *args):
+    for report in steps(self, *args):
+        os.write(1, f"step {report.step}\\n".encode())
+        time.sleep(0.1)
+        yield report
+StageLoop.run = slowly
+sys.exit(run(sys.argv[1:]))
+"""
+SHORT = ("data.pairs.size=16", "data.pairs.count=24", "stages.pretrain.batch=6", "stages.pretrain.length=30 steps")
+
+
+def start(folder: Path, *words: str, program: tuple[str, ...] = ("-c", PACE)) -> subprocess.Popen[str]:
+    command = [sys.executable, *program, "train", "--no-track", "--device", "cpu", *words]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def wait_for_step(process: subprocess.Popen[str], step: int) -> None:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.strip() == f"step {step}":
+            return
+    raise AssertionError("training ended early:\n" + "".join(lines))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_group_saves_and_readers_stay(tmp_path: Path, number: signal.Signals) -> None:
+    process = start(tmp_path, "tiny/coca", *SMALL, *SHORT, "--out", "run", "--workers", "2")
+    wait_for_step(process, 4)
+    os.killpg(process.pid, number)
+    said, _ = process.communicate()
+    assert process.returncode == 128 + number, said
+    assert "fault" not in said and "Traceback" not in said
+    assert "go on with `compose-vlp train --resume" in said
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "KILLED"
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert f"stopped after step {int(saved.name.removeprefix('step-'))} of 30" in said
+
+
+def test_all_processes_of_a_run_save_together(tmp_path: Path) -> None:
+    pace = tmp_path / "pace.py"
+    pace.write_text(PACE)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(pace))
+    process = start(tmp_path, "tiny/coca", *SMALL, *SHORT, "--out", "run", "--workers", "1", program=torchrun)
+    wait_for_step(process, 4)
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "KILLED"
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert f"stopped after step {int(saved.name.removeprefix('step-'))} of 30" in said
+    state = json.loads((saved / "state.json").read_text())
+    assert len(state["generators"]) == len(state["data"]) == 2
