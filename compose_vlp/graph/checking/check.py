@@ -134,8 +134,7 @@ class Checker:
         calls = walk.substitution.calls.done
         if not self.problems.found:
             check_vocabularies(calls, self.sizings, self.shares, self.problems)
-        owners = {source.partition(".")[0] for share in self.shares.values() for source in share.values()}
-        check_settings(self.names, [*self.sizings.values(), *self.loss_sizings.values()], owners)
+        check_settings(self.names, [*self.sizings.values(), *self.loss_sizings.values()], self._owners())
         checked = self._checked(walk, read)
         check_training(checked, self.problems)
         check_schedules(checked, self.problems)
@@ -187,6 +186,12 @@ class Checker:
                 self.loss_sizings[name] = sizing
         for name in texts_without_tokenizer(self.names, self.inputs):
             del self.inputs[name]
+
+    def _owners(self) -> frozenset[str]:
+        """The components from which others share; none after a mistake, which may have kept them from being called."""
+        if self.problems.found:
+            return frozenset()
+        return frozenset(source.partition(".")[0] for share in self.shares.values() for source in share.values())
 
     def _owned(self, name: str) -> list[Any]:
         """The written fields of the component with which this one shares everything."""
