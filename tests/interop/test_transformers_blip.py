@@ -227,7 +227,7 @@ def test_a_model_of_another_size_and_a_pickle_that_would_run_code_are_refused(tm
     blueprint = blueprint_of(MATCHES, small)
     for origin, told in (
         (tmp_path, "weights of `vision` have other shapes"),
-        (tmp_path / "model.pth", "no plain tensors"),
+        (tmp_path / "model.pth", "asks for .*a file of anything but tensors is not opened"),
     ):
         item = Start.model_validate({"from": str(origin), "as": "transformers_blip"})
         with pytest.raises(UserError, match=told):
@@ -264,10 +264,11 @@ def test_captions_after_a_prompt_are_the_librarys(how: dict[str, Any], seed: int
         "num_beams": 3,
         "max_length": 10,
         "min_length": 0,
-        "length_penalty": 0.0,
         "repetition_penalty": 3.0,
         **how,
     }
+    if chosen["num_beams"] > 1:
+        chosen.setdefault("length_penalty", 0.0)  # one beam has nothing to put in order, and is refused it
     begun = torch.tensor([[1, *PROMPT, 2]]).repeat(4, 1)
     wanted = theirs.generate(pixel_values=image, input_ids=begun, do_sample=False, **chosen)
     found = asker.ids_of_batch("caption", {"image": Image(image)}, beams=chosen.pop("num_beams"), **chosen)
