@@ -15,7 +15,7 @@ the slot can have it:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,6 +42,7 @@ class Place:
         activation: of an FFN; the part's own choice where it is None.
         std: standard deviation of the weights of a residual branch's last map; the map's own where it is None.
         eps: what a norm adds to the variance.
+        sub_norm: makes the norm of an FFN's hidden features, before its last map; none where it is None.
     """
 
     width: int
@@ -49,6 +50,7 @@ class Place:
     activation: str | None = None
     std: float | None = None
     eps: float = 1e-6
+    sub_norm: Callable[[int], Any] | None = None
 
 
 class Part(BaseModel):

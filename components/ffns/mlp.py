@@ -26,9 +26,11 @@ class MLP(nn.Module):
         hidden = place.hidden or 4 * place.width
         self.activation = cast(Activation, place.activation or "gelu")
         self.fc1 = Linear(place.width, hidden, std=(2 * place.width) ** -0.5)
+        self.sub_norm = None if place.sub_norm is None else place.sub_norm(hidden)
         self.fc2 = Linear(hidden, place.width, std=place.std)
 
     def forward(self, x: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """Map each position by itself."""
-        hidden: Tensor = self.fc2(activate(self.fc1(x), self.activation))
-        return hidden
+        hidden = activate(self.fc1(x), self.activation)
+        mixed: Tensor = self.fc2(hidden if self.sub_norm is None else self.sub_norm(hidden))
+        return mixed

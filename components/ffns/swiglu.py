@@ -31,12 +31,14 @@ class SwiGLU(nn.Module):
         hidden = _two_thirds(place.hidden or 4 * place.width)
         self.activation = cast(Activation, place.activation or "silu")
         self.gate_value = Linear(place.width, 2 * hidden, bias=config.bias)
+        self.sub_norm = None if place.sub_norm is None else place.sub_norm(hidden)
         self.out = Linear(hidden, place.width, bias=config.bias, std=place.std)
 
     def forward(self, x: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """Map each position by itself."""
         gate, value = self.gate_value(x).chunk(2, -1)
-        mixed: Tensor = self.out(activate(gate, self.activation) * value)
+        hidden = activate(gate, self.activation) * value
+        mixed: Tensor = self.out(hidden if self.sub_norm is None else self.sub_norm(hidden))
         return mixed
 
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from compose_vlp.components.attention.attend import attend
@@ -54,7 +56,8 @@ class SelfAttention(nn.Module):
     """Attention within one sequence, `[batch, n, width]` to `[batch, n, width]`.
 
     Queries, keys and values come from one map, in this order; `positions` turn queries and keys where they are of such
-    a kind. `std` is that of the last map's weights.
+    a kind. Without `key_bias` queries and values alone have one (BEiT, Bao et al. 2022); `sub_norm` norms what was
+    attended to before the last map (Magneto, Wang et al. 2022), whose weights have the standard deviation `std`.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class SelfAttention(nn.Module):
         *,
         positions: Positions | None = None,
         bias: bool = True,
+        key_bias: bool = True,
+        sub_norm: nn.Module | None = None,
         dropout: float = 0.0,
         std: float | None = None,
     ) -> None:
@@ -71,19 +76,40 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.dropout = dropout
         self.positions = positions if positions is not None and positions.turns else None
-        self.qkv = Linear(width, 3 * width, bias=bias)
+        self.qkv = Linear(width, 3 * width, bias=bias and key_bias)
+        split = bias and not key_bias
+        self.q_bias = nn.Parameter(torch.zeros(width)) if split else None
+        self.v_bias = nn.Parameter(torch.zeros(width)) if split else None
+        self.sub_norm = sub_norm
         self.out = Linear(width, width, std=std)
 
     def forward(self, x: Float[Tensor, "batch n width"], scope: Scope) -> Float[Tensor, "batch n width"]:
         """Attend within `scope`; with a cache, x holds new positions only, which attend to those before them too."""
-        queries, keys, values = self.qkv(x).unflatten(-1, (3, self.heads, -1)).unbind(2)
+        return self.mix(self.attend(self.project(x), scope))
+
+    def project(self, x: Float[Tensor, "batch n width"]) -> Float[Tensor, "batch n three_widths"]:
+        """Queries, keys and values of each position."""
+        if self.q_bias is None or self.v_bias is None:
+            projected: Tensor = self.qkv(x)
+            return projected
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        return F.linear(x, self.qkv.weight, bias)
+
+    def attend(self, projected: Float[Tensor, "batch n three_widths"], scope: Scope) -> Float[Tensor, "batch n width"]:
+        """Let each position attend to those of its scope."""
+        queries, keys, values = projected.unflatten(-1, (3, self.heads, -1)).unbind(2)
         if self.positions is not None:
-            places = scope.places_of(x.shape[1], x.device)
+            places = scope.places_of(projected.shape[1], projected.device)
             queries, keys = self.positions(queries, places), self.positions(keys, places)
         keys, values = scope.grown(keys, values)
         dropout = self.dropout if self.training else 0.0
-        seen = attend(queries, keys, values, valid=scope.valid, causal=scope.causal, dropout=dropout)
-        mixed: Tensor = self.out(seen.flatten(2))
+        return attend(
+            queries, keys, values, valid=scope.valid, causal=scope.causal, bias=scope.bias, dropout=dropout
+        ).flatten(2)
+
+    def mix(self, seen: Float[Tensor, "batch n width"]) -> Float[Tensor, "batch n width"]:
+        """Map what all heads attended to."""
+        mixed: Tensor = self.out(seen if self.sub_norm is None else self.sub_norm(seen))
         return mixed
 
 

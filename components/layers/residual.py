@@ -18,6 +18,7 @@ class Residual(nn.Module):
         placement: where the norm stands: before the branch (Wang et al. 2019), or after the sum (Vaswani et al. 2017).
         dropout: probability that an element of the branch is dropped in training.
         drop_path: probability that a row goes without the branch in training (Huang et al. 2016).
+        scale: factors `[width]` of the branch's features (LayerScale, Touvron et al. 2021).
     """
 
     def __init__(
@@ -28,8 +29,10 @@ class Residual(nn.Module):
         placement: Placement = "pre",
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        scale: nn.Parameter | None = None,
     ) -> None:
         super().__init__()
+        self.scale = scale
         self.norm = norm
         self.branch = branch
         self.placement: Placement = placement
@@ -39,6 +42,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         before = self.norm(x) if self.placement == "pre" else x
         added = F.dropout(self.branch(before, *args, **kwargs), self.dropout, self.training)
+        if self.scale is not None:
+            added = added * self.scale
         total = x + drop_path(added, self.drop_path if self.training else 0.0)
         normed: Tensor = total if self.placement == "pre" else self.norm(total)
         return normed

@@ -2,13 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from compose_vlp.values import Part
 from compose_vlp.values.cache import Cache, KeysValues
+
+
+class Run(NamedTuple):
+    """Positions that go to one expert."""
+
+    expert: str
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True)
@@ -18,18 +26,27 @@ class Scope:
     Args:
         valid: `[batch, m]`, false at positions to which none may attend (padding); None where there are no such.
         causal: a position attends to itself and to earlier ones only.
-        parts: the modalities of the positions; none where the tower makes no difference.
+        runs: experts by name, with the first position of each run of theirs and the one behind it; none where the
+            tower has no experts.
         places: `[n, axes]`, where each position stands, on a line or on a grid; one after the other where it is None.
+        biases: `[layers, heads, n, m]`, added to the scores of each layer's self-attention, or what may be seen, which
+            is one for all layers and heads, `[1, 1, n, m]`.
         cache: keys and values of the positions before those of this call.
         layer: the number of the layer that looks.
     """
 
     valid: Bool[Tensor, "batch m"] | None = None
     causal: bool = False
-    parts: tuple[Part, ...] = ()
+    runs: tuple[Run, ...] = ()
     places: Int[Tensor, "n axes"] | None = None
+    biases: Shaped[Tensor, "layers heads n m"] | None = None
     cache: Cache | None = None
     layer: int = 0
+
+    @property
+    def bias(self) -> Shaped[Tensor, "heads n m"] | None:
+        """What is added to this layer's scores."""
+        return None if self.biases is None else self.biases[self.layer % len(self.biases)]
 
     @property
     def start(self) -> int:

@@ -20,9 +20,11 @@ class TowerSettings(Settings):
     norm: Part = slot("norm", "layer_norm", "every norm of the tower")
     positions: Part = slot("positions", "learned", "what tells the positions apart")
 
-    def make_ffn(self, width: int, std: float | None = None) -> nn.Module:
-        """An FFN from `width` to `width` features; `std` is that of its last map's weights."""
-        made: nn.Module = self.ffn.make(Place(width, self.mlp_width, self.activation, std, self.norm_eps))
+    def make_ffn(self, width: int, std: float | None = None, *, sub_norm: bool = False) -> nn.Module:
+        """An FFN from `width` to `width` features; `std` is that of its last map's weights, before which `sub_norm`
+        puts a norm (Magneto, Wang et al. 2022)."""
+        inner = self.make_norm if sub_norm else None
+        made: nn.Module = self.ffn.make(Place(width, self.mlp_width, self.activation, std, self.norm_eps, inner))
         return made
 
     def make_positions(self, width: int) -> Positions:
