@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys, CrossAttention
-from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.checks import heads_divide_width, no_biases
 from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.settings import TowerSettings
@@ -197,7 +197,7 @@ class CausalDecoder(nn.Module):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        clashes = list(heads_divide_width(config))
+        clashes = [*heads_divide_width(config), *no_biases(config)]
         if config.cls == "none":
             needing = [name for name, value in (("final_norm", "cls"), ("cls_mask", "shifted"))
                        if getattr(config, name) == value]  # fmt: skip

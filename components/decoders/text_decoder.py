@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compose_vlp.components.layers.attention import ContextKeys
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
-from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.checks import heads_divide_width, no_biases
 from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.several import as_list, picked
 from compose_vlp.components.layers.stack import Context, keys_of_stack
@@ -99,7 +99,8 @@ class TextDecoder(BertText):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        return heads_divide_width(config) if config.heads is not None else ()
+        divides = heads_divide_width(config) if config.heads is not None else ()
+        return (*divides, *no_biases(config))
 
 
 def _layers(c: TextDecoder.Config) -> Iterator[Layer]:

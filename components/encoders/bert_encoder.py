@@ -8,7 +8,7 @@ from torch import Tensor
 
 from compose_vlp.components.layers.attention import ContextKeys
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
-from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.checks import heads_divide_width, no_biases
 from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.several import as_list, picked
 from compose_vlp.components.layers.stack import Context, keys_of_stack
@@ -95,7 +95,7 @@ class BertEncoder(BertText):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        return heads_divide_width(config)
+        return (*heads_divide_width(config), *no_biases(config))
 
 
 def _layers(c: BertEncoder.Config) -> Iterator[Layer]:

@@ -7,9 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.checks import heads_divide_width, known, nearest
+from compose_vlp.components.layers.checks import heads_divide_width, known, no_biases
 from compose_vlp.components.layers.linear import branch_std
-from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem
+from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
 from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.settings import TowerSettings
 from compose_vlp.components.layers.stack import Stack
@@ -122,18 +122,4 @@ class VisionTransformer(nn.Module):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        clashes = list(heads_divide_width(config))
-        if known(config.size) and config.size % config.patch:
-            patches = nearest(config.patch, [p for p in range(1, config.size + 1) if config.size % p == 0])
-            sizes = (config.size // config.patch * config.patch, (config.size // config.patch + 1) * config.patch)
-            hints = (
-                f"patch: {' or '.join(map(str, patches))} for size {config.size}",
-                f"size: {' or '.join(str(s) for s in sizes if s > 0)} for patch {config.patch}",
-            )
-            clashes.append(Clash(f"patch {config.patch} does not divide size {config.size}", ("patch", "size"), hints))
-        if config.stem == "convolution" and config.patch & (config.patch - 1):
-            powers = nearest(config.patch, [2**i for i in range(12)])
-            hint = f"patch: {' or '.join(map(str, powers))}"
-            message = f"a convolutional stem halves the image, so patch {config.patch} has to be a power of 2"
-            clashes.append(Clash(message, ("stem", "patch"), (hint,)))
-        return tuple(clashes)
+        return (*heads_divide_width(config), *no_biases(config), *patch_clashes(config.size, config.patch, config.stem))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys
 from compose_vlp.components.layers.bert import BertSettings, Pairing, cross_attention, draw_like_bert
-from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.checks import heads_divide_width, no_biases
 from compose_vlp.components.layers.scope import Scope
 from compose_vlp.components.layers.several import as_list, picked
 from compose_vlp.components.layers.stack import Context, Stack, keys_of_stack
@@ -114,7 +114,7 @@ class CrossAttentionFuser(nn.Module):
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
         table = Clash("a fuser has no table of positions", ("positions",), ("positions: none",))
-        return (*heads_divide_width(config), *([table] if config.has_table else []))
+        return (*heads_divide_width(config), *no_biases(config), *([table] if config.has_table else []))
 
 
 def _layers(c: CrossAttentionFuser.Config) -> Iterator[Layer]:

@@ -1,5 +1,6 @@
 """Settings that do not go together, and the nearest that do."""
 
+from compose_vlp.components.layers.settings import TowerSettings
 from compose_vlp.graph.kinds import Clash
 
 
@@ -23,6 +24,14 @@ def heads_divide_width(config: object, *, width: str = "width", heads: str = "he
             (f"{heads}: {' or '.join(map(str, near))} for {width} {whole}", f"{width}: {widths} for {heads} {parts}"),
         ),
     )
+
+
+def no_biases(config: TowerSettings) -> tuple[Clash, ...]:
+    """A clash where positions are of a kind that biases scores, which a multiway tower alone can do."""
+    if not config.biases_scores:
+        return ()
+    hints = ("`use: multiway_transformer` has them",)
+    return (Clash(f"this tower gives its attention no bias for `{config.positions.use}`", ("positions",), hints),)
 
 
 def nearest(wanted: int, working: list[int]) -> list[int]:

@@ -17,7 +17,7 @@ ANY = "any"
 
 
 def choose(name: str, experts: Iterable[str]) -> str | None:
-    """The expert for a part, or for a name that was written: that of the name, or `any`; None where there is neither."""
+    """The expert of a name, or else `any`; None where there is neither."""
     known = tuple(experts)
     return name if name in known else ANY if ANY in known else None
 

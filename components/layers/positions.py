@@ -7,14 +7,16 @@ from torch import Tensor, nn
 
 
 class Positions(nn.Module):
-    """A kind says by its two marks what it does, and the tower does the rest.
+    """A kind says by its marks what it does, and the tower does the rest.
 
     `table`: the tower has a vector for each position, which it adds to what comes in. `turns`: the queries and keys of
-    every self-attention go through `forward` before they meet.
+    every self-attention go through `forward` before they meet. `biases`: scores are raised or lowered by how two
+    positions lie to each other.
     """
 
     table: ClassVar[bool] = False
     turns: ClassVar[bool] = False
+    biases: ClassVar[bool] = False
 
     def forward(
         self,

@@ -19,9 +19,9 @@ ACROSS_ROWS = 2
 
 @dataclass(frozen=True)
 class BiasRows:
-    """Where the rows of a table stand: patches of a picture of `grid` patches a side, its CLS, across, words, their CLS.
+    """Where the rows of a table stand: patches, their CLS, across, words, their CLS.
 
-    `frame` is the longest text that the table can take, its CLS counted.
+    A picture has `grid` patches a side; `frame` is the longest text that the table can take, its CLS counted.
     """
 
     grid: int
@@ -77,7 +77,7 @@ def _with_cls(inner: Tensor, first: int) -> Tensor:
 
 
 class RelativeBias(nn.Module):
-    """One table `[rows, heads * depth]` for all layers of a tower; layer i has columns `i * heads` to `(i + 1) * heads`.
+    """One table `[rows, heads * depth]` for all layers of a tower, of which each has the columns of its heads.
 
     Gathered once for a layout of parts, not for each layer. It begins at 0.
     """
@@ -95,7 +95,8 @@ class RelativeBias(nn.Module):
         if layout not in self._layouts or self._layouts[layout].device != self.table.device:
             self._layouts = {layout: self._index(parts).to(self.table.device), **self._layouts}
         gathered = nn.functional.embedding(self._layouts[layout], self.table)
-        return gathered.unflatten(-1, (-1, self.heads)).permute(2, 3, 0, 1).contiguous()
+        biases: Tensor = gathered.unflatten(-1, (-1, self.heads)).permute(2, 3, 0, 1).contiguous()
+        return biases
 
     def _index(self, parts: List[Part]) -> Int[Tensor, "n n"]:
         blocks = [[self._block(query, key) for key in parts] for query in parts]

@@ -39,6 +39,12 @@ class TowerSettings(Settings):
         return kind.table
 
     @property
+    def biases_scores(self) -> bool:
+        """Are scores raised or lowered by how two positions lie to each other?"""
+        kind: type[Positions] = self.positions.kind.implementation
+        return kind.biases
+
+    @property
     def turns(self) -> bool:
         """Do queries and keys depend on the places where they stand?"""
         kind: type[Positions] = self.positions.kind.implementation

@@ -15,9 +15,17 @@ from compose_vlp.interop.comparison import Outcome
 from compose_vlp.interop.oracle import Oracle
 
 State = Mapping[str, Tensor]
+Importer = Callable[[State, Collection[str]], dict[str, Tensor]]
+"""Gives a state dict our names; the second argument are the names of the weights that it is to fill."""
+
+
+def by_itself(rename: Callable[[State], dict[str, Tensor]]) -> Importer:
+    """An importer whose files tell everything themselves, whatever model they fill."""
+    return lambda state, _: rename(state)
+
 
 MODULES: Mapping[str, str] = {
-    name: f"compose_vlp.interop.replays.{name}" for name in ("albef", "blip", "open_clip_coca")
+    name: f"compose_vlp.interop.replays.{name}" for name in ("albef", "blip", "open_clip_coca", "vlmo")
 }
 """Formats by name, and the modules that hold their `FORMAT`."""
 
@@ -34,7 +42,7 @@ class Format:
     name: str
     losses: frozenset[str]
     settings: Callable[[Oracle], tuple[tuple[str, ...], list[str]]]
-    import_state: Callable[[State], dict[str, Tensor]]
+    import_state: Importer
     replay: Callable[[CheckedBlueprint, Model, Oracle, Collection[str]], Outcome]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compose_vlp.errors import UserError, did_you_mean
 
-Form = Literal["same", "transposed", "scalar", "batched", "token"]
+Form = Literal["same", "transposed", "columns", "scalar", "batched", "token"]
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,8 @@ class Rule:
     """Their tensors, one below the other, are ours, one below the other (`in_proj_weight` = `q` over `kv`).
 
     `shares` are the rows of ours, and `their_shares` those of theirs, in proportion. `form` says what else differs:
-    `transposed` (their matrices map from the left), `scalar` (their `[]` is our `[1]`), `batched` (their `[1, m, n]` is
-    our `[m, n]`), `token` (their `[1, 1, n]` is our `[n]`).
+    `transposed` (their matrices map from the left), `columns` (side by side, not one below the other), `scalar` (their
+    `[]` is our `[1]`), `batched` (their `[1, m, n]` is our `[m, n]`), `token` (their `[1, 1, n]` is our `[n]`).
     """
 
     theirs: tuple[str, ...]
@@ -32,15 +32,17 @@ class Rule:
 
     def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Ours, in the order of `ours`, from theirs in the order of `theirs`."""
-        return _split(_stack([self._turned(t, back=False) for t in tensors]), len(self.ours), self.shares)
+        ours = _split(_stack([self._turned(t, back=False) for t in tensors]), len(self.ours), self.shares)
+        return [one.T for one in ours] if self.form == "columns" else ours
 
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Theirs, in the order of `theirs`, from ours in the order of `ours`."""
-        pieces = _split(_stack(tensors), len(self.theirs), self.their_shares)
+        rows = [one.T for one in tensors] if self.form == "columns" else tensors
+        pieces = _split(_stack(rows), len(self.theirs), self.their_shares)
         return [self._turned(piece, back=True) for piece in pieces]
 
     def _turned(self, tensor: Tensor, *, back: bool) -> Tensor:
-        if self.form == "transposed":
+        if self.form in ("transposed", "columns"):
             return tensor.T
         if self.form == "scalar":
             return tensor.reshape(() if back else (1,))

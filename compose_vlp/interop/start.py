@@ -14,7 +14,8 @@ from compose_vlp.compiler.tables import tables_of
 from compose_vlp.components.layers.tables import ImageTable, Table, TextTable, before_patches, resize_table
 from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip
+from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip, vlmo
+from compose_vlp.interop.format import Importer, by_itself
 from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
 from compose_vlp.interop.maps.positions import first_positions, fit_positions
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
     from compose_vlp.compiler.model import Model
     from compose_vlp.graph.graph import CheckedBlueprint
 
-WHOLE: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
-    "albef": albef.import_state,
-    "blip": blip.import_state,
-    "open_clip_coca": open_clip_coca.import_state,
-    "transformers_blip": transformers_blip.import_state,
+WHOLE: Mapping[str, Importer] = {
+    "albef": by_itself(albef.import_state),
+    "blip": by_itself(blip.import_state),
+    "open_clip_coca": by_itself(open_clip_coca.import_state),
+    "transformers_blip": by_itself(transformers_blip.import_state),
+    "vlmo": vlmo.import_state,
 }
 """Formats of whole models, and what gives their tensors our names."""
 
@@ -186,7 +188,7 @@ class _Work:
         if not any(_named_below(state, name) for name in self.components):
             state = {name: state[original] for name, original in next(_spellings(state)).items()}
         if form is not None and form in WHOLE:
-            state = WHOLE[form](state)
+            state = WHOLE[form](state, self.tensors)
         elif form not in (None, "ours"):
             raise UserError(f"`start`: a file of format {form!r} fills one component: say which, by `to`")
         for name, allowed in self._allowed(patterns).items():

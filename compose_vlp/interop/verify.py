@@ -41,7 +41,9 @@ def verify(
     model = build(blueprint)
     tokenizers = {name: part for name, part in blueprint.components.items() if part.kind.category == "tokenizer"}
     model.tokenizers = {name: part.kind.implementation(part.config) for name, part in tokenizers.items()}
-    load_weights(model, form.import_state(oracle.weights), spare=blueprint.unread_components)
+    load_weights(
+        model, form.import_state(oracle.weights, model.components.state_dict()), spare=blueprint.unread_components
+    )
     outcome = form.replay(blueprint, model.to(device), oracle, without)
     unused = tuple(sorted(oracle.inputs.unread))
     return compare(outcome, oracle.wanted, unused=unused, tolerances=tolerances)

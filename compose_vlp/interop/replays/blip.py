@@ -15,7 +15,7 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import blip as names
 from compose_vlp.interop.blip import Layout
 from compose_vlp.interop.comparison import Outcome, norms_of
-from compose_vlp.interop.format import Format
+from compose_vlp.interop.format import Format, by_itself
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.replays.answers import answerer, answers, ranked
 from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
@@ -202,6 +202,6 @@ FORMAT = Format(
     name="blip",
     losses=frozenset({"loss", "loss_ita", "loss_itm", "loss_lm"}),
     settings=settings,
-    import_state=names.import_state,
+    import_state=by_itself(names.import_state),
     replay=replay,
 )

@@ -16,7 +16,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import open_clip_coca as names
 from compose_vlp.interop.comparison import Outcome, norms_of
-from compose_vlp.interop.format import Format
+from compose_vlp.interop.format import Format, by_itself
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.weights import gradients_of
 from compose_vlp.runtime.inference.generate import generate
@@ -115,6 +115,6 @@ FORMAT = Format(
     name="open_clip_coca",
     losses=frozenset({"contrastive_loss", "caption_loss_weighted"}),
     settings=settings,
-    import_state=names.import_state,
+    import_state=by_itself(names.import_state),
     replay=replay,
 )

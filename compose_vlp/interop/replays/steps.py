@@ -36,7 +36,8 @@ class Recorded:
 def train_step(
     blueprint: CheckedBlueprint, model: Model, stage: str, recorded: Recorded, without: Collection[str] = ()
 ) -> dict[str, Tensor]:
-    """The unweighted losses of a stage's program, after the backward of their sum; teachers follow, queues advance.
+    """The unweighted losses of a stage's program, after the backward of their weighted sum; teachers follow, queues
+    advance.
 
     Raises:
         UserError: the recording has draws that the step does not make.
@@ -47,7 +48,9 @@ def train_step(
     model.start_teachers(taught_by(compiled.plan))
     model.update_teachers("before")
     found = model(compiled.run, recorded.batch, Step(choices=recorded.choices))
-    torch.stack([loss.value for loss in found.values()]).sum().backward()
+    weights = {name: blueprint.losses[name].weight for name in found}
+    constant = {name: weight for name, weight in weights.items() if isinstance(weight, float | int)}
+    torch.stack([constant[name] * loss.value for name, loss in found.items()]).sum().backward()
     model.commit()
     model.update_teachers("after")
     return {name: loss.value for name, loss in found.items()}

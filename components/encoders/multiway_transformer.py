@@ -1,0 +1,267 @@
+"""One transformer for every modality, with experts of each."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from compose_vlp.components.layers.attention import SelfAttention
+from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.linear import Linear, branch_std
+from compose_vlp.components.layers.multiway import Experts, MultiwayAttention, MultiwayLayer, choose, joined, runs_of
+from compose_vlp.components.layers.relative_bias import BiasTable, RelativeBias
+from compose_vlp.components.layers.residual import Residual
+from compose_vlp.components.layers.scope import Run, Scope
+from compose_vlp.components.layers.settings import TowerSettings
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.graph.kinds import Clash
+from compose_vlp.graph.types import Flow, SequenceType, merge_reads
+from compose_vlp.graph.types import Part as PartType
+from compose_vlp.registry import ALL, component, inferred
+from compose_vlp.slots import Part as SlotPart
+from compose_vlp.slots import slot
+from compose_vlp.values import Part, Sequence
+from compose_vlp.values.cache import Cache
+
+
+@component("multiway_transformer", rows="independent", state="none", draws="noise", noise=("drop_path",))
+class MultiwayTransformer(nn.Module):
+    """Pre-norm layers in which all positions attend to each other, and each modality has an FFN and norm of its own.
+
+    VLMo's (Bao et al. 2022, 2.2) and, with `attention_experts` and `sub_norm`, BEiT-3's as released (Wang et al. 2023).
+    A part goes to the expert of its name (or to `any`); the port `expert` sends all positions to one. A tower may be
+    cut in two, where upper layers have experts that lower ones have not: `layers_before` and `layers_after` say where
+    it stands in the whole.
+    """
+
+    class Config(TowerSettings):
+        heads: int = Field(12, gt=0, description="attention heads; they divide the width")
+        experts: tuple[str, ...] = Field(
+            ("vision", "language"), min_length=1, description="modalities, as parts are called; `any` takes all others"
+        )
+        attention_experts: bool = Field(
+            False, description="has each modality maps and norms of its own in attention, and a last norm?"
+        )
+        sub_norm: bool = Field(False, description="a norm before the last map of attention and of every FFN (Magneto)?")
+        layer_scale: float | None = Field(
+            None, gt=0, description="factor of every branch's features at the start, learnt; none if left out"
+        )
+        key_bias: bool = Field(True, description="have the maps to keys a bias? Those to queries and values have one")
+        drop_path: float = Field(
+            0.0, ge=0, lt=1, description="probability that a row skips the last layer's branches; lower ones less"
+        )
+        drop_by_part: bool = Field(
+            False, description="is each part's FFN skipped by a draw of its own (VLMo), or a row's as a whole (BEiT-3)?"
+        )
+        positions: SlotPart = slot(
+            "positions", "none", "what tells positions apart beside what comes in; `relative`: a bias of attention"
+        )
+        frame: int | None = Field(
+            None,
+            gt=1,
+            description="longest text that a `relative` table can take; the longest that comes in if left out",
+        )
+        final_norm: bool = Field(True, description="a norm after the last layer?")
+        norm_eps: float = Field(1e-6, gt=0, description="added to the variance in every norm")
+        layers_before: int = Field(0, ge=0, description="layers of the whole tower below this one")
+        layers_after: int = Field(0, ge=0, description="layers of the whole tower above this one")
+        init_std: float | None = Field(
+            None, gt=0, description="of all maps' weights; by their widths and the whole depth if left out"
+        )
+        width: int = inferred(description="features of a position")
+        grid: int | None = inferred("x.grid", "patches a side of the picture that comes in")
+        length: int | None = inferred("x.length", "positions of the longest text that comes in")
+
+    parts: Mapping[str, str] = {
+        "self_attention": "layers.*.self_attention",
+        "experts": "layers.*.experts",
+        "final_norm": "norm",
+        "relative_bias": "relative_bias.table",
+    }
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = c = config
+        self.relative_bias = (
+            RelativeBias(c.grid or 1, c.frame or c.length or 2, c.heads, c.depth) if c.biases_scores else None
+        )
+        self.layers = nn.ModuleList(_layer(c, number) for number in range(c.depth))
+        self.norm = _final_norm(c)
+        if c.init_std is not None:
+            for module in self.modules():
+                if isinstance(module, Linear):
+                    nn.init.normal_(module.weight, std=c.init_std)
+
+    def forward(
+        self,
+        x: Annotated[Sequence, "rows tokens width", ALL],
+        expert: str | None = None,
+        attention: Literal["all", "prefix"] = "all",
+        *,
+        cache: Cache | None = None,
+    ) -> Annotated[Sequence, "rows tokens width"]:
+        """`[batch, tokens, width]` to `[batch, tokens, width]`.
+
+        With `attention="prefix"` a text's words attend to earlier ones and to all other parts, which do not attend to
+        words; with `cache`, x holds the words that come next.
+        """
+        runs = runs_of(x.parts, self.config.experts, expert)
+        valid = x.valid if cache is None else cache.valid(x.valid, x.features.shape[1])
+        scope = Scope(valid, runs=runs, biases=self._biases(x, attention, cache), cache=cache)
+        hidden = x.features
+        for number, layer in enumerate(self.layers):
+            hidden = layer(hidden, scope.at(number))
+        if cache is not None:
+            cache.advance(hidden.shape[1])
+        return x.with_features(self._normed(hidden, runs))
+
+    def _biases(self, x: Sequence, attention: str, cache: Cache | None) -> Tensor | None:
+        """`[layers, heads, n, m]` to be added to scores, or `[1, 1, n, m]` that says what may be seen."""
+        seen = None if attention == "all" else _prefix(x.parts, x.features.device)
+        if cache is not None and cache.length:
+            seen = None  # words that come next stand one behind the other, and see all before them
+        if self.relative_bias is None:
+            return None if seen is None else seen[None, None]
+        biases: Tensor = self.relative_bias(x.parts)
+        return biases if seen is None else biases.masked_fill(~seen, -torch.inf)
+
+    def _normed(self, hidden: Tensor, runs: tuple[Run, ...]) -> Tensor:
+        if self.norm is None:
+            return hidden
+        if isinstance(self.norm, Experts):
+            return joined(self.norm(hidden, runs))
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+    @staticmethod
+    def tables(config: Config) -> Mapping[str, BiasTable]:
+        return {"relative_bias.table": BiasTable(config.frame or config.length or 2)} if config.biases_scores else {}
+
+    @staticmethod
+    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
+        x: SequenceType = ports["x"]
+        _check_experts(config, x, ports.get("expert"))
+        if config.biases_scores:
+            _check_relative(x)
+        if ports.get("attention", "all") == "all":
+            everything = merge_reads(*(part.reads for part in x.parts), at_least=Flow.ALL)
+            return replace(x, reads=everything, parts=tuple(replace(part, reads=everything) for part in x.parts))
+        words = [part for part in x.parts if part.text is not None]
+        if len(words) != 1 or x.parts[-1].text is None:
+            raise UserError('`attention="prefix"` needs one text, as the last part of what comes in')
+        before = merge_reads(*(part.reads for part in x.parts if part.text is None), at_least=Flow.ALL)
+        parts = tuple(_prefixed(part, before) for part in x.parts)
+        return replace(x, reads=merge_reads(*(part.reads for part in parts)), parts=parts)
+
+    @staticmethod
+    def check(config: Config) -> tuple[Clash, ...]:
+        clashes = list(heads_divide_width(config))
+        if config.has_table:
+            hints = ("positions: none", "embeddings have tables: `patch_embedding`, `word_embedding`")
+            clashes.append(Clash("a multiway tower has no table of positions", ("positions",), hints))
+        if config.frame is not None and not config.biases_scores:
+            clashes.append(
+                Clash("`frame` is that of relative positions", ("frame", "positions"), ("positions: relative",))
+            )
+        if config.biases_scores and config.frame and config.length and config.length > config.frame:
+            message = f"a text of {config.length} tokens is longer than the frame {config.frame} of the relative table"
+            clashes.append(Clash(message, ("frame",), (f"frame: {config.length}",)))
+        return tuple(clashes)
+
+
+def _prefix(parts: tuple[Part, ...], device: torch.device) -> Tensor:
+    """`[n, n]`: words see earlier words and all other parts, which see each other."""
+    words = torch.cat([torch.full((part.length,), part.text is not None, device=device) for part in parts])
+    earlier = torch.ones(len(words), len(words), dtype=torch.bool, device=device).tril()
+    return ~words[None] | (words[:, None] & earlier)
+
+
+def _prefixed(part: PartType, before: Mapping[str, Flow]) -> PartType:
+    if part.text is None:
+        return replace(part, reads=before)
+    return replace(part, cls="none", reads=merge_reads(merge_reads(part.reads, at_least=Flow.PAST), before))
+
+
+def _layer(c: MultiwayTransformer.Config, number: int) -> MultiwayLayer:
+    whole = c.layers_before + c.depth + c.layers_after
+    std = branch_std(c.width, max(whole, 1))
+    rate = c.drop_path * (c.layers_before + number) / max(whole - 1, 1)
+
+    def attention() -> SelfAttention:
+        sub_norm = c.make_norm(c.width) if c.sub_norm else None
+        positions = c.make_positions(c.width)
+        return SelfAttention(c.width, c.heads, positions=positions, key_bias=c.key_bias, sub_norm=sub_norm, std=std)
+
+    if c.attention_experts:
+        norms = {name: c.make_norm(c.width) for name in c.experts}
+        branch: nn.Module = MultiwayAttention(norms, {name: attention() for name in c.experts})
+        norm: nn.Module = nn.Identity()
+    else:
+        branch, norm = attention(), c.make_norm(c.width)
+    return MultiwayLayer(
+        Residual(branch, norm, drop_path=rate, scale=_scale(c)),
+        {name: _Expert(c, std) for name in c.experts},
+        scale=_scale(c),
+        drop_path=rate,
+        drop_by_part=c.drop_by_part,
+    )
+
+
+class _Expert(nn.Module):
+    """A modality's norm and FFN, `[batch, n, width]` to `[batch, n, width]`."""
+
+    def __init__(self, c: MultiwayTransformer.Config, std: float) -> None:
+        super().__init__()
+        self.norm = c.make_norm(c.width)
+        self.ffn = c.make_ffn(c.width, std, sub_norm=c.sub_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mapped: Tensor = self.ffn(self.norm(x))
+        return mapped
+
+
+def _scale(c: MultiwayTransformer.Config) -> nn.Parameter | None:
+    return None if c.layer_scale is None else nn.Parameter(torch.full((c.width,), c.layer_scale))
+
+
+def _final_norm(c: MultiwayTransformer.Config) -> nn.Module | None:
+    if not c.final_norm:
+        return None
+    return Experts({name: c.make_norm(c.width) for name in c.experts}) if c.attention_experts else c.make_norm(c.width)
+
+
+def _check_experts(config: MultiwayTransformer.Config, x: SequenceType, expert: Any) -> None:
+    """Raise where a part, or the expert that is asked for, is none of the tower's."""
+    asked = getattr(expert, "value", expert)
+    known = ", ".join(config.experts)
+    if isinstance(asked, str):
+        if choose(asked, config.experts) is None:
+            raise UserError(
+                f"no expert is called `{asked}`", hints=(*did_you_mean(asked, config.experts), f"experts: {known}")
+            )
+        return
+    for part in x.parts:
+        if choose(part.name, config.experts) is None:
+            hints = (
+                f"experts: {known}",
+                f'`expert="{_nearest(part.name, config.experts)}"` sends all positions to one',
+                "`any` among the experts takes what has none of its own",
+            )
+            raise UserError(f"no expert takes the part `{part.name}`", hints=hints)
+
+
+def _nearest(name: str, known: tuple[str, ...]) -> str:
+    """The one that is most like a name, or the first."""
+    near = did_you_mean(name, known)
+    return next((one for one in known if near and one in near[0]), known[0])
+
+
+def _check_relative(x: SequenceType) -> None:
+    for part in x.parts:
+        if part.text is None and part.grid is None:
+            raise UserError(f"`positions: relative` knows pictures on a grid and texts; `{part.name}` is neither")
+        if part.cls != "first":
+            raise UserError(f"`positions: relative` needs a CLS before the positions of `{part.name}`")
