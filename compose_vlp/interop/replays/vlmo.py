@@ -39,7 +39,8 @@ ALONE = (
     "~stages.pairs",
     *(f"~losses.{name}" for name in ("itc", "itc_vl", "itm", "mlm")),
     *(f"~outputs.{name}" for name in ("image_embedding", "text_embedding", "match")),
-    "+outputs.kept=pooler(upper(lower(patches)).cls)",
+    "joint=upper(lower(join(language=words, vision=patches)))",
+    "+outputs.kept=fused",
     "components.upper.experts=[vision, language]",
 )
 """The language stage by itself, with what its files hold besides and its step does not read."""
@@ -82,6 +83,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         projections = ("image_proj", "text_proj", *(("image_vl", "text_vl") if layout.task == "pretrain" else ()))
         sizes |= {f"components.{name}.out": config["w"] for name in projections}
     if layout.task in ("pretrain", "textmlm"):
+        sizes["components.masker.whole_words"] = "false"  # the words that were hidden are recorded
         sizes["stages.language.set"] = "{}"  # recorded texts are short, and so is the table of biases
         sizes["stages.language.train"] = '["**"]'  # gradients of all parameters are recorded
     if layout.task == "nlvr2":
