@@ -15,7 +15,7 @@ from compose_vlp.compiler.probes import probe
 from compose_vlp.components.tokenizers.ids import Ids
 from compose_vlp.graph.kinds import Kind, Pattern, Port, Traits
 from compose_vlp.graph.signature import signature
-from compose_vlp.values import Embedding, Image, Logits, Part, Sequence, Similarity, Text
+from compose_vlp.values import Embedding, Image, Logits, Mask, Part, Sequence, Similarity, Text
 
 ROWS = 3
 TOKENIZER = Ids(Ids.Config(vocab_size=20, begin="18", end="19"))
@@ -38,8 +38,20 @@ def features(*, padded: bool = True, words: bool = False) -> Sequence:
     return Sequence(torch.randn(ROWS, 6, 8), (part,), on.valid if padded else None)
 
 
+def pair() -> Sequence:
+    """A text and the four patches of a picture with their CLS, as embeddings give them."""
+    on = text()
+    parts = (Part("language", 0, 6, "first", on), Part("vision", 6, 5, "first"))
+    valid = torch.cat((on.valid, torch.ones(ROWS, 5, dtype=torch.bool)), 1)
+    return Sequence(torch.randn(ROWS, 11, 8), parts, valid)
+
+
 def image(size: int = 16) -> Image:
     return Image(torch.randn(ROWS, 3, size, size))
+
+
+def grid() -> Sequence:
+    return Sequence(torch.randn(ROWS, 4, 8), (Part("vision", 0, 4),))
 
 
 @dataclass(frozen=True)
@@ -97,6 +109,36 @@ CASES: dict[str, list[Case]] = {
     "cross_attention_fuser": [
         Case({**TOWER, "context_width": 8}, lambda: {"x": features(words=True), "context": features()}),
         Case({**TOWER, **QUIET, "context_width": 8}, lambda: {"x": features(words=True), "context": features()}),
+    ],
+    "patch_embedding": [
+        Case({"width": 8, "patch": 8, "size": 16, "types": 2}, lambda: {"x": image(), "type": 1}),
+        Case(
+            {"width": 8, "patch": 8, "size": 16, "mask_token": True},
+            lambda: {"x": image(), "hidden": Mask(torch.rand(ROWS, 4) < 0.5)},
+        ),
+        Case({"width": 8, "input_width": 8, "tokens": 4, "cls": "none"}, lambda: {"x": grid()}),
+    ],
+    "word_embedding": [
+        Case({"width": 8, "vocab_size": 20, "length": 6, "type": True}, lambda: {"x": text()}),
+        Case({"width": 8, "vocab_size": 20, "length": 6, "dropout": 0.5}, lambda: {"x": text()}),
+        Case({"width": 8, "vocab_size": 20, "length": 6, "norm": False, "zero_padding": True}, lambda: {"x": text()}),
+    ],
+    "multiway_transformer": [
+        Case(TOWER, lambda: {"x": pair()}),
+        Case({**TOWER, "attention_experts": True, "sub_norm": True, "drop_path": 0.5}, lambda: {"x": pair()}),
+        Case(
+            {**TOWER, "positions": "relative", "frame": 9, "grid": 2, "layer_scale": 0.1, "key_bias": False},
+            lambda: {"x": pair()},
+        ),
+        Case({**TOWER, "experts": ("any",), "drop_path": 0.5, "drop_by_part": True}, lambda: {"x": pair()}),
+    ],
+    "pooler": [
+        Case({"width": 8}, lambda: {"x": embedding()}),
+        Case({"width": 8, "norm": True}, lambda: {"x": embedding()}),
+    ],
+    "mlp_head": [
+        Case({"width": 8, "classes": 4}, lambda: {"x": embedding()}),
+        Case({"width": 8, "classes": 4, "hidden": 0, "input_norm": True}, lambda: {"x": embedding()}),
     ],
     "attention_pooler": [Case({"queries": 2, "heads": 2, "input_width": 8}, lambda: {"x": features()})],
     "projection": [

@@ -1,4 +1,4 @@
-"""Each recorded step of ALBEF and BLIP gives the same numbers, with the compiler's passes and without."""
+"""Each recorded step of ALBEF, BLIP and VLMo gives the same numbers, with the compiler's passes and without."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from safetensors.torch import load_file
 from compose_vlp.compiler.passes import PASSES
 from compose_vlp.interop.verify import verify
 
-STEPS = [f"albef/{task}" for task in ("pretrain", "retrieval", "ve", "vqa", "nlvr")] + [
-    f"blip/{task}" for task in ("pretrain", "retrieval", "captioning", "vqa", "nlvr", "itm")
-]
+CLASSES = {
+    "albef": ("pretrain", "retrieval", "ve", "vqa", "nlvr"),
+    "blip": ("pretrain", "retrieval", "captioning", "vqa", "nlvr", "itm"),
+    "vlmo": ("pretrain", "textmlm", "retrieval", "nlvr2"),
+}
+STEPS = [f"{paper}/{task}" for paper, tasks in CLASSES.items() for task in tasks]
 SWITCHES = [(), *((name,) for name in PASSES), tuple(PASSES)]
 """Passes that are left out: none, each, all."""
 

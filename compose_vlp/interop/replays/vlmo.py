@@ -69,11 +69,11 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         "components.upper.layers_before": layout.lower,
     }
     for stack in ("lower", "upper"):
-        stacks = {"heads": config["h"], "grid": config["image"] // config["patch"], "drop_path": 0}
+        stacks = {"heads": config["h"], "drop_path": 0}
         if layout.relative:
             stacks["frame"] = config["Linit"]
         else:
-            stacks |= {"positions": "none", "frame": "null", "grid": "null"}
+            stacks |= {"positions": "none", "frame": "null"}
         if not layout.scaled:
             stacks["layer_scale"] = "null"
         sizes |= {f"components.{stack}.{name}": value for name, value in stacks.items()}

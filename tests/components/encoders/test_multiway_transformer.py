@@ -1,0 +1,213 @@
+"""Multiway towers: timm's numbers for a picture, experts by parts, biases by places, prefixes that see no words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from scipy.interpolate import RectBivariateSpline
+
+from compose_vlp.api import Blueprint
+from compose_vlp.components.embeddings.patch_embedding import PatchEmbedding
+from compose_vlp.components.encoders.multiway_transformer import MultiwayTransformer
+from compose_vlp.components.layers.relative_bias import BiasRows, BiasTable, resize_distances
+from compose_vlp.errors import BlueprintError
+from compose_vlp.values import Image, Mask, Part, Sequence, Text
+
+SIZES: dict[str, Any] = {"width": 48, "depth": 3, "heads": 4}
+PAIR: dict[str, Any] = {"positions": "relative", "frame": 12, "grid": 2}
+
+
+def tower(**settings: Any) -> MultiwayTransformer:
+    made = MultiwayTransformer(MultiwayTransformer.Config(**{**SIZES, **settings})).double().eval()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter.data, std=0.1)
+    return made
+
+
+def text(lengths: tuple[int, ...] = (6, 4)) -> Text:
+    ids = torch.randint(1, 20, (len(lengths), max(lengths)))
+    return Text(ids, torch.tensor(lengths), 12)
+
+
+def pair(on: Text | None = None, rows: int = 2) -> Sequence:
+    on = on or text()
+    n = on.ids.shape[1]
+    parts = (Part("language", 0, n, "first", on), Part("vision", n, 5, "first"))
+    valid = torch.cat((on.valid, torch.ones(rows, 5, dtype=torch.bool)), 1)
+    return Sequence(torch.randn(rows, n + 5, 48, dtype=torch.float64), parts, valid)
+
+
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_picture_is_read_as_timms_beit_reads_it(relative: bool) -> None:
+    theirs = timm.models.beit.Beit(
+        img_size=32, patch_size=8, embed_dim=48, depth=3, num_heads=4, num_classes=0, global_pool="token",
+        init_values=0.1 if relative else None, use_abs_pos_emb=not relative, use_shared_rel_pos_bias=False,
+        use_rel_pos_bias=relative,
+    ).double().eval()  # fmt: skip
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter.data, std=0.1)
+    positions = {"positions": "relative", "frame": 9, "grid": 4} if relative else {}
+    ours = tower(layer_scale=0.1 if relative else None, key_bias=False, **positions)
+    patches = PatchEmbedding(
+        PatchEmbedding.Config(width=48, patch=8, size=32, positions="none" if relative else "learned")
+    ).double()
+    state = theirs.state_dict()
+    with torch.no_grad():
+        patches.cls.copy_(state["cls_token"][0, 0])
+        patches.stem.projection.load_state_dict(theirs.patch_embed.proj.state_dict())
+        if not relative:
+            patches.positions.copy_(state["pos_embed"][0])
+        ours.norm.load_state_dict(theirs.norm.state_dict())
+        for i, block in enumerate(theirs.blocks):
+            layer = ours.layers[i]
+            layer.self_attention.norm.load_state_dict(block.norm1.state_dict())
+            branch = layer.self_attention.branch
+            branch.qkv.weight.copy_(block.attn.qkv.weight)
+            branch.q_bias.copy_(block.attn.q_bias)
+            branch.v_bias.copy_(block.attn.v_bias)
+            branch.out.load_state_dict(block.attn.proj.state_dict())
+            expert = layer.experts["vision"]
+            expert.norm.load_state_dict(block.norm2.state_dict())
+            for name in ("fc1", "fc2"):
+                getattr(expert.ffn, name).load_state_dict(getattr(block.mlp, name).state_dict())
+            if relative:
+                layer.self_attention.scale.copy_(block.gamma_1)
+                layer.ffn_scale.copy_(block.gamma_2)
+                columns = block.attn.relative_position_bias_table
+                ours.relative_bias.table[: len(columns), i * 4 : (i + 1) * 4] = columns
+    pixels = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    found = ours(patches(Image(pixels))).features
+    torch.testing.assert_close(found, theirs.forward_features(pixels), rtol=1e-9, atol=1e-9)
+
+
+def test_a_part_goes_to_the_expert_of_its_name_or_all_to_one() -> None:
+    model, x = tower(depth=1, experts=("vision", "language", "vision_language")), pair()
+    before = model(x).features
+    with torch.no_grad():
+        model.layers[0].experts["vision"].ffn.fc2.bias.add_(1)
+    after = model(x).features
+    assert torch.equal(after[:, :6], before[:, :6]) and not torch.equal(after[:, 6:], before[:, 6:])
+    together = model(x, expert="vision_language").features
+    with torch.no_grad():
+        model.layers[0].experts["vision"].ffn.fc2.bias.add_(1)
+    assert torch.equal(model(x, expert="vision_language").features, together)
+
+
+@pytest.mark.parametrize("settings", [PAIR, {"attention_experts": True, "sub_norm": True}], ids=["vlmo", "beit3"])
+def test_padding_of_the_text_changes_nothing(settings: dict[str, Any]) -> None:
+    model, x = tower(**settings), pair()
+    wider = Text(torch.nn.functional.pad(x.parts[0].text.ids, (0, 3)), torch.tensor([6, 4]), 12)
+    padded = pair(wider)
+    features = torch.cat((x.features[:, :6], torch.randn(2, 3, 48, dtype=torch.float64), x.features[:, 6:]), 1)
+    found = model(padded.with_features(features))
+    torch.testing.assert_close(found.part("vision").features, model(x).part("vision").features)
+    torch.testing.assert_close(found.part("language").features[1, :4], model(x).part("language").features[1, :4])
+
+
+def test_with_a_prefix_pictures_see_no_words_and_words_no_later_ones() -> None:
+    model = tower()
+    on = text((6, 6))
+    whole = pair(on)
+    x = Sequence(
+        torch.cat((whole.features[:, 6:], whole.features[:, :6]), 1),
+        (Part("vision", 0, 5, "first"), Part("language", 5, 6, "first", on)),
+        whole.valid,
+    )
+    before = model(x, attention="prefix").features
+    changed = x.features.clone()
+    changed[:, 8] += 1  # the fourth word
+    after = model(x.with_features(changed), attention="prefix").features
+    same = (after == before).all(-1).all(0)
+    assert same.tolist() == [True] * 8 + [False] * 3
+
+
+def test_rows_of_the_bias_lie_as_vlmo_has_them() -> None:
+    rows = BiasRows(14, 196)
+    assert (rows.patches, rows.across, rows.texts, rows.total) == (729, 732, 734, 1126)
+    picture, words = rows.of_picture(), rows.of_text(40)
+    assert picture[0, 1] == 729 and picture[1, 0] == 730 and picture[0, 0] == 731
+    assert picture[1, 1] == 13 * 27 + 13 and picture[1, 2] == picture[1, 1] - 1, "query minus key"
+    assert words[0, 1] == 1123 and words[1, 0] == 1124 and words[0, 0] == 1125
+    assert words[1, 1] == 734 + 194 and words[1, 2] == words[1, 1] + 1, "key minus query"
+
+
+def test_columns_of_the_table_are_layers() -> None:
+    model = tower(**PAIR)
+    assert model.relative_bias is not None
+    biases = model.relative_bias(pair().parts)
+    index = model.relative_bias._index(pair().parts)
+    for layer in range(3):
+        expected = model.relative_bias.table[index][..., layer * 4 : (layer + 1) * 4].permute(2, 0, 1)
+        assert torch.equal(biases[layer], expected)
+
+
+@pytest.mark.parametrize(("before", "after"), [(27, 47), (27, 59), (7, 15), (15, 7)])
+def test_another_size_of_picture_resizes_patches_alone(before: int, after: int) -> None:
+    """The formula of BEiT's code, written out: a geometric line whose factor is found by bisection, then splines."""
+    table = torch.randn(before**2 + 20, 3, dtype=torch.float64)
+    low, high = 1.01, 1.5
+    while high - low > 1e-6:
+        q = (low + high) / 2
+        low, high = (low, q) if (1 - q ** (before // 2)) / (1 - q) > after // 2 else (q, high)
+    line, step = [], 1.0
+    for i in range(before // 2):
+        line.append(step)
+        step += q ** (i + 1)
+    places = [*(-x for x in reversed(line)), 0.0, *line]
+    new = torch.arange(-(after // 2), after // 2 + 1).double().numpy()
+    resized = resize_distances(table[: before**2], before, after)
+    for column in range(3):
+        grid = table[: before**2, column].reshape(before, before).numpy()
+        expected = torch.from_numpy(RectBivariateSpline(places, places, grid.T)(new, new).T.copy())
+        assert torch.equal(resized[:, column].reshape(after, after), expected)
+    rest = BiasRows(1, 5).total - 1
+    whole = torch.cat((table[: before**2], torch.randn(rest, 3, dtype=torch.float64)))
+    found = BiasTable(5).resized(whole, torch.empty(after**2 + rest, 3))
+    assert torch.equal(found[after**2 :], whole[before**2 :]), "the rows of words, across and of the CLS stay"
+
+
+def test_hidden_patches_are_one_vector_in_their_places() -> None:
+    model = PatchEmbedding(PatchEmbedding.Config(width=16, patch=8, size=32, mask_token=True))
+    hidden = torch.zeros(2, 16, dtype=torch.bool)
+    hidden[0, 3] = True
+    picture = torch.randn(2, 3, 32, 32)
+    plain, masked = model(Image(picture)).features, model(Image(picture), Mask(hidden)).features
+    assert (plain != masked).any(-1).nonzero().tolist() == [[0, 4]]
+    torch.testing.assert_close(masked[0, 4], model.mask_token + model.positions[4])
+
+
+VLMO = ("inputs.image.size=32", "components.patches_of.patch=8")
+TYPE = ("+graph.on_right=patches_of(image, type=1)", "+outputs.right=first(on_right)")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message", "hint"),
+    [
+        (["components.upper.experts=[vision, language]"],
+         "`upper`: no expert is called `vision_language`", "experts: vision, language"),
+        (["components.lower.experts=[vision, audio]"],
+         "`lower`: no expert takes the part `language`", "experts: vision, audio"),
+        (["components.*.frame=20"],
+         "`lower`: a text of 40 tokens is longer than the frame 20 of the relative table", "frame: 40"),
+        (["components.patches_of.cls=none"],
+         "`lower`: `positions: relative` needs a CLS before the positions of `vision`", ""),
+        (["components.lower.positions=learned", "components.lower.frame=null"],
+         "`lower`: a multiway tower has no table of positions", "positions: none"),
+        (["components.lower.positions=none"],
+         "`lower`: `frame` is that of relative positions", "positions: relative"),
+        (TYPE, "`patches_of`: `type` is one of 1 vectors, counted from 0; it is 1", "types: 2"),
+        (["components.patches_of.patch=7"],
+         "`patches_of`: patch 7 does not divide size 32", "patch: 4 or 8 for size 32"),
+    ],
+)  # fmt: skip
+def test_mistakes_have_a_message(overrides: list[str], message: str, hint: str) -> None:
+    written = {one.split("=")[0] for one in overrides}
+    base = [one for one in VLMO if one.split("=")[0] not in written]
+    with pytest.raises(BlueprintError) as caught:
+        Blueprint.load("vlmo_base", overrides=[*base, *overrides]).check()
+    found = [problem for problem in caught.value.problems if problem.message == message]
+    assert found, [problem.message for problem in caught.value.problems]
+    assert not hint or any(hint in one for one in found[0].hints)
