@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -28,6 +29,20 @@ class Problem:
     span: Span | None = None
     hints: tuple[str, ...] = ()
     related: tuple[tuple[str, Span], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", _readable(self.message))
+        object.__setattr__(self, "hints", tuple(map(_readable, self.hints)))
+
+
+_LONG_WORD = re.compile(r"\S{121,}")
+_LONGEST = 1500
+
+
+def _readable(text: str) -> str:
+    """A text with whatever a user wrote in it shortened to what a person reads."""
+    text = _LONG_WORD.sub(lambda word: f"{word[0][:60]}...{word[0][-10:]}", text)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 class UserError(Exception):

@@ -130,3 +130,13 @@ class ProcessLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there; false for names that no file can have: too long, or with a NUL."""
+    return os.path.isfile(path)  # noqa: PTH113 - `Path.is_file` raises for these
+
+
+def is_folder(path: str | Path) -> bool:
+    """Whether a folder is there; false for names that no folder can have."""
+    return os.path.isdir(path)  # noqa: PTH112

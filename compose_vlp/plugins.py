@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from compose_vlp import registry
 from compose_vlp.blame import blamed
 from compose_vlp.errors import UserError
+from compose_vlp.files import is_file
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -89,7 +90,7 @@ def load_plugin(path: str | Path, original: Path | None = None, beside: Collecti
         UserError: no such file, it declares nothing, or it cannot be imported: with its own file and line.
     """
     file = Path(path)
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"no plugin file {str(file)!r}")
     file = file.resolve()
     own = original or file

@@ -14,6 +14,7 @@ from torch import Tensor
 from compose_vlp.components.attention import transformers_interface
 from compose_vlp.components.layers.options import loading, without
 from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.files import is_folder
 from compose_vlp.values.cache import Cache
 
 FOREIGN = (
@@ -131,7 +132,7 @@ def _base_config(model: str) -> tuple[Any, dict[str, Any]]:
 
     if model in CONFIG_MAPPING:
         return CONFIG_MAPPING[model], {}
-    if not Path(model).is_dir():
+    if not is_folder(model):
         hints = did_you_mean(model, CONFIG_MAPPING) or ("a model of the hub has to be downloaded to a folder first",)
         raise UserError(f"`model` {model!r} is neither a model type of transformers nor a folder", hints=hints)
     written = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))

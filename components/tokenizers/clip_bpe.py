@@ -12,7 +12,7 @@ from typing_extensions import override
 from compose_vlp.components.tokenizers.cleaning import Clean
 from compose_vlp.components.tokenizers.fast import FastTokenizer
 from compose_vlp.errors import UserError
-from compose_vlp.files import decoded, written_path
+from compose_vlp.files import decoded, is_file, written_path
 from compose_vlp.registry import Settings, tokenizer
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _installed() -> Path:
 
 def _read_merges(file: Path) -> list[tuple[str, str]]:
     """The merges of the file that CLIP uses: its first line is a title, and it holds more than are used."""
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"no vocabulary file {str(file)!r}", hints=[f"looked from {Path.cwd()}"])
     try:
         raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer, rows
 from compose_vlp.errors import UserError
-from compose_vlp.files import decoded
+from compose_vlp.files import decoded, is_file
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Backend
@@ -99,7 +99,7 @@ def read_text(file: Path) -> str:
     Raises:
         UserError: it is missing, or not UTF-8.
     """
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"no vocabulary file {str(file)!r}", hints=[f"looked from {Path.cwd()}"])
     try:
         return decoded(file.read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compose_vlp.errors import Span, UserError, did_you_mean
+from compose_vlp.files import is_file
 
 LIBRARY = Path(__file__).resolve().parent.parent / "blueprints"
 """The folder of the built-in blueprints, in a checkout and in an installed wheel alike."""
@@ -34,10 +35,17 @@ def locate(written: str, mention: Span, beside: Path | None = None, library: Pat
     for root in roots:
         for candidate in candidates:
             path = root / candidate
-            if path.is_file() and (beside is None or path.resolve() != beside.resolve()):
+            if is_file(path) and (beside is None or path.resolve() != beside.resolve()):
                 return path.resolve()
+    own = next((folder / one for one in candidates if is_file(folder / one)), None)
+    if own is not None and beside is not None:
+        raise UserError(
+            f"{written!r} is this file itself: a blueprint cannot extend itself",
+            span=mention,
+            hints=(f"name the blueprint that it begins from: {', '.join(builtin_names(library)[:3])}, ...",),
+        )
     hints = did_you_mean(written.removesuffix(".yaml"), builtin_names(library))
-    if not has_suffix and (folder / candidates[0]).is_file():
+    if own is not None:
         hints = (f"the file in this folder is {candidates[0]!r}", *hints)
     raise UserError(f"no blueprint is called {written!r}", span=mention, hints=hints or ("a path ends in .yaml",))
 

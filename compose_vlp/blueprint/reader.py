@@ -18,6 +18,7 @@ from compose_vlp.blueprint import syntax
 from compose_vlp.blueprint.nodes import BROKEN, Entry, Items, Mapping, Node, Scalar, Source
 from compose_vlp.blueprint.yaml_cuts import cut_pair, mend_cuts
 from compose_vlp.errors import Problem, Span, UserError
+from compose_vlp.files import is_file
 
 if TYPE_CHECKING:
     from yaml._yaml import Mark as CMark
@@ -66,7 +67,7 @@ def read_file(path: Path, name: str | None = None) -> Reading:
     Raises `UserError` where there is no text to speak of: no such file, too large, or not UTF-8.
     """
     name = name or str(path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{name}: no such file" if not path.exists() else f"{name}: not a file")
     size = path.stat().st_size
     if size > MAX_BYTES:

@@ -19,6 +19,10 @@ _UNITS: dict[str, Unit] = {"%": "percent", **{unit[:-1]: unit for unit in get_ar
 _UNITS |= {unit: unit for unit in get_args(Unit)[:3]}
 
 
+LARGEST_INT = 10**18
+"""No setting of ours counts as far, and none of the libraries below takes more than 63 bits."""
+
+
 class ScalarError(ValueError):
     """Text that is no value of the wanted type; the message says what was expected."""
 
@@ -59,11 +63,11 @@ def read_bool(text: str) -> bool:
 
 def read_int(text: str) -> int:
     """A whole number: decimal, whatever its zeros (`010` is ten); `1e6` counts as one."""
-    if _INT.fullmatch(text):
-        return int(text)
-    if _FLOAT.fullmatch(text) and float(text).is_integer():
-        return int(float(text))
-    raise ScalarError("expected a whole number")
+    if not _FLOAT.fullmatch(text) or not (_INT.fullmatch(text) or float(text).is_integer()):
+        raise ScalarError("expected a whole number")
+    if abs(float(text)) >= LARGEST_INT:
+        raise ScalarError("expected a whole number of at most 18 digits")
+    return int(text) if _INT.fullmatch(text) else int(float(text))
 
 
 def read_float(text: str) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from compose_vlp.blueprint.document import DRAFT, NAME, NAMESPACE, RESERVED, SECTIONS
+from compose_vlp.blueprint.merge import OUTPUT_FORMS
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
+from compose_vlp.blueprint.syntax import unseparated, unseparated_problem
 from compose_vlp.errors import Problem, did_you_mean, nearest
 
 _FORMS = {
@@ -72,7 +74,7 @@ def _entries(section: Entry) -> tuple[Entry, ...]:
 
 def _meant(section: Entry, root: Mapping) -> Entry:
     """A section of an unknown name as the one that it stands for: the nearest, where its form fits."""
-    if section.name in SECTIONS or section.name.startswith(DRAFT):
+    if section.name in SECTIONS or section.name.startswith(DRAFT) or section.name.lower() in _ELSEWHERE:
         return section
     for name in nearest(section.name, SECTIONS, 1):
         empty = isinstance(section.value, Scalar) and section.value.is_empty
@@ -82,8 +84,45 @@ def _meant(section: Entry, root: Mapping) -> Entry:
 
 
 def _unknown(section: Entry) -> Problem:
-    hints = did_you_mean(section.name, SECTIONS) or (f"sections: {', '.join(SECTIONS)}; `{DRAFT}anything` is free",)
+    if section.name.lower() in _ELSEWHERE:
+        hints: tuple[str, ...] = (_ELSEWHERE[section.name.lower()],)
+    else:
+        hints = did_you_mean(section.name, SECTIONS) or (f"sections: {', '.join(SECTIONS)}; `{DRAFT}anything` is free",)
     return Problem(f"`{section.name}` is not a section of a blueprint", section.key.span, hints)
+
+
+_ELSEWHERE = {
+    "lr": "the learning rate is the optimizer's: `optimizer: {lr: ...}`, or `params: {lr: ...}` where that says `$lr`",
+    "learning_rate": "the learning rate is the optimizer's: `optimizer: {lr: ...}`",
+    "weight_decay": "it is the optimizer's: `optimizer: {weight_decay: ...}`",
+    "scheduler": "a rate's schedule is its value: `optimizer: {lr: {cosine: [1e-3, 0], warmup: 100 steps}}`",
+    "schedule": "a rate's schedule is its value: `optimizer: {lr: {cosine: [1e-3, 0], warmup: 100 steps}}`",
+    "warmup": "it belongs to a rate's schedule: `optimizer: {lr: {cosine: [1e-3, 0], warmup: 100 steps}}`",
+    "epochs": "write `length: 10 epochs`",
+    "steps": "write `length: 1000 steps`",
+    "max_steps": "write `length: 1000 steps`",
+    "batch_size": "it is called `batch`",
+    "seed": "it belongs to a run, not to a blueprint: `compose-vlp train ... --seed 1`",
+    "device": "it belongs to a run, not to a blueprint: `compose-vlp train ... --device cuda`",
+    "model": "a model's parts stand in `components`, and how they are called in `graph`",
+    "models": "a model's parts stand in `components`, and how they are called in `graph`",
+    "modules": "a model's parts stand in `components`",
+    "layers": "a model's parts stand in `components`",
+    "encoders": "a model's parts stand in `components`",
+    "dataset": "sources of records stand in `data`",
+    "datasets": "sources of records stand in `data`",
+    "tokenizer": "a tokenizer stands in `components`, and an input of type text names it",
+    "tokenizers": "a tokenizer stands in `components`, and an input of type text names it",
+    "forward": "what is computed stands in `graph`: one expression a name",
+    "objectives": "what training lowers stands in `losses`",
+    "training": "what is trained, and for how long, stands in `stages`",
+    "imports": "a blueprint begins from others with `extends`",
+    "include": "a blueprint begins from others with `extends`",
+    "defaults": "a blueprint begins from others with `extends`",
+    "base": "a blueprint begins from others with `extends`",
+    "dtype": "it is called `precision`: fp32 or bf16",
+}
+"""Where other frameworks' words have their place here."""
 
 
 def _section(entry: Entry) -> Iterator[Problem]:
@@ -95,13 +134,29 @@ def _section(entry: Entry) -> Iterator[Problem]:
     if isinstance(value, Scalar) and value.is_empty:
         yield Problem(f"`{name}` is empty", entry.key.span, (f"it holds {_FORMS[form]}",))
     elif not _has_form(value, form):
-        yield Problem(f"`{name}` holds {_FORMS[form]}", value.span)
+        yield _misformed(name, form, value)
     elif form == "entries":
         assert isinstance(value, Mapping)
         for one in value:
             yield from _entry(name, one)
     else:
         yield from empty_values(value)
+
+
+def _misformed(name: str, form: str, value: Node) -> Problem:
+    """A section of another form, with how it is meant."""
+    if form == "entries" and isinstance(value, Scalar) and (line := unseparated(value.text)) is not None:
+        return unseparated_problem(line, value.span)
+    hints: tuple[str, ...] = ()
+    if form in ("entries", "mapping") and isinstance(value, Items):
+        hints = ("leave out the `- ` before each line",)
+    elif name == "optimizer" and isinstance(value, Scalar):
+        hints = (f"`optimizer: {{use: {value.text}, lr: ...}}`",)
+    elif name == "start" and isinstance(value, Scalar):
+        hints = (f"`start: [{{from: {value.text}}}]`",)
+    elif form == "list" and isinstance(value, Mapping):
+        hints = ("each item begins with `- `",)
+    return Problem(f"`{name}` holds {_FORMS[form]}", value.span, hints)
 
 
 def _has_form(value: Node, form: str) -> bool:
@@ -127,11 +182,49 @@ def _entry(section: str, entry: Entry) -> Iterator[Problem]:
     if isinstance(value, Scalar):
         yield from _scalar_entry(section, entry, value)
     elif section == "graph":
-        yield Problem(f"graph entry `{name}` holds one expression", value.span)
+        yield Problem(f"graph entry `{name}` holds one expression", value.span, _not_graph(name, value))
+    elif isinstance(value, Items) and section == "outputs":
+        yield Problem(f"output `{name}` is one value", value.span, ("each value is an output of its own",))
     elif isinstance(value, Items) and section != "params":
-        yield Problem(f"{named} `{name}` holds a mapping: `{{key: value}}`", value.span)
+        yield Problem(f"{named} `{name}` holds a mapping: `{{key: value}}`", value.span, _as_mapping(section, value))
     else:
         yield from empty_values(value)
+
+
+def _not_graph(name: str, value: Node) -> tuple[str, ...]:
+    """Where what stands in `graph` belongs."""
+    if isinstance(value, Items):
+        return ("several values are added, averaged, joined or concatenated by functions: `concat([a, b])`",)
+    assert isinstance(value, Mapping)
+    if "use" in value:
+        return (f"what has a kind stands in `components`, or `losses`; `graph` calls it: `{name}(...)`",)
+    if any(form in value for form in OUTPUT_FORMS):
+        return ("this is an output: it stands in `outputs`",)
+    if "type" in value:
+        return ("this is an input: it stands in `inputs`",)
+    return ("an expression calls: `normalize(image_proj(vision(image).cls))`",)
+
+
+_EXAMPLES = {
+    "components": "use: {}",
+    "inputs": "type: {}",
+    "losses": "use: {}",
+    "teachers": "decay: {}",
+}
+
+
+def _as_mapping(section: str, value: Node) -> tuple[str, ...]:
+    """How an entry is written that is a mapping."""
+    if isinstance(value, Items):
+        return ("leave out the `- ` before each line",) if all(isinstance(one, Mapping) for one in value) else ()
+    assert isinstance(value, Scalar)
+    if (line := unseparated(value.text)) is not None:
+        return (f"a line is `key: value`; here: `{line.key}: {line.value}`",)
+    if section == "data":
+        word = value.text
+        ending = word.rpartition(".")[2] if "." in word else ""
+        return (f"`{{use: {ending or word}, path: {word}}}`" if ending else f"`{{use: {word}}}`",)
+    return (f"`{{{_EXAMPLES[section].format(value.text)}}}`",) if section in _EXAMPLES else ()
 
 
 def _scalar_entry(section: str, entry: Entry, value: Scalar) -> Iterator[Problem]:
@@ -143,7 +236,8 @@ def _scalar_entry(section: str, entry: Entry, value: Scalar) -> Iterator[Problem
             hints = ("write it on one line, or as a `|` block, so that errors can point into it",)
             yield Problem("an expression over several lines has no exact places", value.span, hints)
     elif section != "params" and not value.is_broken:
-        yield Problem(f"{named} `{entry.name}` holds a mapping: `{{key: value}}`", value.span)
+        message = f"{named} `{entry.name}` holds a mapping: `{{key: value}}`"
+        yield Problem(message, value.span, _as_mapping(section, value))
 
 
 def empty_values(value: Node) -> Iterator[Problem]:
@@ -151,7 +245,11 @@ def empty_values(value: Node) -> Iterator[Problem]:
     if isinstance(value, Mapping):
         for entry in value:
             if isinstance(entry.value, Scalar) and entry.value.is_empty:
-                yield Problem(f"`{entry.name}` has no value", entry.key.span)
+                line = unseparated(entry.name)
+                if line is None:
+                    yield Problem(f"`{entry.name}` has no value", entry.key.span)
+                else:
+                    yield unseparated_problem(line, entry.key.span)
             else:
                 yield from empty_values(entry.value)
     elif isinstance(value, Items):

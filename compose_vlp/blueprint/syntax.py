@@ -6,7 +6,9 @@ the place that must change and overwritten by as many harmless letters; the next
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import yaml
 
@@ -47,7 +49,7 @@ def explain(
 ) -> tuple[Problem, str | None, Mend | None]:
     """The problem in our words, and the text without it with what was mended, or None where parsing cannot go on."""
     finder = _Finder(error, text, source, lines_before)
-    for find in (finder.pattern, finder.colon, finder.cut):
+    for find in (finder.pattern, finder.colon, finder.separator, finder.cut):
         if found := find():
             return found
     return finder.plain(), None, None
@@ -93,8 +95,33 @@ class _Finder:
         hint = f"quote the whole value: '{value}'" if "'" not in value else "quote the whole value"
         string = next((s for s in STRING.finditer(line, begin) if s.start() < mark.column < s.end()), None)
         start, end = string.span() if string else (mark.column, mark.column + 1)
+        if string is None and open_brackets(line[begin : mark.column]) > 0:
+            hint = "there are no functions of one's own" if "lambda" in value else "there are no slices"
+            problem = Problem("`:` does not belong in an expression", self._span(mark.line, start, end), (hint,))
+            return self._mended(problem, mark.line, mark.column, end, lost=True)
         problem = Problem("YAML ends the value here, at `: `", self._span(mark.line, start, end), (hint,))
         return self._mended(problem, mark.line, mark.column, mark.column + 1, lost=False)
+
+    def separator(self) -> Found | None:
+        """`batch 64`, `batch=64`, `t:text(caption)`: a line without the colon and space after its key."""
+        mark = self.error.problem_mark
+        if self.error.problem == "could not find expected ':'" and self.error.context_mark is not None:
+            number = self.error.context_mark.line
+        elif self.error.problem == "mapping values are not allowed in this context" and mark is not None:
+            number = mark.line - 1  # the line above was read as a value that goes on here
+        else:
+            return None
+        line = self._line(number).rstrip()
+        found = unseparated(line)
+        if found is None:
+            return None
+        begin = len(line) - len(line.lstrip())
+        problem = unseparated_problem(found, self._span(number, begin, len(line)))
+        offset = Source("", self.text).offset(number + 1)
+        at = begin + len(found.key)
+        filled = ": " + "_" * (len(line) - at - 2)
+        text = self.text[: offset + at] + filled + self.text[offset + len(line) :]
+        return problem, text, Mend(self._span(number, at + 2, len(line)), lost=True)
 
     def cut(self) -> Found | None:
         """A call or an index inside `{}` or `[]` that YAML cannot even cut at a comma."""
@@ -146,6 +173,32 @@ class _Finder:
         offset = Source("", self.text).offset(line + 1)
         text = self.text[: offset + start] + "_" * (end - start) + self.text[offset + end :]
         return problem, text, Mend(self._span(line, start, end), lost)
+
+
+_UNSEPARATED = re.compile(r"\s*(?P<key>[A-Za-z_][\w.-]*)(?P<sign>:(?=\S)|\s*:?=\s*|\s+)(?P<value>\S.*?)\s*\Z")
+
+
+class Unseparated(NamedTuple):
+    """A key and its value, with the `sign` that stands between them in the place of `: `."""
+
+    key: str
+    sign: str
+    value: str
+
+
+def unseparated(text: str) -> Unseparated | None:
+    """A line that was meant as `key: value`, or None."""
+    found = _UNSEPARATED.match(text)
+    if found is None or ": " in text or text.rstrip().endswith(":") or len(found["sign"] + found["value"]) < 3:
+        return None
+    return Unseparated(found["key"], found["sign"], found["value"])
+
+
+def unseparated_problem(line: Unseparated, span: Span) -> Problem:
+    """What is missing between key and value."""
+    wrong = {":": "a space is missing after the colon"}.get(line.sign.strip(), "`:` is missing")
+    value = line.value if len(line.value) < 60 else "..."
+    return Problem(wrong, span, (f"a line is `key: value`; here: `{line.key}: {value}`",))
 
 
 def comment_cut(scalar: Scalar) -> tuple[Problem, int] | None:

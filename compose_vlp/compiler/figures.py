@@ -58,7 +58,12 @@ def figures(document: Document, by_component: Mapping[str, int]) -> tuple[Figure
         said = guess(entry.value)
         if not isinstance(said, dict) or not _COUNT.fullmatch(str(said.get("count"))):
             raise UserError(f"x-paper figure `{entry.name}` has no count", span=entry.value.span, hints=_FORM)
-        names = tuple(map(str, said.get("components", ())))
+        listed = said.get("components", ())
+        if not isinstance(listed, list | tuple):
+            raise UserError(
+                f"`components` of x-paper figure `{entry.name}` is a list", span=entry.value.span, hints=_FORM
+            )
+        names = tuple(map(str, listed))
         if any(one.name in names and one.name not in document.components for one in document.removed):
             continue  # a figure of the paper's model, of which this blueprint has dropped a part
         unknown = [name for name in names if name not in document.components]

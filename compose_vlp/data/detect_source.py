@@ -11,6 +11,7 @@ from compose_vlp.data.json_places import begins_list
 from compose_vlp.data.places import find_file, find_folder, names_picture
 from compose_vlp.data.source import BadRecord, open_source
 from compose_vlp.errors import UserError
+from compose_vlp.files import is_folder
 
 BY_ENDING = {
     ".arrow": "datasets",
@@ -27,7 +28,7 @@ PROBED = 5
 
 def is_data(word: str) -> bool:
     """Whether a word of a command line is meant as data, by its ending or because a folder is called so."""
-    return Path(word).suffix.lower() in BY_ENDING or Path(word).is_dir()
+    return Path(word).suffix.lower() in BY_ENDING or is_folder(word)
 
 
 def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
     Raises:
         UserError: it is not there, or it cannot be seen what it is.
     """
-    if Path(path).is_dir():
+    if is_folder(path):
         return _folder(path)
     use = BY_ENDING.get(Path(path).suffix.lower())
     if use is None:

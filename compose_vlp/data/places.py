@@ -9,7 +9,7 @@ from typing import Any
 
 from compose_vlp.data.source import BadRecord
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.files import written_path
+from compose_vlp.files import is_file, is_folder, written_path
 
 PICTURES = frozenset(
     {
@@ -42,8 +42,8 @@ def find_file(path: str) -> Path:
         UserError: it is not there; offers names like it.
     """
     file = written_path(path)
-    if not file.is_file():
-        near = did_you_mean(file.name, (one.name for one in file.parent.iterdir())) if file.parent.is_dir() else ()
+    if not is_file(file):
+        near = did_you_mean(file.name, (one.name for one in file.parent.iterdir())) if is_folder(file.parent) else ()
         raise UserError(f"no file {path!r}", hints=[*near, f"looked from {Path.cwd()}"])
     return file
 
@@ -55,7 +55,7 @@ def find_folder(path: str | Path) -> Path:
         UserError: it is not there, or empty.
     """
     folder = written_path(path)
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"no folder {str(path)!r} of pictures", hints=[f"looked from {Path.cwd()}"])
     if next(folder.iterdir(), None) is None:
         raise UserError(f"the folder {str(path)!r} is empty", hints=["pictures were expected in it"])

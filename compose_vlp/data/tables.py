@@ -7,7 +7,7 @@ from pathlib import Path
 
 from compose_vlp.blueprint.inputs import TextInput
 from compose_vlp.errors import UserError
-from compose_vlp.files import decoded, written_path
+from compose_vlp.files import decoded, is_file, written_path
 
 SLOT = "{}"
 
@@ -36,7 +36,7 @@ def read_table(settings: TextInput, lines: Sequence[str] | None = None) -> tuple
 def read_lines(path: str) -> list[str]:
     """The lines of a text file that hold anything, without the white space around them."""
     file = written_path(path)
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"no file {path!r}", hints=[f"looked from {Path.cwd()}"])
     try:
         text = decoded(file.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")

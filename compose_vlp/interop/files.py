@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.files import is_file
 
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.")
 """What distributed training and `torch.compile` put before the names of a model's weights."""
@@ -47,7 +48,7 @@ def read_state(path: str | Path, inside: str | None = None) -> dict[str, Tensor]
         UserError: no such file, or not one of tensors; several states, and none of them chosen.
     """
     file = Path(path)
-    if not file.is_file():
+    if not is_file(file):
         raise UserError(f"no file {str(file)!r}")
     _check_beginning(file)
     if _has_header(file) or (file.suffix == ".safetensors" and not zipfile.is_zipfile(file)):

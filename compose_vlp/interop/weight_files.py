@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from compose_vlp.errors import UserError
-from compose_vlp.files import written_path
+from compose_vlp.files import is_folder, written_path
 from compose_vlp.interop.files import read_state
 from compose_vlp.runtime.state import checkpoint
 from compose_vlp.runtime.state.run_folder import RUN_FILE
@@ -27,7 +27,7 @@ def read_weights(path: str | Path, inside: str | None = None) -> dict[str, Tenso
         UserError: nothing is there, or nothing of tensors alone.
     """
     place = written_path(path)
-    if not place.is_dir():
+    if not is_folder(place):
         return read_state(place, inside)
     if inside is not None:
         raise UserError(

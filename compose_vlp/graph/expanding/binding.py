@@ -82,7 +82,7 @@ def place(target: str, kind: Kind, given: Sequence[Given], span: Span, problems:
             port = kind.ports.get(one.name)
             port = open_port if port is None or port.open else port
         if port is None:
-            problems.add(f"`{target}` has no port `{one.name}`", one.name_span, *no_port(one.name, kind))
+            problems.add(f"`{target}` has no port `{one.name}`", one.name_span, *no_port(one.name, kind, target))
             continue
         key = one.name if port.open else port.name
         if key in bound:
@@ -97,9 +97,12 @@ def place(target: str, kind: Kind, given: Sequence[Given], span: Span, problems:
     return sorted(bound.values(), key=lambda b: order.index(b.port.name)) if len(problems) == before else None
 
 
-def no_port(name: str, kind: Kind) -> tuple[str, ...]:
-    """What to say where a port is unknown: near names, and all there are."""
-    return (*did_you_mean(name, [*kind.ports, *kind.settings]), ports_line(kind))
+def no_port(name: str, kind: Kind, target: str = "") -> tuple[str, ...]:
+    """What to say where a port is unknown: that it is a setting of `target`, or near names, and all there are."""
+    if name in kind.settings and kind.category == "component":
+        place = f"`components: {{{target}: {{{name}: ...}}}}`"
+        return (f"`{name}` is a setting, which the component says and not its call: {place}", ports_line(kind))
+    return (*did_you_mean(name, kind.ports), ports_line(kind))
 
 
 def accept(target: str, bound: Iterable[Bound], problems: Problems) -> bool:

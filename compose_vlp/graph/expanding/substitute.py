@@ -220,7 +220,13 @@ class Substitution:
         picked = self.calls.type_of(index) if isinstance(index, Ref) else None
         if not isinstance(picked, IndexType):
             what = picked.kind if picked else _what(index)
-            self.problems.add(f"an Index is wanted here, and `{unparse(node.index)}` is {what}", node.index.span)
+            hints = (
+                ("positions and rows have no numbers: `first(x)` is the first position, `x.cls` a CLS",)
+                if isinstance(index, Constant)
+                else ("an Index is what a miner or an `ids` input gives",)
+            )
+            message = f"an Index is wanted here, and `{unparse(node.index)}` is {what}"
+            self.problems.add(message, node.index.span, *hints)
             return None
         if not isinstance(value, Ref):
             self.problems.add(f"`{unparse(node.value)}` is {_what(value)}, which has no rows", node.value.span)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from compose_vlp.blueprint.nodes import Scalar
+from compose_vlp.blueprint.scalars import LARGEST_INT
 from compose_vlp.errors import BlueprintError, Problem, Span
 from compose_vlp.graph.language.tokens import NOT_HERE, WHOLE_NUMBER, Token, refuse, tokens, unescape
 
@@ -148,6 +149,10 @@ def walk(expression: Expression) -> Iterator[Expression]:
         yield from walk(child)
 
 
+_PYTHON = ("if", "else", "for", "in", "is", "and", "or", "not", "return", "as", "await", "import")
+_NO_SLICES = "there are no slices; `first(x)` is the first position"
+
+
 def _quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
@@ -167,6 +172,8 @@ class _Parser:
             self.refuse("an expression is missing here")
         expression = self.expression()
         if self.peek.kind == "=":
+            if self.tokens[self.at + 1].kind == "=":
+                self.refuse("`==` does not belong here", "there are no comparisons in expressions")
             self.refuse("`=` names an argument, inside brackets", "a graph entry's own name stands before the colon")
         if self.peek.kind != "end":
             self.refuse(f"`{self.peek.text}` does not fit here: the expression ends before it", self._after())
@@ -199,7 +206,10 @@ class _Parser:
             return Name(token.text, self.place(self.take("name")))
         if token.kind == "number":
             self.take("number")
-            number = int(token.text) if WHOLE_NUMBER.match(token.text) else float(token.text)
+            is_whole, number = WHOLE_NUMBER.match(token.text) is not None, float(token.text)
+            if abs(number) >= (LARGEST_INT if is_whole else float("inf")):
+                refuse(self.scalar, token.start, token.end, f"`{token.text}` is too large a number")
+            number = int(token.text) if is_whole else number
             return Literal(number, self.place(token))
         if token.kind == "string":
             self.take("string")
@@ -263,6 +273,8 @@ class _Parser:
         if self.peek.kind == "end":
             refuse(self.scalar, opened.start, opened.end, f"`{opened.text}` is never closed: `{sign}` is missing")
         if self.peek.kind != sign:
+            if sign == "]" and self.peek.kind == "," and self._is_index(opened):
+                self.refuse("an index is one value", _NO_SLICES)
             self.refuse(f"`,` or `{sign}` is missing before `{self.peek.text}`", self._after())
         self.at += 1
 
@@ -278,6 +290,23 @@ class _Parser:
 
     def _after(self) -> str | None:
         """What to say of two names in a row that look like one with a sign between them."""
-        if self.peek.kind == "number" and self.peek.text.startswith("-"):
+        before, here = self.tokens[self.at - 1] if self.at else None, self.peek
+        if here.kind == "number" and here.text.startswith("-"):
             return NOT_HERE["-"]
+        if here.kind == "string" and before is not None and before.text in ("f", "r", "b", "rf", "fr"):
+            return 'a string is only quoted; `prompt("a picture of ", caption)` puts words before a text'
+        if before is not None and before.text == "lambda":
+            return "there are no functions of one's own; a new operation is a component of a plugin"
+        if here.text in _PYTHON:
+            return f"there is no `{here.text}` in expressions"
+        if here.kind in (")", "]"):
+            return f"this `{here.text}` closes nothing"
+        if here.kind == ",":
+            return "an entry is one expression; several values are a list: `[a, b]`"
+        if here.kind == "name" and before is not None and before.kind == "name":
+            return f"a component is called with brackets: `{before.text}({here.text})`"
         return None
+
+    def _is_index(self, opened: Token) -> bool:
+        at = self.tokens.index(opened)
+        return at > 0 and self.tokens[at - 1].kind in ("name", ")", "]")

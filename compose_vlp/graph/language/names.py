@@ -10,7 +10,7 @@ from compose_vlp.blueprint.document import Document
 from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
 from compose_vlp.errors import BlueprintError, Span, UserError, did_you_mean
 from compose_vlp.graph.kinds import Kind
-from compose_vlp.graph.language.expressions import Apply, Expression, Field, Name, parse
+from compose_vlp.graph.language.expressions import Apply, Expression, Field, Name, parse, unparse
 from compose_vlp.graph.problems import Problems
 
 Section = Literal["inputs", "params", "components", "teachers", "graph"]
@@ -205,7 +205,8 @@ class Names:
                 self.unknown(outer.name, outer.span, problems)
                 return
         if not isinstance(target, Name):
-            problems.add("only a component, a graph entry or a function can be called, by its name", target.span)
+            message = "only a component, a graph entry or a function can be called, by its name"
+            problems.add(message, target.span, *self._not_a_method(target))
             return
         section = self.section(target.name)
         if section is None and target.name in self.missing:
@@ -218,6 +219,14 @@ class Names:
             problems.add(message, target.span, hint)
         else:
             self.unknown(target.name, target.span, problems, calling=True)
+
+    def _not_a_method(self, target: Expression) -> tuple[str, ...]:
+        """What to write for `x.mean()`."""
+        if not isinstance(target, Field):
+            return ()
+        if self.function(target.name) or self.section(target.name) == "components":
+            return (f"values have no methods: `{target.name}({unparse(target.value)})`",)
+        return (f"values have no methods; functions are {', '.join(self.kinds.names('function'))}",)
 
     def unknown(self, name: str, span: Span, problems: Problems, *, calling: bool = False) -> None:
         """Note that nothing has that name; once, however many read it."""
