@@ -306,10 +306,10 @@ def test_all_mistakes_of_a_file_are_found_in_one_go() -> None:
 
 
 def test_nesting_is_limited_and_cheap_to_refuse() -> None:
-    began = time.perf_counter()
+    began = time.process_time()  # 10 ms on an idle machine of today
     problems = read_text("a: " + "[" * 400_000, "f.yaml").problems
     assert [problem.message for problem in problems] == ["nested deeper than 32 levels"]
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_a_yaml_bomb_is_refused_at_once() -> None:

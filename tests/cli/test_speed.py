@@ -1,7 +1,7 @@
 """What looking costs: no torch, and no waiting.
 
-Seconds are those of the processor: on an idle machine these are the seconds that one waits, and others' work on the
-machine does not count.
+Costs are seconds of the processor, so that others' work on the machine does not count, and are held against an import
+of Python's own library, so that a slow machine passes as a quick one does.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ import pytest
 HEAVY = ("torch", "torchvision", "timm", "transformers", "mlflow", "accelerate", "scipy", "PIL", "numpy")
 
 
-def seconds(root: Path, *words: str) -> float:
-    """The quickest of three runs."""
-    return min(_once(root, *words) for _ in range(3))
+REFERENCE = ("-c", "import asyncio, http.server, unittest.mock, xml.dom.minidom")
+"""Takes about a tenth of a second."""
 
 
-def _once(root: Path, *words: str) -> float:
+def cost(root: Path, *words: str) -> float:
+    """The command's seconds over the reference's, the quickest of three runs of each, taken in turn."""
+    pairs = [(_seconds(root, "-m", "compose_vlp", *words), _seconds(root, *REFERENCE)) for _ in range(3)]
+    return min(command for command, _ in pairs) / min(reference for _, reference in pairs)
+
+
+def _seconds(root: Path, *words: str) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-m", "compose_vlp", *words], cwd=root, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, *words], cwd=root, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
@@ -40,8 +45,8 @@ def modules(root: Path, *words: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_help_takes_under_three_tenths_of_a_second(root: Path) -> None:
-    assert seconds(root, "--help") < 0.3
+def test_help_costs_little(root: Path) -> None:
+    assert cost(root, "--help") < 2.5  # about 1
 
 
 def test_help_imports_neither_typer_nor_any_command(root: Path) -> None:
@@ -50,8 +55,8 @@ def test_help_imports_neither_typer_nor_any_command(root: Path) -> None:
     assert not [name for name in loaded if name.startswith("compose_vlp.cli.commands")]
 
 
-def test_show_takes_under_a_second(root: Path) -> None:
-    assert seconds(root, "show", "tiny/coca") < 1.0
+def test_show_costs_little(root: Path) -> None:
+    assert cost(root, "show", "tiny/coca") < 8  # about 4
 
 
 @pytest.mark.parametrize("words", [("show", "tiny/coca"), ("diff", "coca", "coca_base"), ("components",)])

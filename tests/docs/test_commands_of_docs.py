@@ -42,11 +42,12 @@ def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=240,
+        timeout=600,
     )
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # minutes on a machine that does much else
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 def test_commands_of_the_page_work(page: Path, tmp_path: Path) -> None:
     for block in blocks(page):

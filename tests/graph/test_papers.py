@@ -139,9 +139,9 @@ def test_checking_a_paper_takes_no_time_worth_speaking_of() -> None:
     library = Library()
     document = resolved("coca", library=library).document
     check(document, library)
-    started = time.perf_counter()
+    started = time.process_time()  # 10 ms on an idle machine of today
     check(document, library)
-    assert time.perf_counter() - started < 0.3
+    assert time.process_time() - started < 0.3
 
 
 # --- what does not matter -----------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,16 +14,6 @@ def modules_after(program: str) -> set[str]:
     listing = f"{program}\nimport sys\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
-
-
-def seconds_of(program: str) -> float:
-    """The quickest of five: what the program takes, without what else the machine is doing."""
-    times = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True)
-        times.append(time.perf_counter() - begin)
-    return min(times)
 
 
 @pytest.mark.parametrize("module", ["compose_vlp", "compose_vlp.errors", "compose_vlp.registry"])
@@ -38,5 +27,7 @@ def test_listing_the_kinds_imports_none_of_them() -> None:
     assert not [name for name in loaded if name.startswith("compose_vlp.components.")]
 
 
-def test_importing_the_package_takes_under_a_tenth_of_a_second() -> None:
-    assert seconds_of("import compose_vlp") - seconds_of("pass") < 0.1
+def test_importing_the_package_imports_little_else() -> None:
+    # 26 modules, all of them Python's own but the package: about 10 ms. Modules are counted, because what a machine
+    # takes for them is no property of the package.
+    assert len(modules_after("import compose_vlp") - modules_after("pass")) < 50

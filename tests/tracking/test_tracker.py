@@ -228,7 +228,7 @@ def test_a_second_ctrl_c_ends_the_waiting(
     monkeypatch.setattr(sender, "wait", interrupted)
     started = time.monotonic()
     message = tracker.finish("KILLED", wait_s=60)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
     assert message is not None
     assert "compose-vlp track sync" in message
     assert sender.poll() is not None
