@@ -70,7 +70,7 @@ def build(
     folder.update(kind="build")
     ending: Ending = "FAILED"
     try:
-        files = prepare_folder(blueprint, folder, stages, Numbers(by_component, tuple(facts)))
+        files = prepare_folder(blueprint, folder.path, stages, Numbers(by_component, tuple(facts)))
         tracker = open_tracker(checked, folder, files, track)
         tracker.tags({"kind": "build"})
         measures = {"build.parameters": report.parameters["total"], "build.flops": step}
@@ -79,7 +79,8 @@ def build(
         ending = "FINISHED"
     finally:
         folder.finish(ending)
-    return Built(folder.path, files, report, compared, program_sources(checked, stages), message)
+    written = {name: folder.path / file for name, file in files.items()}
+    return Built(folder.path, written, report, compared, program_sources(checked, stages), message)
 
 
 def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | None, batch: int) -> Report:

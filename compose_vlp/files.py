@@ -6,7 +6,10 @@ import codecs
 import fcntl
 import os
 import secrets
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
@@ -67,6 +70,19 @@ def decoded(raw: bytes) -> str:
     return raw.decode(encoding_of(raw))
 
 
+@contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `path` in one step when the block ends: a reader sees all of it or nothing."""
+    aside = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}")
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        aside.rename(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
 class ProcessLock:
     """A lock on a file, held by one process of the machine (and of others, where the file system has locks).
 
@@ -110,6 +126,12 @@ class ProcessLock:
             self._held_here.discard(self.path)
             os.close(self._handle)
             self._handle = None
+
+    def moved(self, path: Path) -> None:
+        """The file has another path now, with a folder that was renamed; the lock is held on."""
+        self._held_here.discard(self.path)
+        self.path = path.resolve()
+        self._held_here.add(self.path)
 
     def is_held(self) -> bool:
         """Whether any process, this one included, holds the lock. True where we may not ask (read-only folders)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,7 @@ def train(
     from compose_vlp.runtime.processes import join_processes
     from compose_vlp.runtime.state.carried import carry
     from compose_vlp.runtime.state.finished import finished_model
+    from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.runtime.state.tables import keep_tables
     from compose_vlp.runtime.training.listener import Silent
     from compose_vlp.runtime.training.stopping import Stopping
@@ -78,16 +79,26 @@ def train(
         processes.by_main(
             lambda: opened.update(look_over(checked, ready, world=processes.world, without=options.without, run=run))
         )
-        folder = _open_folder(processes, checked.name, out, options.seed, command, resume)
+        told = listener if listener is not None and processes.main else Silent()
+        artifacts: dict[str, Path] = {}
+
+        def papers(path: Path) -> None:
+            artifacts.update(prepare_folder(blueprint, path, blueprint.compile(), sizes(checked)))
+            if blueprint.plugins or not resume:
+                carry(path, blueprint.plugins)
+            keep_tables(checked, path)
+            take_vocabularies(checked, path, told.note)
+
+        seed, known = options.seed, {"data": digests}
+        folder = _open_folder(
+            processes,
+            lambda: (
+                _claimed(run, papers, known)
+                if run is not None
+                else RunFolder.create(checked.name, seed, command, at=out, extra=known, fill=papers)
+            ),
+        )
         with _ending(folder, processes, new=not resume) as life, ExitStack() as tracked:
-            told = listener if listener is not None and processes.main else Silent()
-            artifacts = prepare_folder(blueprint, folder, blueprint.compile(), sizes(checked)) if processes.main else {}
-            if processes.main:
-                if blueprint.plugins or not resume:
-                    carry(folder.path, blueprint.plugins)
-                folder.update(data=digests)
-                keep_tables(checked, folder.path)
-                take_vocabularies(checked, folder.path, told.note)
 
             def begin() -> None:
                 life.begun = True
@@ -154,36 +165,46 @@ def _ending(folder: RunFolder, processes: Processes, *, new: bool) -> Iterator[_
                 shutil.rmtree(folder.path, ignore_errors=True)
 
 
-def _open_folder(
-    processes: Processes, name: str, out: Path | None, seed: int, command: Sequence[str], resume: bool
-) -> RunFolder:
+def _open_folder(processes: Processes, claim: Callable[[], RunFolder]) -> RunFolder:
     """The run's folder: made or claimed by the first process, read by the others."""
     from compose_vlp.runtime.state.run_folder import RunFolder
 
     claimed: list[RunFolder] = []
 
-    def claim() -> Path:
-        if resume and out is not None:
-            claimed.append(RunFolder.open(out))
-            claimed[0].claim()
-        else:
-            claimed.append(RunFolder.create(name, seed, command, at=out))
+    def path() -> Path:
+        claimed.append(claim())
         return claimed[0].path
 
-    path = processes.by_main(claim)
-    return claimed[0] if claimed else RunFolder.open(path)
+    there = processes.by_main(path)
+    return claimed[0] if claimed else RunFolder.open(there)
+
+
+def _claimed(path: Path, fill: Callable[[Path], None], extra: Mapping[str, Any]) -> RunFolder:
+    """The folder of a run that goes on, with what it begins with as it is now."""
+    from compose_vlp.runtime.state.run_folder import RunFolder
+
+    folder = RunFolder.open(path)
+    folder.claim()
+    try:
+        fill(folder.path)
+        folder.update(**extra)
+    except BaseException:
+        folder.finish("FAILED")
+        raise
+    return folder
 
 
 def prepare_folder(
-    blueprint: Blueprint, folder: RunFolder, stages: Mapping[str, Compiled], numbers: Numbers
+    blueprint: Blueprint, folder: Path, stages: Mapping[str, Compiled], numbers: Numbers
 ) -> dict[str, Path]:
     """Write the resolved blueprint, plans, programs and the picture of the graph into a run's folder.
 
-    Gives the files by the names that they have in tracking.
+    Gives the files, relative to the folder, by the names that they have in tracking.
     """
     from compose_vlp.blueprint.write import write
     from compose_vlp.compiler.plan_json import plan_json
     from compose_vlp.picture import diagram_of, page, svg
+    from compose_vlp.runtime.state.run_folder import ARTIFACTS
 
     checked = blueprint.check()
     diagram = diagram_of(checked, numbers)
@@ -197,9 +218,9 @@ def prepare_folder(
     papers |= {f"programs/{name}.py": source for name, source in program_sources(checked, stages).items()}
     written = {}
     for name, text in papers.items():
-        written[name] = (folder.path if name == "blueprint.yaml" else folder.artifacts) / name
-        written[name].parent.mkdir(exist_ok=True)
-        write_atomic(written[name], text, durable=False)
+        written[name] = Path(name if name == "blueprint.yaml" else f"{ARTIFACTS}/{name}")
+        (folder / written[name]).parent.mkdir(exist_ok=True)
+        write_atomic(folder / written[name], text, durable=False)
     return written
 
 
@@ -230,7 +251,10 @@ def program_sources(checked: CheckedBlueprint, stages: Mapping[str, Compiled]) -
 
 
 def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mapping[str, Path], track: bool) -> Tracker:
-    """The tracker of a run; one that listens to nothing where tracking is off."""
+    """The tracker of a run; one that listens to nothing where tracking is off.
+
+    `artifacts` are files of the run's folder, relative to it, by the names that they have in tracking.
+    """
     if not track:
         return NullTracker()
     from compose_vlp.runtime.state.digests import data_digests
@@ -246,7 +270,7 @@ def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mappin
     digests = {f"data.{name}": str(digest) for name, digest in data_digests(checked).items()}
     known = {"blueprint": checked.name, "seed": str(folder.info.seed)}
     tracker.tags({**environment_tags(), **digests, **own_tags(checked.document), **known})
-    tracker.artifacts(artifacts)
+    tracker.artifacts({name: folder.path / file for name, file in artifacts.items()})
     return tracker
 
 

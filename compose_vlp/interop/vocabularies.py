@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compose_vlp.files import written_path
+from compose_vlp.files import folder_aside, written_path
 from compose_vlp.runtime.patterns import matches
 from compose_vlp.runtime.sources import open_tokenizers
 from compose_vlp.runtime.state.run_folder import RUN_FILE
@@ -29,7 +29,8 @@ def take_vocabularies(blueprint: CheckedBlueprint, run: Path, note: Callable[[st
     for name, tokenizer in open_tokenizers(blueprint).items():
         mine, brought = run / TOKENIZERS / name, brought_vocabulary(blueprint, name)
         if not tokenizer.ready and not mine.is_dir() and brought is not None:
-            shutil.copytree(brought, mine)
+            with folder_aside(mine) as folder:
+                shutil.copytree(brought, folder, dirs_exist_ok=True)
             note(f"the words of `{name}` are those of {brought.parent.parent}")
 
 

@@ -16,6 +16,7 @@ from compose_vlp.data.mixture import Mixture
 from compose_vlp.data.renamed import Renamed
 from compose_vlp.data.source import Source
 from compose_vlp.errors import BlueprintError, UserError, did_you_mean
+from compose_vlp.files import folder_aside
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.registry import get, names
 
@@ -100,6 +101,6 @@ def ready_tokenizers(blueprint: CheckedBlueprint, stored: Path, sources: Dict[st
     prepare_tokenizers(tokenizers, blueprint.inputs, sources)
     for name, tokenizer in tokenizers.items():
         if not (stored / name).is_dir():
-            (stored / name).mkdir(parents=True)
-            tokenizer.save(stored / name)
+            with folder_aside(stored / name) as folder:
+                tokenizer.save(folder)
     return tokenizers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,6 +77,11 @@ def command(
         if words or path:
             raise UserError("`--resume RUN` goes on with the run's own blueprint, in its own folder")
         folder = find_run(resume)
+        if not (folder.path / "blueprint.yaml").is_file():
+            raise UserError(
+                f"{folder.path} has no blueprint.yaml: nothing had begun there",
+                hints=[f"start it again: {shlex.join(folder.info.command)}"],
+            )
         words, path, seed = [str(folder.path / "blueprint.yaml")], folder.path, folder.info.seed
         used: Sequence[Path | Plugin] = carried(folder.path, plugins or (), told)
     else:

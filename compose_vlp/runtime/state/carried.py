@@ -34,7 +34,7 @@ def carry(run: Path, plugins: Sequence[Plugin]) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(text)
         found.append({"folder": str(number), "original": str(plugin.original), "files": plugin.files})
-    waiting.mkdir(exist_ok=True)
+    waiting.mkdir(exist_ok=True)  # the list is written last: with it, all of it is there
     written = {"plugins": found, "packages": [asdict(package) for package in packages]}
     write_atomic(waiting / _LIST, json.dumps(written, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
@@ -74,6 +74,9 @@ def carried(run: Path, given: Sequence[str | Path | Plugin], note: Callable[[str
 
 def _listed(run: Path) -> dict[str, Any]:
     file = run / PLUGINS / _LIST
+    waiting = run / f"{PLUGINS}.new"
+    if not file.parent.exists() and (waiting / _LIST).exists():
+        waiting.rename(file.parent)  # killed between taking the old ones away and putting the new ones there
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -9,6 +9,12 @@ import numpy as np
 import torch
 
 
+def seed_libraries(number: int) -> None:
+    """Seed Python's and numpy's generators, from which plugins and libraries draw; models draw from torch's."""
+    random.seed(number)
+    np.random.seed(number % 2**32)  # noqa: NPY002 - libraries draw from it
+
+
 def capture() -> dict[str, Any]:
     """The states of Python's, numpy's and torch's global generators (of every CUDA device, where CUDA is in use)."""
     state: dict[str, Any] = {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import secrets
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +24,10 @@ from compose_vlp.tracking.records import Ending
 RunStatus: TypeAlias = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 RUN_FILE = "run.json"
+LOCK = "run.lock"
+ARTIFACTS = "artifacts"
+_UNUSED_S = 3600.0
+"""Folders that a process filled when it died are taken away when they are so old."""
 FORMAT = 1
 
 
@@ -58,31 +66,52 @@ class RunFolder:
     def __init__(self, path: Path, info: RunInfo) -> None:
         self.path = path
         self._info = info
-        self._lock = ProcessLock(path / "run.lock")
+        self._lock = ProcessLock(path / LOCK)
 
     @classmethod
     def create(
-        cls, blueprint: str, seed: int, command: Sequence[str], root: Path = Path("runs"), at: Path | None = None
+        cls,
+        blueprint: str,
+        seed: int,
+        command: Sequence[str],
+        root: Path = Path("runs"),
+        at: Path | None = None,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        fill: Callable[[Path], None] = lambda _: None,
     ) -> RunFolder:
         """A new folder, claimed by this process: `root/<blueprint>-<time>-<id>`, or `at` itself.
+
+        It is filled aside, so that whoever finds `run.json` finds everything that a run begins with.
+
+        Args:
+            blueprint: its name.
+            seed: of everything random.
+            command: the command line.
+            root: where folders without a name go.
+            at: the folder, absent or without a run.
+            extra: what `RunInfo.extra` has from the beginning.
+            fill: writes what the run begins with into the folder that it is given.
 
         Raises:
             UserError: `at` is in use, or the folder cannot be made.
         """
-        try:
-            path = _new_folder(root, blueprint) if at is None else _given_folder(at)
-            for name in ("checkpoints", "logs", "reports", "artifacts"):
-                (path / name).mkdir(exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make a run folder at {at or root}: {error.strerror}") from error
+        path = _new_path(root, blueprint) if at is None else at
+        if (path / RUN_FILE).exists():
+            raise _in_use(path)
         info = RunInfo(FORMAT, path.name, blueprint, "RUNNING", seed, tuple(command), _now(), versions=versions())
-        folder = cls(path, info)
-        if not folder._lock.try_acquire():
-            raise _in_use(path)
-        if (path / RUN_FILE).exists():  # another run was here, from beginning to end, since we looked
-            folder._lock.release()
-            raise _in_use(path)
-        folder._write()
+        info = replace(info, extra=dict(extra or {}))
+        with _made(at or root):
+            aside = _aside(path)
+        try:
+            fill(aside)
+            write_atomic(aside / RUN_FILE, _as_json(info))
+            folder = cls(path, info)
+            with _made(at or root):
+                folder._lock = _settle(aside, path)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
         return folder
 
     @classmethod
@@ -127,7 +156,7 @@ class RunFolder:
     @property
     def artifacts(self) -> Path:
         """The resolved blueprint, its plan, source and picture."""
-        return self.path / "artifacts"
+        return self.path / ARTIFACTS
 
     def update(self, **extra: Any) -> None:
         """Add to `RunInfo.extra`; the values are JSON."""
@@ -141,7 +170,7 @@ class RunFolder:
         self._lock.release()
 
     def _write(self) -> None:
-        write_atomic(self.path / RUN_FILE, json.dumps(asdict(self._info), indent=2) + "\n")
+        write_atomic(self.path / RUN_FILE, _as_json(self._info))
 
 
 def run_folders(root: Path) -> list[Path]:
@@ -155,7 +184,9 @@ def run_folders(root: Path) -> list[Path]:
 def _read_info(path: Path) -> RunInfo:
     file = path / RUN_FILE
     if not file.is_file():
-        raise UserError(f"{path} is not a run folder: it has no {RUN_FILE}", hints=_recent(path.parent))
+        hint = f"nothing has begun there; `compose-vlp train BLUEPRINT --out {path}` begins a run in it"
+        hints = (*_recent(path.parent), *((hint,) if path.is_dir() else ()))
+        raise UserError(f"{path} is not a run folder: it has no {RUN_FILE}", hints=hints)
     try:
         read = json.loads(file.read_text())
         if read["format"] > FORMAT:
@@ -165,28 +196,72 @@ def _read_info(path: Path) -> RunInfo:
         raise UserError(f"{file} is damaged: {error}") from error
 
 
-def _new_folder(root: Path, blueprint: str) -> Path:
-    """A folder that nobody else has, however many runs start in the same second."""
-    root.mkdir(parents=True, exist_ok=True)
+def _as_json(info: RunInfo) -> str:
+    return json.dumps(asdict(info), indent=2) + "\n"
+
+
+def _new_path(root: Path, blueprint: str) -> Path:
+    """A path that nobody else has, however many runs start in the same second."""
     name = re.sub(r"[^\w.-]+", "-", blueprint).strip("-.") or "run"
-    while True:
-        path = root / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    return root / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
+
+
+def _aside(path: Path) -> Path:
+    """A folder to fill, on the file system where `path` will be: beside it, or within, where it is there already."""
+    parent = path if path.is_dir() else path.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    for old in parent.glob(".*.starting-*"):
+        if time.time() - old.stat().st_mtime > _UNUSED_S:
+            shutil.rmtree(old, ignore_errors=True)
+    aside = parent / f".{path.name}.starting-{os.getpid()}-{secrets.token_hex(3)}"
+    for name in ("checkpoints", "logs", "reports", ARTIFACTS):
+        (aside / name).mkdir(parents=True)
+    return aside
+
+
+def _settle(aside: Path, path: Path) -> ProcessLock:
+    """Bring a filled folder to its place, with a lock on it: by one rename, or file by file and `run.json` last.
+
+    Raises:
+        UserError: somebody else was faster.
+    """
+    if aside.parent != path:
+        lock = ProcessLock(aside / LOCK)
+        lock.acquire()
         try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-
-
-def _given_folder(path: Path) -> Path:
-    if (path / RUN_FILE).exists():
+            aside.rename(path)
+        except OSError as error:
+            lock.release()
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                raise _in_use(path) from None
+            raise
+        lock.moved(path / LOCK)
+        return lock
+    lock = ProcessLock(path / LOCK)
+    if not lock.try_acquire():
         raise _in_use(path)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    if (path / RUN_FILE).exists():  # another run was here, from beginning to end, since we looked
+        lock.release()
+        raise _in_use(path)
+    for entry in sorted(aside.iterdir(), key=lambda entry: entry.name == RUN_FILE):
+        if entry.is_dir():
+            shutil.copytree(entry, path / entry.name, dirs_exist_ok=True)
+        else:
+            entry.replace(path / entry.name)
+    shutil.rmtree(aside, ignore_errors=True)
+    return lock
+
+
+@contextmanager
+def _made(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot make a run folder at {where}: {error.strerror}") from error
 
 
 def _in_use(path: Path) -> UserError:
-    running = ProcessLock(path / "run.lock").is_held()
+    running = ProcessLock(path / LOCK).is_held()
     what = "another process is working on the run in" if running else "there is a run already in"
     hint = "wait until it is done" if running else f"`--resume {path}` goes on with it"
     return UserError(f"{what} {path}", hints=(hint, "or choose another `--out`"))

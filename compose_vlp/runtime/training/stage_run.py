@@ -119,8 +119,10 @@ class StageRun:
             for name, state in saving.own(saved["data"], self.processes).items():
                 self.loaders[name].load_state_dict(state)
 
-    def run(self, noise: dict[str, Any] | None) -> None:
+    def run(self, noise: dict[str, Any]) -> None:
         """Do the stage's steps, or what is left of them, beginning with the generators in the state `noise`.
+
+        What was drawn while the stage was made ready counts for nothing, since a run that goes on makes it ready, too.
 
         Raises:
             UserError: a loss that is not finite, or a checkpoint that cannot be saved.
@@ -129,8 +131,7 @@ class StageRun:
         trainer = self.trainer
         for teacher in self.model.start_teachers(following(self.blueprint, self.compiled.plan)):
             trainer.listener.note(f"teacher {teacher} starts as a copy")
-        if noise is not None:
-            generators.restore(noise)
+        generators.restore(noise)
         trainer.listener.stage(self.name, self.first, self.steps)
         with trainer.stopping.patiently():
             try:

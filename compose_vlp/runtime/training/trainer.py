@@ -16,7 +16,7 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.device import choose_device
 from compose_vlp.runtime.processes import Processes, join_processes
 from compose_vlp.runtime.sources import ready_tokenizers
-from compose_vlp.runtime.state import checkpoint
+from compose_vlp.runtime.state import checkpoint, generators
 from compose_vlp.runtime.state.fitting import fit
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.training.listener import Listener, Silent
@@ -87,25 +87,28 @@ class Trainer:
         model = self._model(begin.trained, saved)
         before, trained = begin.before, begin.trained
         for number in range(begin.stage, len(stages)):
+            here = saved if number == begin.stage else None
+            noise = own(here["generators"], self.processes) if here else generators.capture()
             model = self._fitted(model, trained, stages[number])
             stage = StageRun(self, number, before, model)
-            here = saved if number == begin.stage else None
             if here:
                 stage.restore(here)
             if number == begin.stage:
                 self.begin()
-            stage.run(own(here["generators"], self.processes) if here else None)
+            stage.run(noise)
             before, trained = before + stage.steps, stages[number]
         return model.eval()
 
     def _model(self, stage: str, saved: dict[str, Any] | None) -> Model:
         """The model as it was saved, or a fresh one; every process has the same, and noise of its own from here on."""
+        noise = (self.options.seed << 16) + self.processes.rank
+        generators.seed_libraries(noise)
         model = build(self.blueprint.of_stage(stage), self.processes.device, self.options.seed)
         if saved is None:
             self.initialise(model)
             self.processes.share_weights(model.state_dict().values())
             if not self.processes.main:
-                torch.manual_seed((self.options.seed << 16) + self.processes.rank)
+                torch.manual_seed(noise)
         else:
             model.load_state_dict(saved["model"])
         return model
@@ -142,5 +145,5 @@ class Trainer:
             for difference in differences(saved, self.processes):
                 self.listener.note(difference)
             return saved
-        self.listener.note("no checkpoint to resume from: starting at the beginning")
+        self.listener.note("nothing of this run had been saved: it starts at the beginning")
         return None
