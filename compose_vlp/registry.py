@@ -15,48 +15,57 @@ A kind is one class (or function) with annotations:
 
 from __future__ import annotations
 
-import ast
-import dataclasses
 import importlib
-import inspect
-import re
-import sys
-import types
-import typing
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
-from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.graph.kinds import Category, Keys, Kind, Output, Pattern, Port, Setting, Traits
-from compose_vlp.graph.signature import signature
-from compose_vlp.graph.types import KINDS, Flow
+from compose_vlp.catalogue import Listing, catalogue
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.graph.kinds import Category, Keys, Kind, Output, Traits
+from compose_vlp.graph.types import Flow
+from compose_vlp.kind_reader import (
+    DETACHED,
+    Beside,
+    Settings,
+    check_class,
+    check_declaration,
+    file_of,
+    kind_of,
+    placed,
+)
+
+__all__ = [
+    "ALL",
+    "DETACHED",
+    "EACH",
+    "PAST",
+    "Beside",
+    "Listing",
+    "Settings",
+    "catalogue",
+    "component",
+    "declared",
+    "fields_of",
+    "fills",
+    "forget",
+    "function",
+    "get",
+    "inferred",
+    "is_built_in",
+    "loss",
+    "names",
+    "set_aside",
+    "slot_of",
+    "source",
+    "tokenizer",
+]
 
 EACH: Final = Flow.EACH
 PAST: Final = Flow.PAST
 ALL: Final = Flow.ALL
-DETACHED: Final = "detached"
-# Given by compiled programs, not by people; `tokenizer` is that of the text the call reads.
-RUNTIME_ARGUMENTS: Final = frozenset({"self", "at", "cache", "kv", "rows", "tokenizer"})
-
-
-@dataclass(frozen=True)
-class Beside:
-    """Remark on a constant of `forward` that nothing reads where this other port gets nothing."""
-
-    port: str
-
-
-class Settings(BaseModel):
-    """Base of every kind's `Config`: frozen, and no key unknown."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
 
 
 def inferred(source: str = "", description: str = "", *, free: bool = False) -> Any:
@@ -74,56 +83,24 @@ _KINDS: dict[str, Kind] = {}
 
 def _declare(category: Category, name: str, traits: Traits, slot: str = "") -> Callable[[Any], Any]:
     def decorate(implementation: Any) -> Any:
-        with _placed(implementation):
+        with placed(implementation):
             return register(implementation)
 
     def register(implementation: Any) -> Any:
-        _check_class(name, category, implementation)
-        kind = kind_of(name, category, implementation, traits, slot)
-        _check_declaration(name, kind, implementation)
+        check_class(name, category, implementation)
+        kind = kind_of(name, category, implementation, traits, slot, get)
+        check_declaration(name, kind, implementation)
         listing = catalogue().get(name)
         if listing is not None and listing.module != kind.source:
             raise UserError(f"{name!r} is a kind that is built in ({listing.module}): another needs another name")
         before = _KINDS.get(name)
         if before and (before.source, before.implementation.__qualname__) != (kind.source, implementation.__qualname__):
-            raise UserError(f"two kinds are called {name!r}: another is declared in {_file_of(before.implementation)}")
+            raise UserError(f"two kinds are called {name!r}: another is declared in {file_of(before.implementation)}")
         _KINDS[name] = kind
         implementation.kind_name = name
         return implementation
 
     return decorate
-
-
-@contextmanager
-def _placed(implementation: Any) -> Iterator[None]:
-    """Give mistakes of a declaration its file and line: those of the class or function, where nothing is nearer."""
-    try:
-        yield
-    except UserError as error:
-        place = _place_of(implementation)
-        if place is not None and all(problem.span is None for problem in error.problems):
-            error.problems = tuple(dataclasses.replace(problem, span=place) for problem in error.problems)
-        raise
-
-
-def _place_of(implementation: Any) -> Span | None:
-    """Where a class or function begins; None where no file has it (a notebook's cell has a file of its own)."""
-    try:
-        lines, number = inspect.getsourcelines(implementation)
-    except (OSError, TypeError):
-        return None
-    heads = (place for place, line in enumerate(lines) if line.lstrip().startswith(("class ", "def ", "async def ")))
-    place = next(heads, 0)
-    line = lines[place].rstrip()
-    start = len(line) - len(line.lstrip())
-    return Span(_file_of(implementation), number + place, start + 1, len(line) + 1)
-
-
-def _file_of(implementation: Any) -> str:
-    try:
-        return inspect.getsourcefile(implementation) or implementation.__module__
-    except TypeError:
-        return str(implementation.__module__)
 
 
 def component(
@@ -216,373 +193,7 @@ def source(name: str) -> Callable[[Any], Any]:
     return _declare("source", name, Traits())
 
 
-# --- reading a kind off its class -------------------------------------------------------------------------------
-
-
-def kind_of(name: str, category: Category, implementation: Any, traits: Traits, slot: str = "") -> Kind:
-    """The `Kind` of a decorated class or function.
-
-    Raises:
-        UserError: where an annotation is missing or is none of those that ports may have.
-    """
-    config = getattr(implementation, "Config", None)
-    ports: dict[str, Port] = {}
-    returns: Pattern | dict[str, Pattern] = Pattern("Scalar")
-    cached = False
-    if category in ("component", "loss", "function"):
-        forward = implementation if category == "function" else implementation.forward
-        with _placed(forward):
-            ports, returns = _ports(name, forward)
-        cached = "cache" in inspect.signature(forward).parameters
-    flows = getattr(implementation, "flows", None)
-    custom = getattr(implementation, "output", None)
-    return Kind(
-        name=name,
-        category=category,
-        ports=ports,
-        output=custom or signature(ports, returns, flows),
-        returns=returns if ports else None,
-        settings=_settings(config) if config else {},
-        config=config,
-        traits=traits,
-        parts=dict(getattr(implementation, "parts", {})),
-        flows=flows,
-        check=getattr(implementation, "check", None),
-        check_batch=getattr(implementation, "check_batch", None),
-        describe=getattr(implementation, "describe", None),
-        tables=getattr(implementation, "tables", None),
-        trainable=category == "component",
-        cached=cached,
-        implementation=implementation,
-        doc=inspect.getdoc(implementation) or "",
-        source=implementation.__module__,
-        slot=slot,
-        promises=_with_parts(traits, config) if config else None,
-    )
-
-
-_METHODS: Final[Mapping[Category, tuple[str, ...]]] = {
-    "component": ("forward",),
-    "loss": ("forward",),
-    "slot": ("forward",),
-    "tokenizer": ("encode", "decode", "vocab_size"),
-    "source": ("__len__", "record"),
-}
-"""What the class of a kind has, beside its `Config`."""
-
-
-def _check_class(name: str, category: Category, implementation: Any) -> None:
-    """Refuse what cannot be made from its settings, or lacks what is asked of it.
-
-    Raises:
-        UserError: naming what is missing.
-    """
-    if not name.isidentifier():
-        raise UserError(f"{name!r} is no name: letters, digits and _")
-    if category == "function":
-        if isinstance(implementation, type) or not callable(implementation):
-            raise UserError(f"{name}: a function is declared with `def`")
-        return
-    if not isinstance(implementation, type):
-        raise UserError(f"{name}: a {category} is a class with `Config`, and this is no class")
-    if category in ("component", "loss", "slot") and not _is_module(implementation):
-        raise UserError(
-            f"{name}: a {category} is a class of `torch.nn.Module`: class {implementation.__name__}(nn.Module)"
-        )
-    lacking = [method for method in _METHODS[category] if _inherited(implementation, method)]
-    if lacking:
-        raise UserError(
-            f"{name}: the class of a {category} has {' and '.join(_METHODS[category])}; there is no {lacking[0]}"
-        )
-    config = getattr(implementation, "Config", None)
-    if not (isinstance(config, type) and issubclass(config, Settings)):
-        raise UserError(
-            f"{name}: the class has no `Config` of its settings",
-            hints=["class Config(Settings): ..., with a typed field for each setting; `pass` where there is none"],
-        )
-    _check_constructor(name, category, implementation)
-
-
-def _is_module(implementation: type) -> bool:
-    """Is it a class of nn.Module? Where torch was never imported, nothing is."""
-    torch = sys.modules.get("torch")
-    return torch is not None and issubclass(implementation, torch.nn.Module)
-
-
-def _inherited(implementation: type, method: str) -> bool:
-    """Does a class lack a method, or only have the one that says that there is none?"""
-    torch = sys.modules.get("torch")
-    empty = getattr(torch.nn.Module, method, None) if torch is not None and method == "forward" else None
-    found = getattr(implementation, method, None)
-    return found is None or found is empty or getattr(found, "__isabstractmethod__", False)
-
-
-def _check_constructor(name: str, category: Category, implementation: type) -> None:
-    given = ("Config", "place") if category == "slot" else ("Config",)
-    try:
-        inspect.signature(implementation).bind(*given)
-    except (TypeError, ValueError) as error:
-        raise UserError(
-            f"{name}: `__init__` is called with {' and '.join(given)}, by place: {error}",
-            hints=[f"def __init__(self, config: Config{', place: Place' * (category == 'slot')}) -> None: ..."],
-        ) from None
-
-
-def _check_declaration(name: str, kind: Kind, implementation: Any) -> None:
-    """Refuse promises that are none of those there are, and those of methods and settings that are not there.
-
-    Raises:
-        UserError: naming the promise and what it may be.
-    """
-    for field in dataclasses.fields(kind.traits):
-        promise, annotation = getattr(kind.traits, field.name), _HINTS[field.name]
-        choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
-        if choices and promise not in choices:
-            known = ", ".join(repr(choice) for choice in choices)
-            raise UserError(
-                f"{name}: no promise is {field.name}={promise!r}",
-                hints=[*did_you_mean(str(promise), choices), f"{field.name} is one of {known}"],
-            )
-    for setting in kind.traits.noise:
-        if setting not in kind.settings:
-            raise UserError(
-                f"{name}: `noise` names {setting!r}, which is no setting of its Config",
-                hints=did_you_mean(setting, kind.settings),
-            )
-    if kind.category == "loss" and kind.traits.selects != callable(getattr(implementation, "selects", None)):
-        raise UserError(
-            f"{name}: a loss whose terms are places in a text has a method `selects`, and is declared with selects=True"
-        )
-    if kind.traits.context == "indexed" and not callable(getattr(implementation, "keys_values", None)):
-        raise UserError(f'{name}: what promises context="indexed" has a method `keys_values(context)`')
-
-
-_HINTS: Final = typing.get_type_hints(Traits)
-
-
-def _with_parts(traits: Traits, config: type[BaseModel]) -> Callable[[Any], Traits] | None:
-    """What a tower promises with the parts that its settings hold: nothing that one of them does not promise."""
-    slots = [name for name, setting in config.model_fields.items() if _slot_of_field(setting)]
-
-    def promises(settings: Any) -> Traits:
-        parts = [get(getattr(settings, name).use).traits for name in slots]
-        still = all(part.draws == "none" for part in parts)
-        return replace(
-            traits,
-            rows=traits.rows if all(part.rows == "independent" for part in parts) else "batch",
-            state=next((part.state for part in parts if part.state != "none"), traits.state),
-            draws=traits.draws if still else "noise",
-            noise=traits.noise if still else (),
-        )
-
-    return promises if slots else None
-
-
-def _slot_of_field(info: FieldInfo) -> str:
-    extra = info.json_schema_extra
-    return str(extra.get("slot", "")) if isinstance(extra, dict) else ""
-
-
-def _ports(name: str, forward: Callable[..., Any]) -> tuple[dict[str, Port], Pattern | dict[str, Pattern]]:
-    hints = typing.get_type_hints(forward, include_extras=True)
-    ports = {}
-    for argument in inspect.signature(forward).parameters.values():
-        if argument.name in RUNTIME_ARGUMENTS:
-            continue
-        if argument.name not in hints:
-            raise UserError(f"{name}: argument {argument.name!r} of forward has no annotation, so it is no port")
-        ports[argument.name] = _port(name, argument, hints[argument.name])
-    if "return" not in hints:
-        raise UserError(f"{name}: forward does not say what it returns")
-    return ports, _result(name, hints["return"])
-
-
-def _result(name: str, hint: Any) -> Pattern | dict[str, Pattern]:
-    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
-        fields = typing.get_type_hints(hint, include_extras=True)
-        return {field: _patterns(name, field, _alternatives(hint)[0])[0] for field, hint in fields.items()}
-    return _patterns(name, "return", _alternatives(hint)[0])[0]  # of several, the type's hook says which
-
-
-def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
-    several = False
-    alternatives = [one for one in _alternatives(hint) if one is not type(None)]
-    if len(alternatives) == 1 and typing.get_origin(alternatives[0]) in (list, tuple):
-        several = True
-        alternatives = list(_alternatives(typing.get_args(alternatives[0])[0]))
-    bounded = next((a for a in alternatives if _plain(a) in CONSTANTS and a not in CONSTANTS), None)
-    alternatives = [_plain(a) if _plain(a) in CONSTANTS else a for a in alternatives]
-    literals = [a for a in alternatives if a in CONSTANTS or typing.get_origin(a) is Literal]
-    choices = tuple(str(c) for a in literals if typing.get_origin(a) is Literal for c in typing.get_args(a))
-    values = [a for a in alternatives if a not in literals]
-    extras = [x for a in values for x in (typing.get_args(a)[1:] if typing.get_origin(a) is typing.Annotated else ())]
-    return Port(
-        name=argument.name,
-        accepts=tuple(p for a in values for p in _patterns(name, argument.name, a)),
-        several=several,
-        open=argument.kind is inspect.Parameter.VAR_KEYWORD,
-        literal=bool(literals),
-        literal_types=tuple(dict.fromkeys("str" if typing.get_origin(a) is Literal else a.__name__ for a in literals)),
-        default=argument.default if argument.default is not inspect.Parameter.empty else ...,
-        flow=next((x for x in extras if isinstance(x, Flow)), Flow.ALL),
-        detached=DETACHED in extras,
-        choices=choices,
-        bounded=bounded,
-        beside=next((x.port for x in typing.get_args(bounded)[1:] if isinstance(x, Beside)), ""),
-    )
-
-
-CONSTANTS: Final = (str, int, float, bool)
-
-
-def _plain(hint: Any) -> Any:
-    """What an annotation says without its remarks."""
-    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
-
-
-def _alternatives(hint: Any) -> tuple[Any, ...]:
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return typing.get_args(hint)
-    return (hint,)
-
-
-def _patterns(name: str, argument: str, hint: Any) -> tuple[Pattern, ...]:
-    base, *extras = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
-    kind = getattr(base, "kind", None)
-    if kind not in KINDS and kind != "Value":
-        raise UserError(
-            f"{name}: {argument!r} is annotated {hint!r}",
-            hints=["ports are annotated like Annotated[Sequence, 'rows tokens width']", f"kinds: {', '.join(KINDS)}"],
-        )
-    dims = next((x for x in extras if isinstance(x, str) and x != DETACHED), "")
-    return (Pattern(kind, tuple(dims.split())),)
-
-
-def _settings(config: type[BaseModel]) -> dict[str, Setting]:
-    found = {}
-    for name, info in config.model_fields.items():
-        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-        where = extra.get("inferred")
-        found[name] = Setting(
-            name=name,
-            annotation=f"a kind of {extra['slot']}" if "slot" in extra else _readable(info.annotation),
-            default=_default(info),
-            description=info.description or "",
-            inferred=where if isinstance(where, str) else None,
-            free=bool(extra.get("free")),
-            bounds={type(m).__name__.lower(): getattr(m, type(m).__name__.lower(), None) for m in info.metadata},
-        )
-    return found
-
-
-def _default(info: FieldInfo) -> Any:
-    """The value where nothing is written; of a slot the name of its kind, which is not imported for that."""
-    extra = info.json_schema_extra
-    if isinstance(extra, dict) and _slot_of_field(info):
-        return extra["kind"]
-    return ... if info.is_required() else info.get_default(call_default_factory=True)
-
-
-def _readable(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
 # --- finding kinds ----------------------------------------------------------------------------------------------
-
-DECORATORS: Final[Mapping[str, Category]] = {
-    "component": "component",
-    "loss": "loss",
-    "function": "function",
-    "fills": "slot",
-    "tokenizer": "tokenizer",
-    "source": "source",
-}
-_DECLARES: Final = re.compile(rf"^@({'|'.join(DECORATORS)})\(|^class \w+Settings\(", re.MULTILINE)
-"""Only files with such a line are parsed."""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What a scan of a file says of a kind, without importing it."""
-
-    name: str
-    category: str
-    module: str
-    fields: frozenset[str]
-    summary: str
-    slot: str = ""
-
-
-@cache
-def catalogue() -> Mapping[str, Listing]:
-    """Every built-in kind by name, read off the files' syntax: imports nothing."""
-    here = Path(__file__).parent
-    roots = ((here / "components", "compose_vlp.components"), (here / "data" / "sources", "compose_vlp.data.sources"))
-    trees: dict[str, ast.Module] = {}
-    for root, package in roots:
-        for file in sorted(root.rglob("*.py")):
-            text = file.read_text(encoding="utf-8")
-            if _DECLARES.search(text):
-                relative = file.relative_to(root).with_suffix("")
-                trees[".".join((package, *relative.parts)).removesuffix(".__init__")] = ast.parse(text)
-    shared = _shared_settings(trees.values())
-    return {listing.name: listing for module, tree in trees.items() for listing in _listings(tree, module, shared)}
-
-
-def _shared_settings(trees: Iterable[ast.Module]) -> dict[str, frozenset[str]]:
-    """The fields of models of settings that several kinds extend, by name: classes that end in `Settings`."""
-    classes = {
-        node.name: node
-        for tree in trees
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and node.name.endswith("Settings")
-    }
-
-    def fields(name: str) -> frozenset[str]:
-        if name not in classes:
-            return frozenset()
-        bases = {base.id: fields(base.id) for base in classes[name].bases if isinstance(base, ast.Name)}
-        return _fields(classes[name], bases)
-
-    return {name: fields(name) for name in classes}
-
-
-def _listings(tree: ast.Module, module: str, shared: Mapping[str, frozenset[str]]) -> Iterator[Listing]:
-    """The kinds that a source file declares at its top level."""
-    for node in tree.body:
-        if not isinstance(node, ast.ClassDef | ast.FunctionDef):
-            continue
-        for mark in node.decorator_list:
-            if not (isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id in DECORATORS):
-                continue
-            if mark.args and isinstance(mark.args[0], ast.Constant):
-                summary = (ast.get_docstring(node) or "").split("\n")[0]
-                fields = _config_fields(node, shared)
-                fields |= _forward_arguments(node) if mark.func.id == "loss" else frozenset()
-                slots = [k.value.value for k in mark.keywords if k.arg == "slot" and isinstance(k.value, ast.Constant)]
-                slot = str(slots[0]) if slots else ""
-                yield Listing(str(mark.args[0].value), DECORATORS[mark.func.id], module, fields, summary, slot)
-
-
-def _config_fields(node: ast.AST, shared: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    for inner in ast.iter_child_nodes(node):
-        if isinstance(inner, ast.ClassDef) and inner.name == "Config":
-            return _fields(inner, shared)
-    return frozenset()
-
-
-def _fields(node: ast.ClassDef, shared: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """The annotated names of a class, with those of the settings that it extends."""
-    own = {s.target.id for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)}
-    bases = (shared.get(base.id, frozenset()) for base in node.bases if isinstance(base, ast.Name))
-    return frozenset(own).union(*bases)
-
-
-def _forward_arguments(node: ast.AST) -> frozenset[str]:
-    for inner in ast.iter_child_nodes(node):
-        if isinstance(inner, ast.FunctionDef) and inner.name == "forward":
-            return frozenset(argument.arg for argument in inner.args.args) - RUNTIME_ARGUMENTS
-    return frozenset()
 
 
 def is_built_in(kind: Kind) -> bool:
@@ -652,14 +263,3 @@ def set_aside(modules: Collection[str]) -> Iterator[None]:
 def declared(modules: Collection[str]) -> list[str]:
     """The names of the kinds that these modules declared."""
     return sorted(name for name, kind in _KINDS.items() if kind.source in modules)
-
-
-def load_plugin(path: str | Path) -> list[str]:
-    """Import a user's file, which may declare kinds; gives their names.
-
-    Raises:
-        UserError: what `compose_vlp.plugins.load_plugin` raises.
-    """
-    from compose_vlp import plugins
-
-    return list(plugins.load_plugin(path).kinds)

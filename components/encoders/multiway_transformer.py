@@ -53,8 +53,8 @@ class MultiwayTransformer(nn.Module):
         drop_path: float = Field(
             0.0, ge=0, lt=1, description="probability that a row skips the last layer's branches; lower ones less"
         )
-        drop_by_part: bool = Field(
-            False, description="is each part's FFN skipped by a draw of its own (VLMo), or a row's as a whole (BEiT-3)?"
+        skips: Literal["row", "part"] = Field(
+            "row", description="what `drop_path` skips of an FFN: a row as a whole (BEiT-3), or each part apart (VLMo)"
         )
         positions: SlotPart = slot(
             "positions", "none", "what tells positions apart beside what comes in; `relative`: a bias of attention"
@@ -206,7 +206,7 @@ def _layer(c: MultiwayTransformer.Config, number: int) -> MultiwayLayer:
         {name: _Expert(c, std) for name in c.experts},
         scale=_scale(c),
         drop_path=rate,
-        drop_by_part=c.drop_by_part,
+        drop_by_part=c.skips == "part",
     )
 
 

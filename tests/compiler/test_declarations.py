@@ -11,6 +11,7 @@ from compose_vlp import registry
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.errors import UserError
+from compose_vlp.plugins import load_plugin
 
 COMPONENT = """
 from typing import Annotated
@@ -36,7 +37,7 @@ def load(folder: Path, decorator: str, more: str = "") -> None:
     shape = LOSS if decorator.startswith("loss") else EMBEDDING
     file = folder / f"part_{abs(hash((decorator, more)))}.py"
     file.write_text(COMPONENT.format(decorator=decorator, more=more, **shape))
-    registry.load_plugin(file)
+    load_plugin(file)
 
 
 @pytest.mark.parametrize(

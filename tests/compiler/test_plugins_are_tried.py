@@ -17,6 +17,7 @@ from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Step, build
 from compose_vlp.compiler.synthetic import synthetic_batch
 from compose_vlp.errors import UserError
+from compose_vlp.plugins import load_plugin
 from compose_vlp.values import Image
 from tests.compiler.sameness import NONE, assert_same, outcome
 
@@ -71,7 +72,7 @@ def twice(folder: Path, text: str, *overrides: str) -> Compiled:
     """The training program of a small CoCa whose two embeddings go through one component of the plugin, `part`."""
     file = folder / "part.py"
     file.write_text(text)
-    (name, *_) = registry.load_plugin(file)
+    (name, *_) = load_plugin(file).kinds
     graph = (
         "graph.image_embedding=normalize(part(image_proj(first(pool_one(visual)))))",
         "graph.text_embedding=normalize(part(text_proj(words.cls)))",
@@ -205,7 +206,7 @@ def test_a_function_that_mixes_rows_is_found(tmp_path: Path) -> None:
         f"{HEAD}\n@function('centred')\ndef centred({VECTORS}:\n    return Embedding(x.features - x.features.mean(0))\n"
     )
     (tmp_path / "part.py").write_text(text)
-    registry.load_plugin(tmp_path / "part.py")
+    load_plugin(tmp_path / "part.py")
     checked = small("graph.text_embedding=normalize(centred(text_proj(words.cls)))").check()
     with pytest.raises(UserError, match="`centred` breaks a promise of function 'centred': rows") as caught:
         compile_stage(checked, "pretrain")
@@ -233,7 +234,7 @@ class Part(nn.Module):
     def forward(self, x: Annotated[Embedding, "rows width"]) -> Scalar:
         return Scalar({body})
 """)
-    registry.load_plugin(file)
+    load_plugin(file)
     checked = small(f"+losses.extra={{use: {name}, x: text_embedding}}", "stages.pretrain.losses=[extra]").check()
     with pytest.raises(UserError, match=rf"`extra` \({name}\) breaks a promise of loss '{name}'") as caught:
         compile_stage(checked, "pretrain")
@@ -287,7 +288,7 @@ def test_pieces_of_a_batch_mix_what_could_not_be_tried(tmp_path: Path) -> None:
     body = "assert len(x.features) > 3, 'only large batches'; return x"
     text = module("picky_rows", QUIET, body)
     (tmp_path / "part.py").write_text(text)
-    registry.load_plugin(tmp_path / "part.py")
+    load_plugin(tmp_path / "part.py")
     checked = small(
         "+components.part={use: picky_rows}",
         "graph.text_embedding=normalize(part(text_proj(words.cls)))",
@@ -337,7 +338,7 @@ def test_a_merged_plugin_gives_the_numbers_of_a_plugin_that_is_not(tmp_path: Pat
     made = "self.map = nn.Linear(config.width, config.width)"
     file = tmp_path / "part.py"
     file.write_text(module("merged_map", QUIET, "return Embedding(self.map(x.features).tanh())", made=made))
-    registry.load_plugin(file)
+    load_plugin(file)
     checked = small(
         "+components.part={use: merged_map}",
         "graph.image_embedding=normalize(part(image_proj(first(pool_one(visual)))))",

@@ -130,7 +130,7 @@ CASES: dict[str, list[Case]] = {
             {**TOWER, "positions": "relative", "frame": 9, "grid": 2, "layer_scale": 0.1, "key_bias": False},
             lambda: {"x": pair()},
         ),
-        Case({**TOWER, "experts": ("any",), "drop_path": 0.5, "drop_by_part": True}, lambda: {"x": pair()}),
+        Case({**TOWER, "experts": ("any",), "drop_path": 0.5, "skips": "part"}, lambda: {"x": pair()}),
     ],
     "pooler": [
         Case({"width": 8}, lambda: {"x": embedding()}),

@@ -9,7 +9,7 @@ import pytest
 
 from compose_vlp.data import open_source
 from compose_vlp.errors import UserError
-from compose_vlp.registry import load_plugin
+from compose_vlp.plugins import load_plugin
 
 PLUGIN = """
 from pathlib import Path

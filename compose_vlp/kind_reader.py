@@ -1,0 +1,341 @@
+"""Reading a kind off its class: settings, ports and results from annotations, and what cannot be a declaration."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
+
+from compose_vlp.errors import Span, UserError, did_you_mean
+from compose_vlp.graph.kinds import Category, Kind, Pattern, Port, Setting, Traits
+from compose_vlp.graph.signature import signature
+from compose_vlp.graph.types import KINDS, Flow
+
+DETACHED: Final = "detached"
+# Given by compiled programs, not by people; `tokenizer` is that of the text the call reads.
+RUNTIME_ARGUMENTS: Final = frozenset({"self", "at", "cache", "kv", "rows", "tokenizer"})
+
+
+class Settings(BaseModel):
+    """Base of every kind's `Config`: frozen, and no key unknown."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Remark on a constant of `forward` that nothing reads where this other port gets nothing."""
+
+    port: str
+
+
+def kind_of(
+    name: str, category: Category, implementation: Any, traits: Traits, slot: str, find: Callable[[str], Kind]
+) -> Kind:
+    """The `Kind` of a decorated class or function; `find` gives those of inner parts, by name.
+
+    Raises:
+        UserError: where an annotation is missing or is none of those that ports may have.
+    """
+    config = getattr(implementation, "Config", None)
+    ports: dict[str, Port] = {}
+    returns: Pattern | dict[str, Pattern] = Pattern("Scalar")
+    cached = False
+    if category in ("component", "loss", "function"):
+        forward = implementation if category == "function" else implementation.forward
+        with placed(forward):
+            ports, returns = _ports(name, forward)
+        cached = "cache" in inspect.signature(forward).parameters
+    flows = getattr(implementation, "flows", None)
+    custom = getattr(implementation, "output", None)
+    return Kind(
+        name=name,
+        category=category,
+        ports=ports,
+        output=custom or signature(ports, returns, flows),
+        returns=returns if ports else None,
+        settings=_settings(config) if config else {},
+        config=config,
+        traits=traits,
+        parts=dict(getattr(implementation, "parts", {})),
+        flows=flows,
+        check=getattr(implementation, "check", None),
+        check_batch=getattr(implementation, "check_batch", None),
+        describe=getattr(implementation, "describe", None),
+        tables=getattr(implementation, "tables", None),
+        trainable=category == "component",
+        cached=cached,
+        implementation=implementation,
+        doc=inspect.getdoc(implementation) or "",
+        source=implementation.__module__,
+        slot=slot,
+        promises=_with_parts(traits, config, find) if config else None,
+    )
+
+
+_METHODS: Final[Mapping[Category, tuple[str, ...]]] = {
+    "component": ("forward",),
+    "loss": ("forward",),
+    "slot": ("forward",),
+    "tokenizer": ("encode", "decode", "vocab_size"),
+    "source": ("__len__", "record"),
+}
+"""What the class of a kind has, beside its `Config`."""
+
+
+def check_class(name: str, category: Category, implementation: Any) -> None:
+    """Refuse what cannot be made from its settings, or lacks what is asked of it.
+
+    Raises:
+        UserError: naming what is missing.
+    """
+    if not name.isidentifier():
+        raise UserError(f"{name!r} is no name: letters, digits and _")
+    if category == "function":
+        if isinstance(implementation, type) or not callable(implementation):
+            raise UserError(f"{name}: a function is declared with `def`")
+        return
+    if not isinstance(implementation, type):
+        raise UserError(f"{name}: a {category} is a class with `Config`, and this is no class")
+    if category in ("component", "loss", "slot") and not _is_module(implementation):
+        raise UserError(
+            f"{name}: a {category} is a class of `torch.nn.Module`: class {implementation.__name__}(nn.Module)"
+        )
+    lacking = [method for method in _METHODS[category] if _inherited(implementation, method)]
+    if lacking:
+        raise UserError(
+            f"{name}: the class of a {category} has {' and '.join(_METHODS[category])}; there is no {lacking[0]}"
+        )
+    config = getattr(implementation, "Config", None)
+    if not (isinstance(config, type) and issubclass(config, Settings)):
+        raise UserError(
+            f"{name}: the class has no `Config` of its settings",
+            hints=["class Config(Settings): ..., with a typed field for each setting; `pass` where there is none"],
+        )
+    _check_constructor(name, category, implementation)
+
+
+def _is_module(implementation: type) -> bool:
+    """Is it a class of nn.Module? Where torch was never imported, nothing is."""
+    torch = sys.modules.get("torch")
+    return torch is not None and issubclass(implementation, torch.nn.Module)
+
+
+def _inherited(implementation: type, method: str) -> bool:
+    """Does a class lack a method, or only have the one that says that there is none?"""
+    torch = sys.modules.get("torch")
+    empty = getattr(torch.nn.Module, method, None) if torch is not None and method == "forward" else None
+    found = getattr(implementation, method, None)
+    return found is None or found is empty or getattr(found, "__isabstractmethod__", False)
+
+
+def _check_constructor(name: str, category: Category, implementation: type) -> None:
+    given = ("Config", "place") if category == "slot" else ("Config",)
+    try:
+        inspect.signature(implementation).bind(*given)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{name}: `__init__` is called with {' and '.join(given)}, by place: {error}",
+            hints=[f"def __init__(self, config: Config{', place: Place' * (category == 'slot')}) -> None: ..."],
+        ) from None
+
+
+def check_declaration(name: str, kind: Kind, implementation: Any) -> None:
+    """Refuse promises that are none of those there are, and those of methods and settings that are not there.
+
+    Raises:
+        UserError: naming the promise and what it may be.
+    """
+    for field in dataclasses.fields(kind.traits):
+        promise, annotation = getattr(kind.traits, field.name), _HINTS[field.name]
+        choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+        if choices and promise not in choices:
+            known = ", ".join(repr(choice) for choice in choices)
+            raise UserError(
+                f"{name}: no promise is {field.name}={promise!r}",
+                hints=[*did_you_mean(str(promise), choices), f"{field.name} is one of {known}"],
+            )
+    for setting in kind.traits.noise:
+        if setting not in kind.settings:
+            raise UserError(
+                f"{name}: `noise` names {setting!r}, which is no setting of its Config",
+                hints=did_you_mean(setting, kind.settings),
+            )
+    if kind.category == "loss" and kind.traits.selects != callable(getattr(implementation, "selects", None)):
+        raise UserError(
+            f"{name}: a loss whose terms are places in a text has a method `selects`, and is declared with selects=True"
+        )
+    if kind.traits.context == "indexed" and not callable(getattr(implementation, "keys_values", None)):
+        raise UserError(f'{name}: what promises context="indexed" has a method `keys_values(context)`')
+
+
+_HINTS: Final = typing.get_type_hints(Traits)
+
+
+def _with_parts(traits: Traits, config: type[BaseModel], find: Callable[[str], Kind]) -> Callable[[Any], Traits] | None:
+    """What a tower promises with the parts that its settings hold: nothing that one of them does not promise."""
+    slots = [name for name, setting in config.model_fields.items() if _slot_of_field(setting)]
+
+    def promises(settings: Any) -> Traits:
+        parts = [find(getattr(settings, name).use).traits for name in slots]
+        still = all(part.draws == "none" for part in parts)
+        return replace(
+            traits,
+            rows=traits.rows if all(part.rows == "independent" for part in parts) else "batch",
+            state=next((part.state for part in parts if part.state != "none"), traits.state),
+            draws=traits.draws if still else "noise",
+            noise=traits.noise if still else (),
+        )
+
+    return promises if slots else None
+
+
+def _slot_of_field(info: FieldInfo) -> str:
+    extra = info.json_schema_extra
+    return str(extra.get("slot", "")) if isinstance(extra, dict) else ""
+
+
+def _ports(name: str, forward: Callable[..., Any]) -> tuple[dict[str, Port], Pattern | dict[str, Pattern]]:
+    hints = typing.get_type_hints(forward, include_extras=True)
+    ports = {}
+    for argument in inspect.signature(forward).parameters.values():
+        if argument.name in RUNTIME_ARGUMENTS:
+            continue
+        if argument.name not in hints:
+            raise UserError(f"{name}: argument {argument.name!r} of forward has no annotation, so it is no port")
+        ports[argument.name] = _port(name, argument, hints[argument.name])
+    if "return" not in hints:
+        raise UserError(f"{name}: forward does not say what it returns")
+    return ports, _result(name, hints["return"])
+
+
+def _result(name: str, hint: Any) -> Pattern | dict[str, Pattern]:
+    if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
+        fields = typing.get_type_hints(hint, include_extras=True)
+        return {field: _patterns(name, field, _alternatives(hint)[0])[0] for field, hint in fields.items()}
+    return _patterns(name, "return", _alternatives(hint)[0])[0]  # of several, the type's hook says which
+
+
+def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
+    several = False
+    alternatives = [one for one in _alternatives(hint) if one is not type(None)]
+    if len(alternatives) == 1 and typing.get_origin(alternatives[0]) in (list, tuple):
+        several = True
+        alternatives = list(_alternatives(typing.get_args(alternatives[0])[0]))
+    bounded = next((a for a in alternatives if _plain(a) in CONSTANTS and a not in CONSTANTS), None)
+    alternatives = [_plain(a) if _plain(a) in CONSTANTS else a for a in alternatives]
+    literals = [a for a in alternatives if a in CONSTANTS or typing.get_origin(a) is Literal]
+    choices = tuple(str(c) for a in literals if typing.get_origin(a) is Literal for c in typing.get_args(a))
+    values = [a for a in alternatives if a not in literals]
+    extras = [x for a in values for x in (typing.get_args(a)[1:] if typing.get_origin(a) is typing.Annotated else ())]
+    return Port(
+        name=argument.name,
+        accepts=tuple(p for a in values for p in _patterns(name, argument.name, a)),
+        several=several,
+        open=argument.kind is inspect.Parameter.VAR_KEYWORD,
+        literal=bool(literals),
+        literal_types=tuple(dict.fromkeys("str" if typing.get_origin(a) is Literal else a.__name__ for a in literals)),
+        default=argument.default if argument.default is not inspect.Parameter.empty else ...,
+        flow=next((x for x in extras if isinstance(x, Flow)), Flow.ALL),
+        detached=DETACHED in extras,
+        choices=choices,
+        bounded=bounded,
+        beside=next((x.port for x in typing.get_args(bounded)[1:] if isinstance(x, Beside)), ""),
+    )
+
+
+CONSTANTS: Final = (str, int, float, bool)
+
+
+def _plain(hint: Any) -> Any:
+    """What an annotation says without its remarks."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return (hint,)
+
+
+def _patterns(name: str, argument: str, hint: Any) -> tuple[Pattern, ...]:
+    base, *extras = typing.get_args(hint) if typing.get_origin(hint) is typing.Annotated else (hint,)
+    kind = getattr(base, "kind", None)
+    if kind not in KINDS and kind != "Value":
+        raise UserError(
+            f"{name}: {argument!r} is annotated {hint!r}",
+            hints=["ports are annotated like Annotated[Sequence, 'rows tokens width']", f"kinds: {', '.join(KINDS)}"],
+        )
+    dims = next((x for x in extras if isinstance(x, str) and x != DETACHED), "")
+    return (Pattern(kind, tuple(dims.split())),)
+
+
+def _settings(config: type[BaseModel]) -> dict[str, Setting]:
+    found = {}
+    for name, info in config.model_fields.items():
+        extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        where = extra.get("inferred")
+        found[name] = Setting(
+            name=name,
+            annotation=f"a kind of {extra['slot']}" if "slot" in extra else _readable(info.annotation),
+            default=_default(info),
+            description=info.description or "",
+            inferred=where if isinstance(where, str) else None,
+            free=bool(extra.get("free")),
+            bounds={type(m).__name__.lower(): getattr(m, type(m).__name__.lower(), None) for m in info.metadata},
+        )
+    return found
+
+
+def _default(info: FieldInfo) -> Any:
+    """The value where nothing is written; of a slot the name of its kind, which is not imported for that."""
+    extra = info.json_schema_extra
+    if isinstance(extra, dict) and _slot_of_field(info):
+        return extra["kind"]
+    return ... if info.is_required() else info.get_default(call_default_factory=True)
+
+
+def _readable(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+@contextmanager
+def placed(implementation: Any) -> Iterator[None]:
+    """Give mistakes of a declaration its file and line: those of the class or function, where nothing is nearer."""
+    try:
+        yield
+    except UserError as error:
+        place = _place_of(implementation)
+        if place is not None and all(problem.span is None for problem in error.problems):
+            error.problems = tuple(dataclasses.replace(problem, span=place) for problem in error.problems)
+        raise
+
+
+def _place_of(implementation: Any) -> Span | None:
+    """Where a class or function begins; None where no file has it (a notebook's cell has a file of its own)."""
+    try:
+        lines, number = inspect.getsourcelines(implementation)
+    except (OSError, TypeError):
+        return None
+    heads = (place for place, line in enumerate(lines) if line.lstrip().startswith(("class ", "def ", "async def ")))
+    place = next(heads, 0)
+    line = lines[place].rstrip()
+    start = len(line) - len(line.lstrip())
+    return Span(file_of(implementation), number + place, start + 1, len(line) + 1)
+
+
+def file_of(implementation: Any) -> str:
+    """The file of a class or function, or else its module's name."""
+    try:
+        return inspect.getsourcefile(implementation) or implementation.__module__
+    except TypeError:
+        return str(implementation.__module__)
