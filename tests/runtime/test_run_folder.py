@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -138,3 +139,12 @@ def test_run_folders_are_listed_latest_first(tmp_path: Path) -> None:
     assert set(run_folders(tmp_path)) == {folder.path for folder in folders}
     assert run_folders(tmp_path)[0] == folders[0].path
     assert run_folders(tmp_path / "nowhere") == []
+
+
+def test_what_a_process_that_died_was_filling_is_taken_away_when_it_is_old(tmp_path: Path) -> None:
+    old, new = (tmp_path / f".run.starting-{number}-abc" for number in range(2))
+    for folder in (old, new):
+        folder.mkdir()
+    os.utime(old, (0, 0))
+    create(tmp_path).finish("FINISHED")
+    assert not old.exists() and new.exists()

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,8 +211,9 @@ def _aside(path: Path) -> Path:
     parent = path if path.is_dir() else path.parent
     parent.mkdir(parents=True, exist_ok=True)
     for old in parent.glob(".*.starting-*"):
-        if time.time() - old.stat().st_mtime > _UNUSED_S:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process's, which is in its place by now
+            if time.time() - old.stat().st_mtime > _UNUSED_S:
+                shutil.rmtree(old, ignore_errors=True)
     aside = parent / f".{path.name}.starting-{os.getpid()}-{secrets.token_hex(3)}"
     for name in ("checkpoints", "logs", "reports", ARTIFACTS):
         (aside / name).mkdir(parents=True)
