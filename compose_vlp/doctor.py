@@ -16,6 +16,7 @@ from compose_vlp.readable import storage
 State = Literal["fine", "note", "wrong"]
 SIGNS: dict[State, str] = {"fine": "✓", "note": "·", "wrong": "✗"}
 SCARCE = 2e9  # bytes of disk
+SMALL = 1e9  # bytes of shared memory: a few batches of 64 pictures in float32
 CLOSE = {"float32": 1e-5, "bfloat16": 2e-2}  # largest difference from eager attention in float32
 
 
@@ -37,6 +38,7 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield from attention()
     yield _tokenizers()
     yield _memory()
+    yield _shared_memory()
     yield _disk(folder)
 
 
@@ -179,6 +181,19 @@ def _memory() -> Finding:
 
     memory = psutil.virtual_memory()
     return Finding("memory", f"{storage(memory.available)} free of {storage(memory.total)}")
+
+
+def _shared_memory() -> Finding:
+    """By it readers of data hand over batches; Docker gives a container 64 MB."""
+    from compose_vlp.data.shared_memory import MORE, SHARED
+
+    if not SHARED.is_dir():
+        return Finding("shared memory", f"no {SHARED}", f"readers of data send batches through pipes; {MORE}", "note")
+    room = shutil.disk_usage(SHARED)
+    if room.free < SMALL:
+        why = f"larger batches of several readers go through pipes, which takes longer; {MORE}"
+        return Finding("shared memory", f"{storage(room.free)} free of {storage(room.total)}", why, "note")
+    return Finding("shared memory", f"{storage(room.free)} free of {storage(room.total)}", f"in {SHARED}")
 
 
 def _disk(folder: Path) -> Finding:

@@ -94,3 +94,14 @@ def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path, monkeypatch: p
 def test_lines_stand_in_columns() -> None:
     lines = doctor.as_lines([Finding("a", "1", "why"), Finding("long topic", "found it", "", "wrong")])
     assert lines == ["✓ a           1         why", "✗ long topic  found it"]
+
+
+@pytest.mark.parametrize(("free", "state"), [(60e6, "note"), (8e9, "fine")])
+def test_little_shared_memory_is_noted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: float, state: str
+) -> None:
+    usage = collections.namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * free, free, free))
+    line = found(doctor.examine(tmp_path), "shared memory")
+    assert line.state == state and "free of" in line.found
+    assert ("--shm-size" in line.why) == (state == "note")

@@ -56,9 +56,10 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _killed(pids: str, signal: str) -> UserError:
     if signal.lower().startswith("bus error"):
+        from compose_vlp.data.shared_memory import MORE, shared_size
+
         return UserError(
-            f"a process that reads data (pid {pids}) has no shared memory left",
-            hints=["`--workers 0` needs none; in Docker, `--shm-size=8g` or `--ipc=host` gives more"],
+            f"a process that reads data (pid {pids}) has no shared memory left in {shared_size()}", hints=[MORE]
         )
     how = f"was killed (signal {signal})" if signal else "ended without a word"
     return UserError(

@@ -13,6 +13,7 @@ from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.collate import Batch, BatchReader, Collator, Skipped
 from compose_vlp.data.readers import DEAF_TO, ReaderContext, deafen
 from compose_vlp.data.sampler import Order, Position
+from compose_vlp.data.shared_memory import Sending
 from compose_vlp.data.source import BadRecord, Part, Record, Source
 from compose_vlp.errors import UserError, did_you_mean
 
@@ -83,7 +84,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """Batches from the present position on; without `train`, from the first record."""
         start = self.position if self.order.shuffle else Position()
-        for got in self._read_ahead(start) if self.workers else map(self.reader.__getitem__, self.order.plans(start)):
+        for got in self._read_ahead(start) if self.workers else self._read(start):
             if isinstance(got, UserError):
                 raise got
             self._account(got)
@@ -134,7 +135,7 @@ class Loader:
 
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or the library warns of every fork
         loader: DataLoader[Any] = DataLoader(
-            self.reader,  # type: ignore[arg-type]  # has what a map-style dataset needs
+            Sending(self.reader),  # type: ignore[arg-type]  # has what a map-style dataset needs
             sampler=self.order.plans(start),  # items are plans, one a batch
             batch_size=None,
             num_workers=self.workers,
@@ -144,11 +145,18 @@ class Loader:
             worker_init_fn=deafen,
         )
         before = signal.pthread_sigmask(signal.SIG_BLOCK, DEAF_TO)  # which processes and threads that start inherit
+        batches: Iterator[Batch | UserError]
         try:
             batches = iter(loader)
+        except OSError as error:  # no room for semaphores in shared memory, no more processes
+            log.warning("no processes can read ahead here (%s), so that data is read in between: `--workers 0`", error)
+            batches = self._read(start)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from batches
+
+    def _read(self, start: Position) -> Iterator[Batch | UserError]:
+        return map(self.reader.__getitem__, self.order.plans(start))
 
     def _account(self, batch: Batch) -> None:
         self.position = batch.position

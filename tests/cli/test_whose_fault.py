@@ -222,7 +222,7 @@ def test_a_name_stands_once_in_a_file(cli: Cli) -> None:
     [
         (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), r"\(pid 12\) was killed \(signal Killed\)"),
         (RuntimeError("DataLoader worker (pid(s) 12, 13) exited unexpectedly"), r"\(pid 12, 13\) ended without a word"),
-        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error. It is possible ..."), "no shared memory"),
+        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error. It is possible ..."), "no shared memory left in /dev/shm"),
         (MemoryError(), "the machine has too little memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), "too little memory"),
         (OSError(28, "No space left on device"), "no room left on the disk"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -21,10 +22,11 @@ import torch
 from compose_vlp.blueprint.inputs import parse_input
 from compose_vlp.components.tokenizers.ids import Ids
 from compose_vlp.components.tokenizers.wordpiece import WordPiece
-from compose_vlp.data import BadRecord, Record, Source, open_source
+from compose_vlp.data import BadRecord, Record, Source, open_source, shared_memory
 from compose_vlp.data.collate import Batch
 from compose_vlp.data.corpus import prepare_tokenizers
 from compose_vlp.data.loader import Loader
+from compose_vlp.data.readers import Reader
 from compose_vlp.data.sampler import Position
 from compose_vlp.errors import UserError
 
@@ -265,9 +267,10 @@ def test_batches_are_pinned_for_cuda() -> None:
 
 def test_readers_hear_no_signal_of_their_group() -> None:
     """A scheduler's SIGTERM reaches every process of the group: the one that trains still needs its readers."""
+    others = set(active_children())
     batches = iter(loader(Numbers(40), workers=2))
     first = next(batches)
-    readers = active_children()
+    readers = set(active_children()) - others
     assert len(readers) == 2
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         for reader in readers:
@@ -282,3 +285,43 @@ def test_readers_end_with_a_process_that_left_them_in_the_middle(root: Path) -> 
     script = "from tests.data.test_loader import *\nbatches = iter(loader(Numbers(40), workers=2))\nnext(batches)\n"
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_batches_that_do_not_fit_shared_memory_go_through_pipes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Docker gives a container 64 MB; torch prints an error in a thread of the reader then, and waits for ever."""
+
+    def full(_: torch.Tensor) -> None:
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1>: Resource temporarily unavailable (11)"
+        )
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    monkeypatch.setattr(shared_memory, "_told", [])
+    sent = taken(iter(loader(Numbers(40), workers=2)), 7)
+    assert all(map(equal, sent, taken(iter(loader(Numbers(40))), 7)))
+    (record,) = caplog.records
+    for word in ("/dev/shm", "B)", "--shm-size", "--workers 0"):
+        assert word in record.getMessage()
+
+
+def test_another_error_while_a_batch_is_shared_is_no_matter_of_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: torch.Tensor) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", broken)
+    with pytest.raises(RuntimeError, match="a fault"):
+        next(iter(loader(Numbers(40), workers=1)))
+
+
+def test_where_no_process_can_be_started_data_is_read_in_between(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Reader, "start", full)
+    read = taken(iter(loader(Numbers(40), workers=2)), 7)
+    assert all(map(equal, read, taken(iter(loader(Numbers(40))), 7)))
+    assert "No space left on device" in caplog.text and "--workers 0" in caplog.text
