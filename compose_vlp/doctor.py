@@ -16,6 +16,8 @@ from compose_vlp.readable import storage
 State = Literal["fine", "note", "wrong"]
 SIGNS: dict[State, str] = {"fine": "✓", "note": "·", "wrong": "✗"}
 SCARCE = 2e9  # bytes of disk
+SHARED = Path("/dev/shm")  # no file of ours: where Linux keeps shared memory
+MORE_SHARED = "`--shm-size=8g` or `--ipc=host` gives a container of Docker more, and `--workers 0` needs none"
 SMALL = 1e9  # bytes of shared memory: a few batches of 64 pictures in float32
 CLOSE = {"float32": 1e-5, "bfloat16": 2e-2}  # largest difference from eager attention in float32
 
@@ -185,15 +187,22 @@ def _memory() -> Finding:
 
 def _shared_memory() -> Finding:
     """By it readers of data hand over batches; Docker gives a container 64 MB."""
-    from compose_vlp.data.shared_memory import MORE, SHARED
-
     if not SHARED.is_dir():
-        return Finding("shared memory", f"no {SHARED}", f"readers of data send batches through pipes; {MORE}", "note")
+        return Finding(
+            "shared memory", f"no {SHARED}", f"readers of data send batches through pipes; {MORE_SHARED}", "note"
+        )
     room = shutil.disk_usage(SHARED)
     if room.free < SMALL:
-        why = f"larger batches of several readers go through pipes, which takes longer; {MORE}"
+        why = f"larger batches of several readers go through pipes, which takes longer; {MORE_SHARED}"
         return Finding("shared memory", f"{storage(room.free)} free of {storage(room.total)}", why, "note")
     return Finding("shared memory", f"{storage(room.free)} free of {storage(room.total)}", f"in {SHARED}")
+
+
+def shared_size() -> str:
+    """How large the shared memory is, in words."""
+    if not SHARED.is_dir():
+        return f"{SHARED}, which is not there,"
+    return f"{SHARED} ({storage(shutil.disk_usage(SHARED).total)})"
 
 
 def _disk(folder: Path) -> Finding:

@@ -56,10 +56,10 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 def _killed(pids: str, signal: str) -> UserError:
     if signal.lower().startswith("bus error"):
-        from compose_vlp.data.shared_memory import MORE, shared_size
+        from compose_vlp.doctor import MORE_SHARED, shared_size
 
         return UserError(
-            f"a process that reads data (pid {pids}) has no shared memory left in {shared_size()}", hints=[MORE]
+            f"a process that reads data (pid {pids}) has no shared memory left in {shared_size()}", hints=[MORE_SHARED]
         )
     how = f"was killed (signal {signal})" if signal else "ended without a word"
     return UserError(

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import logging
 import pickle
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
 from compose_vlp.data.collate import Batch, BatchReader
 from compose_vlp.data.sampler import Plan
+from compose_vlp.doctor import MORE_SHARED, shared_size
 from compose_vlp.errors import UserError
 from compose_vlp.readable import storage
 
 log = logging.getLogger(__name__)
-
-SHARED: Final = Path("/dev/shm")
-MORE: Final = "`--shm-size=8g` or `--ipc=host` gives a container of Docker more, and `--workers 0` needs none"
-
-
-def shared_size() -> str:
-    """How large the shared memory is, in words."""
-    if not SHARED.is_dir():
-        return f"{SHARED}, which is not there,"
-    return f"{SHARED} ({storage(shutil.disk_usage(SHARED).total)})"
 
 
 @dataclass(frozen=True)
@@ -80,7 +68,7 @@ def _tell(size: int) -> None:
         message = (
             "%s is too small for the batches of %s that readers send: they go through pipes, which takes longer; %s"
         )
-        log.warning(message, shared_size(), storage(size), MORE)
+        log.warning(message, shared_size(), storage(size), MORE_SHARED)
 
 
 _told: list[int] = []
