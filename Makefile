@@ -3,7 +3,7 @@
 #   make demo     build the largest CoCa, then train a small one on the CPU and show what it learnt
 #   make test     everything that continuous integration checks
 #   make setup    only install
-#   make fuzz     strange values and damaged pictures by the thousand, for minutes
+#   make fuzz     strange values, damaged pictures and spoilt blueprints by the thousand, for an hour
 #   make lint | format | types | contracts | docs | pytest    one of the checks
 
 VENV := .venv
@@ -60,6 +60,7 @@ pytest: setup
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.records --count $(COUNT) --seed $(SEED)
+	$(BIN)/python -m tests.fuzz.blueprints --count $(COUNT) --seed $(SEED)
 
 # Newest releases within the ranges of pyproject.toml, as pins for every Python from 3.11.0 on and every platform.
 upgrade: setup

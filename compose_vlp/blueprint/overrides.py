@@ -19,6 +19,8 @@ from compose_vlp.errors import Problem, did_you_mean
 
 _ONLY_IN_FILES = ("extends", "drop")
 _SHOWN = 6
+MAX_OVERRIDES = 500
+"""So many changes are laid over a blueprint one by one; more than a person types belongs into a file."""
 
 
 class _Refused(Exception):
@@ -43,6 +45,11 @@ def apply_overrides(state: State, overrides: Sequence[Override], label: str = CO
     Entries are added first, then kinds are changed, because the fields that the others may set follow from these.
     Problems and notes go to `state`.
     """
+    if len(overrides) > MAX_OVERRIDES:
+        message = f"{len(overrides):,} overrides; {MAX_OVERRIDES} are the most"
+        place = overrides[MAX_OVERRIDES].path.span
+        state.problems.append(Problem(message, place, ("write them into a file that extends the blueprint",)))
+        return set()
     changes: list[_Change] = []
     added: set[tuple[str, str]] = set()
     for override in sorted(overrides, key=_precedence):
@@ -58,7 +65,8 @@ def apply_overrides(state: State, overrides: Sequence[Override], label: str = CO
         if override.sign == "+" and reached[0][0] in (*NAMESPACE, "losses"):
             added.add((reached[0][0], reached[0][1]))
     changes.sort(key=lambda change: change.override.path.span)
-    accepted = [change for change in changes if not _overlaps(state, change, changes)]
+    so_far = _Reached(state)
+    accepted = [change for change in changes if not so_far.overlaps(change)]
     waiting = [change for change in accepted if _precedence(change.override) == _LAST]
     for change in sorted(waiting, key=lambda change: change.override.sign != "~"):
         for path in change.paths:
@@ -87,18 +95,33 @@ def _precedence(override: Override) -> int:
     return 1 if not override.sign and override.path.text.split(".")[-1] in ("use", "type") else _LAST
 
 
-def _overlaps(state: State, change: _Change, changes: list[_Change]) -> bool:
-    """Report a change of what an earlier one changes too, or of a part or the whole of it."""
-    for earlier in changes[: changes.index(change)]:
+class _Reached:
+    """What the overrides so far reach: each path, and each mapping above one, with the first override that does."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.whole: dict[Path, Override] = {}
+        self.above: dict[Path, Override] = {}
+
+    def overlaps(self, change: _Change) -> bool:
+        """Report a change of what an earlier one changes too, or of a part or the whole of it."""
+        clash = next((clash for path in change.paths if (clash := self._earlier(path)) is not None), None)
+        if clash is not None:
+            shorter, earlier = clash
+            message = f"two overrides of `{dotted(shorter)}`"
+            related = (("the other", earlier.path.span),)
+            self.state.problems.append(Problem(message, change.override.path.span, ("leave one out",), related))
         for path in change.paths:
-            for other in earlier.paths:
-                shorter, longer = sorted((path, other), key=len)
-                if longer[: len(shorter)] == shorter:
-                    message = f"two overrides of `{dotted(shorter)}`"
-                    related = (("the other", earlier.override.path.span),)
-                    state.problems.append(Problem(message, change.override.path.span, ("leave one out",), related))
-                    return True
-    return False
+            self.whole.setdefault(path, change.override)
+            for length in range(1, len(path)):
+                self.above.setdefault(path[:length], change.override)
+        return clash is not None
+
+    def _earlier(self, path: Path) -> tuple[Path, Override] | None:
+        if path in self.above:
+            return path, self.above[path]
+        parts = (path[:length] for length in range(1, len(path) + 1))
+        return next(((part, self.whole[part]) for part in parts if part in self.whole), None)
 
 
 def _lay(state: State, override: Override, path: Path) -> None:

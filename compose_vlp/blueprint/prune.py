@@ -34,7 +34,8 @@ def prune(state: State, own: set[Key], label: str) -> None:
         reads = Reads(state.root)
         live, lost = live_keys(reads, state)
         unknown = _unknown(state, lost)
-        unread = [key for key in reads.references if key[1] and key not in live | own and not _meant(key[1], unknown)]
+        kept = live | own
+        unread = [key for key in reads.references if key[1] and key not in kept and not _meant(key[1], unknown)]
         for section, name in unread:
             entry = find(state.root, (section, name))
             assert entry is not None, "references are read off the root"
@@ -46,7 +47,7 @@ def prune(state: State, own: set[Key], label: str) -> None:
 
 def _unread(state: State, reads: Reads, live: set[Key], own: set[Key], lost: list[Unresolved]) -> Iterator[Problem]:
     unknown = _unknown(state, lost)
-    for section, name in sorted(own - live - state.faulty):
+    for number, (section, name) in enumerate(sorted(own - live - state.faulty)):
         entry = find(state.root, (section, name))
         if entry is None or _meant(name, unknown):
             continue  # the misspelt reader is the mistake, and its message offers this name
@@ -56,7 +57,7 @@ def _unread(state: State, reads: Reads, live: set[Key], own: set[Key], lost: lis
             hint = f"add it to the `losses` of a stage ({', '.join(reads.sections['stages'].names)}), or drop it"
             yield Problem(f"loss `{name}` is in no stage", entry.key.span, (hint,))
         else:
-            yield _unread_problem(state, reads, section, entry)
+            yield _unread_problem(state, reads, section, entry, near=number < _WITH_NEAR_NAMES)
 
 
 def _unknown(state: State, lost: Iterable[Unresolved]) -> list[str]:
@@ -77,11 +78,17 @@ def _meant(name: str, unknown: Iterable[str]) -> bool:
     return any(name in nearest(word, [name]) for word in unknown)
 
 
-def _unread_problem(state: State, reads: Reads, section: str, entry: Entry) -> Problem:
+_WITH_NEAR_NAMES = 50
+"""Near names are looked for so often: each costs a pass over all names, and nobody mends more before trying again."""
+
+
+def _unread_problem(state: State, reads: Reads, section: str, entry: Entry, *, near: bool) -> Problem:
     name = entry.name
     message = f"nothing reads {SECTIONS[section].named} `{name}`"
     if gone := state.gone(name, [section]):
         return Problem(message, entry.key.span, (str(gone),))
+    if not near:
+        return Problem(message, entry.key.span)
     hints = did_you_mean(name, [other for other in reads.sections[section].names if other != name])
     for missed in nearest(name, [r.name for r in state.removed if r.section == section], 1):
         hints += (str(state.gone(missed, [section])),)

@@ -20,6 +20,10 @@ _FORMS = {
 }
 
 
+MAX_ENTRIES = 2000
+"""Entries of a section; no person writes as many, and each may be held against each."""
+
+
 @dataclass(frozen=True)
 class Structure:
     """What of a file can be merged, and every mistake in its shape.
@@ -137,6 +141,10 @@ def _section(entry: Entry) -> Iterator[Problem]:
         yield _misformed(name, form, value)
     elif form == "entries":
         assert isinstance(value, Mapping)
+        if len(value) > MAX_ENTRIES:
+            message = f"{len(value):,} entries of `{name}`; {MAX_ENTRIES:,} are the most"
+            yield Problem(message, value.entries[MAX_ENTRIES].key.span)
+            return
         for one in value:
             yield from _entry(name, one)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from compose_vlp.blueprint.nodes import BROKEN, Entry, Node, Scalar, Source
 from compose_vlp.errors import Problem
@@ -34,11 +35,11 @@ def open_brackets(text: str) -> int:
 def mend_cuts(pairs: Sequence[Pair], problems: list[Problem]) -> list[Pair]:
     """Join the pieces of expressions that were cut at a comma; each cut is one problem, and its value is broken."""
     mended: list[Pair] = []
-    index = 0
+    index, budget = 0, _Budget()
     while index < len(pairs):
         key, value = pairs[index]
         head = key if value is None else value
-        length = _pieces(head, pairs[index + 1 :])
+        length = _pieces(head, pairs, index + 1, budget)
         if length and isinstance(head, Scalar):
             tail = _last(pairs[index + length])
             joined = _join(head, tail)
@@ -66,20 +67,52 @@ def _last(pair: Pair) -> Scalar:
     return tail
 
 
-def _pieces(head: Node, following: Sequence[Pair]) -> int:
-    """How many of the `following` pairs are pieces of `head`: up to the one that closes its brackets, else none."""
+@dataclass
+class _Budget:
+    """How many more pieces are looked at in one list or mapping: a list of thousands that open brackets is no cut."""
+
+    pieces: int = 10_000
+
+
+def _pieces(head: Node, pairs: Sequence[Pair], start: int, budget: _Budget) -> int:
+    """How many of the pairs from `start` on are pieces of `head`: up to the one that closes its brackets, else none."""
     if not isinstance(head, Scalar) or head.style != "plain" or open_brackets(head.text) < 1:
         return 0
-    text = head.text
-    for count, (key, value) in enumerate(following, 1):
-        if not isinstance(key, Scalar) or (isinstance(value, Scalar) and not value.is_empty and key.style != "plain"):
+    brackets = _Brackets()
+    brackets.read(head.text)
+    for at in range(start, len(pairs)):
+        key, value = pairs[at]
+        budget.pieces -= 1
+        if budget.pieces < 0 or not isinstance(key, Scalar):
+            return 0
+        if isinstance(value, Scalar) and not value.is_empty and key.style != "plain":
             return 0
         if value is not None and not isinstance(value, Scalar):
             return 0
-        text += f", {key.text}" + (f": {value.text}" if value is not None and not value.is_empty else "")
-        if open_brackets(text) <= 0:
-            return count
+        brackets.read(f", {key.text}" + (f": {value.text}" if value is not None and not value.is_empty else ""))
+        if brackets.depth <= 0:
+            return at - start + 1
     return 0
+
+
+class _Brackets:
+    """How many brackets are open after the pieces read so far, strings aside, which may go on over pieces."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self._quote = ""
+
+    def read(self, piece: str) -> None:
+        escaped = False
+        for character in piece:
+            if self._quote:
+                if character == self._quote and not escaped:
+                    self._quote = ""
+                escaped = character == "\\" and not escaped and self._quote == '"'
+            elif character in "\"'":
+                self._quote = character
+            else:
+                self.depth += (character in "([{") - (character in ")]}")
 
 
 def _join(head: Scalar, tail: Scalar) -> Scalar:

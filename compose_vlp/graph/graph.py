@@ -159,7 +159,11 @@ class CheckedBlueprint:
 
 def fragment(plan: Plan, wanted: Iterable[Ref]) -> tuple[Call, ...]:
     """The calls that these values need, in the plan's order."""
-    calls = plan.by_id()
+    return needed_calls(plan.by_id(), wanted)
+
+
+def needed_calls(calls: Mapping[str, Call], wanted: Iterable[Ref]) -> tuple[Call, ...]:
+    """The calls that these values need, of calls by name, in their order."""
     needed: set[str] = set()
     waiting = [ref.call for ref in wanted]
     while waiting:
@@ -167,4 +171,4 @@ def fragment(plan: Plan, wanted: Iterable[Ref]) -> tuple[Call, ...]:
         if name not in needed:
             needed.add(name)
             waiting += [ref.call for ref in calls[name].refs()]
-    return tuple(call for call in plan.calls if call.id in needed)
+    return tuple(call for name, call in calls.items() if name in needed)

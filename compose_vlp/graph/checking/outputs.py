@@ -14,7 +14,7 @@ from compose_vlp.graph.checking.flow import leaking_path
 from compose_vlp.graph.checking.losses import is_short
 from compose_vlp.graph.checking.writing import check_writing
 from compose_vlp.graph.expanding.substitute import Substitution
-from compose_vlp.graph.graph import OutputEntry, fragment
+from compose_vlp.graph.graph import OutputEntry, fragment, needed_calls
 from compose_vlp.graph.language.expressions import unparse
 from compose_vlp.graph.language.names import OUTPUT
 from compose_vlp.graph.plan import Plan, Ref, refs_in
@@ -162,7 +162,7 @@ class Outputs:
             last = f"`{through}` has {depth} layers, counted from 0" if depth else f"`{through}` has no layers"
             self.problems.add(f"no layer {layer}: {last}", _span(mapping, "layer"))
             return
-        way = fragment(Plan(tuple(calls.done.values())), [ref])
+        way = needed_calls(calls.done, [ref])
         lookers = [call.target for call in way if call.role == "component" and to in refs_in(call.arg("context") or ())]
         if through not in lookers:
             what = str(to)
@@ -205,7 +205,7 @@ class Outputs:
     def _no_choice(self, output: OutputEntry) -> None:
         """A task would answer masked questions."""
         calls = self.substitution.calls
-        for call in fragment(Plan(tuple(calls.done.values())), [output.ref]):
+        for call in needed_calls(calls.done, [output.ref]):
             sizing = calls.sizings.get(call.target) if call.role == "component" else None
             if sizing is not None and sizing.declared.kind.traits.draws == "choice":
                 message = f"output `{output.name}` reaches `{call.id}`, which `{call.target}` draws at random"

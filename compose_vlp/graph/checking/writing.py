@@ -10,9 +10,9 @@ from compose_vlp.blueprint.sections import Generate
 from compose_vlp.errors import Span
 from compose_vlp.graph.checking.growing import CannotGrowError, Growing, components_of, split, steps_of
 from compose_vlp.graph.expanding.substitute import Substitution
-from compose_vlp.graph.graph import fragment
+from compose_vlp.graph.graph import needed_calls
 from compose_vlp.graph.kinds import Kind
-from compose_vlp.graph.plan import Constant, Plan, Ref
+from compose_vlp.graph.plan import Constant, Ref
 from compose_vlp.graph.types import TextType
 
 OWN_MASK = frozenset({"transformers_tokenizer"})
@@ -30,7 +30,7 @@ def check_writing(substitution: Substitution, mapping: Mapping, settings: Genera
     before = len(problems)
     spec = substitution.calls.inputs[over]
     assert isinstance(spec, TextInput), "logits stand on texts alone"
-    growing = split(fragment(Plan(tuple(substitution.calls.done.values())), [ref]), over)
+    growing = split(needed_calls(substitution.calls.done, [ref]), over)
     _check_steps(substitution, mapping, growing)
     if settings.by == "mask":
         _check_mask(substitution, mapping, spec.tokenizer)

@@ -21,6 +21,10 @@ from compose_vlp.graph.language.tokens import NOT_HERE, WHOLE_NUMBER, Token, ref
 MAX_DEPTH = 50
 """Nesting beyond this is refused: no person writes it, and reading it would exhaust Python's stack."""
 
+MAX_FOLLOWED = 20
+"""The same for `x.a[b](c)...`, each of which is a level inside the next one."""
+_INNER = "give inner values names in `graph`"
+
 
 @dataclass(frozen=True)
 class Name:
@@ -182,10 +186,13 @@ class _Parser:
     def expression(self) -> Expression:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            self.refuse(f"nested deeper than {MAX_DEPTH} levels", "give inner values names in `graph`")
-        start = self.peek.start
+            self.refuse(f"nested deeper than {MAX_DEPTH} levels", _INNER)
+        start, followed = self.peek.start, 0
         value = self.atom()
         while self.peek.kind in (".", "[", "("):
+            followed += 1
+            if followed > MAX_FOLLOWED:
+                self.refuse(f"more than {MAX_FOLLOWED} fields, indices and calls in a row", _INNER)
             sign = self.take(self.peek.kind)
             if sign.kind == ".":
                 name = self.take("name", "a field's name")
