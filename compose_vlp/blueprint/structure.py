@@ -59,8 +59,9 @@ def check_structure(root: Mapping) -> Structure:
         if not found:
             kept.append(entry)
             continue
-        sound = [one for one in _entries(entry) if entry.name in SECTIONS and not any(_entry(entry.name, one))]
-        lost |= {one.name for one in _entries(entry) if one not in sound}
+        read = _entries(entry)[:MAX_ENTRIES] if entry.name in SECTIONS else ()
+        sound = [one for one in read if not any(_entry(entry.name, one))]
+        lost |= {one.name for one in _entries(entry)} - {one.name for one in sound}
         if entry.name in SECTIONS and SECTIONS[entry.name].form == "entries":
             clear &= isinstance(entry.value, Mapping)
             if isinstance(entry.value, Mapping):
