@@ -1,5 +1,6 @@
 """Any text model of the transformers library, as a tower that gives features of words."""
 
+import inspect
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -61,8 +62,9 @@ class TransformersText(nn.Module):
             UserError: the model cannot go on from a cache.
         """
         inputs: dict[str, Any] = {"input_ids": text.ids, **self._kept(cache)}
-        meta = text.ids.device.type == "meta"  # the library asks masks what they hold, and here none holds anything
-        if cache is None and not meta and (self.ours or not self.facts.causal):
+        if text.ids.device.type == "meta":
+            inputs |= self._of_meta(text)
+        elif cache is None and (self.ours or not self.facts.causal):
             inputs["attention_mask"] = text.valid if self.ours else text.valid.long()
         if self.first:
             begin = self.first + (cache.length if cache else 0)
@@ -74,6 +76,16 @@ class TransformersText(nn.Module):
         first = cache is None or cache.length == text.ids.shape[1]  # words that come later have no CLS before them
         part = Part("language", 0, text.ids.shape[1], _cls(self.facts) if first else "none", text)
         return Sequence(features, (part,), text.valid)
+
+    def _of_meta(self, text: Text) -> dict[str, Any]:
+        """A mask and positions that leave the library nothing to ask, since nothing on the meta device can answer."""
+        if not self.ours:
+            return {}
+        length = text.ids.shape[1]
+        mask = text.valid[:, None, None].expand(-1, 1, length, length)
+        if "position_ids" not in inspect.signature(self.model.forward).parameters:
+            return {"attention_mask": mask}
+        return {"attention_mask": mask, "position_ids": torch.arange(length, device="meta")[None]}
 
     def _kept(self, cache: Cache | None) -> dict[str, Any]:
         if cache is None:

@@ -145,7 +145,7 @@ def test_a_component_is_explained_with_ports_bounds_and_defaults(cli: Cli) -> No
 
 def test_a_pattern_lists_what_matches(cli: Cli) -> None:
     said = json.loads(cli("components '*_head' --json").out)
-    assert [kind["name"] for kind in said] == ["linear_head", "lm_head", "mlm_head"]
+    assert [kind["name"] for kind in said] == ["linear_head", "lm_head", "mlm_head", "mlp_head"]
 
 
 def test_an_unknown_kind_offers_the_nearest(cli: Cli) -> None:

@@ -144,6 +144,7 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
         "inputs.caption.max_length=8",
         "components.vision.width=32",
         "components.memory.size=12",
+        f"stages.pretrain.batch={ROWS}",
     ]
     small += [
         "components.text.width=32",
@@ -183,5 +184,5 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
 def test_a_batch_that_does_not_fall_into_pieces_is_refused(small_coca: Load, tmp_path: Path) -> None:
     from tests.runtime.test_training import STEPS, Watch, train
 
-    with pytest.raises(UserError, match="a batch of 6 records does not fall into 4 pieces of one size"):
+    with pytest.raises(UserError, match="a batch of 6 does not fall into 4 pieces of one size"):
         train(small_coca(*STEPS, "stages.pretrain.accumulate=4"), tmp_path / "run", Watch())

@@ -37,7 +37,7 @@ SMALL = (
     f"components.bert={{use: ids, vocab_size: {WORDS}, begin: '1', pad: '0', mask: '3'}}",
     "components.vision.stem=patch", "components.vision.width=32", "components.text.width=32",
     "components.*.mlp_width=48", "components.image_proj.out=24", "components.text_proj.out=24",
-    "components.memory.size=16",
+    "components.memory.size=16", f"stages.pretrain.batch={ROWS}",
 )  # fmt: skip
 GATHERED = (
     "graph.keys=memory(image=gathered(momentum.image_embedding), text=gathered(momentum.text_embedding))",

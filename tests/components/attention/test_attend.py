@@ -235,8 +235,8 @@ def test_dropout_drops_and_keeps_the_mean(backend: str) -> None:
 @pytest.mark.parametrize("backend", ["eager", "sdpa"])
 def test_autocast_computes_in_bfloat16(backend: str) -> None:
     with use_backend(backend), torch.autocast("cpu", torch.bfloat16):
-        inputs = tensors(3, 7)
-        out = attend(*inputs, bias=torch.randn(3, 7), valid=mask_of("ragged", 7))
+        inputs = [tensor.float() for tensor in tensors(3, 7)]
+        out = attend(*inputs, bias=torch.randn(3, 7).float(), valid=mask_of("ragged", 7))
     assert out.dtype == torch.bfloat16
 
 

@@ -77,8 +77,8 @@ def test_rows_and_columns_gathered_alike_belong_together_from_the_first_on() -> 
 
 
 def test_scores_keep_full_precision_under_autocast() -> None:
-    similarity = Similarity(Similarity.Config(temperature=0.01))
-    x = Embedding(nn.functional.normalize(torch.randn(4, 64)))
+    similarity = Similarity(Similarity.Config(temperature=0.01)).float()
+    x = Embedding(nn.functional.normalize(torch.randn(4, 64)).float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = similarity(x, x)
     assert out.scores.dtype == torch.float32

@@ -57,6 +57,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def work(rank: int) -> dict[str, Any]:
+    torch.set_default_dtype(torch.float64)  # as in the process that has all rows
     together = Processes(rank, PROCESSES, torch.device("cpu"))
     own = {name: tensor[rank * ROWS : (rank + 1) * ROWS] for name, tensor in batch().items()}
     model = Towers()
