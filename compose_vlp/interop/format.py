@@ -25,7 +25,7 @@ def by_itself(rename: Callable[[State], dict[str, Tensor]]) -> Importer:
 
 
 MODULES: Mapping[str, str] = {
-    name: f"compose_vlp.interop.replays.{name}" for name in ("albef", "blip", "open_clip_coca", "vlmo")
+    name: f"compose_vlp.interop.replays.{name}" for name in ("albef", "beit3", "blip", "open_clip_coca", "vlmo")
 }
 """Formats by name, and the modules that hold their `FORMAT`."""
 

@@ -14,7 +14,7 @@ from compose_vlp.compiler.tables import tables_of
 from compose_vlp.components.layers.tables import ImageTable, Table, TextTable, before_patches, resize_table
 from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.interop import albef, blip, open_clip_coca, transformers_blip, vlmo
+from compose_vlp.interop import albef, beit3, blip, open_clip_coca, transformers_blip, vlmo
 from compose_vlp.interop.format import Importer, by_itself
 from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 WHOLE: Mapping[str, Importer] = {
     "albef": by_itself(albef.import_state),
+    "beit3": by_itself(beit3.import_state),
     "blip": by_itself(blip.import_state),
     "open_clip_coca": by_itself(open_clip_coca.import_state),
     "transformers_blip": by_itself(transformers_blip.import_state),
@@ -41,7 +42,7 @@ WHOLE: Mapping[str, Importer] = {
 HOLDERS = ("model.", "net.", "network.", "backbone.")
 """Names under which training loops hold a model."""
 
-PLAIN_BICUBIC = frozenset({"albef", "blip", "transformers_blip"})
+PLAIN_BICUBIC = frozenset({"albef", "beit3", "blip", "transformers_blip"})
 """Formats whose own code resizes positions without antialiasing."""
 
 

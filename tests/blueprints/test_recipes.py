@@ -1,7 +1,8 @@
 """Every paper's blueprint trains as its header's sources say: decay, moments, rates, warm-up, sizes, augmentation.
 
-Sources are the authors' code and configurations: ALBEF at b9727e4, BLIP at 056a169, open_clip at release 3.3, and the
-papers (CoCa has no code). What they do once an epoch is done here at every step, as the headers say.
+Sources are the authors' code and configurations: ALBEF at b9727e4, BLIP at 056a169, open_clip at release 3.3,
+VLMo and BEiT-3 in microsoft/unilm at 768a3c8, and the papers (CoCa has no code, nor has BEiT-3's pretraining).
+What they do once an epoch is done here at every step, as the headers say.
 """
 
 from __future__ import annotations
@@ -73,6 +74,19 @@ OPEN_CLIP = Recipe(
     "cosine", 5e-4, 0.0, 90112, "13000000000 samples", 10_000, decay=0.2, constant="fewer than two dimensions",
     betas=(0.9, 0.98), eps=1e-6, precision="bf16", crop=(0.9, 1),
 )  # fmt: skip
+# vlmo/config.py: `task_mlm_itm_itc_base`, `step200k`; modules/vlmo_utils.py, set_schedule: none of names with `bias`,
+# or of norms called norm1, norm or LayerNorm
+VLMO = Recipe(
+    "linear", 2e-4, 0.0, 1024, "200000 steps", 2500, decay=0.01, constant="biases and VLMo's shared norms",
+    betas=(0.9, 0.98), crop=(0.5, 1), flip=0.5, randaugment=(2, 7),
+)  # fmt: skip
+# paper, Table 11
+BEIT3 = Recipe(
+    "cosine", 1e-3, 0.0, 2048, "1000000 steps", 10_000, decay=0.05, constant="vectors and the picture's positions",
+    betas=(0.9, 0.98), eps=1e-6, clip=3.0, crop=(0.2, 1), flip=0.5,
+)  # fmt: skip
+# run_beit3_finetuning.py, optim_factory.py, datasets.py; no decay: modeling_utils.py, no_weight_decay
+BEIT3_FINE = replace(BEIT3, end=1e-6, betas=(0.9, 0.999), eps=1e-8, clip=None, crop=(0.5, 1))
 
 RECIPES = {
     ("albef",): ALBEF,
@@ -94,6 +108,30 @@ RECIPES = {
     ("coca_large",): COCA,
     ("coca_openclip_vit_b_32",): OPEN_CLIP,
     ("coca_openclip_vit_l_14",): OPEN_CLIP,
+    ("vlmo_base",): VLMO,
+    ("vlmo_base", "tasks/vlmo/nlvr2"): replace(
+        VLMO, peak=5e-5, batch=128, length="10 epochs", warmup=RECORDS // 128, size=384
+    ),  # `task_finetune_nlvr2_base`
+    ("beit3_base",): BEIT3,
+    # get_started/*.md
+    ("beit3_base", "tasks/beit3/retrieval"): replace(
+        BEIT3_FINE, peak=2e-4, batch=3072, length="15 epochs", warmup=3 * (RECORDS // 3072), size=384
+    ),
+    ("beit3_base", "tasks/beit3/nlvr2"): replace(
+        BEIT3_FINE, peak=7e-4, decay=0.2, batch=256, length="20 epochs", warmup=5 * (RECORDS // 256)
+    ),
+    ("beit3_base", "tasks/beit3/captioning"): replace(
+        BEIT3_FINE, peak=4e-5, batch=256, length="10 epochs", warmup=RECORDS // 256, size=480, randaugment=(2, 7)
+    ),
+    ("beit3_base", "tasks/beit3/classification"): replace(
+        BEIT3_FINE,
+        peak=7e-4,
+        batch=1024,
+        length="50 epochs",
+        warmup=5 * (RECORDS // 1024),
+        crop=(0.08, 1),
+        randaugment=(2, 9),  # as the header says
+    ),
 }
 CASES = pytest.mark.parametrize("names", RECIPES, ids=" ".join)
 CONSTANT: dict[str, Callable[[str, torch.Tensor], bool]] = {
@@ -101,23 +139,36 @@ CONSTANT: dict[str, Callable[[str, torch.Tensor], bool]] = {
     # Of what has one dimension here, CLS vectors have three there and the temperature none.
     "biases and norms": lambda path, p: p.dim() == 1 and not path.endswith((".cls", ".temperature")),
     "fewer than two dimensions": lambda path, p: p.dim() < 2,
+    "vectors and the picture's positions": lambda path, p: p.dim() < 2 or path == "patches_of.positions",
+    "biases and VLMo's shared norms": lambda path, _: (
+        "bias" in path
+        or path.endswith((".self_attention.norm.weight", "transform.2.weight"))
+        or path in ("upper.norm.weight", "words_of.norm.weight")
+    ),
 }
 
 
 @cache
 def trained(names: tuple[str, ...]) -> tuple[Any, Any, Scale, Values]:
     checked = Blueprint.load(*names).check()
-    (stage,) = checked.stages
+    *_, stage = checked.stages
     plan = plan_stage(checked, stage)
     steps = Scale(RECORDS, plan.batch).in_steps(plan.length)
     scale = Scale(RECORDS, plan.batch, steps)
     return checked, plan, scale, Values(checked.params, scale)
 
 
+PAPERS = {"vlmo": "vlmo_base", "beit3": "beit3_base"}
+"""Of folders of recipes that are not called as the blueprint is."""
+
+
 def test_every_paper_and_recipe_is_here(root: Any) -> None:
     folder = root / "blueprints"
     papers = {(path.stem,) for path in folder.glob("*.yaml")}
-    recipes = {(path.parent.name, f"tasks/{path.parent.name}/{path.stem}") for path in folder.glob("tasks/*/*.yaml")}
+    recipes = {
+        (PAPERS.get(path.parent.name, path.parent.name), f"tasks/{path.parent.name}/{path.stem}")
+        for path in folder.glob("tasks/*/*.yaml")
+    }
     assert papers | recipes == set(RECIPES)
 
 
@@ -146,7 +197,8 @@ def test_rates_pass_through_the_sources_points(names: tuple[str, ...]) -> None:
     if warmup:
         first = recipe.warmup_from + (recipe.peak - recipe.warmup_from) / warmup
         assert rate(0) == pytest.approx(first)
-        assert rate(warmup // 2 - 1) == pytest.approx((recipe.warmup_from + recipe.peak) / 2)
+        half = recipe.warmup_from + (recipe.peak - recipe.warmup_from) * (warmup // 2) / warmup
+        assert rate(warmup // 2 - 1) == pytest.approx(half)
         assert rate(warmup - 1) == pytest.approx(recipe.peak)
     assert rate(warmup) == pytest.approx(recipe.peak)
     for share in (0.25, 0.5, 0.75, 1.0):

@@ -1,0 +1,124 @@
+"""BEiT-3's checkpoints (microsoft/unilm, beit3 at 768a3c8, over torchscale): pretraining and downstream classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from compose_vlp.errors import UserError
+from compose_vlp.interop import bert
+from compose_vlp.interop.rules import Rule, named, same, to_ours
+
+Task = Literal["pretrain", "retrieval", "vqa", "nlvr2", "classification"]
+EXPERTS = {"vision": "A", "language": "B"}
+"""Our names of the modalities, and torchscale's."""
+MARKS: Mapping[str, Task] = {
+    "language_head.weight": "retrieval",
+    "pooler.dense.weight": "vqa",
+    "head.dense1.weight": "nlvr2",
+    "fc_norm.weight": "classification",
+}
+"""A tensor that each downstream class alone has. Captioning has what pretraining has: a head for words."""
+JUDGES: Mapping[Task, tuple[tuple[str, str], ...]] = {
+    "vqa": (("head.0", "first"), ("head.1", "norm"), ("head.3", "last")),
+    "nlvr2": (
+        ("head.norm1", "input_norm"),
+        ("head.dense1", "first"),
+        ("head.norm2", "norm"),
+        ("head.dense2", "last"),
+    ),
+    "classification": (("fc_norm", "input_norm"), ("head", "last")),
+}
+"""Their names of the last layers, and ours below `judge`."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the names depend on: the model class, the number of layers, and whether there is a last norm (files of VQA
+    and ImageNet have none), a head for words (`mlm_head`) and one for image codes (`mim_head`)."""
+
+    task: Task
+    depth: int
+    final_norm: bool
+    words: bool
+    codes: bool
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor]) -> Layout:
+        """Read off the names of a state dict.
+
+        Raises:
+            UserError: it is not one of BEiT-3's.
+        """
+        if "beit3.vision_embed.cls_token" not in state or "beit3.text_embed.weight" not in state:
+            raise UserError("no state dict of BEiT-3: it has no `beit3.vision_embed` and `beit3.text_embed`")
+        return cls(
+            next((task for mark, task in MARKS.items() if mark in state), "pretrain"),
+            bert.depth(state, "beit3.encoder.layers"),
+            "beit3.encoder.layer_norm.A.weight" in state,
+            "mlm_head.weight" in state,
+            "mim_head.weight" in state,
+        )
+
+
+def import_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of BEiT-3 under our names, every tensor of it used.
+
+    Of both tables of positions the first two rows, which no position uses, are left out.
+
+    Raises:
+        UserError: a tensor is missing, or one is there that no class of BEiT-3 has.
+    """
+    return to_ours(rules(Layout.of(state)), state)
+
+
+def rules(layout: Layout) -> list[Rule]:
+    """All tensors of the model."""
+    return list(_all(layout))
+
+
+def _all(layout: Layout) -> Iterator[Rule]:
+    yield same("beit3.text_embed.weight", "words_of.embedding.weight")
+    for theirs, ours in (("cls_token", "cls"), ("mask_token", "mask_token")):
+        yield same(f"beit3.vision_embed.{theirs}", f"patches_of.{ours}", "token")
+    yield from named("beit3.vision_embed.proj", "patches_of.stem.projection")
+    for ours, theirs in (("patches_of", "A"), ("words_of", "B")):
+        yield same(f"beit3.encoder.embed_positions.{theirs}.weight", f"{ours}.positions", "padded")
+    for expert, letter in EXPERTS.items():
+        for number in range(layout.depth):
+            yield from _layer(f"beit3.encoder.layers.{number}", f"backbone.layers.{number}", expert, letter)
+        if layout.final_norm:
+            yield from named(f"beit3.encoder.layer_norm.{letter}", f"backbone.norm.{expert}")
+    yield from _heads(layout)
+
+
+def _layer(theirs: str, ours: str, expert: str, letter: str) -> Iterator[Rule]:
+    yield from named(f"{theirs}.self_attn_layer_norm.{letter}", f"{ours}.self_attention.branch.norms.{expert}")
+    maps = f"{ours}.self_attention.branch.maps.{expert}"
+    for suffix in ("weight", "bias"):
+        three = tuple(f"{theirs}.self_attn.{name}_proj.{letter}.{suffix}" for name in "qkv")
+        yield Rule(three, (f"{maps}.qkv.{suffix}",))
+    yield from named(f"{theirs}.self_attn.inner_attn_ln.{letter}", f"{maps}.sub_norm")
+    yield from named(f"{theirs}.self_attn.out_proj.{letter}", f"{maps}.out")
+    yield from named(f"{theirs}.final_layer_norm.{letter}", f"{ours}.experts.{expert}.norm")
+    for name, layer in (("fc1", "fc1"), ("ffn_layernorm", "sub_norm"), ("fc2", "fc2")):
+        yield from named(f"{theirs}.ffn.{letter}.{name}", f"{ours}.experts.{expert}.ffn.{layer}")
+
+
+def _heads(layout: Layout) -> Iterator[Rule]:
+    if layout.words:
+        yield from named("mlm_head", "word_head")
+    if layout.codes:
+        yield from named("mim_head", "code_head.map")
+    if layout.task == "retrieval":
+        for theirs, ours in (("vision", "image_proj"), ("language", "text_proj")):
+            yield same(f"{theirs}_head.weight", f"{ours}.map.weight")
+        yield same("logit_scale", "similarity.log_scale", "scalar")
+    if layout.task == "vqa":
+        for theirs, ours in (("norm", "norm"), ("dense", "map")):
+            yield from named(f"pooler.{theirs}", f"pooler.{ours}")
+    for theirs, ours in JUDGES.get(layout.task, ()):
+        yield from named(theirs, f"judge.{ours}")
