@@ -211,3 +211,13 @@ def test_mistakes_have_a_message(overrides: list[str], message: str, hint: str) 
     found = [problem for problem in caught.value.problems if problem.message == message]
     assert found, [problem.message for problem in caught.value.problems]
     assert not hint or any(hint in one for one in found[0].hints)
+
+
+@pytest.mark.parametrize("what", ["patches", "join(language=words, vision=patches)"], ids=["no text", "text first"])
+def test_a_prefix_needs_a_text_behind_it(what: str) -> None:
+    added = [f'+graph.seen=backbone({what}, attention="prefix")', "+outputs.seen=mean(seen)"]
+    with pytest.raises(BlueprintError) as caught:
+        Blueprint.load("beit3_base", overrides=added).check()
+    (problem,) = caught.value.problems
+    assert '`attention="prefix"` needs one text, as the last part of what comes in' in problem.message
+    assert problem.span is not None
