@@ -145,3 +145,27 @@ def test_a_missing_colon_hides_no_other_mistake(tmp_path: Path) -> None:
         Told("words:unimodal(caption)", "a space is missing"),
         Told("nothing", "nothing is called `nothing`"),
     ])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("components:\n  unimodal: {cls: none}", Told("none", "this Sequence has no CLS")),
+        ("components:\n  unimodal: {cls: first}", Told("first", "`cls` cannot be `first`")),
+        ("components:\n  multimodal: {cross_attention: True}", Told("True", "`cross_attention` cannot be `True`")),
+        ("components:\n  image_proj: {out: 64}", Told("64", "width 128 of")),
+        ("components:\n  bpe: {vocab_size: -5}", Told("-5", "`vocab_size` should be")),
+        ("components:\n  bpe: {use: vit}", Told("vit", "no tokenizer")),
+        ("graph:\n  words: unimodal(caption).cls", Told("unimodal(caption).cls", "has no `.cls`")),
+        ("graph:\n  logits: joint", Told("joint", "takes Logits")),
+        ("inputs:\n  caption: {tokenizer: brt}", Told("brt", "no component is called `brt`")),
+    ],
+)
+def test_a_change_that_a_parent_cannot_bear_is_told_once_where_it_was_made(
+    text: str, expected: Told, tmp_path: Path
+) -> None:
+    agree(told(f"{COCA}{text}\n", (), tmp_path), [expected])
+
+
+def test_an_override_that_a_parent_cannot_bear_is_told_on_the_command_line(tmp_path: Path) -> None:
+    agree(told("", ["graph.logits=joint"], tmp_path), [Told("joint", "takes Logits")])

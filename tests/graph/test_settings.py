@@ -107,10 +107,10 @@ def test_a_wrong_kind_is_offered_the_usual_way_to_the_right_one(only: Only) -> N
     assert problem.hints == ("`v.cls` is its CLS, `mean(v)` pools its tokens, `first(v)` is the first of them",)
 
 
-def test_a_tower_without_a_cls_is_pointed_at_where_it_is_read(said: Said, only: Only) -> None:
+def test_a_tower_without_a_cls_is_pointed_at_where_it_was_chosen(said: Said, only: Only) -> None:
     text = "extends: albef\ncomponents: {vision: {use: swin}}\n"
     ((place, message),) = said(text)
-    assert (place, message) == ("albef.yaml:26:43 cls", "this Sequence has no CLS")
+    assert (place, message) == ("child.yaml:2:28 swin", "this Sequence has no CLS")
     assert only(text).hints == ("`mean(v)` pools its tokens",)
 
 

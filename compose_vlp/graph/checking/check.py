@@ -13,6 +13,7 @@ from compose_vlp.blueprint.document import SECTIONS, Document
 from compose_vlp.blueprint.inputs import Input, LabelInput
 from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.errors import BlueprintError, Problem
+from compose_vlp.graph.checking.changes import at_their_changes
 from compose_vlp.graph.checking.clashes import check_settings
 from compose_vlp.graph.checking.column_ids import carry_ids
 from compose_vlp.graph.checking.losses import COMMON, Losses
@@ -54,6 +55,7 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
     Raises:
         BlueprintError: all mistakes, each once, in the order of the files and their lines.
     """
+    problems = tuple(problems)
     with _deep_recursion():
         checker = Checker(document, kinds, problems)
         name, depth = checker.reads.deepest()
@@ -64,7 +66,8 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
         if not checker.problems.found:
             checked = checker.with_variants(checked)
     if checker.problems.found:
-        raise BlueprintError(in_order(checker.problems.found, document), document.lines())
+        shown = at_their_changes(checker.problems.found, document, problems)
+        raise BlueprintError(in_order(shown, document), document.lines())
     return checked
 
 
