@@ -111,7 +111,11 @@ def test_what_start_forgets_is_an_error(tmp_path: Path) -> None:
 def test_a_bidirectional_transformers_tower_under_next_token_is_a_leak() -> None:
     options = "{hidden_size: 32, num_hidden_layers: 1, num_attention_heads: 4}"
     blueprint = Blueprint.load(
-        "tiny/coca", overrides=[f"components.unimodal={{use: transformers, model: bert, options: {options}}}"]
+        "tiny/coca",
+        overrides=[
+            f"components.unimodal={{use: transformers, model: bert, options: {options}}}",
+            "joint=multimodal(words, context=visual)",
+        ],
     )
     with pytest.raises(BlueprintError, match="every position of `caption` reaches the logits"):
         blueprint.check()

@@ -342,6 +342,7 @@ def begun(paper: str, depth: int) -> tuple[CheckedBlueprint, Model, Started]:
     here = Blueprint.load(f"my_{paper}.yaml").check().components
     narrow = [f"components.{name}.{one}" for name, sizes in NARROW.items() if name in here for one in sizes]
     sizes = [*narrow, f"components.text.depth={depth}", f"components.bert.vocab_size={len(VOCABULARY)}"]
+    sizes.append("stages.pretrain.batch=8")  # which divides the queue
     checked = Blueprint.load(f"my_{paper}.yaml", overrides=sizes).check()
     model = build(checked, seed=0)
     return checked, model, start(components_of(checked, model), checked.start)
