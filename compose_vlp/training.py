@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +66,10 @@ def train(
     from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.runtime.state.tables import keep_tables
     from compose_vlp.runtime.training.listener import Silent
+    from compose_vlp.runtime.training.log import LOG, Log, logged
     from compose_vlp.runtime.training.stopping import Stopping
     from compose_vlp.runtime.training.trainer import Trainer
+    from compose_vlp.tracking import how_to_look
 
     blueprint = blueprint.anchored()
     checked = blueprint.check()
@@ -98,12 +100,24 @@ def train(
                 else RunFolder.create(checked.name, seed, command, at=out, extra=known, fill=papers)
             ),
         )
-        with _ending(folder, processes, new=not resume) as life, ExitStack() as tracked:
+        log = Log(told, folder.logs / LOG) if processes.main else None
+        if log is not None:
+            told = log
+        with (
+            _ending(folder, processes, new=not resume) as life,
+            logged(log) if log is not None else nullcontext(),
+            ExitStack() as tracked,
+        ):
+            if log is not None:
+                log.write_all(f"note: {note}" for note in blueprint.notes)
 
             def begin() -> None:
                 life.begun = True
                 tracker = open_tracker(checked, folder, artifacts, track and processes.main)
                 trainer.tracker = tracked.enter_context(tracker)
+                told.note(f"run folder: {folder.path}")
+                if track and processes.main:
+                    told.note(f"its curves: {how_to_look(folder.path)}")
 
             initialise = initialiser(checked, told.note)
             trainer = Trainer(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final, Protocol, TypeAlias
 
 from compose_vlp.blueprint.sections import Evaluate, Rerank, ZeroShot
@@ -11,14 +12,15 @@ from compose_vlp.data.source import Source
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.evaluation.answering import answerers, evaluate_answering
 from compose_vlp.evaluation.batches import need, no_outputs, values_of
-from compose_vlp.evaluation.captioning import evaluate_captioning
+from compose_vlp.evaluation.captioning import Captions, evaluate_captioning
 from compose_vlp.evaluation.classification import classifiers, evaluate_classification
 from compose_vlp.evaluation.embeddings import OUTPUTS
 from compose_vlp.evaluation.grounding import BOX, evaluate_grounding, grounders
 from compose_vlp.evaluation.reranking import MATCH, evaluate_reranking
-from compose_vlp.evaluation.retrieval import evaluate_retrieval
+from compose_vlp.evaluation.retrieval import Retrieval, evaluate_retrieval
 from compose_vlp.evaluation.zero_shot import Classes, evaluate_zero_shot
 from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.training.stage_evaluation import Seen
 
 TASKS: Final[Mapping[str, tuple[str, ...]]] = {
     "retrieval": OUTPUTS,
@@ -173,7 +175,32 @@ def evaluate(
     return Results(min(count, len(source)), found)
 
 
-def ready(asker: Asker, source: Source, settings: Evaluate) -> Callable[[], dict[str, float]]:
+SAMPLES: Final = 2
+"""Records of which an evaluation in training shows what came out."""
+
+
+def samples(results: Results) -> tuple[str, ...]:
+    """What came out for the first records, beside what is right; and what a blind guess would have scored."""
+    lines: list[str] = []
+    for found in results.tasks.values():
+        if isinstance(found, Captions):
+            written = zip(found.rows, found.captions, found.references, strict=True)
+            lines += [
+                f"record {row}: {text!r} is written for {_first(own)}" for row, text, own in islice(written, SAMPLES)
+            ]
+        elif isinstance(found, Retrieval):
+            ranked = zip(found.rows, found.first, found.right, found.captions, strict=True)
+            for row, text, right, own in islice(ranked, SAMPLES):
+                lines.append(f"record {row}: {text!r} is found" + (", rightly" if right else f" for {_first(own)}"))
+            lines.append(f"recall@1 of a blind guess: {found.recall.chance:.3f}")
+    return tuple(lines)
+
+
+def _first(texts: Sequence[str]) -> str:
+    return repr(texts[0]) if texts else "no text"
+
+
+def ready(asker: Asker, source: Source, settings: Evaluate) -> Callable[[], Seen]:
     """What a stage's `evaluate` asks for, looked over now and measured at each call.
 
     Raises:
@@ -182,9 +209,9 @@ def ready(asker: Asker, source: Source, settings: Evaluate) -> Callable[[], dict
     tasks = settings.tasks or possible_tasks(asker, source, settings.zero_shot)
     check_tasks(asker, source, tasks, settings.count, settings.zero_shot)
 
-    def measure() -> dict[str, float]:
-        return evaluate(
-            asker, source, tasks, settings.count, zero_shot=settings.zero_shot, rerank=settings.rerank
-        ).flat()
+    def measure() -> Seen:
+        count, zero_shot, rerank = settings.count, settings.zero_shot, settings.rerank
+        results = evaluate(asker, source, tasks, count, zero_shot=zero_shot, rerank=rerank)
+        return Seen(results.flat(), samples(results))
 
     return measure

@@ -14,7 +14,7 @@ from compose_vlp.errors import BlueprintError, UserError
 from compose_vlp.run import Run
 from compose_vlp.runtime.training.listener import Silent
 from compose_vlp.runtime.training.loop import StepReport
-from compose_vlp.runtime.training.stage_evaluation import Evaluation
+from compose_vlp.runtime.training.stage_evaluation import Evaluation, Seen
 from compose_vlp.runtime.training.trainer import TrainOptions
 
 Load = Callable[..., Blueprint]
@@ -106,7 +106,7 @@ def test_it_is_due_at_its_interval_and_at_the_end(every: int, due: list[int]) ->
 
 
 def test_generators_are_put_back_even_where_measuring_fails() -> None:
-    def fail() -> dict[str, float]:
+    def fail() -> Seen:
         torch.rand(3)
         raise ZeroDivisionError
 
@@ -114,7 +114,7 @@ def test_generators_are_put_back_even_where_measuring_fails() -> None:
     expected = torch.rand(1)
     torch.manual_seed(5)
     with pytest.raises(ZeroDivisionError):
-        Evaluation("val", 1, fail).scores()
+        Evaluation("val", 1, fail).seen()
     assert torch.rand(1) == expected
 
 

@@ -20,7 +20,7 @@ from compose_vlp.runtime.state import checkpoint
 from compose_vlp.runtime.state.manifest import MANIFEST
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.training.loop import StepReport
-from compose_vlp.runtime.training.stage_evaluation import Evaluation
+from compose_vlp.runtime.training.stage_evaluation import Evaluation, Seen
 from compose_vlp.runtime.training.stopping import SIGNALS, Stopping
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
@@ -145,13 +145,13 @@ def test_a_signal_while_a_stage_is_measured_breaks_that_off(
     """Measuring may take longer than a scheduler waits: what is learnt is saved; what is due at the end comes later."""
     measured: list[int] = []
 
-    def scores(evaluation: Evaluation) -> dict[str, float]:
+    def seen(evaluation: Evaluation) -> Seen:
         measured.append(evaluation.every)
         if len(measured) == at // 4 and not again:
             os.kill(os.getpid(), signal.SIGTERM)
-        return {"recall": 0.5}
+        return Seen({"recall": 0.5})
 
-    monkeypatch.setattr(Evaluation, "scores", scores)
+    monkeypatch.setattr(Evaluation, "seen", seen)
     again: list[bool] = []
     watch, after = Watch(), Watch()
     evaluated = "stages.pretrain.evaluate=4 steps"

@@ -101,11 +101,13 @@ def command(
     source = declared_source(trained.blueprint, name)
     if data is None and not any(change.startswith(("data.", "+data.")) for change in changes or ()):
         err().print(
-            f"note: on `{name}`, which it was trained with; `--data` or a change names other records", style="dim"
+            f"note: on `{name}`, which it was trained with; `--data` or a change names other records",
+            style="dim",
+            soft_wrap=True,
         )
     if not trained.weights.whole:
         hint = f"`compose-vlp train --resume {trained.folder.path}` goes on with it"
-        err().print(f"note: these weights are {trained.weights}; {hint}", style="dim")
+        err().print(f"note: these weights are {trained.weights}; {hint}", style="dim", soft_wrap=True)
     before = trained.folder.info.extra.get("data", {})
     for other in changed(trained.blueprint, before, [name]):
         told(f"`{other}` holds something else than when the run was trained")

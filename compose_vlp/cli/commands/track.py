@@ -26,7 +26,7 @@ def sync(run: Run) -> None:
     from compose_vlp.runtime.state.find_run import find_run
     from compose_vlp.tracking import sync as deliver
 
-    out().print(deliver(find_run(run).path))
+    out().print(deliver(find_run(run).path), soft_wrap=True)
 
 
 @commands.command()
@@ -35,4 +35,4 @@ def look(run: Run) -> None:
     from compose_vlp.runtime.state.find_run import find_run
     from compose_vlp.tracking import how_to_look
 
-    out().print(how_to_look(find_run(run).path))
+    out().print(how_to_look(find_run(run).path), soft_wrap=True)

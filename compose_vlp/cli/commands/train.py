@@ -71,6 +71,7 @@ def command(
     from compose_vlp.runtime.processes import leave_processes
     from compose_vlp.runtime.state.carried import carried
     from compose_vlp.runtime.state.find_run import find_run
+    from compose_vlp.runtime.training.log import scores_text
     from compose_vlp.runtime.training.trainer import TrainOptions
 
     if resume is not None:
@@ -114,6 +115,10 @@ def command(
         print_json({"run": str(run.folder.path), "status": run.folder.info.status})
         return
     out().print(f"Trained: {run.folder.path}", soft_wrap=True)
+    for data, scores in run.folder.info.extra.get("scores", {}).items():
+        numbers = {name: value for name, value in scores.items() if name != "step"}
+        lines = [scores_text(data, scores["step"], numbers), *run.folder.info.extra.get("samples", {}).get(data, ())]
+        out().print("\n  ".join(lines), soft_wrap=True)
     out().print(f"Measure it: compose-vlp evaluate {run.folder.path}", soft_wrap=True)
     if not no_track:
         from compose_vlp.tracking import how_to_look

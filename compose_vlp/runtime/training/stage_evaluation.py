@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from compose_vlp.blueprint.sections import Evaluate, Stage
 from compose_vlp.data.source import Source
@@ -15,14 +15,19 @@ from compose_vlp.runtime.sources import MAIN, declared_source
 from compose_vlp.runtime.stage import Scale
 from compose_vlp.runtime.state import generators
 
-Scores: TypeAlias = Mapping[str, float]
-"""Numbers by their names."""
+
+@dataclass(frozen=True)
+class Seen:
+    """What a measurement found: numbers by their names, and a few lines that show it, such as captions written."""
+
+    scores: Mapping[str, float]
+    samples: tuple[str, ...] = ()
 
 
 class Measure(Protocol):
     """Makes ready what `settings` ask for: mistakes are raised now, and what it gives measures when it is called."""
 
-    def __call__(self, asker: Asker, source: Source, settings: Evaluate) -> Callable[[], Scores]: ...
+    def __call__(self, asker: Asker, source: Source, settings: Evaluate) -> Callable[[], Seen]: ...
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,17 @@ class Evaluation:
 
     data: str
     every: int
-    measure: Callable[[], Scores]
+    measure: Callable[[], Seen]
 
     def is_due(self, done: int, steps: int) -> bool:
         """Whether to measure when `done` of the stage's `steps` are done."""
         return done == steps or (self.every > 0 and done % self.every == 0)
 
-    def scores(self) -> dict[str, float]:
+    def seen(self) -> Seen:
         """Measure now. All generators are put back, so that training goes on as if nothing had been drawn."""
         state = generators.capture()
         try:
-            return dict(self.measure())
+            return self.measure()
         finally:
             generators.restore(state)
 

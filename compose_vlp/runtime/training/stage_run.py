@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import torch
+
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.blueprint.scalars import Quantity
 from compose_vlp.compiler.accumulation import compile_pieces
@@ -21,6 +23,7 @@ from compose_vlp.errors import Stopped, UserError
 from compose_vlp.graph.checking.schedules import too_short
 from compose_vlp.graph.checking.trainings import without_others
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.readable import count
 from compose_vlp.runtime.device import autocast
 from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
@@ -132,6 +135,7 @@ class StageRun:
         for teacher in self.model.start_teachers(following(self.blueprint, self.compiled.plan)):
             trainer.listener.note(f"teacher {teacher} starts as a copy")
         generators.restore(noise)
+        trainer.listener.note(self._what_it_does())
         trainer.listener.stage(self.name, self.first, self.steps)
         with trainer.stopping.patiently():
             try:
@@ -143,6 +147,27 @@ class StageRun:
         self._sum_up()
         if self.number + 1 < len(trainer.blueprint.stages) and (asked := self._asked()):
             self._leave(asked, f"after the last step of stage {self.name}")
+
+    def _what_it_does(self) -> str:
+        """Where and on what the stage trains, in one line."""
+        trained = {id(weight): weight.numel() for g in self.optimizer.torch.param_groups for weight in g["params"]}
+        weights = {id(weight): weight.numel() for weight in self.model.parameters()}
+        device, processes = self.processes.device, self.processes.world
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        records = ", ".join(f"{len(source):,} records of {name}" for name, source in self._named_sources())
+        batch = f"{self.plan.batch}" + (f" in {self.plan.accumulate} pieces" if self.plan.accumulate > 1 else "")
+        batch += f" on {processes} processes" if processes > 1 else ""
+        readers = sum(loader.workers for loader in self.loaders.values())
+        return (
+            f"stage {self.name} on {where} in {self.plan.precision}: {count(sum(trained.values()))} of "
+            f"{count(sum(weights.values()))} parameters trained; {records}; {self.steps:,} steps of {batch}; "
+            f"{readers or 'no'} process{'' if readers == 1 else 'es'} reading ahead"
+        )
+
+    def _named_sources(self) -> list[tuple[str, Source]]:
+        """Sources by the names that they have under `data`."""
+        data = self.blueprint.stages[self.name].data
+        return [(data if isinstance(data, str) else data[name], source) for name, source in self.sources.items()]
 
     def _after(self, report: StepReport) -> None:
         trainer, done = self.trainer, report.step + 1
@@ -188,14 +213,20 @@ class StageRun:
         step = self.before + done
         try:
             with trainer.stopping.breaking_off():
-                scores = asked.scores()
+                seen = asked.seen()
         except Stopped:
             trainer.listener.note(f"{asked.data} is not measured after {step} steps: the run was told to stop")
             return False
+        scores = dict(seen.scores)
         trainer.listener.evaluated(asked.data, step, scores)
+        for sample in seen.samples:
+            trainer.listener.note(f"  {sample}")
         trainer.tracker.metrics({f"{asked.data}.{name}": value for name, value in scores.items()}, step)
-        known = trainer.folder.info.extra.get("scores", {})
-        trainer.folder.update(scores={**known, asked.data: {"step": step, **scores}})
+        known = trainer.folder.info.extra
+        trainer.folder.update(
+            scores={**known.get("scores", {}), asked.data: {"step": step, **scores}},
+            samples={**known.get("samples", {}), asked.data: list(seen.samples)},
+        )
         return True
 
     def _sum_up(self) -> None:
