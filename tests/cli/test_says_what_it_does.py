@@ -36,7 +36,7 @@ def test_a_run_says_what_it_does_and_what_came_of_it_and_its_log_has_it(
 
 def test_a_pipe_is_told_how_long_it_takes() -> None:
     recent = Recent([StepReport(step, {"a": float(step)}, 1.0, 0.1, None, 2.0, 0.0) for step in range(2)])
-    assert recent.text(30) == "a 0.500  2.00 s/step  60 s left"
+    assert recent.text(30) == "a 0.500  2.00 s/step  1 min 0 s left"
     assert not recent.steps
 
 

@@ -172,7 +172,7 @@ def test_another_number_of_threads_is_told(tmp_path: Path, monkeypatch: pytest.M
     threads, again = torch.get_num_threads(), Signals(99)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
     learn(tmp_path / "run", again, resume=True)
-    (told,) = [note for note in again.notes if "threads" in note]
+    (told,) = [note for note in again.notes if " threads " in note]
     assert f"had {threads} threads and has {threads + 1} threads now" in told
 
 
