@@ -45,8 +45,15 @@ def _of_headers() -> Iterator[str]:
         for number, line in enumerate(comment):
             at = line.find(f"{PROGRAM} ")
             if at >= 0:
-                yield next(whole for end in range(number + 1, len(comment) + 1)
-                           if _is_whole(whole := " ".join([line[at:], *comment[number + 1 : end]])))  # fmt: skip
+                longer = (
+                    _joined([line[at:], *comment[number + 1 : end]]) for end in range(number + 1, len(comment) + 1)
+                )
+                yield next(filter(_is_whole, longer))
+
+
+def _joined(parts: list[str]) -> str:
+    """Lines of a command as one; a backslash at the end of a line goes on with the next."""
+    return " ".join(parts).replace("\\ ", " ")
 
 
 def _is_whole(line: str) -> bool:
