@@ -23,7 +23,16 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint, fragment
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Plan, Ref
-from compose_vlp.graph.types import IndexType, LabelsType, LogitsType, RecordType, SimilarityType, TextType
+from compose_vlp.graph.types import (
+    IndexType,
+    LabelsType,
+    LogitsType,
+    MaskType,
+    RecordType,
+    SimilarityType,
+    TextType,
+    ValueType,
+)
 
 MERGING = ("batch",)
 """Passes that make one call over the rows of several: such rows are not those of a piece."""
@@ -128,18 +137,18 @@ def _terms(blueprint: CheckedBlueprint, plan: Plan, loss: str) -> Call | None:
     if not blueprint.losses[loss].kind.traits.selects:
         return None
     call = plan.by_id()[plan.wanted[loss].call]
-    source = _labels(call, plan) or _text(call, plan)
+    source = _of_kind(MaskType, call, plan) or _of_kind(LabelsType, call, plan) or _text(call, plan)
     if source is None:
         raise UserError(
-            f"`accumulate` cannot tell how many terms the loss {loss!r} has: it reads neither labels nor the scores of "
-            "a text",
+            f"`accumulate` cannot tell how many terms the loss {loss!r} has: it reads neither a mask nor labels nor "
+            "the scores of a text",
             span=call.span,
         )
     return Call(f"{call.id}_terms", "select", loss, (("x", source),), IndexType(), span=call.span)
 
 
-def _labels(loss: Call, plan: Plan) -> Ref | None:
-    return next((ref for ref in loss.refs() if isinstance(_type(plan, ref), LabelsType)), None)
+def _of_kind(kind: type[ValueType], loss: Call, plan: Plan) -> Ref | None:
+    return next((ref for ref in loss.refs() if isinstance(_type(plan, ref), kind)), None)
 
 
 def _text(loss: Call, plan: Plan) -> Ref | None:

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.graph.kinds import Kind
-from compose_vlp.values import Labels, Logits, Value
+from compose_vlp.values import Labels, Logits, Mask, Value
 
 FILLINGS = (float("nan"), 1e4)
 Call = Callable[[Mapping[str, Any]], Any]
@@ -194,12 +194,12 @@ def mean_over_rows(call: Call, arguments: Mapping[str, Any], own: frozenset[str]
 
 def places_suffice(loss: Any, arguments: Mapping[str, Any]) -> list[str]:
     """Logits at the places that `selects` names give the loss of all logits."""
-    labels = [value for value in arguments.values() if isinstance(value, Labels)]
+    named = [value for kind in (Mask, Labels) for value in arguments.values() if isinstance(value, kind)]
     scores = {n: v for n, v in arguments.items() if isinstance(v, Logits) and v.scores.dim() == 3}
     texts = [value.text for value in scores.values() if value.text is not None]
-    if not scores or not (labels or texts):
+    if not scores or not (named or texts):
         return []
-    at = loss.selects((labels or texts)[0])
+    at = loss.selects((named or texts)[0])
     chosen = {n: replace(v, scores=v.scores.flatten(0, 1)[at], at=at) for n, v in scores.items()}
     whole, part = loss(**arguments), loss(**{**arguments, **chosen})
     alike = torch.allclose(whole.value, part.value, rtol=1e-3, atol=1e-5)

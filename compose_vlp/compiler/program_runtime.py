@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from compose_vlp.values import Embedding, Index, Labels, Logits, Sequence, Text, Value, rows_of
+from compose_vlp.values import Embedding, Index, Labels, Logits, Mask, Sequence, Text, Value, rows_of
 
 __all__ = ["picks", "select", "split", "stack", "take", "text_of"]
 
@@ -24,11 +24,14 @@ def text_of(value: Any) -> Text:
     return texts[0]
 
 
-def select(loss: Any, x: Text | Sequence | Labels) -> Tensor:
+def select(loss: Any, x: Text | Sequence | Labels | Mask) -> Tensor:
     """Flat positions [chosen] of [batch * positions] at which a loss needs logits.
 
-    On the meta device, where no word is known, every position but each row's last.
+    On the meta device, where no word is known, every position but each row's last; of a mask, every position.
     """
+    if isinstance(x, Mask):
+        hidden: Tensor = loss.selects(x)
+        return hidden
     asked = x if isinstance(x, Labels) else text_of(x)
     if asked.ids.device.type == "meta":
         return torch.empty(asked.ids.shape[0] * (asked.ids.shape[1] - 1), dtype=torch.long, device="meta")

@@ -1,6 +1,7 @@
 """Vocabulary logits at labelled positions only.
 
-A head with `selects` computes the positions that it is given; a loss with `selects` says which positions it needs.
+A head with `selects` computes the positions that it is given; a loss with `selects` says which positions it needs: by
+the mask that it reads, else by its labels, else by the text.
 Where a loss is the only reader of such a head's logits, the two are put together.
 """
 
@@ -11,7 +12,7 @@ from collections import Counter
 
 from compose_vlp.compiler.passes.context import PassContext
 from compose_vlp.graph.plan import Call, Plan, Ref
-from compose_vlp.graph.types import IndexType, LabelsType, LogitsType
+from compose_vlp.graph.types import IndexType, LabelsType, LogitsType, MaskType, ValueType
 
 
 def rows(plan: Plan, context: PassContext) -> Plan:
@@ -49,14 +50,14 @@ def _heads(loss: Call, calls: dict[str, Call], context: PassContext) -> list[Cal
 
 
 def _select(loss: Call, head: Call, calls: dict[str, Call]) -> Call:
-    labels = [ref for ref in loss.refs() if _is_labels(ref, calls)]
-    source = labels[0] if labels else next(head.refs())
-    name = f"{loss.id}_at" if labels else f"{head.id}_at"
+    own = [ref for kind in (MaskType, LabelsType) for ref in loss.refs() if isinstance(_type(ref, calls), kind)]
+    source = own[0] if own else next(head.refs())
+    name = f"{loss.id}_at" if own else f"{head.id}_at"
     return Call(name, "select", loss.target, (("x", source),), IndexType(), span=loss.span)
 
 
-def _is_labels(ref: Ref, calls: dict[str, Call]) -> bool:
+def _type(ref: Ref, calls: dict[str, Call]) -> ValueType:
     kind = calls[ref.call].type
     for field in ref.path:
-        kind = getattr(kind, "fields", {}).get(field, kind)
-    return isinstance(kind, LabelsType)
+        kind = kind.members().get(field, kind)
+    return kind

@@ -1,0 +1,42 @@
+"""Masked image modelling: the codes of hidden patches are foretold from what is left of the picture."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compose_vlp.components.layers.precision import full
+from compose_vlp.registry import Settings, loss
+from compose_vlp.values import Labels, Logits, Mask, Scalar
+
+
+@loss("masked_codes", rows="independent", selects=True, foretells="hidden")
+class MaskedCodes(nn.Module):
+    """Mean negative log-likelihood of the codes of the hidden patches (BEiT, Bao et al. 2022, eq. 2)."""
+
+    class Config(Settings):
+        pass
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self,
+        logits: Annotated[Logits, "rows length classes"],
+        codes: Annotated[Labels, "rows length classes"],
+        hidden: Annotated[Mask, "rows length"],
+    ) -> Scalar:
+        """Scores `[batch, patches, classes]`, or `[chosen, classes]` at the places that `selects` names."""
+        places = self.selects(hidden) if logits.at is None else logits.at
+        scores = logits.scores.flatten(0, -2)[places] if logits.at is None else logits.scores
+        total = F.cross_entropy(full(scores), codes.ids.flatten()[places], reduction="sum")
+        count = torch.tensor(len(places), device=scores.device)
+        return Scalar(total / count.clamp(min=1), count=count)
+
+    def selects(self, hidden: Mask) -> Tensor:
+        """Places `[chosen]` of the flattened `[batch * patches]` that are hidden."""
+        if hidden.hidden.device.type == "meta":  # nothing is drawn
+            return torch.arange(hidden.hidden.numel(), device="meta")
+        return hidden.hidden.flatten().nonzero()[:, 0]
