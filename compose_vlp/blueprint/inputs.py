@@ -114,13 +114,26 @@ class IdInput(_Input):
 
 
 class LabelInput(_Input):
-    """A class: its number, or its place in `classes`."""
+    """A class: its number, or its place in `classes`; with `many`, several classes a record."""
 
     type: Literal["label"] = "label"
     classes: tuple[str, ...] | None = Field(None, description="names of the classes in the order of their numbers")
     count: int | None = Field(
         None, ge=1, description="how many there are, where they have no names; those of the head that reads it"
     )
+    many: bool = Field(False, description="a record holds several, with rows of their own, an owner and a weight")
+    weigh: Literal["share", "vqa"] = Field(
+        "share",
+        description="weight of a class among many: its share of the record's list, or what the record's mapping says; "
+        "vqa: 0.3, 0.6, 0.9 and 1 for one, two, three, and four or more annotators, lists and mappings holding "
+        "answers and their counts, of which those that are no class are left out",
+    )
+
+    @model_validator(mode="after")
+    def _weighed_are_many(self) -> LabelInput:
+        if self.weigh != "share" and not self.many:
+            raise ValueError("weigh says what each of several classes weighs: set `many: true` too")
+        return self
 
     @model_validator(mode="after")
     def _one_of_classes_and_count(self) -> LabelInput:

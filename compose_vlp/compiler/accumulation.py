@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.blueprint.inputs import LabelInput, TextInput
 from compose_vlp.compiler.compile import choices_of, compile_stage, functions_of, open_ports_of, tokenizers_of
 from compose_vlp.compiler.passes import PASSES
 from compose_vlp.compiler.source import Program, load_program, write_program
@@ -99,7 +99,8 @@ def compile_pieces(
 def _refuse_other_rows(blueprint: CheckedBlueprint, plan: Plan) -> None:
     for call in plan.calls:
         settings = blueprint.inputs[call.target] if call.role == "input" else None
-        if isinstance(settings, TextInput) and (settings.table is not None or settings.many):
+        several = isinstance(settings, TextInput | LabelInput) and settings.many
+        if several or (isinstance(settings, TextInput) and settings.table is not None):
             raise UserError(
                 f"`accumulate` cuts a batch by its records, and input {call.target!r} has rows of its own",
                 span=call.span,

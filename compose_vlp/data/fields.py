@@ -170,6 +170,63 @@ class NumberField(Field):
         return {self.input: Number(torch.tensor(items, dtype=dtype))}
 
 
+class ManyLabelsField(Field):
+    """Several classes a record, in rows of their own; `.owner` is the record's row, `.weight` the soft score."""
+
+    def __init__(self, input_name: str, settings: LabelInput) -> None:
+        super().__init__(input_name, settings)
+        self.classes = Classes(settings.classes, settings.count)
+        self.counts = settings.weigh == "vqa"
+
+    @override
+    def read(self, value: Any, chance: Chance | None) -> dict[int, float]:
+        scores: dict[int, float] = {}
+        for label, weight in self._weighted(value):
+            if self.counts and isinstance(label, str) and self.classes.names and label not in self.classes.places:
+                continue  # most questions have an answer or two that is none of the common ones
+            number = self.classes(label, self.name)
+            scores[number] = scores.get(number, 0.0) + weight
+        if not scores:
+            raise BadRecord(f"{self.name} has none of the {len(self.classes.names)} classes")
+        if self.counts:
+            scores = {number: vqa_score(count) for number, count in scores.items()}
+        for number, score in scores.items():
+            if not 0 <= score <= 1 + 1e-6:
+                raise BadRecord(f"{self.name}: class {number} weighs {score:g}, not from 0 to 1")
+        return {number: min(score, 1.0) for number, score in scores.items()}
+
+    def stack(self, items: Sequence[dict[int, float]]) -> dict[str, Value]:
+        import torch
+
+        flat = [(row, number, score) for row, scores in enumerate(items) for number, score in scores.items()]
+        rows, numbers, scores = zip(*flat, strict=True)
+        return {
+            self.input: Number(torch.tensor(numbers, dtype=torch.int64)),
+            f"{self.input}.owner": Index(torch.tensor(rows, dtype=torch.int64)),
+            f"{self.input}.weight": Number(torch.tensor(scores, dtype=torch.float32)),
+        }
+
+    def _weighted(self, value: Any) -> list[tuple[Any, float]]:
+        """Classes as the record has them, each with its weight or count."""
+        if isinstance(value, Mapping) and value:
+            return [(label, self._weight(label, weight)) for label, weight in value.items()]
+        labels = value if isinstance(value, list | tuple) else [value]
+        if not labels or isinstance(value, Mapping):
+            raise BadRecord(f"{self.name} is {shown(value)}, not a list of classes")
+        return [(label, 1.0 if self.counts else 1 / len(labels)) for label in labels]
+
+    def _weight(self, label: Any, weight: Any) -> float:
+        number = read_number(weight, f"{self.name}, weight of {shown(label)}")
+        if self.counts and (number < 1 or number != int(number)):
+            raise BadRecord(f"{self.name}: {shown(label)} has {number:g}, not a count of annotators")
+        return number
+
+
+def vqa_score(count: float) -> float:
+    """The soft score of an answer that so many of ten annotators gave: VQAv2's accuracy, averaged over nine of them."""
+    return min(1.0, round(0.3 * count, 1))
+
+
 def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) -> Field:
     """The field that an input reads.
 
@@ -181,6 +238,8 @@ def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) 
     if isinstance(settings, TextInput):
         tokenizer = find_tokenizer(name, settings, tokenizers)
         return (ManyTextsField if settings.many else TextField)(name, settings, tokenizer)
+    if isinstance(settings, LabelInput) and settings.many:
+        return ManyLabelsField(name, settings)
     if isinstance(settings, LabelInput):
         return NumberField(name, settings, Classes(settings.classes, settings.count))
     return NumberField(name, settings, read_id if isinstance(settings, IdInput) else read_number)

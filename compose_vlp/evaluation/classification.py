@@ -87,7 +87,8 @@ def classifiers(asker: Asker) -> dict[str, str]:
         if (
             isinstance(logits, Ref)
             and isinstance(labels, Ref)
-            and isinstance(blueprint.inputs.get(labels.call), LabelInput)
+            and isinstance(spec := blueprint.inputs.get(labels.call), LabelInput)
+            and not spec.many
         ):
             taught[logits] = labels.call
     values = {

@@ -114,7 +114,7 @@ def masked(value: ValueType, root: str, covers: frozenset[str]) -> ValueType:
 
 
 def many_fields(name: str, rows: RowSpace, of: RowSpace) -> Mapping[str, ValueType]:
-    """`.owner` and `.weight` of an input that gives several texts a record."""
+    """`.owner` and `.weight` of an input that gives several texts or classes a record."""
     origins = frozenset({name})
     return {
         "owner": IndexType(rows, origins=origins, points_at=of),

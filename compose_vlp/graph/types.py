@@ -338,11 +338,18 @@ class MaskType(ValueType):
 
 @dataclass(frozen=True)
 class NumberType(ValueType):
-    """A number or an integer id or label of each row; of a label, how many `classes` there are."""
+    """A number or an integer id or label of each row; of a label, how many `classes` there are.
+
+    `fields` are `owner` and `weight` of labels that have rows of their own.
+    """
 
     kind: ClassVar[str] = "Number"
     dims: ClassVar[tuple[str, ...]] = ("rows", "classes")
     classes: int | None = None
+    fields: Mapping[str, ValueType] = field(default_factory=dict)
+
+    def members(self) -> Mapping[str, ValueType]:
+        return self.fields
 
     def sizes(self) -> dict[str, int | None]:
         return {"classes": self.classes}

@@ -52,11 +52,12 @@ LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that eac
     "text_assignment": {"coca": ["v"], "vlmo_base": ["v"], "beit3_base": ["v"]},
     "vqa_classify": {},
     "vqa_generate": {},
+    "vqa_scores": {},
     "zero_shot_retrieval": {},
 }
 RECIPES = [  # papers, as their authors fine-tune them
     *[("albef", task) for task in ("entailment", "grounding", "nlvr2", "retrieval", "vqa")],
-    ("vlmo_base", "nlvr2"),
+    *[("vlmo_base", task) for task in ("nlvr2", "vqa")],
     *[("beit3_base", task) for task in ("captioning", "classification", "nlvr2", "retrieval")],
     *[(paper, task) for paper in ("blip", "blip_large") for task in ("captioning", "nlvr2", "retrieval", "vqa")],
 ]

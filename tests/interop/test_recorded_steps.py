@@ -16,7 +16,7 @@ CLASSES = {
     "albef": ("pretrain", "retrieval", "ve", "vqa", "nlvr"),
     "blip": ("pretrain", "retrieval", "captioning", "vqa", "nlvr", "itm"),
     "beit3": ("retrieval", "nlvr2", "classification", "captioning"),
-    "vlmo": ("pretrain", "textmlm", "retrieval", "nlvr2"),
+    "vlmo": ("pretrain", "textmlm", "retrieval", "vqa", "nlvr2"),
 }
 STEPS = [f"{paper}/{task}" for paper, tasks in CLASSES.items() for task in tasks]
 SWITCHES = [(), *((name,) for name in PASSES), tuple(PASSES)]

@@ -118,7 +118,12 @@ class Calls:
             case TextInput():
                 return self._text_type(name, spec, rows)
             case LabelInput():
-                return NumberType(rows, origins=origins, classes=len(spec.classes) if spec.classes else spec.count)
+                fields: Mapping[str, ValueType] = {}
+                if spec.many:
+                    rows, record = RowSpace(name, owner=spec.source), rows
+                    fields = derive.many_fields(name, rows, record)
+                count = len(spec.classes) if spec.classes else spec.count
+                return NumberType(rows, origins=origins, classes=count, fields=fields)
             case IdInput() | NumberInput():
                 return NumberType(rows, origins=origins)
 

@@ -23,6 +23,7 @@ BLUEPRINTS: Mapping[names.Task, tuple[str, ...]] = {
     "pretrain": ("vlmo_base",),
     "textmlm": ("vlmo_base",),
     "retrieval": ("vlmo_base", "tasks/contrastive_retrieval"),
+    "vqa": ("vlmo_base", "tasks/vlmo/vqa"),
     "nlvr2": ("vlmo_base", "tasks/vlmo/nlvr2"),
 }
 STAGES: Mapping[names.Task, str] = {"pretrain": "pairs", "textmlm": "language"}
@@ -30,7 +31,7 @@ STAGES: Mapping[names.Task, str] = {"pretrain": "pairs", "textmlm": "language"}
 
 
 UNREAD: Mapping[names.Task, tuple[str, ...]] = dict.fromkeys(
-    ("retrieval", "nlvr2"), ("text_ids_mlm", "text_labels_mlm")
+    ("retrieval", "vqa", "nlvr2"), ("text_ids_mlm", "text_labels_mlm")
 )
 """What the official batches hold for every class, and the step of this one does not read."""
 
@@ -86,7 +87,10 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         sizes["components.masker.whole_words"] = "false"  # the words that were hidden are recorded
         sizes["stages.language.set"] = "{}"  # recorded texts are short, and so is the table of biases
         sizes["stages.language.train"] = '["**"]'  # gradients of all parameters are recorded
-    if layout.task == "nlvr2":
+    if layout.task == "vqa":
+        sizes["components.judge.classes"] = config["vqa"]
+        sizes["inputs.question.max_length"] = config["L"]
+    if layout.task in ("vqa", "nlvr2"):
         sizes["components.judge.hidden"] = 2 * config["w"]
     words = ALONE if layout.task == "textmlm" else ()
     return BLUEPRINTS[layout.task], [*words, *(f"{path}={value}" for path, value in sizes.items())]
@@ -153,10 +157,24 @@ def _nlvr2(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) ->
     return Recorded({"image": left, "left": left, "right": right, "caption": text, "statement": text, "truth": truth})
 
 
+def _vqa(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
+    targets = oracle.inputs["vqa_targets"].to(device)
+    rows, classes = targets.nonzero(as_tuple=True)
+    text = _texts(blueprint, oracle, device)
+    answers = {
+        "answers": Number(classes),
+        "answers.owner": Index(rows),
+        "answers.weight": Number(targets[rows, classes]),
+    }
+    image = Image(oracle.inputs["image"]).to(device)
+    return Recorded({"image": image, "caption": text, "question": text, **answers})
+
+
 _recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device], Recorded]] = {
     "pretrain": _pretrain,
     "textmlm": _textmlm,
     "retrieval": _retrieval,
+    "vqa": _vqa,
     "nlvr2": _nlvr2,
 }
 
@@ -183,6 +201,7 @@ _values: Mapping[names.Task, Callable[[CheckedBlueprint, Model, Recorded], dict[
     "pretrain": _pretrain_values,
     "textmlm": _one("recalled", "mlm_logits"),
     "retrieval": _one("i2t", "i2t_logits"),
+    "vqa": _one("verdict", "logits"),
     "nlvr2": _one("verdict", "logits"),
 }
 

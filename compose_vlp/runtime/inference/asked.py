@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.blueprint.inputs import LabelInput, TextInput
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.asked import field_of, fields_asked, tables_asked
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -77,7 +77,7 @@ def not_read(blueprint: CheckedBlueprint, output: str, name: str) -> UserError:
 
 def _is_many(blueprint: CheckedBlueprint, inputs: Iterable[str]) -> bool:
     specs = (blueprint.inputs[name] for name in inputs)
-    return any(isinstance(spec, TextInput) and spec.many for spec in specs)
+    return any(isinstance(spec, TextInput | LabelInput) and spec.many for spec in specs)
 
 
 def _several(value: Any, many: bool) -> list[Any] | None:
