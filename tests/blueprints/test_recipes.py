@@ -47,6 +47,7 @@ class Recipe:
     flip: float = 0.0
     randaugment: tuple[int, float] | None = None
     alpha: tuple[float, float, str] | None = None
+    head: float = 1.0  # what the rate of `judge` is multiplied with
 
 
 # optim/optim_factory.py: none of `len(param.shape) == 1`, `name.endswith(".bias")`; Pretrain.py: AdamW's own betas and
@@ -112,6 +113,9 @@ RECIPES = {
     ("vlmo_base", "tasks/vlmo/nlvr2"): replace(
         VLMO, peak=5e-5, batch=128, length="10 epochs", warmup=RECORDS // 128, size=384
     ),  # `task_finetune_nlvr2_base`
+    ("vlmo_base", "tasks/vlmo/vqa"): replace(
+        VLMO, peak=3e-5, batch=128, length="10 epochs", warmup=RECORDS // 128, size=480, head=20.0
+    ),  # `task_finetune_vqa_base_image480`
     ("beit3_base",): BEIT3,
     # get_started/*.md
     ("beit3_base", "tasks/beit3/retrieval"): replace(
@@ -184,7 +188,9 @@ def test_what_decays_is_what_the_source_says(names: tuple[str, ...]) -> None:
     for path, parameter in paths.items():
         constant = CONSTANT[recipe.constant](path, parameter)
         assert decays[id(parameter)] == (0 if constant else recipe.decay), path
-    assert {scale for _, scale in optimizer.rates} == {1.0} and {rate for rate, _ in optimizer.rates} == {how.lr}
+    assert {scale for _, scale in optimizer.rates} == {1.0, recipe.head} and {rate for rate, _ in optimizer.rates} == {
+        how.lr
+    }
     assert (how.betas, how.eps, how.clip) == (recipe.betas, recipe.eps, recipe.clip)
 
 
