@@ -117,6 +117,7 @@ PAPERS = [
     ("coca hybrids/coca_momentum", "caption"),
     ("coca tasks/captioning", "caption"),
     ("blip tasks/captioning", "caption"),
+    ("beit3_base tasks/masked_captioning", "caption"),
     ("blip tasks/blip/captioning", "caption"),
     ("tiny/coca tiny/tasks/captioning", "caption"),
     ("albef tasks/vqa_generate", "answer"),
