@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +50,7 @@ Run = Annotated[
     str,
     typer.Argument(metavar="RUN", help="A run's folder, or its MLflow run id.", show_default=False),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print notes in full.")]
 NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not log to MLflow.")]
 
 
@@ -83,6 +84,25 @@ def load_run(
 def told(text: str) -> None:
     """A note on standard error."""
     err().print(f"note: {text}", style="dim", soft_wrap=True)
+
+
+NAMES = 4
+"""Names of a list that a note prints, where nobody asks for all of them."""
+
+
+def in_brief(note: str, *, verbose: bool) -> str:
+    """A note whose last list of names is cut after the first few, unless it is to be verbose."""
+    head, mark, names = note.rpartition(": ")
+    listed = names.split(", ")
+    if verbose or len(listed) <= NAMES + 1 or any(" " in name for name in listed):
+        return note
+    return f"{head}{mark}{', '.join(listed[:NAMES])} and {len(listed) - NAMES} more (--verbose names them)"
+
+
+def print_notes(notes: Iterable[str], *, verbose: bool) -> None:
+    """Notes on standard error, one line each."""
+    for note in notes:
+        told(in_brief(note, verbose=verbose))
 
 
 def named(device: str) -> str | None:

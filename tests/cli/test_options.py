@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compose_vlp.cli.options import sort_words
+from compose_vlp.cli.options import in_brief, sort_words
 from compose_vlp.errors import UserError
 from tests.cli.support import Cli
 
@@ -50,3 +50,15 @@ def test_missing_plugin_is_named(cli: Cli) -> None:
     result = cli("check coca --plugin nowhere.py")
     assert result.code == 2
     assert "no plugin file 'nowhere.py'" in result.err
+
+
+def test_a_note_of_many_names_is_one_line_unless_it_is_to_be_verbose(cli: Cli) -> None:
+    brief, whole = (cli("check", "albef", "tasks/entailment", *words).err for words in ((), ("--verbose",)))
+    assert "so gone: params.alpha, params.lr, components.similarity, components.memory and 16 more (--verbose" in brief
+    assert "graph.taught" in whole and "more (--verbose" not in whole
+
+
+def test_a_note_with_a_sentence_in_it_is_printed_as_it_is() -> None:
+    sentence = "stage: one, two, three words, four, five, six, seven"
+    assert in_brief(sentence, verbose=False) == sentence
+    assert in_brief("gone: a, b, c, d, e", verbose=False) == "gone: a, b, c, d, e"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from compose_vlp.cli.console import err, out, print_json
-from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Words, load, named
+from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Verbose, Words, load, named, print_notes
 from compose_vlp.errors import UserError
 
 EXAMPLES = (
@@ -37,6 +37,7 @@ def command(
     device: Device = "auto",
     path: Out = None,
     no_track: NoTrack = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Compile a blueprint: sizes, shapes, FLOPs, code, picture.
@@ -46,8 +47,7 @@ def command(
     and logs them to MLflow. No weight is made, unless `--materialise` asks for them.
     """
     blueprint = load(words, plugins)
-    for note in (*blueprint.notes, *blueprint.check().notes):
-        err().print(f"note: {note}", style="dim", soft_wrap=True)
+    print_notes((*blueprint.notes, *blueprint.check().notes), verbose=verbose)
     built = blueprint.build(out=path, stage=stage, without=without or (), batch=batch, track=not no_track)
     tried = None
     if materialise:

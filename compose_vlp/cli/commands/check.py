@@ -5,9 +5,9 @@ from __future__ import annotations
 import typer
 
 from compose_vlp.cli import problems
-from compose_vlp.cli.console import err, out, print_json
+from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.guard import MISTAKE
-from compose_vlp.cli.options import Json, Plugins, Words, load
+from compose_vlp.cli.options import Json, Plugins, Verbose, Words, load, print_notes
 from compose_vlp.errors import BlueprintError
 
 EXAMPLES = (
@@ -16,7 +16,7 @@ EXAMPLES = (
 )
 
 
-def command(words: Words, plugins: Plugins = None, as_json: Json = False) -> None:
+def command(words: Words, plugins: Plugins = None, verbose: Verbose = False, as_json: Json = False) -> None:
     """Find every mistake of a blueprint before anything is built.
 
     Reads, merges and checks names, types, bounds, shapes, rows, flow of positions, leaks, and that every loss reaches
@@ -34,7 +34,6 @@ def command(words: Words, plugins: Plugins = None, as_json: Json = False) -> Non
     if as_json:
         print_json({"ok": True, "name": blueprint.name, "problems": [], "notes": notes})
         return
-    for note in notes:
-        err().print(f"note: {note}", style="dim", soft_wrap=True)
+    print_notes(notes, verbose=verbose)
     counted = f"{len(checked.components)} components, {len(checked.values)} values, {checked.plan.counted()} calls"
     out().print(f"{blueprint.name}: no mistakes ({counted})")

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from compose_vlp.cli.console import err, out, print_json
-from compose_vlp.cli.options import Json, Plugins, Words, load
+from compose_vlp.cli.console import out, print_json
+from compose_vlp.cli.options import Json, Plugins, Verbose, Words, load, print_notes
 
 EXAMPLES = (
     ("the 2.1B CoCa", "compose-vlp show coca"),
@@ -23,6 +23,7 @@ def command(
     words: Words,
     full: Annotated[bool, typer.Option("--full", help="Also defaults, and sizes that follow from the graph.")] = False,
     plugins: Plugins = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Print a blueprint as merged, with where each value came from.
@@ -43,8 +44,7 @@ def command(
     if as_json:
         print_json(as_data(document))
         return
-    for note in blueprint.notes:
-        err().print(f"note: {note}", style="dim", soft_wrap=True)
+    print_notes(blueprint.notes, verbose=verbose)
     console = out()
     console.print(Text(f"# resolved from {', '.join(document.files)}", style="dim"), soft_wrap=True)
     for line in lines(document):

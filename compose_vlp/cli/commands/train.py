@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from compose_vlp.cli.console import out, print_json
-from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Seed, load, named, told, words_argument
+from compose_vlp.cli.options import (
+    Device,
+    Json,
+    NoTrack,
+    Out,
+    Plugins,
+    Seed,
+    Verbose,
+    in_brief,
+    load,
+    named,
+    told,
+    words_argument,
+)
 from compose_vlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,6 +70,7 @@ def command(
         bool, typer.Option("--changed-data", help="Go on with a run whose data is other than it was.")
     ] = False,
     no_track: NoTrack = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Train a blueprint, or go on with a run.
@@ -100,7 +114,7 @@ def command(
     blueprint = load(words or (), used)
     with TrainProgress() as progress:
         for note in blueprint.notes:
-            progress.note(f"note: {note}")
+            progress.note(f"note: {in_brief(note, verbose=verbose)}")
         run = blueprint.train(
             out=path,
             options=options,
