@@ -86,7 +86,7 @@ def test_a_stage_may_ask_for_it(asker: Asker, source: Source) -> None:
     every = Quantity(1, "epochs")
     wanted = Evaluate(every=every, tasks=("reranking",), count=COUNT, rerank=Rerank(top=1))
     plain = evaluate_retrieval(asker, source, COUNT).recall
-    assert ready(asker, source, wanted)()["reranked_image_to_text_recall_at_1"] == plain.image_to_text[1]
+    assert ready(asker, source, wanted)().scores["reranked_image_to_text_recall_at_1"] == plain.image_to_text[1]
 
 
 def test_a_model_without_a_matching_head_cannot() -> None:
