@@ -26,8 +26,9 @@ LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that eac
     "entailment": {},
     "grounding": {
         "blip": ["fusion"],
-        "coca": [*NO_QUEUE, "v", "fusion"],
-        "vlmo_base": [*NO_TEACHER, "fusion"],
+        # what the task itself changed is shown once, at its own line
+        "coca": [*NO_QUEUE[:3], "$alpha", *NO_QUEUE[6:], "i2t_m", "v", "fusion"],
+        "vlmo_base": ["memory", "momentum", "$alpha", "i2t_m", "fusion"],
         "beit3_base": [*NO_CONTRAST, "v", "fusion"],
     },
     "image_classification": {

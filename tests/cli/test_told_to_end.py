@@ -42,6 +42,7 @@ def start(folder: Path, *words: str, program: tuple[str, ...] = ("-c", PACE)) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509 (the suite may run under nohup)
     )
 
 

@@ -80,8 +80,18 @@ def assert_same(run: Path, other: Path, step: int) -> None:
         assert manifests[0][key] == manifests[1][key], key
 
 
+@pytest.fixture
+def not_under_nohup() -> Iterator[None]:
+    """SIGHUP ends what it reaches, as it does where the suite does not run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_saves_at_the_end_of_the_step(whole: Whole, tmp_path: Path, asked: signal.Signals) -> None:
+def test_a_signal_saves_at_the_end_of_the_step(
+    whole: Whole, tmp_path: Path, asked: signal.Signals, not_under_nohup: None
+) -> None:
     watch, after = Signals(3, asked), Watch()
     before = [signal.getsignal(one) for one in SIGNALS]
     with pytest.raises(Stopped) as stopped:
