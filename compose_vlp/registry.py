@@ -177,8 +177,8 @@ def fills(
 ) -> Callable[[Any], Any]:
     """Register an inner part of towers: an `nn.Module` class with `Config`, made of `(config, place)`.
 
-    `slot` is the setting of towers in which the name may be written, such as `ffn` (`compose_vlp.slots` lists them).
-    What a part does not promise, no tower with it promises.
+    `slot` is the setting of towers in which the name may be written, such as `ffn`. What a part does not promise, no
+    tower with it promises.
     """
     return _declare("slot", name, Traits(rows, state, draws), slot)
 

@@ -1,8 +1,9 @@
 """Slots: settings of a tower whose value is an inner part, a kind with settings of its own.
 
 A blueprint writes `ffn: swiglu`, or `ffn: {use: swiglu, bias: false}`; without `use` the fields are those of the kind
-that stands there by default. A part is registered by `registry.fills`, built in or in a plugin, and every tower with
-the slot can have it:
+that stands there by default. `ffn` is the feed-forward half of a layer, `norm` every norm of a tower, `positions` what
+tells its positions apart (`components.layers.positions.Positions`). A part is registered by `registry.fills`, built in
+or in a plugin, and every tower with the slot can have it:
 
     @fills("swiglu", slot="ffn", rows="independent", state="none", draws="none")
     class SwiGLU(nn.Module):
@@ -15,21 +16,14 @@ the slot can have it:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 from compose_vlp import registry
 from compose_vlp.graph.kinds import Kind
-
-SLOTS: Final[Mapping[str, str]] = {
-    "ffn": "the feed-forward half of a layer: `[..., width]` to `[..., width]`",
-    "positions": "what tells the positions of a tower apart (`components.layers.positions.Positions`)",
-    "norm": "what every LayerNorm of a tower's layers may be instead: `[..., width]` to `[..., width]`",
-}
-"""Every slot, with what its parts compute."""
 
 
 @dataclass(frozen=True)
