@@ -1,0 +1,1 @@
+"""What several runs say together: tables with intervals, effects, plots, and a page."""

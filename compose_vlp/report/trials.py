@@ -1,0 +1,51 @@
+"""What a report is made of: trained and measured runs, each of one cell of a design and one seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+Curve: TypeAlias = Sequence[tuple[int, float]]
+"""Values of one metric by step, in the order of steps."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run cost; None where it is not known.
+
+    Attributes:
+        parameters: Trained and frozen, teachers left out.
+        flops: Of the whole training, in floating point operations.
+        seconds: Of the whole training, measured.
+        memory: The most that the process held at a time, in bytes.
+    """
+
+    parameters: int | None = None
+    flops: float | None = None
+    seconds: float | None = None
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished run of one cell with one seed.
+
+    Attributes:
+        cell: The cell's name, equal for all seeds of it.
+        levels: The level of each factor, by the factor's name.
+        seed: Runs of two cells with one seed are a pair: they saw the same records in the same order.
+        scores: What was measured at the end, by name, such as `retrieval.mean_recall`.
+        cost: What it took.
+        curves: Metrics of training and of evaluations in training, by name.
+        folder: The run's folder.
+    """
+
+    cell: str
+    levels: Mapping[str, str]
+    seed: int
+    scores: Mapping[str, float]
+    cost: Cost = Cost()
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    folder: Path | None = None
