@@ -49,3 +49,35 @@ class Trial:
     cost: Cost = Cost()
     curves: Mapping[str, Curve] = field(default_factory=dict)
     folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Several runs that answer one question.
+
+    Attributes:
+        name: Short, such as the sweep's file.
+        question: What it asks, a sentence or two; may be empty.
+        factors: Levels by factor, the baseline's first; empty where cells are loose runs.
+        baseline: The cell that the others are compared with.
+        cells: All cells in the order of the design, with what each changes, in words.
+        trials: What was trained and measured.
+        scores: Names of the scores to be reported, the main one first; all that the trials have where empty.
+        missing: Cells that have no trial, or fewer than they should, with the reason.
+        settings: What was equal for all, in words by name: budget, design, data, seeds, versions.
+    """
+
+    name: str
+    question: str
+    factors: Mapping[str, Sequence[str]]
+    baseline: str
+    cells: Mapping[str, str]
+    trials: Sequence[Trial]
+    scores: Sequence[str] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """The scores to be reported: those asked for, else all, in the order in which trials have them."""
+        return tuple(self.scores) or tuple(dict.fromkeys(name for trial in self.trials for name in trial.scores))
