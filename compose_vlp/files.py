@@ -24,6 +24,25 @@ def written_path(text: str | Path) -> Path:
         return path
 
 
+def lines_of(file: Path) -> list[str]:
+    """The lines of a text file that hold anything, without the white space around them.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is no text.
+    """
+    text = decoded(file.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def count_lines(path: str) -> int | None:
+    """How many lines of a text file hold anything; None where it cannot be read (which is told where it is needed)."""
+    try:
+        return len(lines_of(written_path(path)))
+    except (OSError, ValueError):
+        return None
+
+
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Replace `path` in one step: a reader sees the old content or the new, never a part.
 

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compose_vlp.blueprint.inputs import Input, TextInput
+from compose_vlp.blueprint.inputs import Input, LabelInput, TextInput
 from compose_vlp.blueprint.sections import Stage
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import build
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.loader import check_fields
 from compose_vlp.data.source import Source
-from compose_vlp.data.tables import read_table
+from compose_vlp.data.tables import class_names, read_table
 from compose_vlp.errors import BlueprintError, Problem, Span, UserError
 from compose_vlp.graph.checking.check import in_order
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -142,8 +142,11 @@ class _Look:
         return {call.target: blueprint.inputs[call.target] for call in calls if call.role == "input"}
 
     def _words(self, inputs: dict[str, Input]) -> None:
-        """Tables are there, and vocabularies that are not learnt."""
+        """Tables and lists of classes are there, and vocabularies that are not learnt."""
         for name, spec in inputs.items():
+            if isinstance(spec, LabelInput):
+                with self._noting("inputs", name, "classes"):
+                    class_names(spec)
             if not isinstance(spec, TextInput):
                 continue
             if spec.table is not None:

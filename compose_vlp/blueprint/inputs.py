@@ -117,7 +117,9 @@ class LabelInput(_Input):
     """A class: its number, or its place in `classes`; with `many`, several classes a record."""
 
     type: Literal["label"] = "label"
-    classes: tuple[str, ...] | None = Field(None, description="names of the classes in the order of their numbers")
+    classes: tuple[str, ...] | str | None = Field(
+        None, description="names of the classes in the order of their numbers, or a file with one a line"
+    )
     count: int | None = Field(
         None, ge=1, description="how many there are, where they have no names; those of the head that reads it"
     )

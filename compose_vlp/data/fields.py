@@ -18,7 +18,7 @@ from compose_vlp.data.labels import Classes, read_id, read_number
 from compose_vlp.data.pictures import open_reduced
 from compose_vlp.data.record_pictures import given_picture, pictures_in
 from compose_vlp.data.source import BadRecord, Encoded, shown
-from compose_vlp.data.tables import read_table
+from compose_vlp.data.tables import class_names, read_table
 from compose_vlp.data.transforms import ImageTransform, Pixels
 from compose_vlp.data.wording import checked_text, prepared
 from compose_vlp.values import Image, Index, Number, Text, Value
@@ -175,7 +175,7 @@ class ManyLabelsField(Field):
 
     def __init__(self, input_name: str, settings: LabelInput) -> None:
         super().__init__(input_name, settings)
-        self.classes = Classes(settings.classes, settings.count)
+        self.classes = Classes(class_names(settings), settings.count)
         self.counts = settings.weigh == "vqa"
 
     @override
@@ -241,7 +241,7 @@ def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) 
     if isinstance(settings, LabelInput) and settings.many:
         return ManyLabelsField(name, settings)
     if isinstance(settings, LabelInput):
-        return NumberField(name, settings, Classes(settings.classes, settings.count))
+        return NumberField(name, settings, Classes(class_names(settings), settings.count))
     return NumberField(name, settings, read_id if isinstance(settings, IdInput) else read_number)
 
 

@@ -1,13 +1,13 @@
-"""Constant lists of texts: the classes of zero-shot classification, the answers of closed questions."""
+"""Constant lists of texts: classes by name, those of zero-shot classification, the answers of closed questions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.blueprint.inputs import LabelInput, TextInput
 from compose_vlp.errors import UserError
-from compose_vlp.files import decoded, is_file, written_path
+from compose_vlp.files import is_file, lines_of, written_path
 
 SLOT = "{}"
 
@@ -33,16 +33,24 @@ def read_table(settings: TextInput, lines: Sequence[str] | None = None) -> tuple
     return texts, [number for number in range(len(lines)) for _ in templates]
 
 
+def class_names(settings: LabelInput) -> tuple[str, ...] | None:
+    """The names of a label's classes in the order of their numbers, those of a file read; None where they have none.
+
+    Raises:
+        UserError: the file is missing or empty.
+    """
+    return tuple(read_lines(settings.classes)) if isinstance(settings.classes, str) else settings.classes
+
+
 def read_lines(path: str) -> list[str]:
     """The lines of a text file that hold anything, without the white space around them."""
     file = written_path(path)
     if not is_file(file):
         raise UserError(f"no file {path!r}", hints=[f"looked from {Path.cwd()}"])
     try:
-        text = decoded(file.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
+        lines = lines_of(file)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8: {error}") from error
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
         raise UserError(f"{path} is empty")
     return lines

@@ -1,17 +1,19 @@
-"""Open questions: answers that a model writes, or ranks among given ones, by VQA's accuracy."""
+"""Open questions: answers that a model writes, ranks among given ones, or has as classes, by VQA's accuracy."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
-from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.blueprint.inputs import LabelInput, TextInput
 from compose_vlp.data.source import Source
+from compose_vlp.data.tables import class_names
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, no_outputs, values_of
+from compose_vlp.evaluation.classification import labelled
 from compose_vlp.evaluation.embeddings import Tick, silent
 from compose_vlp.evaluation.vqa import SOFT_SCORES, Weights, plain, vqa_accuracy, weights_of
 from compose_vlp.runtime.inference.outputs import Asker
@@ -58,8 +60,9 @@ class Answered:
 
 
 def answerers(asker: Asker) -> dict[str, str]:
-    """The outputs that answer questions, and the inputs with people's answers: texts of which a record has many."""
-    found = {}
+    """The outputs that answer questions, and the inputs with people's answers: texts of which a record has many, or
+    classes that have names."""
+    found = {name: label for name, (label, spec) in labelled(asker).items() if spec.many and spec.classes is not None}
     for name, entry in asker.blueprint.outputs.items():
         over = asker.blueprint.inputs.get(entry.over or "")
         if entry.form in ("generate", "rank") and isinstance(over, TextInput) and over.many:
@@ -83,8 +86,10 @@ def _answers(asker: Asker, source: Source, count: int, output: str, over: str, t
     field = asker.blueprint.inputs[over].field or over
     found: list[tuple[int, str, dict[str, float]]] = []
     done = 0
-    for rows, said in _said(asker, source, count, output):
-        given = [_weighted(value, field, row) for row, value in zip(rows, values_of(source, rows, field), strict=True)]
+    classes = _classes(asker, over)
+    for rows, said in _said(asker, source, count, output, classes):
+        values = zip(rows, values_of(source, rows, field), strict=True)
+        given = [_weighted(value, field, row, classes) for row, value in values]
         found += (one for one in zip(rows, said, given, strict=True) if one[2])
         done += len(rows)
         tick(done)
@@ -111,8 +116,23 @@ def _weights_of(given: Mapping[int, Mapping[str, float]], field: str) -> Weights
         raise UserError(f"weights of `{field}`: {unclear}", hints=hints) from None
 
 
-def _said(asker: Asker, source: Source, count: int, output: str) -> Iterator[tuple[tuple[int, ...], list[str]]]:
+def _classes(asker: Asker, over: str) -> tuple[str, ...]:
+    """The names of the answers that a label has; none of a text."""
+    spec = asker.blueprint.inputs[over]
+    return (class_names(spec) or ()) if isinstance(spec, LabelInput) else ()
+
+
+def _said(
+    asker: Asker, source: Source, count: int, output: str, classes: Sequence[str]
+) -> Iterator[tuple[tuple[int, ...], list[str]]]:
     """Record numbers and answers, batch by batch."""
+    if asker.blueprint.outputs[output].form == "value":
+        for rows, values in batches(asker, source, asker.inputs_read(output), count):
+            scores = finite(asker.value_of_batch(output, values), output)
+            if scores.shape[1] != len(classes):
+                raise UserError(f"{output!r} scores {scores.shape[1]} answers, and {len(classes)} have names")
+            yield rows, [classes[best] for best in scores.argmax(1).tolist()]
+        return
     if asker.blueprint.outputs[output].form == "rank":
         ranker = Ranker(asker, output)
         for rows, values in batches(asker, source, asker.inputs_read(output), count):
@@ -124,12 +144,19 @@ def _said(asker: Asker, source: Source, count: int, output: str) -> Iterator[tup
         yield rows, asker.texts_of_batch(output, values)
 
 
-def _weighted(value: object, field: str, row: int) -> dict[str, float]:
+def _weighted(value: object, field: str, row: int, classes: Sequence[str]) -> dict[str, float]:
     """People's answers with a weight each, as inputs of many texts have them; of a list, how many gave each."""
     if isinstance(value, Mapping):
-        return {str(answer): _weight(weight, field, row) for answer, weight in value.items()}
-    answers = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
-    return {answer: float(n) for answer, n in Counter(map(str, answers)).items()}
+        return {_named(answer, classes): _weight(weight, field, row) for answer, weight in value.items()}
+    answers = value if isinstance(value, list | tuple) else [value] if isinstance(value, str | int) else []
+    return {answer: float(n) for answer, n in Counter(_named(one, classes) for one in answers).items()}
+
+
+def _named(answer: object, classes: Sequence[str]) -> str:
+    """An answer in words; a record may name a class by its number."""
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(classes):
+        return classes[answer]
+    return str(answer)
 
 
 def _weight(value: object, field: str, row: int) -> float:

@@ -93,7 +93,8 @@ def picture_and_text(asker: Asker, output: str, what: str) -> tuple[str, str]:
 
 ASKS = {
     "classification": "an output of the scores that a loss compares with a label",
-    "answering": "an output that writes or ranks answers: `generate` or `rank`, over a text that is `many`",
+    "answering": "an output that writes or ranks answers (`generate` or `rank`, over a text that is `many`), or of "
+    "scores that a loss compares with a label that is `many` and has `classes`",
     "grounding": "an output of the form `relevance`, of a picture and a text",
 }
 """What tasks ask for whose outputs have any name."""

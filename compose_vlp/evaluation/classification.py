@@ -10,6 +10,7 @@ from typing import Any
 
 from compose_vlp.blueprint.inputs import LabelInput
 from compose_vlp.data.source import Source
+from compose_vlp.data.tables import class_names
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, no_outputs
 from compose_vlp.evaluation.embeddings import Tick, silent
@@ -79,8 +80,13 @@ class Classified:
 
 def classifiers(asker: Asker) -> dict[str, str]:
     """The outputs that choose a class, and the inputs that hold the right one: those of the losses that teach them."""
+    return {name: label for name, (label, spec) in labelled(asker).items() if not spec.many}
+
+
+def labelled(asker: Asker) -> dict[str, tuple[str, LabelInput]]:
+    """The outputs of scores that a loss compares with a label's classes, and this input's name and settings."""
     blueprint = asker.blueprint
-    taught: dict[Ref, str] = {}
+    taught: dict[Ref, tuple[str, LabelInput]] = {}
     for loss in blueprint.losses.values():
         arguments = dict(blueprint.calls[loss.call].args)
         logits, labels = arguments.get("logits"), arguments.get("labels")
@@ -88,9 +94,8 @@ def classifiers(asker: Asker) -> dict[str, str]:
             isinstance(logits, Ref)
             and isinstance(labels, Ref)
             and isinstance(spec := blueprint.inputs.get(labels.call), LabelInput)
-            and not spec.many
         ):
-            taught[logits] = labels.call
+            taught[logits] = labels.call, spec
     values = {
         name: before_softmax(blueprint, one.ref) for name, one in blueprint.outputs.items() if one.form == "value"
     }
@@ -128,5 +133,5 @@ def _choices(asker: Asker, source: Source, count: int, output: str, label: str, 
         raise UserError(f"record {place}: {label} is class {max(truth)}, and {output!r} has {width} classes")
     known = asker.blueprint.inputs[label]
     assert isinstance(known, LabelInput)
-    classes = distinct(known.classes or tuple(map(str, range(width))))
+    classes = distinct(class_names(known) or tuple(map(str, range(width))))
     return Choices(label, classes, tuple(rows), tuple(truth), tuple(said))

@@ -20,7 +20,7 @@ from compose_vlp.blueprint.inputs import LabelInput
 from compose_vlp.blueprint.sections import ZeroShot
 from compose_vlp.data import labels
 from compose_vlp.data.source import BadRecord, ClassNumber, Source
-from compose_vlp.data.tables import SLOT, read_lines
+from compose_vlp.data.tables import SLOT, class_names, read_lines
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import batches, finite, values_of
 from compose_vlp.evaluation.embeddings import Embedder, Tick, silent
@@ -121,8 +121,8 @@ class Classes:
         """
         names = _lines(settings.classes)
         if names is None:
-            inputs = asker.blueprint.inputs.items()
-            of_input = (i.classes for n, i in inputs if isinstance(i, LabelInput) and (i.field or n) == settings.label)
+            labels_read = ((name, i) for name, i in asker.blueprint.inputs.items() if isinstance(i, LabelInput))
+            of_input = (class_names(i) for name, i in labels_read if (i.field or name) == settings.label)
             names = next((one for one in of_input if one), None) or _of_data(source, settings.label, count)
         if len(names) < 2:
             raise UserError(f"only one class: {names[0]!r}")

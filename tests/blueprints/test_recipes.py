@@ -121,6 +121,18 @@ RECIPES = {
     ("beit3_base", "tasks/beit3/retrieval"): replace(
         BEIT3_FINE, peak=2e-4, batch=3072, length="15 epochs", warmup=3 * (RECORDS // 3072), size=384
     ),
+    ("beit3_base", "tasks/beit3/vqa"): replace(
+        BEIT3_FINE,
+        peak=3e-5,
+        decay=0.01,
+        betas=(0.9, 0.98),
+        batch=128,
+        length="10 epochs",
+        warmup=RECORDS // 128,
+        size=480,
+        randaugment=(2, 7),
+        head=20.0,
+    ),
     ("beit3_base", "tasks/beit3/nlvr2"): replace(
         BEIT3_FINE, peak=7e-4, decay=0.2, batch=256, length="20 epochs", warmup=5 * (RECORDS // 256)
     ),

@@ -112,6 +112,47 @@ def test_a_list_without_the_true_answer_gives_its_likeliest_which_is_wrong(asker
     assert all(one.said in Ranker(asker, "ranked").texts and one.accuracy == 0.0 for one in said)
 
 
+ANSWERS = ("red", "blue", "yes", "no", "2", "3")
+
+
+def classifier(*overrides: str) -> Asker:
+    """Questions as a choice among the answers of a file."""
+    changes = [f"components.judge.classes={len(ANSWERS)}", "data.questions={use: scenes}", *overrides]
+    return tiny("tiny/albef", "tasks/vqa_scores", small=TOWERS, overrides=changes)
+
+
+@pytest.fixture(scope="module")
+def chooser(tmp_path_factory: pytest.TempPathFactory) -> Asker:
+    table = tmp_path_factory.mktemp("classes") / "answers.txt"
+    table.write_text("\n".join(ANSWERS), encoding="utf-8")
+    return classifier(f"inputs.answers.classes='{table}'")
+
+
+def test_a_classifier_answers_with_the_names_of_its_classes(chooser: Asker, source: Source) -> None:
+    assert answerers(chooser) == {"answer_of": "answers"}
+    assert possible_tasks(chooser, source) == ("answering",)
+    found = evaluate_answering(chooser, source, COUNT).outputs["answer_of"]
+    for n, answer in enumerate(found):
+        record = source.record(n)
+        scores = chooser.value("answer_of", {"image": [record["image"]()], "question": [record["question"]()]})
+        assert answer.said == ANSWERS[int(scores.argmax())]
+        assert answer.accuracy == vqa_accuracy(answer.said, record["answers"]())
+
+
+def test_numbers_of_classes_are_their_names(chooser: Asker, source: Source) -> None:
+    given = [[0, 0, "blue"], {1: 1.0}, 3]
+    records = [{**source.record(n), "answers": answers} for n, answers in enumerate(given)]
+    found = evaluate_answering(chooser, Given(records)).outputs["answer_of"]
+    assert [dict(one.given) for one in found] == [{"red": 2.0, "blue": 1.0}, {"blue": 1.0}, {"no": 1.0}]
+
+
+def test_a_classifier_without_names_is_told_to_have_some(source: Source) -> None:
+    nameless = classifier()
+    assert possible_tasks(nameless, source) == ()
+    with pytest.raises(UserError, match="has `classes`"):
+        evaluate_answering(nameless, source)
+
+
 def test_a_model_that_answers_nothing_is_told(source: Source, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="answering asks for an output that writes or ranks answers"):
         evaluate_answering(tiny("tiny/blip"), source)

@@ -15,7 +15,7 @@ from compose_vlp.interop.verify import verify
 CLASSES = {
     "albef": ("pretrain", "retrieval", "ve", "vqa", "nlvr"),
     "blip": ("pretrain", "retrieval", "captioning", "vqa", "nlvr", "itm"),
-    "beit3": ("retrieval", "nlvr2", "classification", "captioning"),
+    "beit3": ("retrieval", "vqa", "nlvr2", "classification", "captioning"),
     "vlmo": ("pretrain", "textmlm", "retrieval", "vqa", "nlvr2"),
 }
 STEPS = [f"{paper}/{task}" for paper, tasks in CLASSES.items() for task in tasks]

@@ -9,7 +9,7 @@ from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
 from compose_vlp.blueprint.sections import OUTPUTS, Generate, Rank, Relevance
 from compose_vlp.blueprint.typed import read_model
 from compose_vlp.errors import Span, did_you_mean
-from compose_vlp.files import written_path
+from compose_vlp.files import count_lines
 from compose_vlp.graph.checking.flow import leaking_path
 from compose_vlp.graph.checking.losses import is_short
 from compose_vlp.graph.checking.writing import check_writing
@@ -118,7 +118,7 @@ class Outputs:
             hint = f"`{settings.among}: {{type: text, like: {over}, table: answers.txt}}`"
             self.problems.add(f"`{settings.among}` has no table to choose from", _span(mapping, "among"), hint)
             return False
-        lines = _lines(spec.table) if settings.top is not None else None
+        lines = count_lines(spec.table) if settings.top is not None else None
         if lines is not None and settings.top is not None and settings.top > lines:
             message = f"`{settings.among}` has {lines} texts, of which `top: {settings.top}` takes more than there are"
             self.problems.add(message, _span(mapping, "top"), "without `top` all are judged")
@@ -234,15 +234,6 @@ def stored(plan: Plan, output: OutputEntry) -> dict[str, tuple[Ref, ...]]:
         (origin,) = calls[output.ref.call].type.origins
         found.setdefault(origin, {})[output.ref] = None
     return {origin: tuple(refs) for origin, refs in found.items()}
-
-
-def _lines(table: str) -> int | None:
-    """The texts of a table's file; None where it is not here (which is told where it is needed)."""
-    try:
-        lines = written_path(table).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return None
-    return sum(bool(line.strip()) for line in lines)
 
 
 def _is_kept(value: ValueType) -> bool:

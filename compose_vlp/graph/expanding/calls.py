@@ -10,6 +10,7 @@ from typing import Any
 
 from compose_vlp.blueprint.inputs import IdInput, ImageInput, Input, LabelInput, NumberInput, TextInput
 from compose_vlp.errors import Span, UserError, did_you_mean
+from compose_vlp.files import count_lines
 from compose_vlp.graph import derive
 from compose_vlp.graph.expanding import binding
 from compose_vlp.graph.expanding.binding import Bound, Given
@@ -122,8 +123,7 @@ class Calls:
                 if spec.many:
                     rows, record = RowSpace(name, owner=spec.source), rows
                     fields = derive.many_fields(name, rows, record)
-                count = len(spec.classes) if spec.classes else spec.count
-                return NumberType(rows, origins=origins, classes=count, fields=fields)
+                return NumberType(rows, origins=origins, classes=_class_count(spec), fields=fields)
             case IdInput() | NumberInput():
                 return NumberType(rows, origins=origins)
 
@@ -268,6 +268,13 @@ class Calls:
             for problem in error.problems:
                 self.problems.add(f"`{target}`: {problem.message}", problem.span or span, *problem.hints)
             return None
+
+
+def _class_count(spec: LabelInput) -> int | None:
+    """How many classes a label has; None where nothing says it, or its file is not here."""
+    if isinstance(spec.classes, str):
+        return count_lines(spec.classes)
+    return len(spec.classes) if spec.classes else spec.count
 
 
 def sizing_tokens(sizing: Sizing | None) -> list[str]:

@@ -16,11 +16,12 @@ from compose_vlp.interop.beit3 import Layout
 from compose_vlp.interop.comparison import Outcome, norms_of
 from compose_vlp.interop.format import Format, by_itself
 from compose_vlp.interop.oracle import Oracle
-from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
+from compose_vlp.interop.replays.steps import Recorded, gradients, soft_labels, state, text_of, train_step, values
 from compose_vlp.values import Image, Labels, Number
 
 TASKS: Mapping[names.Task, str] = {
     "retrieval": "tasks/beit3/retrieval",
+    "vqa": "tasks/beit3/vqa",
     "nlvr2": "tasks/beit3/nlvr2",
     "classification": "tasks/beit3/classification",
     "pretrain": "tasks/beit3/captioning",
@@ -49,6 +50,10 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     }
     if layout.task == "retrieval":
         sizes |= {f"components.{name}.out": config["w"] for name in MAPPED}
+    if layout.task == "vqa":
+        sizes["inputs.question.max_length"] = config["L"]
+        sizes["components.judge.hidden"] = len(oracle.weights["head.0.weight"])
+        sizes["components.judge.classes"] = config["classes"]
     if layout.task == "nlvr2":
         sizes["components.judge.hidden"] = len(oracle.weights["head.dense1.weight"])
     if layout.task == "classification":
@@ -80,6 +85,12 @@ def _retrieval(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device
     return Recorded({"image": Image(oracle.inputs["image"]).to(device), "caption": _texts(blueprint, oracle, device)})
 
 
+def _vqa(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
+    text = _texts(blueprint, oracle, device)
+    answers = soft_labels("answers", oracle.inputs["targets"].to(device))
+    return Recorded({"image": Image(oracle.inputs["image"]).to(device), "caption": text, "question": text, **answers})
+
+
 def _nlvr2(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
     left, right = (Image(oracle.inputs[f"image_{name}"]).to(device) for name in "ab")
     text, truth = _texts(blueprint, oracle, device), Number(oracle.inputs["targets"]).to(device)
@@ -100,6 +111,7 @@ def _captioning(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.devic
 
 _recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device], Recorded]] = {
     "retrieval": _retrieval,
+    "vqa": _vqa,
     "nlvr2": _nlvr2,
     "classification": _classification,
     "pretrain": _captioning,
@@ -127,6 +139,7 @@ def _captioning_values(blueprint: CheckedBlueprint, model: Model, recorded: Reco
 
 _values: Mapping[names.Task, Callable[[CheckedBlueprint, Model, Recorded], dict[str, Tensor]]] = {
     "retrieval": _retrieval_values,
+    "vqa": _verdict,
     "nlvr2": _verdict,
     "classification": _verdict,
     "pretrain": _captioning_values,

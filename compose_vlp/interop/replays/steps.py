@@ -19,7 +19,7 @@ from compose_vlp.interop import bert
 from compose_vlp.interop.rules import Rule, to_theirs
 from compose_vlp.interop.weights import gradients_of, weights_of
 from compose_vlp.runtime.modes import evaluating
-from compose_vlp.values import Text
+from compose_vlp.values import Index, Number, Text
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,13 @@ def values(blueprint: CheckedBlueprint, model: Model, wanted: Mapping[str, Ref],
 def text_of(ids: Tensor, mask: Tensor, frame: int) -> Text:
     """Ids and mask [rows, length] as a text; the mask is true at the words, which come first."""
     return Text(ids, mask.sum(1), frame)
+
+
+def soft_labels(name: str, scores: Tensor) -> dict[str, Any]:
+    """Soft scores [rows, classes] as an input of labels of which a record has many."""
+    rows, classes = scores.nonzero(as_tuple=True)
+    weights = Number(scores[rows, classes])
+    return {name: Number(classes), f"{name}.owner": Index(rows), f"{name}.weight": weights}
 
 
 def gradients(model: Model, rules: Collection[Rule]) -> dict[str, Tensor]:

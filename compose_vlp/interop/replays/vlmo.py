@@ -15,7 +15,7 @@ from compose_vlp.interop import vlmo as names
 from compose_vlp.interop.comparison import Outcome, norms_of
 from compose_vlp.interop.format import Format
 from compose_vlp.interop.oracle import Oracle
-from compose_vlp.interop.replays.steps import Recorded, gradients, state, text_of, train_step, values
+from compose_vlp.interop.replays.steps import Recorded, gradients, soft_labels, state, text_of, train_step, values
 from compose_vlp.interop.vlmo import Layout
 from compose_vlp.values import Image, Index, Labels, Number
 
@@ -158,14 +158,8 @@ def _nlvr2(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) ->
 
 
 def _vqa(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
-    targets = oracle.inputs["vqa_targets"].to(device)
-    rows, classes = targets.nonzero(as_tuple=True)
     text = _texts(blueprint, oracle, device)
-    answers = {
-        "answers": Number(classes),
-        "answers.owner": Index(rows),
-        "answers.weight": Number(targets[rows, classes]),
-    }
+    answers = soft_labels("answers", oracle.inputs["vqa_targets"].to(device))
     image = Image(oracle.inputs["image"]).to(device)
     return Recorded({"image": image, "caption": text, "question": text, **answers})
 

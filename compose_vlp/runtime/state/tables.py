@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from compose_vlp.blueprint.inputs import TextInput
+from compose_vlp.blueprint.inputs import Input, LabelInput, TextInput
 from compose_vlp.files import write_atomic
 from compose_vlp.graph.graph import CheckedBlueprint
 
 FOLDER: Final = "tables"
 INDEX: Final = "tables.json"
-"""Which file each copy is of, as the blueprint writes it: by input, `table` and `templates`."""
+"""Which file each copy is of, as the blueprint writes it: by input, `table`, `templates` and `classes`."""
 
 
 def keep_tables(blueprint: CheckedBlueprint, run: Path) -> None:
@@ -24,7 +24,7 @@ def keep_tables(blueprint: CheckedBlueprint, run: Path) -> None:
         return
     index: dict[str, dict[str, str]] = {}
     for name, spec in blueprint.inputs.items():
-        files = _files(spec) if isinstance(spec, TextInput) else {}
+        files = _files(spec)
         if files and all(Path(file).is_file() for file in files.values()):
             folder.mkdir(exist_ok=True)
             for what, file in files.items():
@@ -42,12 +42,16 @@ def with_kept_tables(blueprint: CheckedBlueprint, run: Path) -> CheckedBlueprint
     inputs = dict(blueprint.inputs)
     for name, files in json.loads(file.read_text(encoding="utf-8")).items():
         spec = inputs.get(name)
-        if isinstance(spec, TextInput) and _files(spec) == files:
+        if spec is not None and _files(spec) == files:
             copies = {what: str(run / FOLDER / f"{name}.{what}.txt") for what in files}
             inputs[name] = spec.model_copy(update=copies)
     return dataclasses.replace(blueprint, inputs=inputs)
 
 
-def _files(spec: TextInput) -> dict[str, str]:
-    written = {"table": spec.table, "templates": spec.templates}
-    return {what: file for what, file in written.items() if file is not None}
+def _files(spec: Input) -> dict[str, str]:
+    written: dict[str, object] = {}
+    if isinstance(spec, TextInput):
+        written = {"table": spec.table, "templates": spec.templates}
+    elif isinstance(spec, LabelInput):
+        written = {"classes": spec.classes}
+    return {what: file for what, file in written.items() if isinstance(file, str)}
