@@ -11,7 +11,6 @@ from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.readable import count, work
 
 if TYPE_CHECKING:
-    from compose_vlp.api import Blueprint
     from compose_vlp.compiler.compile import Compiled
     from compose_vlp.compiler.figures import Figure
     from compose_vlp.compiler.report import Report
@@ -32,7 +31,7 @@ class Built:
 
 
 def build(
-    blueprint: Blueprint,
+    checked: CheckedBlueprint,
     *,
     out: Path | None = None,
     stage: str | None = None,
@@ -41,36 +40,34 @@ def build(
     track: bool = True,
     command: Sequence[str] = (),
 ) -> Built:
-    """Check, compile and measure on the meta device; write the papers into a run folder, and log them.
+    """Compile and measure on the meta device; write the papers into a run folder, and log them.
 
     `stage` is the one that is measured, the first if left out; `without` names passes to leave out. A blueprint without
     stages has no step, and is built all the same.
 
     Raises:
-        BlueprintError: mistakes in the blueprint.
         UserError: no such stage or pass.
     """
     from compose_vlp.compiler.figures import figures
     from compose_vlp.picture import Numbers
+    from compose_vlp.runtime.stage import compile_stages
     from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.training import open_tracker, prepare_folder, program_sources, sizes
 
-    blueprint = blueprint.anchored()
-    checked = blueprint.check()
     measured = _stage(list(checked.stages), stage)
-    stages: dict[str, Compiled] = blueprint.compile(without=without)
+    stages: dict[str, Compiled] = compile_stages(checked, without=without)
     report = measure(checked, measured, stages[measured] if measured is not None else None, batch)
     by_component = report.parameters["by_component"]
     step = report.flops["step"]
     facts = [("parameters", count(report.parameters["total"]))]
     facts += [(f"step of {batch}", work(step))] if step is not None else []
     alike = measured is None or checked.of_stage(measured) is checked
-    compared = figures(blueprint.document, by_component if alike else sizes(checked).parameters)
+    compared = figures(checked.document, by_component if alike else sizes(checked).parameters)
     folder = RunFolder.create(checked.name, 0, command, at=out)
     folder.update(kind="build")
     ending: Ending = "FAILED"
     try:
-        files = prepare_folder(blueprint, folder.path, stages, Numbers(by_component, tuple(facts)))
+        files = prepare_folder(checked, folder.path, stages, Numbers(by_component, tuple(facts)))
         tracker = open_tracker(checked, folder, files, track)
         tracker.tags({"kind": "build"})
         measures = {"build.parameters": report.parameters["total"], "build.flops": step}

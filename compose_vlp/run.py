@@ -110,8 +110,8 @@ def load(
     Raises:
         UserError: no such run, it has no checkpoint yet, or its weights do not fit the changed blueprint.
     """
-    from compose_vlp.api import Blueprint
     from compose_vlp.compiler.model import build, fingerprint
+    from compose_vlp.loading import LoadedBlueprint
     from compose_vlp.runtime.device import choose_device
     from compose_vlp.runtime.inference.outputs import Asker
     from compose_vlp.runtime.sources import open_tokenizers
@@ -124,7 +124,7 @@ def load(
 
     folder = find_run(str(run))
     own = carried(folder.path, plugins, note)
-    checked = Blueprint.load(folder.path / "blueprint.yaml", overrides=overrides, plugins=own).check()
+    checked = LoadedBlueprint.load(folder.path / "blueprint.yaml", overrides=overrides, plugins=own).check()
     newest = checkpoint.latest(folder.checkpoints)
     if newest is None:
         raise UserError(f"run {folder.path} has no checkpoint yet")

@@ -19,12 +19,11 @@ from compose_vlp.readable import count
 from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSettings, environment_tags
 
 if TYPE_CHECKING:
-    from compose_vlp.api import Blueprint
     from compose_vlp.compiler.compile import Compiled
     from compose_vlp.data.source import Source
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.picture import Numbers
-    from compose_vlp.run import Run
+    from compose_vlp.plugins import Plugin
     from compose_vlp.runtime.processes import Processes
     from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.runtime.training.listener import Listener
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    blueprint: Blueprint,
+    checked: CheckedBlueprint,
     *,
     out: Path | None,
     options: TrainOptions,
@@ -41,10 +40,13 @@ def train(
     track: bool,
     listener: Listener | None,
     command: Sequence[str],
-) -> Run:
-    """Train a blueprint in a run folder, alone or among the processes that `torchrun` started.
+    plugins: Sequence[Plugin] = (),
+    notes: Sequence[str] = (),
+) -> RunFolder:
+    """Train a blueprint in a run folder, alone or among the processes that `torchrun` started; gives the folder.
 
-    The first process makes the folder, and alone tracks, tells the listener and says how the run ended.
+    The run carries the `plugins` with which the blueprint was read, and its log begins with the `notes` on it. The
+    first process makes the folder, and alone tracks, tells the listener and says how the run ended.
 
     All that can be known before the first step is looked over first, of all stages; a run that does not come to it for
     a mistake leaves no folder. One that is stopped or killed before leaves a folder with which it can be started.
@@ -58,21 +60,20 @@ def train(
     from compose_vlp.interop.start import initialiser
     from compose_vlp.interop.vocabularies import take_vocabularies
     from compose_vlp.readiness import look_over
-    from compose_vlp.run import load
     from compose_vlp.runtime.device import choose_device
     from compose_vlp.runtime.processes import join_processes
+    from compose_vlp.runtime.stage import compile_stages
     from compose_vlp.runtime.state.carried import carry
     from compose_vlp.runtime.state.finished import finished_model
     from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.runtime.state.tables import keep_tables
     from compose_vlp.runtime.training.listener import Silent
     from compose_vlp.runtime.training.log import LOG, Log, logged
+    from compose_vlp.runtime.training.run_context import RunContext
     from compose_vlp.runtime.training.stopping import Stopping
     from compose_vlp.runtime.training.trainer import Trainer
     from compose_vlp.tracking import how_to_look
 
-    blueprint = blueprint.anchored()
-    checked = blueprint.check()
     processes = join_processes(choose_device(options.device))
     with Stopping(speaks=processes.main) as stopping:
         digests = processes.by_main(lambda: hold_to_data(checked, out if resume else None, options.changed_data))
@@ -85,9 +86,9 @@ def train(
         artifacts: dict[str, Path] = {}
 
         def papers(path: Path) -> None:
-            artifacts.update(prepare_folder(blueprint, path, blueprint.compile(), sizes(checked)))
-            if blueprint.plugins or not resume:
-                carry(path, blueprint.plugins)
+            artifacts.update(prepare_folder(checked, path, compile_stages(checked), sizes(checked)))
+            if plugins or not resume:
+                carry(path, plugins)
             keep_tables(checked, path)
             take_vocabularies(checked, path, told.note)
 
@@ -109,32 +110,22 @@ def train(
             ExitStack() as tracked,
         ):
             if log is not None:
-                log.write_all(f"note: {note}" for note in blueprint.notes)
+                log.write_all(f"note: {note}" for note in notes)
 
             def begin() -> None:
                 life.begun = True
                 tracker = open_tracker(checked, folder, artifacts, track and processes.main)
-                trainer.tracker = tracked.enter_context(tracker)
+                context.tracker = tracked.enter_context(tracker)
                 told.note(f"run folder: {folder.path}")
                 if track and processes.main:
                     told.note(f"its curves: {how_to_look(folder.path)}")
 
             initialise = initialiser(checked, told.note)
-            trainer = Trainer(
-                checked,
-                folder,
-                ready,
-                options,
-                listener=told,
-                initialise=initialise,
-                sources=opened,
-                begin=begin,
-                stopping=stopping,
-            )
-            trainer.run(resume=resume)
+            context = RunContext(checked, folder, ready, options, listener=told, sources=opened, stopping=stopping)
+            Trainer(context, initialise, begin).run(resume=resume)
             if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
-                trainer.tracker.model(model)
-    return load(folder.path, device=options.device)
+                context.tracker.model(model)
+    return folder
 
 
 def hold_to_data(checked: CheckedBlueprint, resumed: Path | None, changed_data: bool) -> dict[str, Any]:
@@ -209,7 +200,7 @@ def _claimed(path: Path, fill: Callable[[Path], None], extra: Mapping[str, Any])
 
 
 def prepare_folder(
-    blueprint: Blueprint, folder: Path, stages: Mapping[str, Compiled], numbers: Numbers
+    checked: CheckedBlueprint, folder: Path, stages: Mapping[str, Compiled], numbers: Numbers
 ) -> dict[str, Path]:
     """Write the resolved blueprint, plans, programs and the picture of the graph into a run's folder.
 
@@ -220,11 +211,10 @@ def prepare_folder(
     from compose_vlp.picture import diagram_of, page, svg
     from compose_vlp.runtime.state.run_folder import ARTIFACTS
 
-    checked = blueprint.check()
     diagram = diagram_of(checked, numbers)
     plans = {name: plan_json(compiled.plan) for name, compiled in stages.items()}
     papers = {
-        "blueprint.yaml": write(blueprint.document),
+        "blueprint.yaml": write(checked.document),
         "plan.json": json.dumps({"blueprint": plan_json(checked.plan), "stages": plans}, indent=1, ensure_ascii=False),
         "graph.svg": svg(diagram),
         "graph.html": page(diagram),

@@ -19,8 +19,7 @@ from compose_vlp.data.survey import Spread, spread_evenly
 from compose_vlp.data.wording import prepared
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.runtime.sources import MAIN, declared_source, open_tokenizers
-from compose_vlp.runtime.training.stage_evaluation import last_data
+from compose_vlp.runtime.sources import MAIN, declared_source, last_data, open_tokenizers
 
 VIEWS = 3
 """Epochs whose augmentation is shown."""

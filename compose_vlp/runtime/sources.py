@@ -1,4 +1,4 @@
-"""Opening what a blueprint declares: its data sources and its tokenizers."""
+"""Open what a blueprint declares: the data sources of its stages, and its tokenizers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from compose_vlp.blueprint.nodes import Entry, Mapping
-from compose_vlp.blueprint.sections import DataSource, field_names
+from compose_vlp.blueprint.sections import DataSource, Evaluate, Stage, field_names
 from compose_vlp.blueprint.typed import read_model
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.corpus import prepare_tokenizers
@@ -104,3 +104,27 @@ def ready_tokenizers(blueprint: CheckedBlueprint, stored: Path, sources: Dict[st
             with folder_aside(stored / name) as folder:
                 tokenizer.save(folder)
     return tokenizers
+
+
+def data_of(stage: Stage) -> str:
+    """The source that a stage is trained on: the one that inputs call `main`, or its first."""
+    data = stage.data
+    return data if isinstance(data, str) else data.get(MAIN) or next(iter(data.values()))
+
+
+def last_data(blueprint: CheckedBlueprint) -> str:
+    """The source that the last stage is trained on.
+
+    Raises:
+        UserError: there is no stage.
+    """
+    if not blueprint.stages:
+        raise UserError(f"{blueprint.name} has no stages, so `--data` has to say which data")
+    return data_of(list(blueprint.stages.values())[-1])
+
+
+def data_read(stage: Stage) -> tuple[str, ...]:
+    """All sources that a stage trains on or is evaluated on."""
+    trained = (stage.data,) if isinstance(stage.data, str) else tuple(stage.data.values())
+    evaluated = (stage.evaluate.data,) if isinstance(stage.evaluate, Evaluate) and stage.evaluate.data else ()
+    return tuple(dict.fromkeys((*trained, *evaluated)))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from compose_vlp.blueprint.scalars import Quantity
 from compose_vlp.blueprint.schedules import Schedule as Written
 from compose_vlp.blueprint.sections import Optimizer, Precision
+from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.errors import UserError
 from compose_vlp.graph.checking.batches import BATCH
@@ -124,6 +125,21 @@ def stage_model(blueprint: CheckedBlueprint, name: str) -> tuple[Model, Callable
     own = blueprint.of_stage(name)
     model = build(own, "meta")
     return model, choose_of_stage(model, own, name)
+
+
+def compile_stages(
+    blueprint: CheckedBlueprint, stage: str | None = None, *, without: Collection[str] = ()
+) -> dict[str, Compiled]:
+    """The training program of each stage, or of one; `without` names passes to leave out.
+
+    Raises:
+        UserError: a pattern of what a stage trains names no parameter.
+    """
+    names = [stage] if stage else list(blueprint.stages)
+    return {
+        name: compile_stage(blueprint, name, trainable=stage_model(blueprint, name)[1], without=without)
+        for name in names
+    }
 
 
 def stage_steps(length: Quantity, records: int, batch: int) -> int:

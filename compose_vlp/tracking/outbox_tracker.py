@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import compose_vlp
 from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock
 from compose_vlp.tracking.layout import Target, TrackFolder, TrackSettings
@@ -138,7 +137,7 @@ class OutboxTracker:
 
     def _start_sender(self) -> None:
         """Start the sender in a session of its own: Ctrl-C at the terminal is meant for training alone."""
-        package_root = str(Path(compose_vlp.__file__).resolve().parent.parent)
+        package_root = str(Path(__file__).resolve().parents[2])
         run_folder = str(self._folder.run_folder.resolve())
         command = [sys.executable, "-P", "-c", _BOOT, package_root, run_folder, "--parent", str(os.getpid())]
         try:

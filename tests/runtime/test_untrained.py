@@ -11,7 +11,7 @@ from compose_vlp.api import Blueprint
 from compose_vlp.data import open_source
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.reranking import evaluate_reranking
-from compose_vlp.runtime.training.stage_evaluation import last_data
+from compose_vlp.runtime.sources import last_data
 from tests.models import TINY
 
 SHORT = ("stages.pretrain.length=1 steps", "stages.pretrain.batch=4", "data.pairs.count=16", "data.pairs.size=16")

@@ -92,9 +92,8 @@ def command(
     from compose_vlp.evaluation.report import page_of
     from compose_vlp.evaluation.results import evaluate, possible_tasks
     from compose_vlp.files import write_atomic
-    from compose_vlp.runtime.sources import declared_source
+    from compose_vlp.runtime.sources import declared_source, last_data
     from compose_vlp.runtime.state.digests import changed
-    from compose_vlp.runtime.training.stage_evaluation import last_data
 
     trained = load_run(run, plugins, device, changes)
     asker, name = trained.asker, data or last_data(trained.blueprint)

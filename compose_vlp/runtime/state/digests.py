@@ -15,7 +15,7 @@ from compose_vlp.blueprint.plain import guess
 from compose_vlp.data.places import find_files
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.runtime.training.stage_evaluation import data_read
+from compose_vlp.runtime.sources import data_read
 
 WHOLE = 64 << 20
 """Files up to so many bytes (annotations) are read whole, larger ones (shards) at both ends and in samples. Files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +22,8 @@ from compose_vlp.runtime.optimizer import parameter_paths
 from compose_vlp.runtime.stage import plan_stage
 from compose_vlp.runtime.state import checkpoint, generators
 from compose_vlp.runtime.training.loop import NotFinite
+from compose_vlp.runtime.training.run_context import RunContext
 from compose_vlp.values import Value
-
-if TYPE_CHECKING:
-    from compose_vlp.runtime.training.stage_run import StageRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,20 +34,22 @@ class Culprit:
     span: Span | None = None
 
 
-def explain(stage: StageRun, found: NotFinite) -> UserError:
+def explain(found: NotFinite, run: RunContext, stage: str, model: Model, compiled: Compiled) -> UserError:
     """Save the batch with all that is needed to compute it again, and say what is wrong with it.
 
     All processes call it; the first that has a culprit is believed.
     """
-    model, processes = stage.model, stage.processes
-    culprit = find_culprit(model, stage.blueprint, stage.compiled, found, stage.plan.precision)
-    mine = _save(stage, found) if culprit or processes.world == 1 else None
-    told = [one for one in processes.gather((culprit, mine)) if one[0] is not None]
-    first, saved = told[0] if told else (None, mine)
+    blueprint, processes = run.blueprint.of_stage(stage), run.processes
+    precision = plan_stage(blueprint, stage, processes.world).precision
+    culprit = find_culprit(model, blueprint, compiled, found, precision)
+    folder = run.folder.reports / f"not-finite-{stage}-{found.step:08d}-{processes.rank}"
+    mine = _save(folder, stage, model, found) if culprit or processes.world == 1 else None
+    reports = [report for report in processes.gather((culprit, mine)) if report[0] is not None]
+    first, saved = reports[0] if reports else (None, mine)
     hints = [f"first not finite: {first.what}"] if first else []
     hints += [f"the batch, the weights and the generators of this step: {saved}"] if saved else []
     hints += ["the weights are those from before this step", "a lower learning rate or a longer warm-up often helps"]
-    return UserError(f"stage {stage.name}, {found}", hints=hints, span=first.span if first else None)
+    return UserError(f"stage {stage}, {found}", hints=hints, span=first.span if first else None)
 
 
 def find_culprit(
@@ -101,14 +101,13 @@ def replay(run: Path, blueprint: CheckedBlueprint, saved: Path) -> str | None:
     return culprit.what if culprit else None
 
 
-def _save(stage: StageRun, found: NotFinite) -> str:
-    folder = stage.trainer.folder.reports / f"not-finite-{stage.name}-{found.step:08d}-{stage.processes.rank}"
+def _save(folder: Path, stage: str, model: Model, found: NotFinite) -> str:
     state = {
         "batch": {name: _plain(value) for name, value in found.batch.items()},
-        "model": stage.model.state_dict(),
-        "gradients": {path: p.grad for path, p in stage.model.named_parameters() if p.grad is not None},
+        "model": model.state_dict(),
+        "gradients": {path: p.grad for path, p in model.named_parameters() if p.grad is not None},
         "generators": found.noise,
-        "step": {"stage": stage.name, "number": found.step, "params": dict(found.params)},
+        "step": {"stage": stage, "number": found.step, "params": dict(found.params)},
     }
     try:
         checkpoint.save(folder, state, step=found.step)

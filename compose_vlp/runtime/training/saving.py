@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -14,9 +14,7 @@ from compose_vlp.data.loader import Loader
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.state import checkpoint, generators
-
-if TYPE_CHECKING:
-    from compose_vlp.runtime.training.trainer import Trainer
+from compose_vlp.runtime.training.run_context import RunContext
 
 T = TypeVar("T")
 
@@ -35,7 +33,7 @@ class Progress:
 
 
 def save(
-    trainer: Trainer,
+    run: RunContext,
     model: Model,
     progress: Progress,
     optimizer: torch.optim.Optimizer | None,
@@ -48,7 +46,7 @@ def save(
     Raises:
         UserError: the disk is full, or cannot be written.
     """
-    processes = trainer.processes
+    processes = run.processes
     noise = processes.gather(generators.capture())
     places = processes.gather({name: loader.state_dict() for name, loader in loaders.items()})
     state: dict[str, Any] = {
@@ -62,11 +60,11 @@ def save(
     total = progress.before + progress.step
 
     def write() -> None:
-        trainer.tracker.flush()
-        folder = checkpoint.step_folder(trainer.folder.checkpoints, total)
-        blueprint = fingerprint(trainer.blueprint.of_stage(progress.trained))
+        run.tracker.flush()
+        folder = checkpoint.step_folder(run.folder.checkpoints, total)
+        blueprint = fingerprint(run.blueprint.of_stage(progress.trained))
         checkpoint.save(folder, state, step=total, blueprint=blueprint)
-        checkpoint.prune(trainer.folder.checkpoints, trainer.options.keep)
+        checkpoint.prune(run.folder.checkpoints, run.options.keep)
 
     processes.by_main(write)
 

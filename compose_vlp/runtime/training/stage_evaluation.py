@@ -8,10 +8,8 @@ from typing import Protocol
 
 from compose_vlp.blueprint.sections import Evaluate, Stage
 from compose_vlp.data.source import Source
-from compose_vlp.errors import UserError
-from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.inference.outputs import Asker
-from compose_vlp.runtime.sources import MAIN, declared_source
+from compose_vlp.runtime.sources import data_of, declared_source
 from compose_vlp.runtime.stage import Scale
 from compose_vlp.runtime.state import generators
 
@@ -63,27 +61,3 @@ def stage_evaluation(asker: Asker, stage: Stage, scale: Scale, measure: Measure)
     data = settings.data or data_of(stage)
     source = declared_source(asker.blueprint, data)
     return Evaluation(data, scale.in_steps(settings.every), measure(asker, source, settings))
-
-
-def data_of(stage: Stage) -> str:
-    """The source that a stage is trained on: the one that inputs call `main`, or its first."""
-    data = stage.data
-    return data if isinstance(data, str) else data.get(MAIN) or next(iter(data.values()))
-
-
-def last_data(blueprint: CheckedBlueprint) -> str:
-    """The source that the last stage is trained on.
-
-    Raises:
-        UserError: there is no stage.
-    """
-    if not blueprint.stages:
-        raise UserError(f"{blueprint.name} has no stages, so `--data` has to say which data")
-    return data_of(list(blueprint.stages.values())[-1])
-
-
-def data_read(stage: Stage) -> tuple[str, ...]:
-    """All sources that a stage trains on or is evaluated on."""
-    trained = (stage.data,) if isinstance(stage.data, str) else tuple(stage.data.values())
-    evaluated = (stage.evaluate.data,) if isinstance(stage.evaluate, Evaluate) and stage.evaluate.data else ()
-    return tuple(dict.fromkeys((*trained, *evaluated)))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 
@@ -43,11 +43,9 @@ from compose_vlp.runtime.training import saving
 from compose_vlp.runtime.training.gradients import Gradients, InOneGo, InPieces
 from compose_vlp.runtime.training.loop import NotFinite, StageLoop, StepReport
 from compose_vlp.runtime.training.not_finite import explain
+from compose_vlp.runtime.training.run_context import RunContext
 from compose_vlp.runtime.training.stage_evaluation import stage_evaluation
 from compose_vlp.runtime.training.summary import Summary
-
-if TYPE_CHECKING:
-    from compose_vlp.runtime.training.trainer import Trainer
 
 READERS = 2
 """Worker processes that read ahead where pictures have to be decoded and nobody says how many."""
@@ -55,23 +53,23 @@ READERS = 2
 
 @dataclass
 class StageRun:
-    """Stage `number` of a trainer's blueprint on `model`; `before` are the steps of the stages before it.
+    """Stage `number` of a run's blueprint on `model`; `before` are the steps of the stages before it.
 
     What it needs is made in the order in which mistakes are likely and cheap to find: numbers, data, tokenizers,
     what is trained, the programs, and readers of data last.
     """
 
-    trainer: Trainer
+    context: RunContext
     number: int
     before: int
     model: Model
 
     def __post_init__(self) -> None:
-        self.name = list(self.trainer.blueprint.stages)[self.number]
-        self.blueprint: CheckedBlueprint = self.trainer.blueprint.of_stage(self.name)
-        self.processes = self.trainer.processes
+        self.name = list(self.context.blueprint.stages)[self.number]
+        self.blueprint: CheckedBlueprint = self.context.blueprint.of_stage(self.name)
+        self.processes = self.context.processes
         self.plan = plan_stage(self.blueprint, self.name, self.processes.world)
-        opened = self.trainer.sources.get(self.name)
+        opened = self.context.sources.get(self.name)
         self.sources = dict(opened) if opened is not None else stage_sources(self.blueprint, self.name)
         records = min(len(source) for source in self.sources.values())
         self.steps = stage_steps(self.plan.length, records, self.plan.batch)
@@ -83,13 +81,13 @@ class StageRun:
         asker = Asker(self.blueprint, self.model, self.tokenizers, self.processes.device)
         asker.check()
         stage = self.blueprint.stages[self.name]
-        self.evaluation = stage_evaluation(asker, stage, self.scale, self.trainer.measure)
+        self.evaluation = stage_evaluation(asker, stage, self.scale, self.context.measure)
         self.modules = self.model.parts()
         self.paths = parameter_paths(self.modules)
         self._is_trained = choose_of_stage(self.model, self.blueprint, self.name)
         self.optimizer = make_optimizer(self.paths, optimizer_of(self.plan.optimizer, self.values))
         self.compiled = compile_stage(
-            self.trainer.blueprint, self.name, trainable=self._is_trained, without=self.trainer.options.without
+            self.context.blueprint, self.name, trainable=self._is_trained, without=self.context.options.without
         )
         gradients = self._gradients()
         self.loaders = {name: self._loader(name, source) for name, source in self.sources.items()}
@@ -112,7 +110,7 @@ class StageRun:
                 )
         measure = lambda quantity: ("steps", float(self.scale.in_steps(quantity)))  # noqa: E731
         for note in too_short(self.blueprint, self.name, Quantity(self.steps, "steps"), measure):
-            self.trainer.listener.note(note)
+            self.context.listener.note(note)
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on where a checkpoint of this stage was saved."""
@@ -131,21 +129,21 @@ class StageRun:
             UserError: a loss that is not finite, or a checkpoint that cannot be saved.
             Stopped: somebody asked the run to stop; what was done is saved.
         """
-        trainer = self.trainer
+        context = self.context
         for teacher in self.model.start_teachers(following(self.blueprint, self.compiled.plan)):
-            trainer.listener.note(f"teacher {teacher} starts as a copy")
+            context.listener.note(f"teacher {teacher} starts as a copy")
         generators.restore(noise)
-        trainer.listener.note(self._what_it_does())
-        trainer.listener.stage(self.name, self.first, self.steps)
-        with trainer.stopping.patiently():
+        context.listener.note(self._what_it_does())
+        context.listener.stage(self.name, self.first, self.steps)
+        with context.stopping.patiently():
             try:
                 for report in self.loop.run(self.first, self.steps):
                     self._after(report)
             except NotFinite as found:
-                raise explain(self, found) from None
+                raise explain(found, self.context, self.name, self.model, self.compiled) from None
             self._end()
         self._sum_up()
-        if self.number + 1 < len(trainer.blueprint.stages) and (asked := self._asked()):
+        if self.number + 1 < len(context.blueprint.stages) and (asked := self._asked()):
             self._leave(asked, f"after the last step of stage {self.name}")
 
     def _what_it_does(self) -> str:
@@ -170,11 +168,11 @@ class StageRun:
         return [(data if isinstance(data, str) else data[name], source) for name, source in self.sources.items()]
 
     def _after(self, report: StepReport) -> None:
-        trainer, done = self.trainer, report.step + 1
+        context, done = self.context, report.step + 1
         self.summary.add(report)
-        trainer.listener.step(report)
-        if report.step % trainer.options.log_every == 0 or done == self.steps:
-            trainer.tracker.metrics(self._metrics(report), self.before + report.step)
+        context.listener.step(report)
+        if report.step % context.options.log_every == 0 or done == self.steps:
+            context.tracker.metrics(self._metrics(report), self.before + report.step)
         if asked := self._asked():
             self._save(self.number, done)
             self._sum_up()
@@ -186,11 +184,11 @@ class StageRun:
 
     def _asked(self) -> int:
         """The signal that any of the processes was told to stop by; all of them stop together, and save."""
-        return self.processes.highest(self.trainer.stopping.asked)
+        return self.processes.highest(self.context.stopping.asked)
 
     def _leave(self, asked: int, when: str) -> NoReturn:
-        resume = f"compose-vlp train --resume {self.trainer.folder.path}"
-        self.trainer.listener.note(f"stopped {when}, which is saved; go on with `{resume}`")
+        resume = f"compose-vlp train --resume {self.context.folder.path}"
+        self.context.listener.note(f"stopped {when}, which is saved; go on with `{resume}`")
         raise Stopped(asked)
 
     def _end(self) -> None:
@@ -198,7 +196,7 @@ class StageRun:
         if self.evaluation:
             self._save(self.number, self.steps)
             measured = self._evaluate(self.steps)
-            if asked := self.processes.highest(0 if measured else self.trainer.stopping.asked):
+            if asked := self.processes.highest(0 if measured else self.context.stopping.asked):
                 self._leave(asked, f"before the evaluation at the end of stage {self.name}")
         self._save(self.number + 1, 0)
 
@@ -207,23 +205,23 @@ class StageRun:
 
         False where a signal broke it off: measuring may take longer than a run that is told to stop is given.
         """
-        trainer, asked = self.trainer, self.evaluation
+        context, asked = self.context, self.evaluation
         if asked is None or not asked.is_due(done, self.steps) or not self.processes.main:
             return True
         step = self.before + done
         try:
-            with trainer.stopping.breaking_off():
+            with context.stopping.breaking_off():
                 seen = asked.seen()
         except Stopped:
-            trainer.listener.note(f"{asked.data} is not measured after {step} steps: the run was told to stop")
+            context.listener.note(f"{asked.data} is not measured after {step} steps: the run was told to stop")
             return False
         scores = dict(seen.scores)
-        trainer.listener.evaluated(asked.data, step, scores)
+        context.listener.evaluated(asked.data, step, scores)
         for sample in seen.samples:
-            trainer.listener.note(f"  {sample}")
-        trainer.tracker.metrics({f"{asked.data}.{name}": value for name, value in scores.items()}, step)
-        known = trainer.folder.info.extra
-        trainer.folder.update(
+            context.listener.note(f"  {sample}")
+        context.tracker.metrics({f"{asked.data}.{name}": value for name, value in scores.items()}, step)
+        known = context.folder.info.extra
+        context.folder.update(
             scores={**known.get("scores", {}), asked.data: {"step": step, **scores}},
             samples={**known.get("samples", {}), asked.data: list(seen.samples)},
         )
@@ -232,10 +230,10 @@ class StageRun:
     def _sum_up(self) -> None:
         skipped = float(sum(len(loader.skipped) for loader in self.loaders.values()))
         self.summary.skipped = int(self.processes.total([skipped])[0])
-        self.trainer.listener.end(self.summary)
+        self.context.listener.end(self.summary)
         if self.processes.main:
-            known = self.trainer.folder.info.extra.get("stages", {})
-            self.trainer.folder.update(stages={**known, self.name: self.summary.as_json()})
+            known = self.context.folder.info.extra.get("stages", {})
+            self.context.folder.update(stages={**known, self.name: self.summary.as_json()})
 
     def _metrics(self, report: StepReport) -> dict[str, float]:
         metrics = {f"{self.name}.{name}": value for name, value in report.losses.items()}
@@ -251,16 +249,16 @@ class StageRun:
         finished = stage > self.number
         total = self.before + (self.steps if finished else step)
         progress = saving.Progress(stage, step, total - step, self.name)
-        saving.save(self.trainer, self.model, progress, None if finished else self.optimizer.torch, self.loaders)
+        saving.save(self.context, self.model, progress, None if finished else self.optimizer.torch, self.loaders)
 
     @cached_property
     def checkpoint_every(self) -> int:
         asked = self.plan.checkpoint
-        return self.scale.in_steps(asked) if asked else self.trainer.options.checkpoint_every
+        return self.scale.in_steps(asked) if asked else self.context.options.checkpoint_every
 
     def _tokenizers(self) -> dict[str, Tokenizer]:
         """The first process learns what has to be learnt, and the others read it."""
-        stored = self.trainer.folder.path / "tokenizers"
+        stored = self.context.folder.path / "tokenizers"
         if self.processes.world > 1:
             self.processes.by_main(lambda: len(ready_tokenizers(self.blueprint, stored, self.sources)))
         return ready_tokenizers(self.blueprint, stored, self.sources)
@@ -269,8 +267,8 @@ class StageRun:
         precision = autocast(self.processes.device, self.plan.precision)
         if self.plan.accumulate == 1:
             return InOneGo(self.model, self.compiled.run, self.processes, precision)
-        without = self.trainer.options.without
-        pieces = compile_pieces(self.trainer.blueprint, self.name, trainable=self._is_trained, without=without)
+        without = self.context.options.without
+        pieces = compile_pieces(self.context.blueprint, self.name, trainable=self._is_trained, without=without)
         return InPieces(self.model, pieces, self.plan.accumulate, self.processes, precision)
 
     def _loader(self, name: str, source: Source) -> Loader:
@@ -279,10 +277,10 @@ class StageRun:
             self._inputs(name),
             self.tokenizers,
             batch=self.plan.batch // self.processes.world,
-            seed=self.trainer.options.seed,
+            seed=self.context.options.seed,
             rank=self.processes.rank,
             world=self.processes.world,
-            workers=choose_workers(self.trainer.options.workers, source),
+            workers=choose_workers(self.context.options.workers, source),
             pin=self.processes.device.type == "cuda",
         )
 

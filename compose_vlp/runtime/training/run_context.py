@@ -1,0 +1,59 @@
+"""What every stage of a run shares: its blueprint, folder, processes, options, and who watches it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from compose_vlp.data.source import Source
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.device import choose_device
+from compose_vlp.runtime.processes import Processes, join_processes
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.training.listener import Listener, Silent
+from compose_vlp.runtime.training.stage_evaluation import Measure
+from compose_vlp.runtime.training.stopping import Stopping
+from compose_vlp.tracking import NullTracker, Tracker
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What may be said of a run beside its blueprint; of these only `seed` and `device` change what is learnt.
+
+    `workers` are the processes that read data ahead: None is a few where pictures are decoded, none elsewhere.
+    `changed_data` lets a resumed run go on with other data than it was trained on so far.
+    """
+
+    seed: int = 0
+    device: str | None = None
+    workers: int | None = None
+    log_every: int = 10
+    checkpoint_every: int = 500
+    keep: int = 2
+    without: tuple[str, ...] = ()
+    changed_data: bool = False
+
+
+@dataclass
+class RunContext:
+    """A run as its stages see it.
+
+    `measure` is what evaluates where a stage asks for it; `sources` are those of stages that somebody has opened
+    already; `stopping` hears signals. Of several processes all train, and the first one alone has a tracker and a
+    listener, and writes.
+    """
+
+    blueprint: CheckedBlueprint
+    folder: RunFolder
+    measure: Measure
+    options: TrainOptions = TrainOptions()
+    tracker: Tracker = field(default_factory=NullTracker)
+    listener: Listener = field(default_factory=Silent)
+    sources: Mapping[str, Mapping[str, Source]] = field(default_factory=dict)
+    stopping: Stopping = field(default_factory=Stopping)
+
+    @cached_property
+    def processes(self) -> Processes:
+        """The processes of this run, met when they are first asked for."""
+        return join_processes(choose_device(self.options.device))
