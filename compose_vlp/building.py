@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,13 +86,17 @@ def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | N
     from compose_vlp.compiler.model import build as build_model
     from compose_vlp.compiler.passes import PASSES
     from compose_vlp.compiler.report import build_report, report_without_stages
+    from compose_vlp.runtime.layer_decay import layer_levels
     from compose_vlp.runtime.stage import stage_model
 
     if stage is None or compiled is None:
         return report_without_stages(checked, build_model(checked, "meta"), batch)
     plain = compile_stage(checked, stage, without=list(PASSES))
     model, _ = stage_model(checked, stage)
-    return build_report(checked.of_stage(stage), model, compiled, plain, batch)
+    optimizer = checked.stages[stage].optimizer or checked.optimizer
+    decay = optimizer.layer_decay if optimizer is not None else None
+    levels = [asdict(level) for level in layer_levels(decay, model.parts())] if decay is not None else []
+    return build_report(checked.of_stage(stage), model, compiled, plain, batch, levels)
 
 
 def _stage(stages: Sequence[str], wanted: str | None) -> str | None:

@@ -80,6 +80,17 @@ class TimmEncoder(nn.Module):
             x = x[:, prefix:]
         return Sequence(x, (Part("vision", 0, x.shape[1], cls),))
 
+    def layer_numbers(self) -> Mapping[str, int | None]:
+        """By the paths of parameters: the number of their layer as timm counts it, -1 below, None behind the last."""
+        from timm.models import group_parameters
+
+        levels = group_parameters(self.model, self.model.group_matcher(coarse=False), reverse=True)
+        last = max(levels.values())
+        behind = {  # timm counts the final norm to the last block
+            path for path, level in levels.items() if level == last and not any(map(str.isdigit, path.split(".")))
+        }
+        return {f"model.{path}": None if path in behind else level - 1 for path, level in levels.items()}
+
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
         image = ports["image"]

@@ -87,6 +87,17 @@ class Rule(_Section):
         return self
 
 
+class LayerDecay(_Section):
+    """Rates that fall from the last layer to the first."""
+
+    rate: Annotated[float, Field(gt=0, le=1)] = Field(description="what a layer's rate is of that of the one above it")
+    order: tuple[SomePatterns, ...] = Field(
+        min_length=1,
+        description="components from the bottom up, each as many levels as it has layers; those in a list beside each "
+        "other",
+    )
+
+
 class Optimizer(_Section):
     """How gradients become steps."""
 
@@ -98,6 +109,7 @@ class Optimizer(_Section):
     clip: Annotated[float, Field(gt=0)] | None = Field(
         None, description="largest norm of the whole gradient; not clipped, if left out"
     )
+    layer_decay: LayerDecay | None = Field(None, description="a factor on every rate, by how deep a layer lies")
     rules: tuple[Rule, ...] = Field((), description="exceptions by pattern, in order")
 
 

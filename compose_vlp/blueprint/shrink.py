@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from compose_vlp.blueprint.document import Removed, as_items
@@ -35,7 +35,7 @@ def judge_lists(state: State, label: str) -> None:
     heads = _heads(state.root)
     for path, keep in _lists(state.root, heads):
         entry = find(state.root, path)
-        for item in as_items(entry.value) if entry else ():
+        for item in _alone(as_items(entry.value) if entry else ()):
             if item.span.file == label and not keep(item):
                 state.problems += _names_nothing(state, item, path, heads)
     for name, losses in empty_stages(state.root):
@@ -94,6 +94,7 @@ def _lists(root: Mapping, heads: Collection[str]) -> Iterator[tuple[Path, Keep]]
         for key in ("train", "freeze"):
             yield (*above, key), lambda item: _speaks(item, heads)
         yield (*above, "optimizer", "rules"), lambda item: _speaks(item, heads)
+        yield (*above, "optimizer", "layer_decay", "order"), lambda item: _speaks(item, heads)
         if above:
             yield (*above, "losses"), lambda item: not isinstance(item, Scalar) or item.text in losses
     yield ("start",), lambda item: _speaks(item, heads)
@@ -110,11 +111,13 @@ def _may_match_one(pattern: str, heads: Collection[str]) -> bool:
 
 
 def _patterns(item: Node) -> list[Scalar]:
-    """The patterns of an item: itself, a rule's `match`, the `to` or `new` of where weights start."""
+    """The patterns of an item: itself, its own items, a rule's `match`, the `to` or `new` of where weights start."""
+    if isinstance(item, Items):
+        return [one for one in item if isinstance(one, Scalar)]
     if isinstance(item, Mapping):
         fields = [as_items(item.get(key)) for key in ("match", "to", "new")]
         return [node for field in fields for node in field if isinstance(node, Scalar)]
-    return [item] if isinstance(item, Scalar) else []
+    return [item]
 
 
 def _heads(root: Mapping) -> list[str]:
@@ -127,16 +130,30 @@ def _names(root: Mapping, section: str) -> tuple[str, ...]:
     return found.names if isinstance(found, Mapping) else ()
 
 
+def _alone(items: Iterable[Node]) -> Iterator[Node]:
+    """The items, and in place of a list in the list what stands in it."""
+    for item in items:
+        yield from item if isinstance(item, Items) else (item,)
+
+
+def _kept(item: Node, label: str, keep: Keep) -> Node:
+    """The item; of a list in the list (what stands beside each other) what still names something."""
+    if not isinstance(item, Items) or item.span.file == label:
+        return item
+    return Items(tuple(one for one in item if keep(one)), item.span)
+
+
 def _shrink(state: State, path: Path, label: str, keep: Keep) -> None:
     entry = find(state.root, path)
     if entry is None or isinstance(entry.value, Mapping):
         return
     items = as_items(entry.value)
-    kept = tuple(item for item in items if item.span.file == label or keep(item))
-    if len(kept) == len(items):
+    kept = tuple(_kept(item, label, keep) for item in items if item.span.file == label or keep(item))
+    if kept == items:
         return
-    for item in items:
-        if item not in kept:
+    left = {one.span for one in _alone(kept)}
+    for item in _alone(items):
+        if item.span not in left:
             word = " ".join(f"`{pattern.text}`" for pattern in _patterns(item))
             state.notes.append(
                 f"{label} leaves {word} of `{dotted(path)}` ({line(item.span)}) nothing to name: it is gone"

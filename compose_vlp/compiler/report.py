@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ class Report:
 
     name: str
     parameters: dict[str, Any]  # total, trainable, by_component, untrained (not reached by the stage), frozen
+    layer_decay: list[dict[str, Any]]  # factor, names, parameters of each level; empty where rates do not fall
     flops: dict[str, Any]
     passes: list[dict[str, Any]]
     values: dict[str, dict[str, Any]]
@@ -66,7 +68,12 @@ def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled,
 
 
 def build_report(
-    blueprint: CheckedBlueprint, model: Model, compiled: Compiled, plain: Compiled | None, rows: int
+    blueprint: CheckedBlueprint,
+    model: Model,
+    compiled: Compiled,
+    plain: Compiled | None,
+    rows: int,
+    layer_decay: Iterable[dict[str, Any]] = (),
 ) -> Report:
     """Measure a stage's program on a meta model; `plain` is the same program without passes, for comparison.
 
@@ -95,6 +102,7 @@ def build_report(
             "untrained": idle,
             "frozen": frozen,
         },
+        layer_decay=list(layer_decay),
         flops=asdict(flops),
         passes=[asdict(one) for one in compiled.passes],
         values=shapes(blueprint),
@@ -114,6 +122,7 @@ def report_without_stages(blueprint: CheckedBlueprint, model: Model, rows: int) 
     return Report(
         name=blueprint.name,
         parameters={"total": total, "trainable": 0, "by_component": by_component, "untrained": [], "frozen": []},
+        layer_decay=[],
         flops=asdict(Flops(rows, None, None, None, "the blueprint has no stages, so there is no step")),
         passes=[],
         values=shapes(blueprint),

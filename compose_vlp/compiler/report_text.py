@@ -37,6 +37,9 @@ def _blocks(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequen
     if figures:
         yield _heading("Beside the paper", "its own figures, and what is built")
         yield _figures(figures)
+    if report.get("layer_decay"):
+        yield _heading("Layer decay", "what a level's rate is multiplied with, from the bottom up")
+        yield _levels(report["layer_decay"])
     yield _heading("Values", "B is the batch, `all B` the batch of all processes")
     yield _values(report["values"])
     yield _heading("A training step", f"at batch {report['flops']['batch']}, forward and backward")
@@ -79,6 +82,13 @@ def _figures(figures: Sequence[Figure]) -> Padding:
         sign, style = ("✓", "green") if one.agrees else ("✗", "yellow")
         verdict = Text(f"{sign} {one.ratio - 1:+.1%}", style=style)
         table.add_row(one.label, ", ".join(one.components), count(one.built), one.printed, verdict)
+    return _inset(table)
+
+
+def _levels(levels: Sequence[Mapping[str, Any]]) -> Padding:
+    table = _table(("factor", "right"), ("parameters", "right"), ("of", "left"))
+    for level in levels:
+        table.add_row(f"{level['factor']:.4g}", f"{level['parameters']:,}", ", ".join(level["names"]))
     return _inset(table)
 
 

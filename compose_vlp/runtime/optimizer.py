@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -35,7 +35,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class AdamW:
-    """Loshchilov and Hutter 2019. `clip` bounds the norm of all gradients together."""
+    """Loshchilov and Hutter 2019. `clip` bounds the norm of all gradients together.
+
+    `factors` are on the rates of single parameters, by their ids (see `layer_decay`), whatever rules say besides.
+    """
 
     lr: Rate
     betas: tuple[float, float] = (0.9, 0.999)
@@ -43,6 +46,7 @@ class AdamW:
     weight_decay: float = 0.01
     clip: float | None = None
     rules: tuple[Rule, ...] = ()
+    factors: Mapping[int, float] = field(default_factory=dict)
 
 
 def parameter_paths(components: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
@@ -88,14 +92,14 @@ class Optimizer:
 
     torch: torch.optim.AdamW
     rates: list[tuple[Rate, float]]
+    lr: Rate
     clip: float | None
 
     def set_rates(self, step: int) -> float:
-        """Give every group its rate of this step; returns the first group's."""
+        """Give every group its rate of this step; returns the one that no rule and no layer changes."""
         for group, (rate, scale) in zip(self.torch.param_groups, self.rates, strict=True):
             group["lr"] = rate(step) * scale
-        first: float = self.torch.param_groups[0]["lr"]
-        return first
+        return self.lr(step)
 
 
 def make_optimizer(paths: Mapping[str, nn.Parameter], how: AdamW) -> Optimizer:
@@ -111,12 +115,14 @@ def make_optimizer(paths: Mapping[str, nn.Parameter], how: AdamW) -> Optimizer:
     groups: dict[tuple[Rate, float, float], list[nn.Parameter]] = {}
     for path, parameter in paths.items():
         if parameter.requires_grad:
-            groups.setdefault(_group_of(path, how, parameter.dim()), []).append(parameter)
+            rate, scale, decay = _group_of(path, how, parameter.dim())
+            scale *= how.factors.get(id(parameter), 1.0)
+            groups.setdefault((rate, scale, decay), []).append(parameter)
     if not groups:
         raise UserError("nothing is trained: every parameter is frozen")
     tensors = [{"params": members, "weight_decay": decay} for (_, _, decay), members in groups.items()]
     adamw = torch.optim.AdamW(tensors, lr=0.0, betas=how.betas, eps=how.eps, fused=True)
-    return Optimizer(adamw, [(rate, scale) for rate, scale, _ in groups], how.clip)
+    return Optimizer(adamw, [(rate, scale) for rate, scale, _ in groups], how.lr, how.clip)
 
 
 def _group_of(path: str, how: AdamW, dims: int = 0) -> tuple[Rate, float, float]:

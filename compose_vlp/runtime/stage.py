@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from compose_vlp.blueprint.scalars import Quantity
 from compose_vlp.blueprint.schedules import Schedule as Written
 from compose_vlp.blueprint.sections import Optimizer, Precision
@@ -16,6 +18,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.checking.batches import BATCH
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import ParamRef
+from compose_vlp.runtime.layer_decay import layer_factors
 from compose_vlp.runtime.optimizer import AdamW, Rate, Rule, choose_trained, parameter_paths, set_modes
 from compose_vlp.runtime.schedules import Schedule
 
@@ -181,8 +184,8 @@ def _constant(value: float) -> Callable[[int], float]:
     return lambda _: value
 
 
-def optimizer_of(settings: Optimizer, values: Values) -> AdamW:
-    """The optimizer section, its rates as functions of the step."""
+def optimizer_of(settings: Optimizer, values: Values, modules: Mapping[str, nn.Module]) -> AdamW:
+    """The optimizer section, its rates as functions of the step; `modules` are the model's parts by name."""
     rules = tuple(
         Rule(
             rule.match,
@@ -193,7 +196,15 @@ def optimizer_of(settings: Optimizer, values: Values) -> AdamW:
         )
         for rule in settings.rules
     )
-    return AdamW(values.rate(settings.lr), settings.betas, settings.eps, settings.weight_decay, settings.clip, rules)
+    return AdamW(
+        values.rate(settings.lr),
+        settings.betas,
+        settings.eps,
+        settings.weight_decay,
+        settings.clip,
+        rules,
+        layer_factors(settings.layer_decay, modules),
+    )
 
 
 def loss_weights(

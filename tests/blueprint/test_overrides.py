@@ -205,7 +205,7 @@ def test_an_override_in_a_free_section_leaves_the_rest(child: Resolve) -> None:
         ("teachers.momentum.rate=3", "teachers.momentum.rate", "teacher `momentum` has no field `rate`",
          "did you mean 'update'?"),
         ("optimizer.rate=3", "optimizer.rate", "`optimizer` has no field `rate`",
-         "fields: betas, clip, eps, lr, rules, use, weight_decay"),
+         "fields: betas, clip, eps, layer_decay, lr, rules, use, weight_decay"),
         ("graph.t.x=3", "graph.t.x", "`graph.t` has no fields", "set it whole: graph.t=..."),
         ("precision.x=3", "precision.x", "`precision` has no fields", "set it whole: precision=..."),
         ("extends=coca", "extends", "`extends` is for files",

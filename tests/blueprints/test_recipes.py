@@ -48,6 +48,7 @@ class Recipe:
     randaugment: tuple[int, float] | None = None
     alpha: tuple[float, float, str] | None = None
     head: float = 1.0  # what the rate of `judge` is multiplied with
+    layer_decay: float = 1.0
 
 
 # optim/optim_factory.py: none of `len(param.shape) == 1`, `name.endswith(".bias")`; Pretrain.py: AdamW's own betas and
@@ -119,7 +120,7 @@ RECIPES = {
     ("beit3_base",): BEIT3,
     # get_started/*.md
     ("beit3_base", "tasks/beit3/retrieval"): replace(
-        BEIT3_FINE, peak=2e-4, batch=3072, length="15 epochs", warmup=3 * (RECORDS // 3072), size=384
+        BEIT3_FINE, peak=2e-4, batch=3072, length="15 epochs", warmup=3 * (RECORDS // 3072), size=384, layer_decay=0.65
     ),
     ("beit3_base", "tasks/beit3/vqa"): replace(
         BEIT3_FINE,
@@ -134,7 +135,7 @@ RECIPES = {
         head=20.0,
     ),
     ("beit3_base", "tasks/beit3/nlvr2"): replace(
-        BEIT3_FINE, peak=7e-4, decay=0.2, batch=256, length="20 epochs", warmup=5 * (RECORDS // 256)
+        BEIT3_FINE, peak=7e-4, decay=0.2, batch=256, length="20 epochs", warmup=5 * (RECORDS // 256), layer_decay=0.65
     ),
     ("beit3_base", "tasks/beit3/captioning"): replace(
         BEIT3_FINE, peak=4e-5, batch=256, length="10 epochs", warmup=RECORDS // 256, size=480, randaugment=(2, 7)
@@ -142,6 +143,7 @@ RECIPES = {
     ("beit3_base", "tasks/beit3/classification"): replace(
         BEIT3_FINE,
         peak=7e-4,
+        layer_decay=0.65,
         batch=1024,
         length="50 epochs",
         warmup=5 * (RECORDS // 1024),
@@ -188,21 +190,32 @@ def test_every_paper_and_recipe_is_here(root: Any) -> None:
     assert papers | recipes == set(RECIPES)
 
 
+def beit3_scale(path: str, rate: float, depth: int = 12) -> float:
+    """optim_factory.py, get_num_layer_for_vit: embeddings 0, layer k at k + 1, everything else at the depth and 1."""
+    head, *rest = path.split(".")
+    level = 0 if head in ("patches_of", "words_of") else int(rest[1]) + 1 if rest[0] == "layers" else depth + 1
+    return rate ** (depth + 1 - level)
+
+
 @CASES
 def test_what_decays_is_what_the_source_says(names: tuple[str, ...]) -> None:
     checked, plan, _, values = trained(names)
     recipe = RECIPES[names]
-    paths = parameter_paths(build(checked, "meta").parts())
-    how = optimizer_of(plan.optimizer, values)
+    parts = build(checked, "meta").parts()
+    paths = parameter_paths(parts)
+    how = optimizer_of(plan.optimizer, values, parts)
     optimizer = make_optimizer(paths, how)
     decays = {id(p): group["weight_decay"] for group in optimizer.torch.param_groups for p in group["params"]}
     assert set(decays) == {id(p) for p in paths.values()}, "everything is trained"
     for path, parameter in paths.items():
         constant = CONSTANT[recipe.constant](path, parameter)
         assert decays[id(parameter)] == (0 if constant else recipe.decay), path
-    assert {scale for _, scale in optimizer.rates} == {1.0, recipe.head} and {rate for rate, _ in optimizer.rates} == {
-        how.lr
-    }
+    scales = {id(p): scale for group, (_, scale) in zip(optimizer.torch.param_groups, optimizer.rates, strict=True)
+              for p in group["params"]}  # fmt: skip
+    for path, parameter in paths.items():
+        expected = recipe.head if path.startswith("judge.") else beit3_scale(path, recipe.layer_decay)
+        assert scales[id(parameter)] == pytest.approx(expected), path
+    assert {rate for rate, _ in optimizer.rates} == {how.lr}
     assert (how.betas, how.eps, how.clip) == (recipe.betas, recipe.eps, recipe.clip)
 
 

@@ -10,7 +10,7 @@ from compose_vlp.blueprint.nodes import Entry, Items, Node, Scalar
 from compose_vlp.blueprint.nodes import Mapping as Tree
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.compiler.sharing import ShareError
-from compose_vlp.errors import Problem, nearest
+from compose_vlp.errors import Problem, did_you_mean, nearest
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.optimizer import parameter_paths
 from compose_vlp.runtime.patterns import matches, matches_any
@@ -28,7 +28,7 @@ def judge_parameters(blueprint: CheckedBlueprint) -> tuple[Problem, ...]:
         return ()  # a plugin that the meta device cannot make: whoever makes it for real says what is wrong with it
     document = blueprint.document
     trained = parameter_paths(model.parts())
-    found = [*_stages(document, trained), *_start(document, _every_name(model))]
+    found = [*_stages(document, trained), *_orders(document, trained), *_start(document, _every_name(model))]
     return tuple(dict.fromkeys(found))
 
 
@@ -63,6 +63,30 @@ def _stages(document: Document, trained: Collection[str]) -> Iterator[Problem]:
             texts = [pattern.text for pattern in patterns]
             if patterns and not any(matches_any(texts, path) for path in trained):
                 yield _matches_nothing(patterns[0], trained)
+
+
+def _orders(document: Document, trained: Collection[str]) -> Iterator[Problem]:
+    """The components of each stage's `layer_decay`, or of the one at the top that stands in for it."""
+    heads = list(dict.fromkeys(_head(path) for path in trained))
+    for stage in document.stages:
+        optimizer = _own(stage, document, "optimizer")
+        decay = optimizer.get("layer_decay") if isinstance(optimizer, Tree) else None
+        items = as_items(decay.get("order")) if isinstance(decay, Tree) else ()
+        seen: set[str] = set()
+        for name in (one for item in items for one in _scalars(item)):
+            if name.text not in heads:
+                hints = did_you_mean(name.text, heads) or (f"components with weights: {', '.join(heads)}",)
+                yield Problem(
+                    f"`order` of `layer_decay` names no component with weights: `{name.text}`", name.span, hints
+                )
+            elif name.text in seen:
+                yield Problem(f"`{name.text}` stands twice in `order` of `layer_decay`", name.span)
+            seen.add(name.text)
+
+
+def _head(path: str) -> str:
+    """The component of a parameter, or the loss as `losses.NAME`."""
+    return ".".join(path.split(".")[: 2 if path.startswith("losses.") else 1])
 
 
 def _start(document: Document, names: Collection[str]) -> Iterator[Problem]:

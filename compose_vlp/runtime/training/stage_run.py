@@ -85,7 +85,7 @@ class StageRun:
         self.modules = self.model.parts()
         self.paths = parameter_paths(self.modules)
         self._is_trained = choose_of_stage(self.model, self.blueprint, self.name)
-        self.optimizer = make_optimizer(self.paths, optimizer_of(self.plan.optimizer, self.values))
+        self.optimizer = make_optimizer(self.paths, optimizer_of(self.plan.optimizer, self.values, self.modules))
         self.compiled = compile_stage(
             self.context.blueprint, self.name, trainable=self._is_trained, without=self.context.options.without
         )
