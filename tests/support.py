@@ -8,12 +8,36 @@ import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.multiprocessing as processes
+from torch import Tensor
+from torch.utils import _pytree as pytree
 
 T = TypeVar("T")
 
 PATIENCE_S = 120.0
 """How long processes may take: on a busy machine the imports of two new ones need some of it."""
+
+
+def assert_near(found: Tensor, wanted: Tensor, within: float | None = None, floor: float = 0.0, what: str = "") -> None:
+    """Two ways of computing gave the same, relative to the norm of `wanted`, so on every machine's kernels.
+
+    One element may be wrong by any factor of itself where others are larger: kernels add up in their own orders.
+
+    Args:
+        within: of the norm; by default what float64 leaves of rounding, or float32 where the tensors are of it.
+        floor: root mean square of a difference that counts as none, where `wanted` may be about zero itself.
+    """
+    assert found.shape == wanted.shape and found.dtype == wanted.dtype, what
+    within = within or {torch.float64: 1e-10, torch.float32: 1e-5}[wanted.dtype]
+    difference, scale = (float(one.detach().double().norm()) for one in (found - wanted, wanted))
+    limit = within * scale + floor * wanted.numel() ** 0.5
+    assert difference <= limit, f"{what or 'tensors'} differ by {difference:.3g}, of {scale:.3g}"
+
+
+def in_float64(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with pictures in float64, where two ways of computing differ by far less than what they compute."""
+    return pytree.tree_map_only(Tensor, lambda one: one.double() if one.is_floating_point() else one, batch)
 
 
 def spawn(function: Callable[..., T], *args: Any, world: int = 2, joined: bool = True) -> list[T]:
@@ -53,7 +77,6 @@ def _work(results: Any, rank: int, world: int, port: int, joined: bool, function
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world),
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1",
     )  # fmt: skip
-    import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)

@@ -19,10 +19,11 @@ from compose_vlp.compiler.synthetic import synthetic_batch
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Ref
-from compose_vlp.values import Image, Index, Labels, Text
+from compose_vlp.values import Index, Labels, Text
 from tests.compiler.sameness import NONE, outcome
 from tests.compiler.sameness import assert_same as assert_same_outcome
 from tests.models import TINY
+from tests.support import assert_near, in_float64
 
 Load = Callable[..., Blueprint]
 NEGATIVES = SimpleNamespace(image=Index(torch.tensor([1, 2, 0, 0])), text=Index(torch.tensor([3, 0, 1, 2])))
@@ -46,8 +47,7 @@ def model_of(blueprint: CheckedBlueprint) -> Model:
 
 def ragged(compiled: Compiled) -> tuple[dict[str, Any], Step]:
     """A batch of captions of different lengths, and what is drawn of it."""
-    batch = synthetic_batch(compiled.plan, 4, "cpu")
-    batch["image"] = Image(batch["image"].pixels.double())
+    batch = in_float64(synthetic_batch(compiled.plan, 4, "cpu"))
     for name, text in batch.items():
         if isinstance(text, Text):
             lengths = torch.tensor([text.ids.shape[1], 5, 7, 3])
@@ -77,8 +77,8 @@ def assert_same(blueprint: CheckedBlueprint) -> None:
     assert losses == pytest.approx(wanted[0], rel=1e-6)
     assert gradients.keys() == wanted[1].keys()
     for name, gradient in wanted[1].items():
-        torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
-    torch.testing.assert_close(entering, wanted[2])
+        assert_near(gradients[name], gradient, floor=1e-12, what=name)
+    assert_near(entering, wanted[2])
 
 
 @pytest.mark.parametrize("name", ["tiny/albef", "tiny/blip"])
@@ -129,7 +129,7 @@ def test_texts_are_padded_to_the_longest_where_they_are_nearly_as_long(length: i
     found, expected = (model(one.run, batch) for one in (merged, plain))
     for name, value in expected.items():
         inside = value.valid
-        torch.testing.assert_close(found[name].features[inside], value.features[inside])
+        assert_near(found[name].features[inside], value.features[inside])
         assert torch.equal(found[name].valid, inside)
         assert found[name].parts[0].text is value.parts[0].text is batch["other" if name == "o" else "caption"]
 
@@ -202,8 +202,7 @@ def test_decoders_that_share_make_keys_once_only_where_all_that_makes_them_is_al
     blueprint = two_decoders(tmp_path, written, share)
     model = build(blueprint, seed=3).double()
     compiled, plain = program(blueprint), program(blueprint, *NONE)
-    batch = synthetic_batch(compiled.plan, 3, "cpu")
-    batch["image"] = Image(batch["image"].pixels.double())
+    batch = in_float64(synthetic_batch(compiled.plan, 3, "cpu"))
     wanted = outcome(model, plain, batch, Step())
     assert_same_outcome(outcome(model, compiled, batch, Step()), wanted, settings)
     assert compiled.source.count("keys_values(visual)") == (settings in OTHERWISE[-2:])

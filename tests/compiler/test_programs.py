@@ -17,6 +17,7 @@ from compose_vlp.graph.plan import Ref
 from compose_vlp.runtime.inference.generate import generate
 from compose_vlp.runtime.inference.search import Search
 from compose_vlp.values import Text
+from tests.support import assert_near, in_float64
 
 Load = Callable[..., Blueprint]
 EVERY = tuple(PASSES)
@@ -33,8 +34,8 @@ def ragged(batch: dict[str, object]) -> dict[str, object]:
 def losses_and_gradients(blueprint: Blueprint, without: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     checked = blueprint.check()
     compiled = compile_stage(checked, "pretrain", without=without)
-    model = build(checked, seed=3)
-    batch = ragged(synthetic_batch(compiled.plan, 4, "cpu"))
+    model = build(checked, seed=3).double()
+    batch = in_float64(ragged(synthetic_batch(compiled.plan, 4, "cpu")))
     losses = {name: loss.value for name, loss in model(compiled.run, batch, Step()).items()}
     torch.stack(list(losses.values())).sum().backward()
     return losses, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -46,10 +47,10 @@ def test_each_pass_keeps_losses_and_gradients(small_coca: Load, without: tuple[s
     losses, gradients = losses_and_gradients(small_coca(), without)
     assert losses.keys() == plain_losses.keys() == {"contrastive", "captioning"}
     for name, loss in losses.items():
-        torch.testing.assert_close(loss, plain_losses[name], rtol=1e-5, atol=1e-6)
+        assert_near(loss, plain_losses[name])
     assert gradients.keys() == plain_gradients.keys()
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, plain_gradients[name], rtol=1e-4, atol=1e-6, msg=name)
+        assert_near(gradient, plain_gradients[name], floor=1e-12, what=name)
 
 
 def test_unread_values_are_pruned_and_get_no_gradient(small_coca: Load) -> None:
@@ -125,11 +126,11 @@ def test_generation_with_caches_equals_recomputing(small_coca: Load, how: dict[s
     checked = small_coca().check()
     programs = compile_incremental(checked, "caption")
     assert programs.cached == {"words", "joint"}
-    model: Model = build(checked, seed=5)
+    model: Model = build(checked, seed=5).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3.0)  # distinct words, not the same one again and again
-    batch = {"image": synthetic_batch(programs.whole.plan, 4, "cpu")["image"]}
+    batch = in_float64({"image": synthetic_batch(programs.whole.plan, 4, "cpu")["image"]})
     start = torch.full((4, 1), 2)
     search = Search(end=1, pad=0, max_length=11, **how)  # type: ignore[arg-type]
     found = [
@@ -147,11 +148,11 @@ def test_cached_scores_equal_recomputed_ones_at_every_word(small_coca: Load) -> 
 
     checked = small_coca().check()
     programs = compile_incremental(checked, "caption")
-    model = build(checked, seed=5).eval()
-    batch = {"image": synthetic_batch(programs.whole.plan, 3, "cpu")["image"]}
+    model = build(checked, seed=5).eval().double()
+    batch = in_float64({"image": synthetic_batch(programs.whole.plan, 3, "cpu")["image"]})
     search = Search(end=1, pad=0, max_length=11)
     words = torch.randint(2, 300, (3, 10))
     with torch.no_grad():
         cached, whole = (kind(model, programs, batch, words, search, 12) for kind in (Cached, Recomputed))
         for word in words.split(1, dim=1):
-            torch.testing.assert_close(cached.step(word), whole.step(word), rtol=1e-5, atol=1e-5)
+            assert_near(cached.step(word), whole.step(word))

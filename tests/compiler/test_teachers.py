@@ -13,6 +13,7 @@ from compose_vlp.compiler.passes import PASSES
 from compose_vlp.compiler.synthetic import synthetic_batch
 from compose_vlp.compiler.teachers import Teacher, taught_by
 from tests.conftest import SMALL
+from tests.support import assert_near
 
 Load = Callable[..., Blueprint]
 REACHED = ["vision", "pool_many", "pool_one", "unimodal", "image_proj", "text_proj"]
@@ -70,7 +71,7 @@ def test_its_weights_follow_as_a_moving_average_worked_out_by_hand(update: str) 
         before = student.detach().clone()
         step(model, compiled, batch)
         wanted = 0.9 * wanted + 0.1 * (before if update == "before" else student.detach())
-        torch.testing.assert_close(teacher, wanted)
+        assert_near(teacher, wanted)
     assert not torch.equal(teacher, student)
 
 
@@ -108,7 +109,7 @@ def test_what_is_shared_is_shared_within_each_world() -> None:
     with torch.no_grad():
         model.student.image_proj.map.weight.add_(1)
     model.update_teachers("before")
-    torch.testing.assert_close(weight, before + 0.005, rtol=0, atol=1e-6)
+    assert_near(weight, before + 0.005)
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
@@ -162,7 +163,7 @@ def test_a_decay_that_is_a_schedule_is_told_at_each_step() -> None:
     with torch.no_grad():
         model.student.vision.norm.weight.fill_(3.0)
     model.update_teachers("before", {"momentum": 0.75})
-    torch.testing.assert_close(weight, torch.full_like(weight, 0.75 + 0.25 * 3.0))
+    assert_near(weight, torch.full_like(weight, 0.75 + 0.25 * 3.0))
 
 
 def test_a_checkpoint_knows_what_its_teachers_copied() -> None:

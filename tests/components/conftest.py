@@ -1,17 +1,10 @@
-"""Tests of components compute in float64: two ways of computing the same then agree on every machine's kernels."""
+"""Tests of components compute in float64, all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 
 @pytest.fixture(autouse=True)
-def double() -> Iterator[None]:
-    """New tensors and parameters are float64 in each of these tests."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+def _double(double: None) -> None:
+    """Asks for the fixture of that name in each of these tests."""

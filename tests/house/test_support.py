@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from tests.support import spawn
+from tests.support import assert_near, spawn
 
 
 def add_ranks(rank: int, base: int) -> float:
@@ -28,3 +28,16 @@ def test_processes_talk_to_each_other() -> None:
 def test_the_traceback_of_a_process_that_fails_is_told() -> None:
     with pytest.raises(AssertionError, match=r"process 1 failed:[\s\S]*only here"):
         spawn(fail_in_one)
+
+
+def test_near_is_relative_to_the_norm_of_all() -> None:
+    wanted = torch.tensor([1.0, 1e-9])
+    assert_near(wanted + torch.tensor([0.0, 1e-6]), wanted)
+    with pytest.raises(AssertionError, match=r"here differ by 0\.001, of 1"):
+        assert_near(wanted + torch.tensor([1e-3, 0.0]), wanted, what="here")
+    with pytest.raises(AssertionError):
+        assert_near(wanted.double() + 1e-6, wanted.double())
+    assert_near(torch.full((4,), 1e-6), torch.zeros(4), floor=1e-6)
+    for other in (wanted[:1], wanted.double()):
+        with pytest.raises(AssertionError):
+            assert_near(other, wanted)

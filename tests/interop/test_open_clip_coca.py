@@ -25,6 +25,7 @@ from compose_vlp.interop.start import initialiser
 from compose_vlp.interop.verify import checked, verify
 from compose_vlp.interop.weights import gradients_of, load_weights, weights_of
 from compose_vlp.values import Image, Text
+from tests.support import assert_near
 
 ORACLE = "coca/pretrain"
 
@@ -142,7 +143,7 @@ class Pair:
 
 
 @pytest.fixture(params=SIZES, ids=str)
-def pair(request: pytest.FixtureRequest) -> Pair:
+def pair(request: pytest.FixtureRequest, double: None) -> Pair:
     open_clip = pytest.importorskip("open_clip")
     config = SIZES[request.param]
     theirs = open_clip.coca_model.CoCa(**config)
@@ -161,17 +162,13 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     return Pair(theirs, blueprint, ours, torch.randn(4, 3, *theirs.visual.image_size), ids)
 
 
-def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> bool:
-    return ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
-
-
 def test_features_and_logits_are_equal(pair: Pair) -> None:
     with torch.no_grad():
         wanted = pair.theirs(pair.image, pair.ids)
         found = pair.values("image_embedding", "text_embedding", "logits")
-    assert close(found["image_embedding"].features, wanted["image_features"])
-    assert close(found["text_embedding"].features, wanted["text_features"])
-    assert close(found["logits"].scores[:, :-1], wanted["logits"])
+    assert_near(found["image_embedding"].features, wanted["image_features"])
+    assert_near(found["text_embedding"].features, wanted["text_features"])
+    assert_near(found["logits"].scores[:, :-1], wanted["logits"])
 
 
 def test_losses_and_all_gradients_are_equal(pair: Pair) -> None:
@@ -183,13 +180,11 @@ def test_losses_and_all_gradients_are_equal(pair: Pair) -> None:
     found = pair.ours(compile_stage(pair.blueprint, "pretrain").run, pair.batch())
     total = found["contrastive"].value + 2 * found["captioning"].value
     total.backward()
-    assert close(found["contrastive"].value, contrastive)
-    assert close(2 * found["captioning"].value, captioning)
+    assert_near(found["contrastive"].value, contrastive)
+    assert_near(2 * found["captioning"].value, captioning)
     gradients = names.export_state(gradients_of(pair.ours))
-    largest = max(p.grad.norm() for p in pair.theirs.parameters())
     for name, parameter in pair.theirs.named_parameters():
-        difference = (gradients[name] - parameter.grad).norm()
-        assert difference <= 1e-5 * parameter.grad.norm() + 1e-6 * largest, name
+        assert_near(gradients[name], parameter.grad, floor=1e-12, what=name)
 
 
 def test_texts_trimmed_to_the_longest_and_one_place_of_padding_give_the_same(pair: Pair) -> None:
@@ -200,7 +195,7 @@ def test_texts_trimmed_to_the_longest_and_one_place_of_padding_give_the_same(pai
         wanted = pair.theirs.encode_text(ids)
         batch = {"caption": Text(trimmed, text_of(ids, 0).lengths, ids.shape[1])}
         found = pair.values("text_embedding", batch=batch)
-    assert close(found["text_embedding"].features, wanted, 1e-6)
+    assert_near(found["text_embedding"].features, wanted)
 
 
 def test_what_is_exported_loads_strictly_and_gives_the_same_features(pair: Pair) -> None:
@@ -212,8 +207,8 @@ def test_what_is_exported_loads_strictly_and_gives_the_same_features(pair: Pair)
     fresh.load_state_dict(names.export_state(weights_of(pair.ours)), strict=True)
     with torch.no_grad():
         found = pair.values("image_embedding", "text_embedding")
-        assert close(found["image_embedding"].features, fresh.encode_image(pair.image))
-        assert close(found["text_embedding"].features, fresh.encode_text(pair.ids))
+        assert_near(found["image_embedding"].features, fresh.encode_image(pair.image))
+        assert_near(found["text_embedding"].features, fresh.encode_text(pair.ids))
 
 
 def width(pair: Pair) -> int:
@@ -294,7 +289,7 @@ def test_the_correct_mask_is_open_clips_mended_one(pair: Pair) -> None:
     with torch.no_grad():
         wanted = pair.theirs.encode_text(ids)
         found = pair.values("text_embedding", batch=pair.batch(ids))
-    assert close(found["text_embedding"].features, wanted)
+    assert_near(found["text_embedding"].features, wanted)
 
 
 # --- open_clip's end of a text ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from compose_vlp.blueprint.sections import Start
 from compose_vlp.components.layers.tables import ImageTable, TextTable
 from compose_vlp.errors import UserError
 from compose_vlp.interop.start import Component, Started, start
+from tests.support import assert_near
 
 
 class Tower(nn.Module):
@@ -291,7 +292,7 @@ def test_a_grid_of_another_size_is_resized_and_its_cls_kept(tmp_path: Path, to: 
     told = bring({"vision": tower}, {"from": file, **to})
     found = tower.module.positions.detach()
     assert torch.equal(found[0], table[0])
-    torch.testing.assert_close(found[1:], torch.ones(16, 3))
+    assert_near(found[1:], torch.ones(16, 3))
     assert any("2 x 2 patches resized to 4 x 4" in line for line in told.lines())
 
 

@@ -26,7 +26,7 @@ from compose_vlp.runtime.processes import ALONE, Processes
 from compose_vlp.runtime.training.gradients import InOneGo, Losses
 from compose_vlp.runtime.training.loop import StageLoop
 from compose_vlp.values import Embedding, Image, Index, Labels, Text
-from tests.support import spawn
+from tests.support import assert_near, spawn
 
 How = Literal["ours", "ddp", "fsdp"]
 Result = dict[str, Any]
@@ -200,7 +200,7 @@ def same(found: Result, wanted: Result) -> None:
         assert found["losses"][step] == pytest.approx(losses, rel=1e-5), step
     assert found["state"].keys() == wanted["state"].keys()
     for name, tensor in wanted["state"].items():
-        torch.testing.assert_close(torch.tensor(found["state"][name]), torch.tensor(tensor), rtol=0, atol=1e-5)
+        assert_near(torch.tensor(found["state"][name]), torch.tensor(tensor), floor=1e-5, what=name)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from compose_vlp.runtime.state.finished import finished_model
 from compose_vlp.runtime.training.trainer import TrainOptions
 from compose_vlp.serving import Served
 from tests.models import TINY, TOWERS, tiny
+from tests.support import assert_near
 
 LARGE = """\
 extends: tiny/NAME
@@ -145,14 +146,14 @@ def test_classes_of_a_table_are_asked_by_the_picture_alone(tables: Asker, pictur
     assert output(tables, "class")([picture, picture]).shape == (2, 3)
     vectors = output(tables, "of_class")()
     assert vectors.shape == (3, 24)
-    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
+    assert_near(vectors.norm(dim=1), torch.ones(3))
 
 
 def test_a_list_of_texts_stands_in_a_table_s_place(tables: Asker, picture: Path) -> None:
     own = output(tables, "class")(picture, classes=["star", "circle", "square", "ring"])
     assert own.shape == (4,)
     same = output(tables, "class")(picture, classes=["star", "circle", "square"])
-    torch.testing.assert_close(same, output(tables, "class")(picture)[[1, 0, 2]])
+    assert_near(same, output(tables, "class")(picture)[[1, 0, 2]])
 
 
 @pytest.mark.parametrize("given", ["star", [], [" "], [1]])
@@ -199,7 +200,7 @@ def test_a_picture_may_come_in_any_form(albef: Asker, picture: Path) -> None:
     opened = Image.open(picture)
     wanted = embedding(picture)
     for given in (str(picture), picture.read_bytes(), opened, np.asarray(opened)):
-        torch.testing.assert_close(embedding(given), wanted)
+        assert_near(embedding(given), wanted)
     rows = torch.stack([wanted, wanted])
     for several in (
         [picture, str(picture)],
@@ -208,8 +209,8 @@ def test_a_picture_may_come_in_any_form(albef: Asker, picture: Path) -> None:
         iter([picture, picture]),
         np.array([str(picture)] * 2),
     ):
-        torch.testing.assert_close(embedding(several), rows)
-    torch.testing.assert_close(embedding([picture]), rows[:1])
+        assert_near(embedding(several), rows)
+    assert_near(embedding([picture]), rows[:1])
 
 
 def test_of_nothing_nothing_is_said(albef: Asker, blip: Asker, ranked: Asker) -> None:
@@ -296,4 +297,4 @@ def test_texts_and_labels_of_one_field_are_read_by_every_input(tmp_path: Path) -
     whole, short = "a red circle and a blue star", "a red circle"
     found = output(asker, "both")(whole)
     towers = [output(asker, "text_embedding")(text) for text in (whole, short)]
-    torch.testing.assert_close(found, sum(towers, start=torch.zeros(24)) / 2, atol=1e-5, rtol=1e-4)
+    assert_near(found, sum(towers, start=torch.zeros(24)) / 2)

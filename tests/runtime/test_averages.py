@@ -14,6 +14,7 @@ from compose_vlp.compiler.model import build
 from compose_vlp.run import Run
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.runtime.test_training import STEPS, Watch
+from tests.support import assert_near
 
 Load = Callable[..., Blueprint]
 DECAY = 0.75
@@ -47,7 +48,7 @@ def test_an_average_for_evaluation_follows_step_by_step(small_coca: Load, tmp_pa
     wanted = students[0].double()
     for student in students[:-1] if update == "before" else students[1:]:
         wanted = DECAY * wanted + (1 - DECAY) * student.double()
-    torch.testing.assert_close(weights(runs[-1])[1].double(), wanted, rtol=0, atol=1e-6)
+    assert_near(weights(runs[-1])[1].double(), wanted, within=1e-6)
     assert (weights(runs[-1])[0] - weights(runs[-1])[1]).norm() > 1e-3, "the model has gone further"
 
 

@@ -17,6 +17,7 @@ from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.inference.rank import Ranker
 from compose_vlp.values import Index
 from tests.models import TOWERS, tiny
+from tests.support import assert_near
 
 ANSWERS = ("red", "blue", "a red circle", "two", "to the left of it", "yes")
 QUESTIONS = ["what colour is the circle ?", "how many stars are there ?", "is it blue ?"]
@@ -83,7 +84,7 @@ def test_the_likeliest_by_their_first_word_are_ranked_by_all_their_words(
         chosen = logs[row, :, 0].topk(4).indices
         order = whole[row, chosen].argsort(descending=True)
         assert found.texts[row].tolist() == chosen[order].tolist()
-        torch.testing.assert_close(found.scores[row], whole[row, chosen][order], atol=1e-5, rtol=1e-5)
+        assert_near(found.scores[row], whole[row, chosen][order])
 
 
 def test_ranks_do_not_depend_on_how_many_are_judged_at_once(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +92,7 @@ def test_ranks_do_not_depend_on_how_many_are_judged_at_once(asker: Asker, monkey
     monkeypatch.setattr("compose_vlp.runtime.inference.rank.TEXTS_AT_ONCE", 5)
     pieces = Ranker(asker, "ranked").rank(batch(asker))
     assert torch.equal(whole.texts, pieces.texts)
-    torch.testing.assert_close(whole.scores, pieces.scores)
+    assert_near(whole.scores, pieces.scores)
 
 
 def test_texts_are_those_of_the_table(asker: Asker) -> None:

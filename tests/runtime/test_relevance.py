@@ -16,6 +16,7 @@ from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.inference.relevance import Explainer, Maps, _scores
 from compose_vlp.values import Embedding, Logits, Similarity
 from tests.models import TOWERS, tiny
+from tests.support import assert_near
 
 TEXTS = ("a small red circle", "there is a big blue square to the left of a ring")
 PICTURES = tuple(np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8))
@@ -59,9 +60,9 @@ def test_a_word_s_map_is_attention_times_the_score_s_slope(layer: int) -> None:
         words, score = written_out(asker, layer, text, PICTURES[row])
         count = int(found.text.lengths[row])
         assert words.shape == (count, 2, 2) and words.max() > 0
-        torch.testing.assert_close(found.words[row, :count], words, rtol=1e-4, atol=1e-10)
-        torch.testing.assert_close(found.whole[row], words.mean(0), rtol=1e-4, atol=1e-10)
-        torch.testing.assert_close(found.scores[row], score)
+        assert_near(found.words[row, :count], words, within=1e-4)
+        assert_near(found.whole[row], words.mean(0), within=1e-4)
+        assert_near(found.scores[row], score)
     assert not found.words[0, int(found.text.lengths[0]) :].any(), "nothing at padding"
 
 
@@ -76,14 +77,14 @@ def test_a_text_tower_that_looks_is_explained_too() -> None:
     assert found.words.shape[2:] == (2, 2)
     assert (found.whole > 0).any()
     alone = explain(asker, slice(0, 1))
-    torch.testing.assert_close(found.whole[:1], alone.whole, rtol=1e-3, atol=1e-9)
+    assert_near(found.whole[:1], alone.whole, within=1e-4)
 
 
 def test_the_output_of_a_run_is_the_map_of_one_pair() -> None:
     asker = albef()
     found = Output(asker, "where")(image=PICTURES[0], caption=TEXTS[0])
     assert found.shape == (2, 2)
-    torch.testing.assert_close(found, explain(asker, slice(0, 1)).whole[0])
+    assert_near(found, explain(asker, slice(0, 1)).whole[0])
 
 
 def test_nothing_has_to_be_trainable_and_nothing_is_changed() -> None:
@@ -93,7 +94,7 @@ def test_nothing_has_to_be_trainable_and_nothing_is_changed() -> None:
     trainable = [one.requires_grad for one in parameters]
     try:
         asker.model.requires_grad_(False)
-        torch.testing.assert_close(explain(asker).whole, before)
+        assert_near(explain(asker).whole, before)
     finally:
         for one, was in zip(parameters, trainable, strict=True):
             one.requires_grad_(was)

@@ -18,7 +18,7 @@ from compose_vlp.api import Blueprint
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
 from tests.runtime.test_training import STEPS, Watch
-from tests.support import spawn
+from tests.support import assert_near, spawn
 
 Load = Callable[..., Blueprint]
 LENGTH = ("stages.pretrain.length=5 steps", *STEPS[1:], "optimizer.eps=1e-4")
@@ -80,7 +80,7 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(runs: Runs, tm
         assert of_two["totals"] == pytest.approx(alone["totals"], rel=1e-5)
         assert other["totals"] == {}, "the first process alone tells the listener"
         for name, wanted in alone["weights"].items():
-            torch.testing.assert_close(torch.tensor(of_two["weights"][name]), torch.tensor(wanted), rtol=0, atol=1e-5)
+            assert_near(torch.tensor(of_two["weights"][name]), torch.tensor(wanted), floor=1e-5, what=name)
         assert of_two["weights"] == other["weights"]
     assert json.loads((out / "plain" / "run.json").read_text())["status"] == "FINISHED"
 

@@ -14,6 +14,7 @@ from compose_vlp.components.layers.tables import ImageTable, TextTable, resize_g
 from compose_vlp.errors import BlueprintError, UserError
 from compose_vlp.runtime.state.fitting import fit
 from tests.conftest import SMALL
+from tests.support import assert_near
 
 Load = Callable[..., Blueprint]
 PLUGIN = """
@@ -87,7 +88,7 @@ def test_a_grid_with_a_cls_is_interpolated_behind_it(small_coca: Load, size: int
     before, after = fitted(small_coca("components.vision.cls=first", stage(**{"inputs.image.size": size})))
     small, large = (one.student.vision.positions.detach() for one in (before, after))
     assert torch.equal(large[0], small[0])
-    torch.testing.assert_close(large[1:], resize_grid(small[1:], (size // 8) ** 2))
+    assert_near(large[1:], resize_grid(small[1:], (size // 8) ** 2))
 
 
 def test_a_table_of_a_part_of_ones_own_is_resized_where_it_is_named(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_table_of_a_part_of_ones_own_is_resized_where_it_is_named(tmp_path: Pa
 
     before, after = fitted(blueprint("placed"))
     small, large = (one.student.places.places.detach() for one in (before, after))
-    torch.testing.assert_close(large, resize_grid(small, 16))
+    assert_near(large, resize_grid(small, 16))
     with pytest.raises(BlueprintError, match=r"makes places.places \[16, 32\], which is \[4, 32\]: parameters keep"):
         blueprint("unnamed").check()
 
@@ -123,7 +124,7 @@ def test_timms_positions_are_resized_as_timm_resizes_them() -> None:
     blueprint = Blueprint.load("tiny/coca", overrides=["inputs.image.size=16", vision, stage(**sizes)])
     before, after = fitted(blueprint)
     small, large = (one.student.vision.model.pos_embed.detach() for one in (before, after))
-    torch.testing.assert_close(large, resample_abs_pos_embed(small, [4, 4], num_prefix_tokens=1))
+    assert_near(large, resample_abs_pos_embed(small, [4, 4], num_prefix_tokens=1))
 
 
 def test_a_table_that_cannot_be_resized_is_refused() -> None:

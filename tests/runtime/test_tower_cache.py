@@ -13,6 +13,7 @@ from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.inference.tower_cache import Row, Stored, join_rows
 from compose_vlp.values import Part, Sequence, Text
 from tests.models import tiny
+from tests.support import assert_near
 
 TEXTS = ("a red circle", "a tiny blue star to the left of a large green ring", "two crosses", "photo")
 
@@ -48,7 +49,7 @@ def test_pairs_of_kept_rows_score_as_the_whole_program_does(asker: Asker) -> Non
     images = kept(stored, asker, "image", shown, at_once=2)
     texts = kept(stored, asker, "caption", list(TEXTS), at_once=3)  # the last one is padded to another length
     found = torch.stack([stored.ask([(image, text) for text in texts]) for image in images])
-    torch.testing.assert_close(found, whole(asker, shown), atol=1e-6, rtol=1e-5)
+    assert_near(found, whole(asker, shown))
 
 
 def test_logits_are_what_the_output_is_the_softmax_of(asker: Asker) -> None:
@@ -57,7 +58,7 @@ def test_logits_are_what_the_output_is_the_softmax_of(asker: Asker) -> None:
     for one in (stored, logits):
         images, texts = kept(one, asker, "image", pictures(2), 2), kept(one, asker, "caption", list(TEXTS[:2]), 2)
         scores.append(one.ask(list(zip(images, texts, strict=True))))
-    torch.testing.assert_close(scores[1].softmax(-1), scores[0])
+    assert_near(scores[1].softmax(-1), scores[0])
     assert not torch.allclose(scores[1].sum(-1), torch.ones(2)), "these are no probabilities"
 
 

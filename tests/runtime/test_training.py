@@ -14,6 +14,7 @@ from compose_vlp.runtime.training.listener import Silent
 from compose_vlp.runtime.training.loop import StepReport
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
+from tests.support import assert_near
 
 Load = Callable[..., Blueprint]
 STEPS = ("stages.pretrain.length=8 steps", "stages.pretrain.batch=6", "data.pairs.count=20", "data.pairs.size=16")
@@ -90,7 +91,7 @@ def test_a_trained_run_is_asked_with_pictures_and_texts(small_coca: Load, tmp_pa
     assert len(run.caption([picture, picture], beams=2, max_length=6)) == 2
     vectors = run.text_embedding(["a red circle", "a blue square"])
     assert vectors.shape == (2, 24)
-    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+    assert_near(vectors.norm(dim=1), torch.ones(2))
     with pytest.raises(AttributeError, match=r"no output .captoin.*caption"):
         run.captoin(picture)
     with pytest.raises(UserError, match="has no setting 'beam'"):

@@ -14,8 +14,11 @@ from compose_vlp.components.decoders.causal_decoder import CausalDecoder
 from compose_vlp.components.encoders.vit import VisionTransformer
 from compose_vlp.interop.start import Component, Started, start
 from compose_vlp.values import Image, Text
+from tests.support import assert_near
 
 open_clip = pytest.importorskip("open_clip", reason="open_clip is an extra for tests")
+
+pytestmark = pytest.mark.usefixtures("double")
 
 VISION = {"image_size": 32, "layers": 2, "width": 32, "head_width": 8, "patch_size": 16}
 TEXT = {"context_length": 9, "vocab_size": 50, "width": 32, "heads": 4, "layers": 2}
@@ -48,7 +51,7 @@ def test_our_vit_gives_the_visual_towers_numbers(clip: tuple[Any, Path], name: s
     told = bring(vit, "vit", file.parent, name)
     pixels = torch.randn(2, 3, 32, 32)
     pooled = vit(Image(pixels)).cls.features @ model.visual.proj
-    torch.testing.assert_close(pooled, model.encode_image(pixels), atol=1e-5, rtol=1e-5)
+    assert_near(pooled, model.encode_image(pixels))
     assert "visual.proj" in told.unused[str(file.parent)]
     assert "logit_scale" in told.unused[str(file.parent)]
 
@@ -62,5 +65,5 @@ def test_our_decoder_gives_the_text_towers_numbers(clip: tuple[Any, Path], name:
     ids = torch.randint(1, 48, (2, 9))
     ids[:, 5] = 49  # the largest id ends a text
     features = decoder(Text(ids, torch.tensor([9, 9]), 9)).features[:, 5] @ model.text_projection
-    torch.testing.assert_close(features, model.encode_text(ids), atol=1e-5, rtol=1e-5)
+    assert_near(features, model.encode_text(ids))
     assert "text_projection" in told.unused[str(file)]

@@ -17,6 +17,9 @@ from compose_vlp.components.layers.tables import resize_grid
 from compose_vlp.errors import UserError
 from compose_vlp.interop.start import Component, Started, start
 from compose_vlp.values import Image
+from tests.support import assert_near
+
+pytestmark = pytest.mark.usefixtures("double")
 
 SIZES = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 4}
 
@@ -53,7 +56,7 @@ def test_our_vit_gives_timms_numbers(tmp_path: Path, form: str | None) -> None:
     model, vit = theirs(), ours()
     told = bring(vit, "vit", saved(model, tmp_path), form=form)
     pixels = torch.randn(3, 3, 32, 32)
-    torch.testing.assert_close(vit(Image(pixels)).features, model.forward_features(pixels), atol=1e-5, rtol=1e-5)
+    assert_near(vit(Image(pixels)).features, model.forward_features(pixels))
     assert set(told.unused[str(tmp_path / "timm.safetensors")]) == {"head.weight", "head.bias"}
     assert told.new == []
 
@@ -63,7 +66,7 @@ def test_our_vit_gives_the_numbers_of_clips_layout_in_timm(tmp_path: Path) -> No
     vit = ours(embedding_norm=True, patch_bias=False, norm_eps=1e-5)
     bring(vit, "vit", saved(model, tmp_path))
     pixels = torch.randn(3, 3, 32, 32)
-    torch.testing.assert_close(vit(Image(pixels)).features, model.forward_features(pixels), atol=1e-5, rtol=1e-5)
+    assert_near(vit(Image(pixels)).features, model.forward_features(pixels))
 
 
 @pytest.mark.parametrize("size", [16, 48, 64])
@@ -74,7 +77,7 @@ def test_positions_are_resized_as_timm_resizes_them(tmp_path: Path, size: int) -
     filtered = timm.models.vision_transformer.checkpoint_filter_fn(model.state_dict(), larger)
     larger.load_state_dict(filtered)
     pixels = torch.randn(3, 3, size, size)
-    torch.testing.assert_close(vit(Image(pixels)).features, larger.forward_features(pixels), atol=1e-5, rtol=1e-5)
+    assert_near(vit(Image(pixels)).features, larger.forward_features(pixels))
     side = size // 16
     assert f"vision.positions: 2 x 2 patches resized to {side} x {side}" in told.lines()
 
@@ -142,7 +145,7 @@ def test_a_timm_tower_is_filled_from_timms_own_file(tmp_path: Path, name: str, o
     features = model.forward_features(pixels)
     if features.ndim == 4:
         features = features.flatten(1, 2) if name.startswith("swin") else features.flatten(2).transpose(1, 2)
-    torch.testing.assert_close(tower(Image(pixels)).features, features, atol=1e-5, rtol=1e-5)
+    assert_near(tower(Image(pixels)).features, features)
     assert all("fc" in left or "head" in left for left in told.unused[str(tmp_path / "timm.safetensors")])
 
 
@@ -170,4 +173,4 @@ def test_an_official_deit_file_with_its_wrapper_is_read(tmp_path: Path) -> None:
     torch.save({"model": model.state_dict()}, tmp_path / "deit.pth")
     bring(vit, "vit", tmp_path / "deit.pth")
     pixels = torch.randn(1, 3, 32, 32)
-    torch.testing.assert_close(vit(Image(pixels)).features, model.forward_features(pixels), atol=1e-5, rtol=1e-5)
+    assert_near(vit(Image(pixels)).features, model.forward_features(pixels))

@@ -15,6 +15,9 @@ from compose_vlp.components.encoders.transformers_text import TransformersText
 from compose_vlp.errors import UserError
 from compose_vlp.interop.start import Component, Started, start
 from compose_vlp.values import Text
+from tests.support import assert_near
+
+pytestmark = pytest.mark.usefixtures("double")
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 50}
 BERT = transformers.BertConfig(**SMALL, intermediate_size=48)
@@ -36,7 +39,8 @@ def folder(name: str, tmp_path: Path, headless: bool = False) -> tuple[Any, Path
 
 
 def tower(place: Path, vocab_size: int = 50) -> TransformersText:
-    return TransformersText(TransformersText.Config(model=str(place), vocab_size=vocab_size, length=7)).eval()
+    config = TransformersText.Config(model=str(place), vocab_size=vocab_size, length=7)
+    return TransformersText(config).eval().double()
 
 
 def bring(module: TransformersText, file: Path) -> Started:
@@ -57,9 +61,7 @@ def test_a_folder_fills_the_tower_that_it_describes(tmp_path: Path, name: str, h
     model, place = folder(name, tmp_path, headless)
     text = tower(place)
     told = bring(text, place)
-    torch.testing.assert_close(
-        text(words()).features, model(input_ids=words().ids).last_hidden_state, atol=1e-5, rtol=1e-5
-    )
+    assert_near(text(words()).features, model(input_ids=words().ids).last_hidden_state)
     left = told.unused[str(place)]
     assert all(name.startswith(("cls.", "decoder.", "lm_head", "pooler")) for name in left)
 
@@ -68,9 +70,7 @@ def test_added_tokens_start_anew(tmp_path: Path) -> None:
     model, place = folder("bert", tmp_path)
     text = tower(place, vocab_size=53)
     told = bring(text, place)
-    torch.testing.assert_close(
-        text(words()).features, model(input_ids=words().ids).last_hidden_state, atol=1e-5, rtol=1e-5
-    )
+    assert_near(text(words()).features, model(input_ids=words().ids).last_hidden_state)
     assert any("3 tokens more" in line for line in told.lines())
 
 
@@ -83,9 +83,7 @@ def test_the_names_of_the_first_bert_checkpoints_are_known(tmp_path: Path) -> No
     save_file(old, place / "model.safetensors")
     text = tower(place)
     bring(text, place)
-    torch.testing.assert_close(
-        text(words()).features, model(input_ids=words().ids).last_hidden_state, atol=1e-5, rtol=1e-5
-    )
+    assert_near(text(words()).features, model(input_ids=words().ids).last_hidden_state)
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.start import Component, Started, components_of, start
 from compose_vlp.values import Image, Part, Sequence, Text
 from tests.docs.pages import blocks
+from tests.support import assert_near
+
+pytestmark = pytest.mark.usefixtures("double")
 
 WORDS, WIDTH, DEPTH, LENGTH = 50, 32, 4, 9
 SIZES = {
@@ -107,7 +110,7 @@ def standing_on(text: Text, features: Tensor) -> Sequence:
 
 
 def close(ours: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(ours, wanted, atol=1e-5, rtol=0)
+    assert_near(ours, wanted)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------
