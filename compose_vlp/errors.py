@@ -80,3 +80,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> tuple[str, ...]:
     """A hint line that offers the nearest names, or nothing where none is near."""
     near = nearest(word, known)
     return (f"did you mean {' or '.join(repr(n) for n in near)}?",) if near else ()
+
+
+def nearest_numbers(number: int, working: Sequence[int]) -> list[int]:
+    """The largest working number below `number` and the smallest above it, where there are such."""
+    below = [n for n in working if n < number]
+    above = [n for n in working if n > number]
+    return [*below[-1:], *above[:1]]

@@ -78,6 +78,11 @@ def inferred(source: str = "", description: str = "", *, free: bool = False) -> 
     return Field(default=None, description=description, json_schema_extra={"inferred": source, "free": free})
 
 
+def known(size: int | None) -> bool:
+    """Has this inferred setting been told already?"""
+    return size is not None
+
+
 _KINDS: dict[str, Kind] = {}
 
 

@@ -2,7 +2,7 @@
 
 A blueprint writes `ffn: swiglu`, or `ffn: {use: swiglu, bias: false}`; without `use` the fields are those of the kind
 that stands there by default. `ffn` is the feed-forward half of a layer, `norm` every norm of a tower, `positions` what
-tells its positions apart (`components.layers.positions.Positions`). A part is registered by `registry.fills`, built in
+tells its positions apart (`components.layers.attention.Positions`). A part is registered by `registry.fills`, built in
 or in a plugin, and every tower with the slot can have it:
 
     @fills("swiglu", slot="ffn", rows="independent", state="none", draws="none")

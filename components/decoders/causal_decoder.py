@@ -8,14 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import ContextKeys, CrossAttention
-from compose_vlp.components.layers.checks import heads_divide_width, no_biases
+from compose_vlp.components.layers.attention import ContextKeys, CrossAttention, Scope, heads_divide_width
 from compose_vlp.components.layers.linear import branch_std
-from compose_vlp.components.layers.scope import Scope
-from compose_vlp.components.layers.settings import TowerSettings
-from compose_vlp.components.layers.stack import Stack, keys_of_stack
-from compose_vlp.components.layers.tables import TextTable
-from compose_vlp.components.layers.transformer import Layer, build_layer
+from compose_vlp.components.layers.transformer import Layer, Stack, TowerSettings, build_layer, keys_of_stack, no_biases
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, TextType, merge_reads
@@ -23,6 +18,7 @@ from compose_vlp.graph.types import Part as PartType
 from compose_vlp.registry import ALL, PAST, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.cache import Cache
+from compose_vlp.values.tables import TextTable
 
 
 def _keys(c: "CausalDecoder.Config") -> Keys:

@@ -6,19 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from torch import Tensor
 
-from compose_vlp.components.layers.attention import ContextKeys
+from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
-from compose_vlp.components.layers.checks import heads_divide_width, no_biases
-from compose_vlp.components.layers.scope import Scope
-from compose_vlp.components.layers.several import as_list, picked
-from compose_vlp.components.layers.stack import Context, keys_of_stack
-from compose_vlp.components.layers.transformer import Layer, build_layer
+from compose_vlp.components.layers.transformer import Context, Layer, build_layer, keys_of_stack, no_biases
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, merge_reads
 from compose_vlp.graph.types import Part as PartType
 from compose_vlp.registry import ALL, PAST, component, inferred
-from compose_vlp.values import Part, Sequence, Text
+from compose_vlp.values import Part, Sequence, Text, as_list
 from compose_vlp.values.cache import Cache
 
 BERT_HEAD = 64

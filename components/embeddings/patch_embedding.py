@@ -7,15 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.checks import known
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
-from compose_vlp.components.layers.tables import ImageTable
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import ImageType, SequenceType, one_part
-from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.registry import EACH, Settings, component, inferred, known
 from compose_vlp.values import Image, Mask, Part, Sequence
+from compose_vlp.values.tables import ImageTable
 
 STD = 0.02
 

@@ -7,11 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.tables import TextTable
 from compose_vlp.graph.types import Part as PartType
 from compose_vlp.graph.types import SequenceType, merge_reads
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Part, Sequence, Text
+from compose_vlp.values.tables import TextTable
 
 STD = 0.02
 

@@ -8,14 +8,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import SelfAttention
-from compose_vlp.components.layers.checks import heads_divide_width
+from compose_vlp.components.layers.attention import Run, Scope, SelfAttention, heads_divide_width
 from compose_vlp.components.layers.linear import Linear, branch_std
-from compose_vlp.components.layers.multiway import Experts, MultiwayAttention, MultiwayLayer, choose, joined, runs_of
-from compose_vlp.components.layers.relative_bias import BiasTable, RelativeBias
-from compose_vlp.components.layers.residual import Residual
-from compose_vlp.components.layers.scope import Run, Scope
-from compose_vlp.components.layers.settings import TowerSettings
+from compose_vlp.components.layers.multiway import (
+    BiasTable,
+    Experts,
+    MultiwayAttention,
+    MultiwayLayer,
+    RelativeBias,
+    choose,
+    joined,
+    runs_of,
+)
+from compose_vlp.components.layers.transformer import Residual, TowerSettings
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import Flow, SequenceType, merge_reads

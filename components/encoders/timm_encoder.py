@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from compose_vlp.components.attention.rerouted import ThroughAttend
 from compose_vlp.components.layers.options import Options, loading
-from compose_vlp.components.layers.tables import ImageTable
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import SequenceType, one_part
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Image, Part, Sequence
+from compose_vlp.values.tables import ImageTable
 
 LOADS: Final = frozenset(
     {"cache_dir", "checkpoint_path", "feature_cls", "features_only", "pretrained", "pretrained_cfg"}

@@ -7,18 +7,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.checks import heads_divide_width, known, no_biases
+from compose_vlp.components.layers.attention import Scope, heads_divide_width
 from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
-from compose_vlp.components.layers.scope import Scope
-from compose_vlp.components.layers.settings import TowerSettings
-from compose_vlp.components.layers.stack import Stack
-from compose_vlp.components.layers.tables import ImageTable
-from compose_vlp.components.layers.transformer import build_layer
+from compose_vlp.components.layers.transformer import Stack, TowerSettings, build_layer, no_biases
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import SequenceType, one_part
-from compose_vlp.registry import EACH, component, inferred
+from compose_vlp.registry import EACH, component, inferred, known
 from compose_vlp.values import Image, Part, Sequence
+from compose_vlp.values.tables import ImageTable
 
 
 @component("vit", rows="independent", state="none", draws="noise", noise=("drop_path",))

@@ -6,8 +6,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.activation import Activation, activate
 from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.transformer import Activation, activate
 from compose_vlp.registry import Settings, fills
 from compose_vlp.slots import Place
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any, TypeAlias
 import torch
 from torch import Tensor
 
-from compose_vlp.components.layers.several import as_list
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import (
     EmbeddingType,
@@ -20,7 +19,7 @@ from compose_vlp.graph.types import (
 )
 from compose_vlp.graph.types import Part as PartType
 from compose_vlp.registry import EACH, function
-from compose_vlp.values import Embedding, Index, Logits, Sequence, Similarity
+from compose_vlp.values import Embedding, Index, Logits, Sequence, Similarity, as_list
 
 Scores = (
     Annotated[Similarity, "rows columns", EACH]

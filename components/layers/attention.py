@@ -1,19 +1,88 @@
-"""Multi-head attention with its projections: of a sequence to itself, and to a context."""
+"""Multi-head attention: what may be attended to, and attention to a sequence itself, to a context, to several."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from collections.abc import Sequence as List
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from compose_vlp.components.attention.attend import attend
 from compose_vlp.components.layers.linear import Linear
-from compose_vlp.components.layers.positions import Positions
-from compose_vlp.components.layers.scope import Scope
-from compose_vlp.values.cache import KeysValues
+from compose_vlp.errors import nearest_numbers
+from compose_vlp.graph.kinds import Clash
+from compose_vlp.values import as_list
+from compose_vlp.values.cache import Cache, KeysValues
+
+
+class Run(NamedTuple):
+    """Positions that go to one expert."""
+
+    expert: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One call of a tower, as its layers see it.
+
+    Args:
+        valid: `[batch, m]`, false at positions to which none may attend (padding); None where there are no such.
+        causal: a position attends to itself and to earlier ones only.
+        runs: experts by name, with the first position of each run of theirs and the one behind it; none where the
+            tower has no experts.
+        places: `[n, axes]`, where each position stands, on a line or on a grid; one after the other where it is None.
+        biases: `[layers, heads, n, m]`, added to the scores of each layer's self-attention, or what may be seen, which
+            is one for all layers and heads, `[1, 1, n, m]`.
+        cache: keys and values of the positions before those of this call.
+        layer: the number of the layer that looks.
+    """
+
+    valid: Bool[Tensor, "batch m"] | None = None
+    causal: bool = False
+    runs: tuple[Run, ...] = ()
+    places: Int[Tensor, "n axes"] | None = None
+    biases: Shaped[Tensor, "layers heads n m"] | None = None
+    cache: Cache | None = None
+    layer: int = 0
+
+    @property
+    def bias(self) -> Shaped[Tensor, "heads n m"] | None:
+        """What is added to this layer's scores."""
+        return None if self.biases is None else self.biases[self.layer % len(self.biases)]
+
+    @property
+    def start(self) -> int:
+        """Positions that came before those of this call."""
+        return 0 if self.cache is None else self.cache.length
+
+    def at(self, layer: int) -> "Scope":
+        """The same call for one layer."""
+        return replace(self, layer=layer)
+
+    def places_of(self, positions: int, device: torch.device) -> Int[Tensor, "n axes"]:
+        """Where so many positions stand."""
+        if self.places is not None:
+            return self.places
+        return torch.arange(self.start, self.start + positions, device=device)[:, None]
+
+    def grown(self, keys: Tensor, values: Tensor) -> KeysValues:
+        """These keys and values `[batch, n, heads, head_width]`, behind those of the positions before."""
+        return (keys, values) if self.cache is None else self.cache.append(self._name, keys, values)
+
+    def once(self, project: Callable[[], KeysValues]) -> KeysValues:
+        """Keys and values of a context; of a text that is written, projected at its first word only."""
+        return project() if self.cache is None else self.cache.once(self._name, project)
+
+    @property
+    def _name(self) -> str:
+        return f"layer {self.layer}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +119,32 @@ pytree.register_pytree_node(
     lambda leaves, _: ContextKeys(*leaves),
     serialized_type_name="compose_vlp.components.ContextKeys",
 )
+
+
+def picked(keys: ContextKeys | list[ContextKeys] | None, rows: Tensor | None) -> list[ContextKeys]:
+    """Keys and values of one or several contexts, those that `rows` `[batch]` names where it is given."""
+    return as_list(keys) if rows is None else [one.of(rows) for one in as_list(keys)]
+
+
+class Positions(nn.Module):
+    """A kind says by its marks what it does, and the tower does the rest.
+
+    `table`: the tower has a vector for each position, which it adds to what comes in. `turns`: the queries and keys of
+    every self-attention go through `forward` before they meet. `biases`: scores are raised or lowered by how two
+    positions lie to each other.
+    """
+
+    table: ClassVar[bool] = False
+    turns: ClassVar[bool] = False
+    biases: ClassVar[bool] = False
+
+    def forward(
+        self,
+        heads: Float[Tensor, "batch n heads head_width"],
+        places: Int[Tensor, "n axes"],  # noqa: ARG002 (for kinds that turn)
+    ) -> Float[Tensor, "batch n heads head_width"]:
+        """Turn queries or keys by the places at which they stand."""
+        return heads
 
 
 class SelfAttention(nn.Module):
@@ -152,3 +247,53 @@ class CrossAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         mixed: Tensor = self.out(attend(queries, keys, values, valid=view.valid, dropout=dropout).flatten(2))
         return mixed
+
+
+class MergedCrossAttention(nn.Module):
+    """A cross-attention for each context; what they give is averaged, or made one by a map of all of them.
+
+    BLIP's NLVR2 (Li et al. 2022, figure 5 c) has two, which average in lower layers and are mapped in upper ones.
+    `[batch, n, width]` and contexts `[batch, m, context_width]` to `[batch, n, width]`.
+    """
+
+    def __init__(
+        self, width: int, heads: int, context_width: int, contexts: int, *, mapped: bool, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(
+            CrossAttention(width, heads, context_width, dropout=dropout) for _ in range(contexts)
+        )
+        self.merge = Linear(contexts * width, width) if mapped else None
+
+    def keys_values(self, context: Float[Tensor, "contexts m context_width"], which: int) -> KeysValues:
+        """Keys and values of the context that stands at place `which`, each `[contexts, m, heads, head_width]`."""
+        attention = self.attentions[which]
+        assert isinstance(attention, CrossAttention)
+        return attention.keys_values(context)
+
+    def forward(
+        self, x: Float[Tensor, "batch n width"], scope: Scope, views: List[View]
+    ) -> Float[Tensor, "batch n width"]:
+        """Attend to all contexts, one view each."""
+        looked = [attention(x, scope, view) for attention, view in zip(self.attentions, views, strict=True)]
+        if self.merge is None:
+            return torch.stack(looked).mean(0)
+        merged: Tensor = self.merge(torch.cat(looked, -1))
+        return merged
+
+
+def heads_divide_width(config: object, *, width: str = "width", heads: str = "heads") -> tuple[Clash, ...]:
+    """A clash where the width cannot be split evenly over the heads."""
+    whole, parts = getattr(config, width), getattr(config, heads)
+    if whole is None or whole % parts == 0:
+        return ()
+    near = nearest_numbers(parts, [n for n in range(1, whole + 1) if whole % n == 0])
+    below, above = whole // parts * parts, (whole // parts + 1) * parts
+    widths = " or ".join(str(n) for n in (below, above) if n > 0)
+    return (
+        Clash(
+            f"{heads} {parts} does not divide {width} {whole}",
+            (heads, width),
+            (f"{heads}: {' or '.join(map(str, near))} for {width} {whole}", f"{width}: {widths} for {heads} {parts}"),
+        ),
+    )

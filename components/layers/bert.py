@@ -8,13 +8,10 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import CrossAttention
-from compose_vlp.components.layers.merged import MergedCrossAttention
-from compose_vlp.components.layers.settings import TowerSettings
-from compose_vlp.components.layers.stack import Stack
-from compose_vlp.components.layers.tables import TextTable
-from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.components.layers.attention import CrossAttention, MergedCrossAttention
+from compose_vlp.components.layers.transformer import Layer, Stack, TowerSettings
 from compose_vlp.registry import inferred
+from compose_vlp.values.tables import TextTable
 
 Pairing = Literal["alternate", "merge"]
 """How several contexts are looked at: layer after layer, one each; or by every layer, all of them at once."""

@@ -5,7 +5,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.checks import nearest
+from compose_vlp.errors import nearest_numbers
 from compose_vlp.graph.kinds import Clash
 
 COLOURS = 3
@@ -15,7 +15,7 @@ def patch_clashes(size: int | None, patch: int, stem: str) -> tuple[Clash, ...]:
     """Sizes of picture and patch that do not go together, as far as the picture's is known."""
     clashes = []
     if size is not None and size % patch:
-        patches = nearest(patch, [p for p in range(1, size + 1) if size % p == 0])
+        patches = nearest_numbers(patch, [p for p in range(1, size + 1) if size % p == 0])
         sizes = (size // patch * patch, (size // patch + 1) * patch)
         hints = (
             f"patch: {' or '.join(map(str, patches))} for size {size}",
@@ -23,7 +23,7 @@ def patch_clashes(size: int | None, patch: int, stem: str) -> tuple[Clash, ...]:
         )
         clashes.append(Clash(f"patch {patch} does not divide size {size}", ("patch", "size"), hints))
     if stem == "convolution" and patch & (patch - 1):
-        hint = f"patch: {' or '.join(map(str, nearest(patch, [2**i for i in range(12)])))}"
+        hint = f"patch: {' or '.join(map(str, nearest_numbers(patch, [2**i for i in range(12)])))}"
         message = f"a convolutional stem halves the image, so patch {patch} has to be a power of 2"
         clashes.append(Clash(message, ("stem", "patch"), (hint,)))
     return tuple(clashes)

@@ -7,9 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from compose_vlp.components.layers.precision import full
-from compose_vlp.components.layers.several import as_list
 from compose_vlp.registry import Settings, loss
-from compose_vlp.values import Logits, Scalar
+from compose_vlp.values import Logits, Scalar, as_list
 
 MATCH = 1
 """The class that says yes, in ALBEF's, BLIP's and VLMo's heads."""

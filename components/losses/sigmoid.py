@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compose_vlp.components.layers.precision import full
-from compose_vlp.components.layers.several import as_list
 from compose_vlp.registry import Settings, loss
-from compose_vlp.values import Number, Scalar, Similarity
+from compose_vlp.values import Number, Scalar, Similarity, as_list
 
 
 @loss("sigmoid")

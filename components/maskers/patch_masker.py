@@ -8,11 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.checks import known
 from compose_vlp.components.layers.patches import patch_clashes
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import Count, MaskType
-from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.registry import EACH, Settings, component, inferred, known
 from compose_vlp.values import Image, Mask
 
 SMALLEST = 16

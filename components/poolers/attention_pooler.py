@@ -7,9 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import CrossAttention, View
-from compose_vlp.components.layers.checks import heads_divide_width
-from compose_vlp.components.layers.scope import Scope
+from compose_vlp.components.layers.attention import CrossAttention, Scope, View, heads_divide_width
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import SequenceType, one_part
 from compose_vlp.registry import ALL, Settings, component, inferred

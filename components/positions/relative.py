@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from compose_vlp.components.layers.positions import Positions
+from compose_vlp.components.layers.attention import Positions
 from compose_vlp.registry import Settings, fills
 from compose_vlp.slots import Place
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from compose_vlp.components.layers.positions import Positions
+from compose_vlp.components.layers.attention import Positions
 from compose_vlp.registry import Settings, fills
 from compose_vlp.slots import Place
 

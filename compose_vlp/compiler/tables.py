@@ -9,9 +9,9 @@ import torch
 from torch import Size
 
 from compose_vlp.compiler.model import make_on_meta
-from compose_vlp.components.layers.tables import Table, resize_table
 from compose_vlp.errors import BlueprintError, Problem, UserError
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, ResolvedComponent
+from compose_vlp.values.tables import Table, resize_table
 
 
 def tables_of(part: ResolvedComponent | LossEntry) -> Mapping[str, Table]:

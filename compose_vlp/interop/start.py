@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from compose_vlp.blueprint.nodes import Items
 from compose_vlp.compiler.tables import tables_of
-from compose_vlp.components.layers.tables import ImageTable, Table, TextTable, before_patches, resize_table
 from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import Span, UserError, did_you_mean
 from compose_vlp.interop import albef, beit3, blip, open_clip_coca, transformers_blip, vlmo
@@ -23,6 +22,7 @@ from compose_vlp.interop.start_report import SHOWN, Started, some, stem
 from compose_vlp.interop.weight_files import read_weights
 from compose_vlp.interop.weights import teachers_of
 from compose_vlp.runtime.patterns import matches
+from compose_vlp.values.tables import ImageTable, Table, TextTable, before_patches, resize_table
 
 if TYPE_CHECKING:
     from compose_vlp.blueprint.sections import Start

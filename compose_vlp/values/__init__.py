@@ -15,6 +15,7 @@ from compose_vlp.values.values import (
     Similarity,
     Text,
     Value,
+    as_list,
     rows_of,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "Similarity",
     "Text",
     "Value",
+    "as_list",
     "rows_of",
 ]

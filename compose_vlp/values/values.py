@@ -244,3 +244,10 @@ pytree.register_pytree_node(
     lambda values, names: Record(**dict(zip(names, values, strict=True))),
     serialized_type_name="compose_vlp.values.Record",
 )
+
+
+def as_list(given: Any) -> list[Any]:
+    """The values of a port that takes several: a list of them, or the one that was written; none of None."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]

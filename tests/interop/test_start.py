@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from compose_vlp.blueprint.sections import Start
-from compose_vlp.components.layers.tables import ImageTable, TextTable
 from compose_vlp.errors import UserError
 from compose_vlp.interop.start import Component, Started, start
+from compose_vlp.values.tables import ImageTable, TextTable
 from tests.support import assert_near
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from compose_vlp.components.layers.scope import Scope
+from compose_vlp.components.layers.attention import Scope
 from compose_vlp.errors import UserError
 from compose_vlp.run import Output
 from compose_vlp.runtime.inference.outputs import Asker

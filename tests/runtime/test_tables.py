@@ -10,9 +10,9 @@ import torch
 
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import Model, build
-from compose_vlp.components.layers.tables import ImageTable, TextTable, resize_grid, resize_table
 from compose_vlp.errors import BlueprintError, UserError
 from compose_vlp.runtime.state.fitting import fit
+from compose_vlp.values.tables import ImageTable, TextTable, resize_grid, resize_table
 from tests.conftest import SMALL
 from tests.support import assert_near
 
@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from typing import Annotated
 import torch
 from torch import Tensor, nn
-from compose_vlp.components.layers.tables import ImageTable
+from compose_vlp.values.tables import ImageTable
 from compose_vlp.registry import ALL, Settings, component, inferred
 from compose_vlp.values import Sequence
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from compose_vlp.components.layers.tables import resize_grid
 from compose_vlp.errors import UserError
 from compose_vlp.interop.maps.name_map import Converted
+from compose_vlp.values.tables import resize_grid
 
 
 def fit_positions(

@@ -15,9 +15,8 @@ from compose_vlp.blueprint.sections import Relevance
 from compose_vlp.compiler.compile import compile_plan
 from compose_vlp.compiler.model import Step
 from compose_vlp.components.attention.watch import watched
-from compose_vlp.components.layers.merged import MergedCrossAttention
-from compose_vlp.components.layers.stack import Stack
-from compose_vlp.components.layers.transformer import Layer
+from compose_vlp.components.layers.attention import MergedCrossAttention
+from compose_vlp.components.layers.transformer import Layer, Stack
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint, OutputEntry
 from compose_vlp.graph.plan import Call, Ref, refs_in

@@ -6,10 +6,10 @@ from torch import Tensor
 
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.compiler.tables import table_of
-from compose_vlp.components.layers.tables import resize_table
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.state import generators
+from compose_vlp.values.tables import resize_table
 
 
 def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint) -> tuple[Model, list[str]]:

@@ -8,8 +8,7 @@ import torch
 from compose_vlp.components.attention.attend import attend, explain, use_backend
 from compose_vlp.components.attention.watch import watched
 from compose_vlp.components.fusers.cross_attention_fuser import CrossAttentionFuser
-from compose_vlp.components.layers.attention import View
-from compose_vlp.components.layers.scope import Scope
+from compose_vlp.components.layers.attention import Scope, View
 from compose_vlp.values import Part, Sequence
 
 

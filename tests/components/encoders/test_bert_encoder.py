@@ -11,9 +11,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.decoders.text_decoder import TextDecoder
 from compose_vlp.components.encoders.bert_encoder import BertEncoder
-from compose_vlp.components.layers.attention import View
-from compose_vlp.components.layers.merged import MergedCrossAttention
-from compose_vlp.components.layers.scope import Scope
+from compose_vlp.components.layers.attention import MergedCrossAttention, Scope, View
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import Flow, SequenceType, TextType, one_part
 from compose_vlp.values import Part, Sequence, Text

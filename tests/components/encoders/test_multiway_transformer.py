@@ -12,7 +12,7 @@ from scipy.interpolate import RectBivariateSpline
 from compose_vlp.api import Blueprint
 from compose_vlp.components.embeddings.patch_embedding import PatchEmbedding
 from compose_vlp.components.encoders.multiway_transformer import MultiwayTransformer
-from compose_vlp.components.layers.relative_bias import BiasRows, BiasTable, resize_distances
+from compose_vlp.components.layers.multiway import BiasRows, BiasTable, resize_distances
 from compose_vlp.errors import BlueprintError
 from compose_vlp.values import Image, Mask, Part, Sequence, Text
 

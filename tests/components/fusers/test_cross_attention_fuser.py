@@ -10,8 +10,7 @@ from torch import nn
 
 from compose_vlp.components.encoders.bert_encoder import BertEncoder
 from compose_vlp.components.fusers.cross_attention_fuser import CrossAttentionFuser
-from compose_vlp.components.layers.attention import View
-from compose_vlp.components.layers.scope import Scope
+from compose_vlp.components.layers.attention import Scope, View
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import Flow, SequenceType, TextType, one_part
 from compose_vlp.values import Part, Sequence, Text

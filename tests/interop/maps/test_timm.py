@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from compose_vlp.blueprint.sections import Start
 from compose_vlp.components.encoders.timm_encoder import TimmEncoder
 from compose_vlp.components.encoders.vit import VisionTransformer
-from compose_vlp.components.layers.tables import resize_grid
 from compose_vlp.errors import UserError
 from compose_vlp.interop.start import Component, Started, start
 from compose_vlp.values import Image
+from compose_vlp.values.tables import resize_grid
 from tests.support import assert_near
 
 pytestmark = pytest.mark.usefixtures("double")
