@@ -38,6 +38,11 @@ class Beside:
     port: str
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """Remark on a constant of `forward` that, where it is given, makes rows depend on each other."""
+
+
 def kind_of(
     name: str, category: Category, implementation: Any, traits: Traits, slot: str, find: Callable[[str], Kind]
 ) -> Kind:
@@ -236,6 +241,7 @@ def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
     literals = [a for a in alternatives if a in CONSTANTS or typing.get_origin(a) is Literal]
     choices = tuple(str(c) for a in literals if typing.get_origin(a) is Literal for c in typing.get_args(a))
     values = [a for a in alternatives if a not in literals]
+    remarks = typing.get_args(bounded)[1:]
     extras = [x for a in values for x in (typing.get_args(a)[1:] if typing.get_origin(a) is typing.Annotated else ())]
     return Port(
         name=argument.name,
@@ -249,7 +255,8 @@ def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
         detached=DETACHED in extras,
         choices=choices,
         bounded=bounded,
-        beside=next((x.port for x in typing.get_args(bounded)[1:] if isinstance(x, Beside)), ""),
+        beside=next((x.port for x in remarks if isinstance(x, Beside)), ""),
+        mixes=any(isinstance(x, Mixing) for x in remarks),
     )
 
 

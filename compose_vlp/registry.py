@@ -29,6 +29,7 @@ from compose_vlp.graph.types import Flow
 from compose_vlp.kind_reader import (
     DETACHED,
     Beside,
+    Mixing,
     Settings,
     check_class,
     check_declaration,
@@ -44,6 +45,7 @@ __all__ = [
     "PAST",
     "Beside",
     "Listing",
+    "Mixing",
     "Settings",
     "catalogue",
     "component",

@@ -31,6 +31,10 @@ class MlmMasker(nn.Module):
 
     Each word is chosen by itself, so a text may have none. Begin, end, padding, mask and extra tokens never are. The
     random words that some are replaced with come from the whole vocabulary, as in ALBEF's code.
+
+    BEiT-3's captions are hidden with `fixed`, `end` and `random_from: 3`: a share of all tokens of a text, its begin
+    and end counted, rounded, at least one, drawn without replacement from all but the begin. Where no end is ever
+    foretold, no text that is written would end.
     """
 
     class Config(Settings):
@@ -39,6 +43,11 @@ class MlmMasker(nn.Module):
         random: float | None = Field(
             None, ge=0, le=1, description="share that becomes a random word; half of what `mask` leaves, if left out"
         )
+        random_from: int = Field(0, ge=0, description="the least id that a random word may have")
+        fixed: bool = Field(
+            False, description="choose the share of each text's tokens, begin and end counted, and not each by itself"
+        )
+        end: bool = Field(False, description="may a text's end be chosen like its words?")
         whole_words: bool = Field(
             False, description="choose words whole, not the pieces they are cut into (WordPiece vocabularies)"
         )
@@ -47,6 +56,12 @@ class MlmMasker(nn.Module):
         def _shares(self) -> "MlmMasker.Config":
             if self.random is not None and self.mask + self.random > 1:
                 raise ValueError("mask and random are shares of the chosen words: together at most 1")
+            return self
+
+        @model_validator(mode="after")
+        def _by_token(self) -> "MlmMasker.Config":
+            if self.fixed and self.whole_words:
+                raise ValueError("`fixed` counts tokens, `whole_words` chooses words: only one of them can be set")
             return self
 
     def __init__(self, config: Config) -> None:
@@ -63,16 +78,28 @@ class MlmMasker(nn.Module):
             return Masked(text, Labels(text.ids))
         if tokenizer.mask_id is None:
             raise UserError("this tokenizer has no mask token", hints=["`mask:` names one of its tokens"])
-        special = torch.tensor(sorted(tokenizer.special.values()), device=text.ids.device)
-        words = text.valid & ~torch.isin(text.ids, special)
-        chosen = self._choose(text.ids, words, tokenizer)
-        fate = torch.rand(text.ids.shape, device=text.ids.device)
         c = self.config
+        if c.end and tokenizer.end_id is None:
+            raise UserError("this tokenizer has no end token to be hidden", hints=["end: false", "`end:` names one"])
+        if c.random_from >= tokenizer.vocab_size:
+            raise UserError(f"`random_from: {c.random_from}` leaves no word of {tokenizer.vocab_size}")
+        kept = set(tokenizer.special.values()) - ({tokenizer.end_id} if c.end else set())
+        words = text.valid & ~torch.isin(text.ids, torch.tensor(sorted(kept), device=text.ids.device))
+        chosen = self._share(text, words) if c.fixed else self._choose(text.ids, words, tokenizer)
+        fate = torch.rand(text.ids.shape, device=text.ids.device)
         random = (1 - c.mask) / 2 if c.random is None else c.random
-        drawn = torch.randint(tokenizer.vocab_size, text.ids.shape, device=text.ids.device)
+        drawn = torch.randint(c.random_from, tokenizer.vocab_size, text.ids.shape, device=text.ids.device)
         ids = text.ids.masked_fill(chosen & (fate < c.mask), tokenizer.mask_id)
         ids = torch.where(chosen & (fate >= c.mask) & (fate < c.mask + random), drawn, ids)
         return Masked(replace(text, ids=ids), Labels(text.ids.masked_fill(~chosen, IGNORED)))
+
+    def _share(self, text: Text, words: Tensor) -> Tensor:
+        """Of a text's tokens `[batch, length]` as many as are its share, rounded, at least one and at most all."""
+        tokens = text.lengths.to(words.device)
+        number = (tokens * self.config.probability + 0.5).long().clamp(min=1)
+        drawn = torch.rand(words.shape, device=words.device).masked_fill(~words, torch.inf)
+        rank = drawn.argsort(1).argsort(1)
+        return words & (rank < number[:, None])
 
     def _choose(self, ids: Tensor, words: Tensor, tokenizer: Any) -> Tensor:
         drawn = torch.rand(ids.shape, device=ids.device)

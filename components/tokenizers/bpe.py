@@ -54,6 +54,7 @@ class BytePairs(FastTokenizer):
         size: dict[str, Any] = {
             "vocab_size": BytePairs(config).vocab_size,
             "mask": config.mask is not None,
+            "end": config.end is not None,
             "pieces": False,
         }
         named = (config.begin, config.end, config.pad, config.mask, *config.tokens)

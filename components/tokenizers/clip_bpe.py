@@ -50,7 +50,8 @@ class ClipBytePairs(FastTokenizer):
     @staticmethod
     def describe(config: Config) -> Mapping[str, Any]:
         """Rows that an embedding of these tokens needs."""
-        return {"vocab_size": ClipBytePairs(config).vocab_size, "mask": config.mask is not None, "pieces": False}
+        roles = {role: getattr(config, role) is not None for role in ("mask", "end")}
+        return {"vocab_size": ClipBytePairs(config).vocab_size, **roles, "pieces": False}
 
     @property
     def ready(self) -> bool:

@@ -44,7 +44,8 @@ class Ids(Tokenizer):
     def describe(config: Config) -> Mapping[str, Any]:
         """Rows that an embedding of these ids needs."""
         size = config.vocab_size + len(config.tokens)
-        return {"vocab_size": size, "mask": config.mask is not None, "pieces": False}
+        roles = {role: getattr(config, role) is not None for role in ("mask", "end")}
+        return {"vocab_size": size, **roles, "pieces": False}
 
     @property
     def ready(self) -> bool:

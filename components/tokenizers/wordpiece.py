@@ -58,6 +58,7 @@ class WordPiece(FastTokenizer):
         size: dict[str, Any] = {
             "vocab_size": WordPiece(config).vocab_size,
             "mask": config.mask is not None,
+            "end": config.end is not None,
             "pieces": True,
         }
         named = (config.begin, config.end, config.pad, config.mask, config.unknown, *config.tokens)

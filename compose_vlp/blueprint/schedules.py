@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compose_vlp.blueprint.scalars import Quantity
 
-Shape = Literal["constant", "linear", "cosine", "exponential"]
-SHAPES: tuple[Shape, ...] = ("constant", "linear", "cosine", "exponential")
+Shape = Literal["constant", "linear", "cosine", "exponential", "step"]
+SHAPES: tuple[Shape, ...] = ("constant", "linear", "cosine", "exponential", "step")
 
 
 class Schedule(BaseModel):
@@ -23,9 +23,11 @@ class Schedule(BaseModel):
     exponential: tuple[float, float] | None = Field(
         None, description="from the first value to the second, by the same factor at every step; neither is 0"
     )
+    step: tuple[float, float] | None = Field(None, description="the first value, and from `at` on the second")
+    at: Quantity | None = Field(None, description="when a `step` comes: after so long, warm-up included")
     over: Quantity | None = Field(
         None,
-        description="how long a value that is not `constant` takes, warm-up included; the whole stage, if left out",
+        description="how long going from one value to another takes, warm-up included; the whole stage, if left out",
     )
     warmup: Quantity | None = Field(None, description="how long the value rises to its first value")
     warmup_from: float = Field(0.0, description="where the warm-up begins")
@@ -35,7 +37,10 @@ class Schedule(BaseModel):
         shapes = [name for name in SHAPES if getattr(self, name) is not None]
         if len(shapes) != 1:
             raise ValueError(f"a schedule has one of {', '.join(SHAPES)}, not {' and '.join(shapes) or 'none'}")
-        if self.over is not None and self.constant is not None:
+        if (self.at is None) != (self.step is None):
+            missing = "`at` says when a `step` comes" if self.step is None else "a `step` comes `at` some time"
+            raise ValueError(f"{missing}: {{step: [0, 0.2], at: 12000 steps}}")
+        if self.over is not None and (self.constant is not None or self.step is not None):
             raise ValueError("`over` belongs to `linear`, `cosine` and `exponential`")
         if self.over is not None and self.over.value == 0:
             raise ValueError(f"`over: {self.over}` is no time at all: more than 0 is expected")
@@ -50,13 +55,18 @@ class Schedule(BaseModel):
         return next(name for name in SHAPES if getattr(self, name) is not None)
 
     @property
+    def until(self) -> Quantity | None:
+        """When the second value is reached; None at the stage's end."""
+        return self.at if self.step is not None else self.over
+
+    @property
     def start(self) -> float:
         """The value after the warm-up."""
         return self._ends[0]
 
     @property
     def end(self) -> float:
-        """The value after `over`."""
+        """The value after `over`, or from `at` on."""
         return self._ends[1]
 
     @property
@@ -74,6 +84,6 @@ class Schedule(BaseModel):
     def _ends(self) -> tuple[float, float]:
         if self.constant is not None:
             return self.constant, self.constant
-        ends = self.linear or self.cosine or self.exponential
+        ends = self.linear or self.cosine or self.exponential or self.step
         assert ends is not None, "a schedule has one shape"
         return ends

@@ -113,7 +113,8 @@ def _mixing(plan: Plan, kinds: Mapping[str, Kind]) -> set[str]:
     mixed: set[str] = set()
     for call in plan.calls:
         kind = kinds.get(call.id)
-        mixes = kind is not None and (kind.traits.rows == "batch" or kind.traits.state != "none")
+        given = [name for name, _ in call.args]
+        mixes = kind is not None and (kind.mixes(given) or kind.traits.state != "none")
         # rows of a similarity are independent of each other, and its columns are the rows of another value
         mixes = mixes or (isinstance(call.type, SimilarityType | IndexType) and call.role != "select")
         if mixes or any(ref.call in mixed for ref in call.refs()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ class Port:
     literal_types: tuple[str, ...] = ()  # which constants it takes: str, int, float, bool (any, where empty)
     bounded: Any = None  # the annotation of a constant with bounds
     beside: str = ""  # the port without which nothing reads this one
+    mixes: bool = False  # a constant that, where it is given, makes rows depend on each other
 
     @property
     def required(self) -> bool:
@@ -135,6 +136,10 @@ class Kind:
     source: str = ""  # module or file that defines it
     slot: str = ""  # the setting of towers that it fills, where it is an inner part
     promises: Callable[[Any], Traits] | None = None  # the traits with these settings, where inner parts decide
+
+    def mixes(self, given: Collection[str]) -> bool:
+        """Whether a row of the result depends on others, where these ports are given."""
+        return self.traits.rows == "batch" or any(self.ports[name].mixes for name in given if name in self.ports)
 
     def with_settings(self, config: Any) -> Kind:
         """The kind with the promises that it makes for these settings."""

@@ -1,4 +1,4 @@
-"""Values that change with the step: `linear`, `cosine`, `exponential`, `constant`, with a warm-up."""
+"""Values that change with the step: `linear`, `cosine`, `exponential`, `step`, `constant`, with a warm-up."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Literal
 class Schedule:
     """A number as a function of the step.
 
-    From `start` to `end` along a line, half a cosine or a geometric series over `over` steps, after `warmup` steps that
-    rise linearly from `warmup_from` to `start`; constant from then on.
+    From `start` to `end` along a line, half a cosine or a geometric series over `over` steps, or all at once when these
+    are done (`step`), after `warmup` steps that rise linearly from `warmup_from` to `start`; constant from then on.
     """
 
-    form: Literal["linear", "cosine", "exponential", "constant"]
+    form: Literal["linear", "cosine", "exponential", "step", "constant"]
     start: float
     end: float
     over: int
@@ -28,6 +28,8 @@ class Schedule:
             return self.warmup_from + (self.start - self.warmup_from) * (step + 1) / self.warmup
         if self.form == "constant":
             return self.start
+        if self.form == "step":
+            return self.start if step < self.over else self.end
         span = max(self.over - self.warmup, 1)
         done = min((step - self.warmup) / span, 1.0)
         if self.form == "exponential":

@@ -175,7 +175,7 @@ def rate_of(value: Any, scale: Scale) -> Rate:
     """A number, or a schedule measured in this stage's steps."""
     if not isinstance(value, Written):
         return _constant(value)
-    over = scale.in_steps(value.over) if value.over else scale.steps
+    over = scale.in_steps(value.until) if value.until else scale.steps
     warmup = scale.in_steps(value.warmup) if value.warmup else 0
     return Schedule(value.form, value.start, value.end, over, warmup, value.warmup_from).at
 

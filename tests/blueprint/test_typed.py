@@ -93,7 +93,13 @@ def test_null_is_nothing_only_where_nothing_may_be() -> None:
         ("width: 1, flag: true", "f.yaml:2:21 true", "`flag` needs a `rate`"),
         ("rate: 1", "f.yaml:2:1 c", "`width` is missing"),
         ("width: 1, alpha: {linear: [0, 1], cosine: [0, 1]}", "f.yaml:2:31 [0, 1]",
-         "a schedule has one of constant, linear, cosine, exponential, not linear and cosine"),
+         "a schedule has one of constant, linear, cosine, exponential, step, not linear and cosine"),
+        ("width: 1, alpha: {step: [0, 1]}", "f.yaml:2:29 [0, 1]",
+         "a `step` comes `at` some time: {step: [0, 0.2], at: 12000 steps}"),
+        ("width: 1, alpha: {linear: [0, 1], at: 5 steps}", "f.yaml:2:43 5 steps",
+         "`at` says when a `step` comes: {step: [0, 0.2], at: 12000 steps}"),
+        ("width: 1, alpha: {step: [0, 1], at: 1 epoch, over: 5 steps}", "f.yaml:2:56 5 steps",
+         "`over` belongs to `linear`, `cosine` and `exponential`"),
     ],
 )  # fmt: skip
 def test_a_mistake_stands_at_its_value(fields: str, place: str, message: str) -> None:

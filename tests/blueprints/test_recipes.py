@@ -268,3 +268,13 @@ def test_sizes_precision_and_augmentation_are_the_sources(names: tuple[str, ...]
         epochs = int(over.partition(" ")[0])
         ramp = epochs * scale.steps_per_epoch
         assert values.at(ramp)["alpha"] == end and values.at(ramp // 2)["alpha"] == pytest.approx(end / 2, rel=1e-3)
+
+
+def test_beit3s_captions_are_hidden_and_learnt_as_its_code_does() -> None:
+    """beit3/datasets.py, `_masking_on_text_tokens`; beit3/utils.py, `BertCaptioningLoss`."""
+    checked, _, _, values = trained(("beit3_base", "tasks/beit3/captioning"))
+    masker, lm = checked.components["written_masker"].config, checked.losses["lm"]
+    assert (masker.probability, masker.mask, masker.random, masker.fixed, masker.end) == (0.7, 0.8, None, True, True)
+    assert masker.random_from == 3 and lm.config.label_smoothing == 0.1
+    (drop,) = (arg.name for name, arg in checked.calls[lm.call].args if name == "drop_worst")
+    assert [values.at(step)[drop] for step in (0, 11_999, 12_000, 500_000)] == [0, 0, 0.2, 0.2]

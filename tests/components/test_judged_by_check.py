@@ -41,6 +41,8 @@ def problems(names: Sequence[str], overrides: Sequence[str]) -> list[Problem]:
         ("tiny/albef tiny/tasks/grounding", ["outputs.where.layer=9"], "no layer 9: `fusion` has 2 layers"),
         ("tiny/albef", ["components.bert.mask=null"], "its tokenizer `bert` has no mask token"),
         ("tiny/albef", [BPE, "components.masker.whole_words=true"], "does not mark the pieces of a word"),
+        ("tiny/albef", ["components.masker.end=true"], "these texts have no end token that `end` could hide"),
+        ("beit3_base tasks/masked_captioning", ["components.spm.end=null"], "these texts have no end token that `end`"),
         ("tiny/coca", [*OTHER, LEARNT, "+graph.heading_seen=unimodal(heading)"],
          "`unimodal` is of the words of `other`"),
         ("tiny/coca", [*OTHER, LEARNT, SECOND % "embedding: unimodal", "+graph.heading_seen=second(heading)"],

@@ -166,6 +166,7 @@ CASES: dict[str, list[Case]] = {
     "mlm_masker": [
         Case(arguments=lambda: {"text": text(), "tokenizer": MASKED}),
         Case({"probability": 0.9, "mask": 0.2}, lambda: {"text": text(), "tokenizer": MASKED}),
+        Case({"fixed": True, "random_from": 3}, lambda: {"text": text(), "tokenizer": MASKED}),
     ],
     "patch_masker": [Case({"patch": 4, "size": 16}, lambda: {"image": image()})],
     "normalize": [Case(arguments=lambda: {"x": embedding()})],

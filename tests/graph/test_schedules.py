@@ -25,6 +25,7 @@ def lr(text: str) -> str:
         ("2 epochs", "{linear: [1e-3, 0], over: 1 epoch, warmup: 1 epoch}"),
         ("640 samples", "{linear: [1e-3, 0], over: 320 samples, warmup: 5 steps}"),
         ("100 steps", "{exponential: [1e-3, 1e-4], over: 30 steps, warmup: 40 %}"),
+        ("100 steps", "{step: [1e-3, 1e-4], at: 30 steps, warmup: 40 %}"),
     ],
 )
 def test_a_warm_up_that_takes_all_of_the_schedule_is_a_mistake(length: str, schedule: str) -> None:
@@ -43,6 +44,8 @@ def test_a_warm_up_that_takes_all_of_the_schedule_is_a_mistake(length: str, sche
         ("600 steps", "{constant: 1e-3, warmup: 1e6 samples}", "0.001"),
         ("6 steps", "{linear: [1e-3, 2e-5], over: 7 steps}", "2e-05"),
         ("1e4 samples", "{exponential: [1e-3, 2e-5], over: 5000 steps}", "2e-05"),
+        ("6 steps", "{step: [1e-3, 2e-5], at: 6 steps}", "2e-05"),
+        ("2 epochs", "{step: [1e-3, 2e-5], at: 3 epochs}", "2e-05"),
     ],
 )
 def test_what_a_stage_never_reaches_is_told_with_its_place(length: str, schedule: str, value: str) -> None:
@@ -57,6 +60,7 @@ def test_what_a_stage_never_reaches_is_told_with_its_place(length: str, schedule
         ("6 steps", "{cosine: [1e-3, 1e-5], warmup: 50 %}"),
         ("6 steps", "{cosine: [1e-3, 1e-5], warmup: 6 steps}"),
         ("6 steps", "{linear: [1e-3, 1e-3], over: 60 steps}"),
+        ("6 steps", "{step: [1e-3, 1e-4], at: 5 steps}"),
         ("2 epochs", "{cosine: [1e-3, 1e-5], warmup: 1000 steps, over: 2 epochs}"),
         ("6 steps", "1e-3"),
     ],

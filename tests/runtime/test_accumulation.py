@@ -19,6 +19,7 @@ from compose_vlp.compiler.synthetic import synthetic_batch
 from compose_vlp.errors import UserError
 from compose_vlp.runtime.device import autocast
 from compose_vlp.runtime.processes import ALONE
+from compose_vlp.runtime.sources import open_tokenizers
 from compose_vlp.runtime.training.gradients import InOneGo, InPieces, Losses
 from compose_vlp.values import Scalar, Text, rows_of
 from tests.support import assert_near, in_float64
@@ -58,6 +59,38 @@ def test_pieces_give_the_losses_and_gradients_of_the_whole(small_coca: Load, cou
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         assert torch.dist(found[name], gradient) <= 1e-6 * gradient.norm() + 1e-9, name
+
+
+SMALL_BEIT3 = (
+    "inputs.image={type: image, size: 16}",
+    "inputs.caption.max_length=12",
+    "components.spm={use: ids, vocab_size: 60, begin: '0', pad: '1', end: '2', mask: '3'}",
+    "components.patches_of.width=16",
+    "components.patches_of.patch=8",
+    "components.words_of.width=16",
+    "components.words_of.length=12",
+    "components.backbone={depth: 2, heads: 2, mlp_width: 24, drop_path: 0}",
+    "components.written_masker={probability: 1.0, mask: 1.0}",
+    "losses.lm.drop_worst=0.4",
+    "outputs.caption.max_length=12",
+)
+
+
+def test_the_worst_words_of_the_whole_batch_are_left_out_in_pieces_too() -> None:
+    checked = Blueprint.load("beit3_base", "tasks/masked_captioning", overrides=list(SMALL_BEIT3)).check()
+    compiled, pieces = compile_stage(checked, "finetune"), compile_pieces(checked, "finetune")
+    model = build(checked, seed=3).train().double()
+    model.tokenizers = open_tokenizers(checked)
+    batch = in_float64(synthetic_batch(compiled.plan, ROWS, "cpu"))
+    weights = {"lm": 1.0}
+    found = []
+    for compute in (InOneGo(model, compiled.run, ALONE, FLOAT32), InPieces(model, pieces, 3, ALONE, FLOAT32)):
+        model.zero_grad()
+        total = compute(batch, weights, Step()).total
+        found.append((total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+    (whole, wanted), (cut, slopes) = found
+    assert cut == pytest.approx(whole, rel=1e-9)
+    assert torch.dist(slopes, wanted) <= 1e-7 * wanted.norm()
 
 
 def test_what_mixes_rows_runs_once_and_the_rest_piece_by_piece(small_coca: Load) -> None:

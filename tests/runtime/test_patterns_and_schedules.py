@@ -40,6 +40,8 @@ def test_schedules_pass_through_their_known_points() -> None:
     assert cosine.at(35) == pytest.approx(1 - 0.8 * (1 - math.cos(math.pi / 4)) / 2)
     linear = Schedule("linear", 0.0, 0.4, over=100)
     assert [linear.at(s) for s in (0, 50, 100, 900)] == pytest.approx([0, 0.2, 0.4, 0.4])
+    step = Schedule("step", 0.0, 0.2, over=100, warmup=10, warmup_from=-1.0)
+    assert [step.at(s) for s in (0, 9, 10, 99, 100, 5000)] == pytest.approx([-0.9, 0, 0, 0, 0.2, 0.2])
     assert Schedule("constant", 3.0, 3.0, over=1).at(77) == 3.0
 
 

@@ -30,14 +30,15 @@ def check_schedules(blueprint: CheckedBlueprint, problems: Problems) -> None:
     """Note schedules whose warm-up leaves no time for the rest, whatever the stage."""
     for stage in blueprint.stages:
         for one in followed(blueprint, stage):
-            warmup, over = one.schedule.warmup, one.schedule.over
+            warmup, over = one.schedule.warmup, one.schedule.until
             if warmup is None or over is None:
                 continue
             measure = in_own_units(blueprint, stage)
             (unit, rises), (other, takes) = measure(warmup), measure(over)
             if unit == other and rises >= takes and problems.is_first(f"{one.span} warms up"):
-                message = f"{one.what} warms up for {warmup}, and has {over} in all: `over` counts the warm-up too"
-                problems.add(message, one.span, "a shorter `warmup`, or a longer `over`")
+                field = "over" if one.schedule.at is None else "at"
+                message = f"{one.what} warms up for {warmup}, and has {over} in all: `{field}` counts the warm-up too"
+                problems.add(message, one.span, f"a shorter `warmup`, or a longer `{field}`")
 
 
 def too_short(blueprint: CheckedBlueprint, stage: str, length: Quantity, measure: Measure) -> list[str]:
@@ -55,15 +56,17 @@ def too_short(blueprint: CheckedBlueprint, stage: str, length: Quantity, measure
 def _missed(schedule: Schedule, length: tuple[str, float], measure: Measure) -> tuple[str, float] | None:
     """What takes longer than there is time for, and the value that is not reached; None where nothing is known to."""
     warmup = measure(schedule.warmup) if schedule.warmup else (length[0], 0.0)
-    over = measure(schedule.over) if schedule.over else length
+    over = measure(schedule.until) if schedule.until else length
     if _longer(warmup, length):
         return f"warms up for {schedule.warmup}", schedule.start
     if schedule.start == schedule.end:
         return None
+    if schedule.at is not None and (over == length or _longer(over, length)):
+        return f"steps at {schedule.at}", schedule.end
     if _longer(over, length):
         return f"takes {schedule.over}", schedule.end
-    if schedule.over and _longer(warmup, over):
-        return f"warms up for {schedule.warmup}, of {schedule.over} in all", schedule.start
+    if schedule.until and _longer(warmup, over):
+        return f"warms up for {schedule.warmup}, of {schedule.until} in all", schedule.start
     return None
 
 

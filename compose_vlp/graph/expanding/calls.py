@@ -227,6 +227,12 @@ class Calls:
             what = f"`{masker.declared.name}` hides words of `{text.root}`, and its tokenizer `{text.tokenizer}`"
             if described.get("mask") is False:
                 self.problems.add(f"{what} has no mask token", span, f"components.{text.tokenizer}.mask names one")
+            spec = self.inputs.get(text.root)
+            if getattr(masker.config, "end", False) and (
+                described.get("end") is False or (isinstance(spec, TextInput) and not spec.end)
+            ):
+                hint = f"`components.{masker.declared.name}.end: false`, or texts that end with a token"
+                self.problems.add(f"{what}: these texts have no end token that `end` could hide", span, hint)
             if getattr(masker.config, "whole_words", False) and described.get("pieces") is False:
                 hint = f"`use: wordpiece`, or `components.{masker.declared.name}.whole_words: false`"
                 self.problems.add(f"{what} does not mark the pieces of a word", span, hint)

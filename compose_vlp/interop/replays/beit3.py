@@ -61,6 +61,7 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         sizes["losses.classes.label_smoothing"] = 0  # what was recorded is plain
     if layout.task == "pretrain":
         sizes["outputs.caption.max_length"] = config["L"]
+        sizes |= {"losses.lm.label_smoothing": 0, "losses.lm.drop_worst": 0}  # what was recorded is plain
     return ("beit3_base", TASKS[layout.task]), [f"{path}={value}" for path, value in sizes.items()]
 
 

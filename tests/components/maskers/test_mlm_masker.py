@@ -20,6 +20,7 @@ class Words:
     """What the masker asks of a tokenizer: ids from 900 on are pieces that go on with a word."""
 
     mask_id: int | None = MASK
+    end_id: int | None = SEP
     vocab_size: int = WORDS
     special: dict[str, int] = field(default_factory=lambda: {"[PAD]": PAD, "[CLS]": CLS, "[SEP]": SEP, "[MASK]": MASK})
     continued: str = "##"
@@ -108,3 +109,51 @@ def test_draws_follow_the_seed() -> None:
     first = masker()(words, tokenizer=Words())
     torch.manual_seed(1)
     assert torch.equal(first.text.ids, masker()(words, tokenizer=Words()).text.ids)
+
+
+@pytest.mark.parametrize("probability", [0.05, 0.3, 0.6, 0.7, 1.0])
+def test_a_fixed_share_of_a_captions_tokens_is_hidden_its_end_like_its_words(probability: float) -> None:
+    words = text(500, 12)
+    masked = masker(probability=probability, fixed=True, end=True)(words, tokenizer=Words())
+    chosen = masked.labels.ids != IGNORED
+    numbers = [
+        max(min(int(n * probability + 0.5), n - 1), 1) for n in words.lengths.tolist()
+    ]  # unilm, beit3/datasets.py
+    assert chosen.sum(1).tolist() == numbers
+    assert not chosen[:, 0].any() and not (chosen & ~words.valid).any()
+    ends = chosen[torch.arange(500), words.lengths - 1].float()
+    shares = torch.tensor(numbers) / (words.lengths - 1)
+    assert abs(float(ends.mean() - shares.mean())) < 0.08, "the end is chosen as often as any word"
+    assert torch.equal(masked.labels.ids[chosen], words.ids[chosen])
+
+
+def test_a_fixed_share_without_the_end_is_of_words_alone() -> None:
+    words = text(50, 12)
+    chosen = masker(probability=1.0, fixed=True)(words, tokenizer=Words()).labels.ids != IGNORED
+    assert torch.equal(chosen, words.valid & (words.ids > MASK))
+
+
+def test_a_fixed_share_of_nothing_is_nothing() -> None:
+    empty = Text(torch.tensor([[CLS, SEP, PAD]]), torch.tensor([2]), frame=3)
+    assert (masker(fixed=True)(empty, tokenizer=Words()).labels.ids == IGNORED).all()
+    assert (
+        masker(fixed=True, end=True)(empty, tokenizer=Words()).labels.ids == torch.tensor([IGNORED, SEP, IGNORED])
+    ).all()
+
+
+def test_random_words_may_begin_behind_the_special_ones() -> None:
+    masked = masker(probability=1.0, mask=0.0, random=1.0, random_from=3)(text(2000), tokenizer=Words())
+    drawn = masked.text.ids[masked.labels.ids != IGNORED]
+    assert drawn.unique().tolist() == list(range(3, WORDS))
+    with pytest.raises(UserError, match="leaves no word"):
+        masker(random_from=WORDS)(text(2), tokenizer=Words())
+
+
+def test_an_end_that_is_not_there_cannot_be_hidden() -> None:
+    with pytest.raises(UserError, match="no end token"):
+        masker(end=True)(text(2), tokenizer=Words(end_id=None))
+
+
+def test_words_are_not_counted_as_tokens() -> None:
+    with pytest.raises(ValueError, match="only one of them"):
+        MlmMasker.Config(fixed=True, whole_words=True)
