@@ -36,7 +36,7 @@ LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that eac
         "vlmo_base": ["mlm_head", "backbone"],
     },
     "masked_captioning": {
-        "albef": NO_WORD_HEAD,
+        "albef": [*NO_WORD_HEAD, "written_masker"],  # its captions have no end
         "blip": ["decoder", *NO_WORD_HEAD],
         "coca": [*NO_WORD_HEAD[:3], "written_masker"],
         "vlmo_base": NO_WORD_HEAD[:2],
