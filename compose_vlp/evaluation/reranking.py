@@ -25,11 +25,7 @@ PAIRS: Final = 128
 
 @dataclass(frozen=True)
 class Reranked(Retrieval):
-    """What was found after the second step."""
-
-    def flat(self) -> dict[str, float]:
-        """One name for each number."""
-        return {f"reranked_{name}": value for name, value in super().flat().items()}
+    """Recalls after the second step."""
 
 
 class Matcher:

@@ -62,14 +62,15 @@ class Results:
     records: int
     tasks: Mapping[str, Measured]
 
-    def flat(self) -> dict[str, float]:
-        """One name for each number."""
-        return {name: value for found in self.tasks.values() for name, value in found.flat().items()}
+    @property
+    def scores(self) -> dict[str, float]:
+        """All numbers, by task and name: `retrieval.mean_recall`."""
+        return {f"{task}.{name}": value for task, found in self.tasks.items() for name, value in found.flat().items()}
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`: the numbers, and what each of them is made of."""
         tasks = {task: found.as_json() for task, found in self.tasks.items()}
-        return {"records": self.records, "scores": self.flat(), **tasks}
+        return {"records": self.records, "scores": self.scores, **tasks}
 
 
 LOOKED_AT = 50
@@ -212,6 +213,6 @@ def ready(asker: Asker, source: Source, settings: Evaluate) -> Callable[[], Seen
     def measure() -> Seen:
         count, zero_shot, rerank = settings.count, settings.zero_shot, settings.rerank
         results = evaluate(asker, source, tasks, count, zero_shot=zero_shot, rerank=rerank)
-        return Seen(results.flat(), samples(results))
+        return Seen(results.scores, samples(results))
 
     return measure

@@ -33,3 +33,14 @@ def choose_device(name: str | None = None) -> torch.device:
 def autocast(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager[None]]:
     """What a forward runs in: with `bf16`, matrix products in bfloat16, and all that needs it in float32."""
     return lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Give the most bytes that this process held so far: of its GPU, or else of the machine's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -75,9 +75,9 @@ def test_scenes_know_where_a_named_thing_is() -> None:
     model = asker()
     assert "grounding" in possible_tasks(model, source)
     results = evaluate(model, source, ("grounding",), 12)
-    scores = results.flat()
-    assert set(scores) == {f"pointing_accuracy{of}" for of in ("", "_of_chance", "_of_middle")}
-    assert 0.02 < scores["pointing_accuracy_of_chance"] < 0.3
+    scores = results.scores
+    assert set(scores) == {f"grounding.pointing_accuracy{of}" for of in ("", "_of_chance", "_of_middle")}
+    assert 0.02 < scores["grounding.pointing_accuracy_of_chance"] < 0.3
     assert results.as_json()["grounding"]["note"] == NOT_COMPARABLE
     assert NOT_COMPARABLE.replace("'", "&#x27;") in page_of(results, model, source, title="run", subtitle="")
 

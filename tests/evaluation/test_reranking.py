@@ -74,7 +74,7 @@ def test_one_candidate_leaves_the_first_of_the_embeddings_first(asker: Asker, so
 def test_numbers_have_names_of_their_own_beside_retrieval_s(asker: Asker, source: Source) -> None:
     ticks: list[Any] = []
     found = evaluate(asker, source, ("retrieval", "reranking"), COUNT, lambda task, n: ticks.append((task, n)))
-    assert {"mean_recall", "reranked_mean_recall"} <= set(found.flat())
+    assert {"retrieval.mean_recall", "reranking.mean_recall"} <= set(found.scores)
     assert ticks[-1] == ("reranking", COUNT)
 
 
@@ -86,7 +86,7 @@ def test_a_stage_may_ask_for_it(asker: Asker, source: Source) -> None:
     every = Quantity(1, "epochs")
     wanted = Evaluate(every=every, tasks=("reranking",), count=COUNT, rerank=Rerank(top=1))
     plain = evaluate_retrieval(asker, source, COUNT).recall
-    assert ready(asker, source, wanted)().scores["reranked_image_to_text_recall_at_1"] == plain.image_to_text[1]
+    assert ready(asker, source, wanted)().scores["reranking.image_to_text_recall_at_1"] == plain.image_to_text[1]
 
 
 def test_a_model_without_a_matching_head_cannot() -> None:

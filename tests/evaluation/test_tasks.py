@@ -211,7 +211,14 @@ def test_a_stage_s_wish_is_looked_over_before_and_measured_at_each_call(seer: Se
 
     every = Quantity(1, "epochs")
     measure = ready(seer, labelled("red", "blue"), Evaluate(every=every, tasks=("zero_shot",), count=2))
-    assert measure().scores == measure().scores == {"accuracy_top_1": 1.0, "accuracy_mean_of_classes": 1.0}
+    assert (
+        measure().scores
+        == measure().scores
+        == {
+            "zero_shot.accuracy_top_1": 1.0,
+            "zero_shot.accuracy_mean_of_classes": 1.0,
+        }
+    )
     with pytest.raises(UserError, match="no class in a field"):
         ready(seer, labelled("red", field="colour"), Evaluate(every=every, tasks=("zero_shot",)))
 

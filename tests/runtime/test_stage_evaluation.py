@@ -64,7 +64,7 @@ def test_training_comes_out_the_same_with_and_without_evaluation(small_coca: Loa
     for name, tensor in without.asker.model.state_dict().items():
         assert torch.equal(tensor, with_it.asker.model.state_dict()[name]), name
     last = watched.scores[-1][2]
-    assert {"image_to_text_recall_at_1", "cider"} <= set(last)
+    assert {"retrieval.image_to_text_recall_at_1", "captioning.cider"} <= set(last)
     assert with_it.folder.info.extra["scores"] == {"val": {"step": 6, **last}}
 
 

@@ -94,6 +94,7 @@ def command(
     from compose_vlp.files import write_atomic
     from compose_vlp.runtime.sources import declared_source, last_data
     from compose_vlp.runtime.state.digests import changed
+    from compose_vlp.runtime.state.scores import Measurement, keep_scores
 
     trained = load_run(run, plugins, device, changes)
     asker, name = trained.asker, data or last_data(trained.blueprint)
@@ -122,12 +123,20 @@ def command(
     page = folder / f"{name}.html"
     subtitle = f"{results.records} records of `{name}`; {trained.folder.path}, {trained.weights}"
     write_atomic(page, page_of(results, asker, source, title=trained.blueprint.name, subtitle=subtitle))
+    step = trained.weights.step
+    keep_scores(
+        trained.folder,
+        [
+            Measurement(task, name, tuple(changes or ()), results.records, step, measured.flat())
+            for task, measured in results.tasks.items()
+        ],
+    )
     if as_json:
         about = {"run": str(trained.folder.path), "weights": trained.weights.as_json(), "data": name, "page": str(page)}
         print_json({**about, **results.as_json()})
         return
     table = Table(box=box.SIMPLE_HEAD, show_header=False, show_edge=False, padding=(0, 2, 0, 0))
-    for key, value in results.flat().items():
+    for key, value in results.scores.items():
         table.add_row(key, f"{value:.4f}")
     out().print(table)
     out().print(f"Weights: {trained.weights}", soft_wrap=True)

@@ -24,7 +24,7 @@ from compose_vlp.graph.checking.schedules import too_short
 from compose_vlp.graph.checking.trainings import without_others
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.readable import count
-from compose_vlp.runtime.device import autocast
+from compose_vlp.runtime.device import autocast, peak_memory
 from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
 from compose_vlp.runtime.sources import ready_tokenizers, stage_sources
@@ -39,6 +39,7 @@ from compose_vlp.runtime.stage import (
     teacher_decays,
 )
 from compose_vlp.runtime.state import generators
+from compose_vlp.runtime.state.scores import tracked_names
 from compose_vlp.runtime.training import saving
 from compose_vlp.runtime.training.gradients import Gradients, InOneGo, InPieces
 from compose_vlp.runtime.training.loop import NotFinite, StageLoop, StepReport
@@ -219,7 +220,7 @@ class StageRun:
         context.listener.evaluated(asked.data, step, scores)
         for sample in seen.samples:
             context.listener.note(f"  {sample}")
-        context.tracker.metrics({f"{asked.data}.{name}": value for name, value in scores.items()}, step)
+        context.tracker.metrics(tracked_names(asked.data, scores), step)
         known = context.folder.info.extra
         context.folder.update(
             scores={**known.get("scores", {}), asked.data: {"step": step, **scores}},
@@ -230,10 +231,12 @@ class StageRun:
     def _sum_up(self) -> None:
         skipped = float(sum(len(loader.skipped) for loader in self.loaders.values()))
         self.summary.skipped = int(self.processes.total([skipped])[0])
+        self.summary.peak_memory = peak_memory(self.processes.device)
         self.context.listener.end(self.summary)
         if self.processes.main:
             known = self.context.folder.info.extra.get("stages", {})
-            self.context.folder.update(stages={**known, self.name: self.summary.as_json()})
+            parameters = sum(self.model.component_parameters().values())
+            self.context.folder.update(stages={**known, self.name: self.summary.as_json()}, parameters=parameters)
 
     def _metrics(self, report: StepReport) -> dict[str, float]:
         metrics = {f"{self.name}.{name}": value for name, value in report.losses.items()}

@@ -10,7 +10,10 @@ from compose_vlp.runtime.training.loop import StepReport
 
 @dataclass
 class Summary:
-    """Of the steps that this process did, in seconds; a run that went on counts from there."""
+    """Of the steps that this process did, in seconds; a run that went on counts from there.
+
+    `peak_memory` is in bytes: the most that the process held, or of its GPU, where it trains on one.
+    """
 
     stage: str
     steps: int = 0
@@ -18,6 +21,7 @@ class Summary:
     waiting: float = 0.0
     first_wait: float = 0.0
     skipped: int = 0
+    peak_memory: int = 0
 
     def add(self, report: StepReport) -> None:
         """One more step. The first batch is waited for in any case, and is counted by itself."""
@@ -48,4 +52,5 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "waiting_share": round(self.waiting_share, 5),
             "skipped": self.skipped,
+            "peak_memory": self.peak_memory,
         }

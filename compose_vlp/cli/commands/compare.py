@@ -1,0 +1,82 @@
+"""`compose-vlp compare`: loose runs beside each other, with what differs in their blueprints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from compose_vlp.cli.console import err, out, print_json
+from compose_vlp.cli.options import Json, Out
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from compose_vlp.report.summary import Summary
+
+EXAMPLES = (
+    ("two runs", "compose-vlp compare runs/with-teacher runs/without"),
+    ("several seeds of each, by one score", "compose-vlp compare runs/a-* runs/b-* --score retrieval.mean_recall"),
+    ("as a page, with tables and plots", "compose-vlp compare runs/a-* runs/b-* --out reports/a-and-b"),
+)
+
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--score", metavar="NAME", help="Report this score; several times, the main one first. All if left out."
+    ),
+]
+
+
+def command(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="Folders or MLflow run ids, the baseline first.", show_default=False),
+    ],
+    scores: Scores = None,
+    path: Out = None,
+    as_json: Json = False,
+) -> None:
+    """Compare trained runs: scores, differences, cost, settings.
+
+    Runs whose blueprints mean the same are seeds of one cell. Differences are taken seed by seed where both cells have
+    the seed. `evaluate` measures runs; what it found of each is what is compared.
+    """
+    from compose_vlp.report.loose import study_of
+    from compose_vlp.report.summary import summarise
+    from compose_vlp.runtime.state.find_run import find_run
+
+    summary = summarise(study_of([find_run(run) for run in runs]), scores or ())
+    show(summary, as_json=as_json)
+    if path is not None:
+        from compose_vlp.report.write import write_report
+
+        files = write_report(summary, path)
+        err().print(f"Report: {files[0]}", soft_wrap=True)
+
+
+def show(summary: Summary, *, as_json: bool) -> None:
+    """Print a summary's tables, or all its numbers."""
+    from compose_vlp.report import tables
+
+    if as_json:
+        print_json(tables.as_json(summary))
+        return
+    for own in summary.scores:
+        out().print(_table(tables.cell_table(summary, own)))
+        if own.effects:
+            out().print(_table(tables.effect_table(own.effects)))
+    out().print(_table(tables.cost_table(summary)))
+    for note in summary.notes:
+        err().print(f"note: {note}", style="dim", soft_wrap=True)
+
+
+def _table(frame: DataFrame) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
+    for name in frame.columns:
+        table.add_column(str(name), overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*map(str, row))
+    return table

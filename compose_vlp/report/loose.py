@@ -1,0 +1,113 @@
+"""Loose runs as a study: runs that differ in their seed alone are one cell, the first run's cell is the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from compose_vlp.blueprint.diff import Change, diff
+from compose_vlp.blueprint.document import Document
+from compose_vlp.blueprint.trees import dotted
+from compose_vlp.errors import UserError
+from compose_vlp.loading import LoadedBlueprint
+from compose_vlp.report.recorded import cost_of, curves_of
+from compose_vlp.report.trials import Study, Trial
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.state.scores import Measurement, read_scores
+
+Place: TypeAlias = tuple[str, tuple[str, ...]]
+"""What a task was measured on: an entry of data, and how it was changed for it."""
+
+_SETS_APART = 3
+"""Changes that a cell's name may hold; a cell with more is named by its blueprint and a number."""
+
+
+def study_of(runs: Sequence[RunFolder]) -> Study:
+    """Gather loose runs into a study.
+
+    Raises:
+        UserError: fewer than two runs, one twice, or a folder without a blueprint.
+    """
+    if len(runs) < 2:
+        raise UserError("one run is nothing to compare", hints=("name two or more, the baseline first",))
+    paths = [run.path.resolve() for run in runs]
+    if len(set(paths)) < len(paths):
+        raise UserError(f"{next(path for path in paths if paths.count(path) > 1)} is named twice")
+    documents = [_document(run.path) for run in runs]
+    cells: list[list[int]] = []
+    for place in range(len(runs)):
+        same = next((cell for cell in cells if not diff(documents[cell[0]], documents[place])), None)
+        if same is None:
+            cells.append([place])
+        else:
+            same.append(place)
+    changes = [diff(documents[0], documents[cell[0]]) for cell in cells]
+    names = _names([documents[cell[0]].name for cell in cells], changes)
+    measured = [read_scores(run) for run in runs]
+    trials = []
+    for name, cell in zip(names, cells, strict=True):
+        seeds = [runs[place].info.seed for place in cell]
+        if len(set(seeds)) < len(seeds):
+            twice = ", ".join(str(runs[place].path) for place in cell)
+            raise UserError(f"{twice}: the same blueprint and the same seed, so that they are one experiment")
+        trials += [
+            Trial(
+                name,
+                {},
+                runs[place].info.seed,
+                _scores(measured[place], measured),
+                cost_of(runs[place]),
+                curves_of(runs[place].path),
+                runs[place].path,
+            )
+            for place in cell
+        ]
+    told = ["the baseline", *("; ".join(map(_short, own)) for own in changes[1:])]
+    missing = {trial.cell: f"{trial.folder} has not been measured" for trial in trials if not trial.scores}
+    return Study("comparison", "", {}, names[0], dict(zip(names, told, strict=True)), trials, missing=missing)
+
+
+def _document(folder: Path) -> Document:
+    file = folder / "blueprint.yaml"
+    if not file.is_file():
+        raise UserError(f"{folder} has no blueprint.yaml, by which it could be compared")
+    blueprint = LoadedBlueprint.load(file)
+    return blueprint.document
+
+
+def _names(blueprints: Sequence[str], changes: Sequence[Sequence[Change]]) -> list[str]:
+    """Name cells by their blueprint and what sets them apart from the first."""
+    names = [blueprints[0]]
+    for blueprint, own in zip(blueprints[1:], changes[1:], strict=True):
+        name = ", ".join(map(_word, own)) if len(own) <= _SETS_APART else blueprint
+        while name in names:
+            name = f"{name} ({len(names)})"
+        names.append(name)
+    return names
+
+
+def _word(change: Change) -> str:
+    """Write a change as an override does, without its place."""
+    if change.after is None:
+        return f"~{dotted(change.path)}"
+    return f"{'+' if change.before is None else ''}{dotted(change.path)}={change.after}"
+
+
+def _short(change: Change) -> str:
+    before = "" if change.before is None else f" instead of {change.before}"
+    return f"{_word(change)}{before}" if change.after is not None else f"without {dotted(change.path)}"
+
+
+def _scores(own: Sequence[Measurement], measured: Sequence[Sequence[Measurement]]) -> Mapping[str, float]:
+    """Name scores by their task, and by what it was measured on where runs were measured on several things."""
+    places: dict[str, set[Place]] = {}
+    for measurement in (item for run in measured for item in run):
+        places.setdefault(measurement.task, set()).add((measurement.data, measurement.changes))
+    scores: dict[str, float] = {}
+    for measurement in own:
+        where = (
+            "" if len(places[measurement.task]) == 1 else f" on {' '.join([measurement.data, *measurement.changes])}"
+        )
+        scores |= {f"{name}{where}": value for name, value in measurement.named().items()}
+    return scores

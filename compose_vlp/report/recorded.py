@@ -1,0 +1,41 @@
+"""What a run recorded while it trained, from its own folder: curves and cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compose_vlp.report.trials import Cost, Curve
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.tracking.layout import TrackFolder
+from compose_vlp.tracking.records import Metrics, decode
+
+
+def curves_of(folder: Path) -> dict[str, Curve]:
+    """Read a run's metrics by name, in the order of steps; none where it was not tracked.
+
+    A step that was repeated after a stop counts as it came out last.
+    """
+    outbox = TrackFolder(folder).outbox
+    if not outbox.is_file():
+        return {}
+    values: dict[str, dict[int, float]] = {}
+    with outbox.open("rb") as lines:
+        for line in lines:
+            record = decode(line)
+            if isinstance(record, Metrics):
+                for name, value in record.values.items():
+                    values.setdefault(name, {})[record.step] = value
+    return {name: sorted(points.items()) for name, points in values.items()}
+
+
+def cost_of(run: RunFolder) -> Cost:
+    """Read what a run's stages took together; what it did not record is None."""
+    stages = list(run.info.extra.get("stages", {}).values())
+    if not stages:
+        return Cost()
+    peaks = [stage["peak_memory"] for stage in stages if "peak_memory" in stage]
+    return Cost(
+        parameters=run.info.extra.get("parameters"),
+        seconds=sum(stage["seconds"] for stage in stages),
+        memory=max(peaks) if peaks else None,
+    )

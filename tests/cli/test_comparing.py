@@ -1,0 +1,54 @@
+"""`runs` and `compare` at the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.support import Cli
+from tests.report.made import make_run
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    for seed in (0, 1, 2):
+        make_run(tmp_path / f"runs/a{seed}", seed=seed, scores={"mean_recall": 0.50 + seed / 100})
+        recall = {"mean_recall": 0.60 + seed / 90}
+        make_run(tmp_path / f"runs/b{seed}", "stages.pretrain.batch=32", seed=seed, scores=recall)
+    return tmp_path / "runs"
+
+
+def test_runs_are_listed_and_chosen(cli: Cli, made: Path):
+    assert cli("runs").out.count("coca_tiny") == 6
+    shown = cli("runs --where 'retrieval.mean_recall>0.55' --show stages.pretrain.batch --count 2")
+    assert shown.code == 0 and shown.out.count("runs/b") == 2 and "32" in shown.out
+    listed = json.loads(cli("runs runs --where seed=1 --json").out)
+    assert {row["run"] for row in listed} == {"runs/a1", "runs/b1"}
+    assert listed[0]["scores"].keys() == {"retrieval.mean_recall"}
+    assert cli("runs --where seed=9").out == "no runs, of 6, fulfil it\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("runs nowhere", "no folder 'nowhere'"),
+        ("runs --where 'sed=1'", "did you mean 'seed'"),
+        ("runs --show sed", "did you mean 'seed'"),
+        ("compare runs/a0", "one run is nothing to compare"),
+        ("compare runs/a0 runs/c0", "runs/a0"),
+        ("compare runs/a0 runs/b0 --score recall", "no run was measured by 'recall'"),
+    ],
+)
+def test_mistakes_are_explained(cli: Cli, made: Path, words: str, says: str):
+    result = cli(words)
+    assert result.code == 2 and says in result.err and result.out == ""
+
+
+def test_runs_are_compared_by_what_their_blueprints_mean(cli: Cli, made: Path):
+    runs = [str(path) for path in sorted(made.iterdir())]
+    result = cli("compare --out report", *runs)
+    assert result.code == 0
+    assert "stages.pretrain.batch=32" in result.out and "higher" in result.out and "+0.1" in result.out
+    assert "Report: report/index.html" in result.err
+    told = json.loads(cli("compare --json", *runs).out)
+    assert told["baseline"] == "coca_tiny" and told["rows"][1]["seeds"] == 3

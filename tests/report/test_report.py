@@ -1,0 +1,112 @@
+"""What a report says: tables, verdicts, notes, files; texts are escaped wherever they stand."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from compose_vlp.errors import UserError
+from compose_vlp.report import plots, tables
+from compose_vlp.report.summary import Summary, front, summarise
+from compose_vlp.report.write import write_report
+from tests.report.made import make_study
+
+
+@pytest.fixture(scope="module")
+def summary() -> Summary:
+    return summarise(make_study())
+
+
+def test_a_large_difference_is_told_from_noise_and_a_small_one_is_not(summary: Summary):
+    rows = {row.cell: row.difference for row in summary.main.cells}
+    assert summary.main.score == "retrieval.mean_recall"
+    assert rows["on, six"] is None
+    assert tables.verdict(rows["off, six"]) == "lower"
+    assert tables.verdict(rows["on, <gated> & $50|"]).startswith("cannot be told from noise")
+    effects = {effect.name: effect.difference for effect in summary.main.effects}
+    assert effects["teacher=off"].estimate.mean == pytest.approx(-0.2, abs=0.005)
+    assert effects["teacher=off"].told_apart
+
+
+def test_equal_scores_are_said_to_be_equal(summary: Summary):
+    own = summary.scores[1]
+    assert own.score == "captioning.cider"
+    assert {tables.verdict(row.difference) for row in own.cells if row.difference} == {"equal"}
+
+
+def test_one_seed_is_said_to_tell_nothing():
+    single = summarise(make_study(seeds=1))
+    assert single.notes[0] == "every cell has one seed: no interval can be given, and no difference told from noise"
+    text = tables.markdown(tables.cell_table(single, single.main))
+    assert "±" not in text and "one seed: cannot be told from noise" in text
+
+
+def test_what_is_missing_is_said():
+    study = make_study()
+    without = [trial for trial in study.trials if trial.cell != study.baseline]
+    notes = summarise(replace(study, trials=without, missing={study.baseline: "crashed twice: no space left"})).notes
+    assert any("the baseline (on, six) was not measured" in note for note in notes)
+    assert "on, six: crashed twice: no space left" in notes
+    apart = [replace(trial, seed=trial.seed + 10 * (trial.cell != study.baseline)) for trial in study.trials]
+    assert any("shares no seed with the baseline" in note for note in summarise(replace(study, trials=apart)).notes)
+
+
+def test_unknown_scores_and_unmeasured_studies_are_refused(summary: Summary):
+    with pytest.raises(UserError) as caught:
+        summarise(summary.study, ["retrieval.mean_recal"])
+    assert "did you mean 'retrieval.mean_recall'" in caught.value.problems[0].hints[0]
+    with pytest.raises(UserError, match="no run has been measured"):
+        summarise(replace(summary.study, trials=()))
+
+
+def test_the_front_has_no_cell_that_another_beats(summary: Summary):
+    assert front(summary, "retrieval.mean_recall", "parameters")[0] == "on, six"
+    means = {row.cell: row.estimate.mean for row in summary.main.cells}
+    for cell in front(summary, "retrieval.mean_recall", "parameters"):
+        own = summary.costs[cell].parameters
+        assert not any(means[o] > means[cell] and summary.costs[o].parameters <= own for o in means)
+
+
+def test_a_report_is_files_that_need_nothing_else(summary: Summary, tmp_path: Path):
+    files = {file.name: file.read_text(encoding="utf-8") for file in write_report(summary, tmp_path / "report")}
+    page = files["index.html"]
+    assert "<gated>" not in page and "&lt;gated&gt; &amp; $50|" in page and "<teacher>" not in page
+    assert not re.search(r"""(src|href)=["'](?!#|data:)""", page.replace("xlink:href", "href"))
+    assert "var(--c0)" in page and "#0000c0" not in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    drawn = [name for name in ids if not name.startswith(("figure_", "axes_", "matplotlib", "patch_", "text_"))]
+    clips = [name for name in drawn if re.fullmatch(r"[mpC].*[0-9a-f]{8,}.*", name)]
+    assert len(clips) == len(set(clips)), "clip paths and markers of two drawings are told apart"
+    assert r"on, <gated> & $50\|" in files["report.md"]
+    assert r"\$50" in files["table.tex"] and r"\&" in files["table.tex"] and r"$\pm$" in files["table.tex"]
+    assert files["numbers.csv"].splitlines()[0].startswith("cell,teacher,fusion,score,seeds,mean,low,high,difference")
+    assert len(files["trials.csv"].splitlines()) == 1 + 12
+    for name in ("differences", "effects", "front_parameters", "curve_0"):
+        assert ET.fromstring(files[f"{name}.svg"]).tag.endswith("svg")
+
+
+def test_equal_summaries_give_equal_files(summary: Summary, tmp_path: Path):
+    first, second = (write_report(summary, tmp_path / name) for name in "ab")
+    assert [file.read_bytes() for file in first] == [file.read_bytes() for file in second]
+
+
+def test_a_report_that_cannot_be_written_says_so(summary: Summary, tmp_path: Path):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(UserError, match="cannot write the report to"):
+        write_report(summary, tmp_path / "file" / "report")
+
+
+def test_a_curve_shows_the_steps_that_all_seeds_have():
+    study = make_study()
+    short = [replace(t, curves={"pretrain.loss": t.curves["pretrain.loss"][: 300 + t.seed]}) for t in study.trials]
+    assert plots.metrics_of(study) == ["pretrain.loss"]
+    assert "<svg" in plots.curve_plot(replace(study, trials=short), "pretrain.loss")
+
+
+def test_pages_have_every_number_for_programs(summary: Summary):
+    told = tables.as_json(summary)
+    assert len(told["rows"]) == 8 and len(told["effects"]) == 6 and len(told["trials"]) == 12
+    row = next(row for row in told["rows"] if row["cell"] == "off, six" and row["score"] == "retrieval.mean_recall")
+    assert row["difference"] == pytest.approx(-0.2, abs=0.005) and row["p_holm"] < 0.05
