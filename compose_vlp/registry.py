@@ -114,7 +114,7 @@ def component(
     name: str,
     *,
     rows: Literal["independent", "batch"] = "batch",
-    state: Literal["none", "effect", "kept"] = "effect",
+    state: Literal["none", "effect", "learns", "kept"] = "effect",
     draws: Literal["none", "choice", "noise"] = "noise",
     noise: tuple[str, ...] = (),
     context: Literal["indexed", "no"] = "no",
@@ -127,7 +127,8 @@ def component(
     Nothing is promised by what is left out, and what is promised is tried on a tiny copy before anything relies on it:
 
     - `rows="independent"`: a row of the result depends on its own row alone;
-    - `state="none"`: a call changes no weight and no buffer (`effect`: it may; `kept`: a queue);
+    - `state="none"`: a call changes no weight and no buffer (`effect`: it may; `kept`: a queue;
+      `learns`: only while some of its weights are trained; frozen, its rows are independent and nothing is drawn);
     - `draws="none"`: nothing is drawn at random. One of `noise` draws at every call, unless `noise` names the settings
       that say by being 0, all of them, that it does not;
     - `context="indexed"`: it has `keys_values(context)`, and takes `kv` and `rows` in the context's place; `keys` says

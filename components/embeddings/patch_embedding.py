@@ -107,7 +107,8 @@ class PatchEmbedding(nn.Module):
         if hidden is not None and grid is not None and hidden.count.grid not in (None, grid):
             rows, columns = hidden.count.grid
             raise UserError(
-                f"`hidden` hides patches on a grid of {rows} x {columns}, and these lie on {grid[0]} x {grid[1]}"
+                f"`hidden` hides patches on a grid of {rows} x {columns}, and these lie on {grid[0]} x {grid[1]}",
+                hints=("a masker of equal `patch`, given the picture that is cut here",),
             )
         length = None if grid is None else grid[0] * grid[1] + (config.cls == "first")
         parts = one_part("vision", length, cls=config.cls, reads=[x.reads], grid=grid)

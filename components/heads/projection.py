@@ -15,24 +15,28 @@ from compose_vlp.values import Embedding, Sequence
 
 @component("projection", rows="independent", state="none", draws="none")
 class Projection(nn.Module):
-    """One linear map, as the contrastive models put between a tower and the shared space."""
+    """One linear map, as the contrastive models put between a tower and the shared space; with `hidden` a map and a tanh
+    before it, as BEiT v2's tokenizer ends."""
 
     class Config(Settings):
         out: int = Field(gt=0, description="features that come out")
         bias: bool = Field(True, description="has the map a bias?")
+        hidden: bool = Field(False, description="a map of equal width with a bias, and a tanh, before it")
         width: int = inferred(description="features that come in")
 
-    parts: Mapping[str, str] = {"weight": "map.weight", "bias": "map.bias"}
+    parts: Mapping[str, str] = {"weight": "map.weight", "bias": "map.bias", "hidden": "hidden"}
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        self.hidden = Linear(config.width, config.width) if config.hidden else None
         self.map = Linear(config.width, config.out, bias=config.bias)
 
     def forward(
         self, x: Annotated[Embedding, "rows width", EACH] | Annotated[Sequence, "rows tokens width", EACH]
     ) -> Embedding | Sequence:
         """`[..., width]` to `[..., out]`: an Embedding stays one, a Sequence too."""
-        return replace(x, features=self.map(x.features))
+        inner = x.features if self.hidden is None else self.hidden(x.features).tanh()
+        return replace(x, features=self.map(inner))
 
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> EmbeddingType | SequenceType:

@@ -23,3 +23,8 @@ class Linear(nn.Linear):
 def branch_std(width: int, depth: int) -> float:
     """Standard deviation of a residual branch's last map in a tower of `depth` layers."""
     return float((2 * depth * width) ** -0.5)
+
+
+def tanh_map(inputs: int, outputs: int) -> nn.Sequential:
+    """Two maps with a tanh between, as BEiT v2 puts before and behind its codes (Peng et al. 2022, 2.2)."""
+    return nn.Sequential(Linear(inputs, inputs, std=0.02), nn.Tanh(), Linear(inputs, outputs, std=0.02))

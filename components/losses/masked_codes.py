@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compose_vlp.components.layers.precision import full
-from compose_vlp.registry import Settings, loss
+from compose_vlp.registry import DETACHED, Settings, loss
 from compose_vlp.values import Labels, Logits, Mask, Scalar
 
 
@@ -25,8 +25,8 @@ class MaskedCodes(nn.Module):
     def forward(
         self,
         logits: Annotated[Logits, "rows length classes"],
-        codes: Annotated[Labels, "rows length classes"],
-        hidden: Annotated[Mask, "rows length"],
+        codes: Annotated[Labels, "rows length classes", DETACHED],
+        hidden: Annotated[Mask, "rows length", DETACHED],
     ) -> Scalar:
         """Scores `[batch, patches, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         places = self.selects(hidden) if logits.at is None else logits.at

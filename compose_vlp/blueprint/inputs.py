@@ -39,7 +39,9 @@ class ImageAugment(_Mapping):
     )
     ratio: tuple[Positive, Positive] = Field((3 / 4, 4 / 3), description="bounds of the crop's width / height")
     flip: Share = Field(0.0, description="probability of mirroring left and right (captions that name sides forbid it)")
-
+    jitter: Share = Field(
+        0.0, description="brightness, contrast and colour, each times a factor up to so much from 1, in any order"
+    )
     randaugment: RandAugment | None = Field(
         None, description="colours, shears, shifts and turns, after crop and flip (captions that name places forbid it)"
     )
@@ -73,7 +75,7 @@ class ImageInput(_Input):
     )
     augment: ImageAugment | None = Field(None, description="in training only")
     view: str | None = Field(
-        None, description="inputs of equal view (and field) share crop and flip between two sizes of one picture"
+        None, description="inputs of equal view (and field) share crop, flip and jitter between two sizes of one picture"
     )
 
 

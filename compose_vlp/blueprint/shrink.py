@@ -152,12 +152,13 @@ def _shrink(state: State, path: Path, label: str, keep: Keep) -> None:
     if kept == items:
         return
     left = {one.span for one in _alone(kept)}
-    for item in _alone(items):
-        if item.span not in left:
-            word = " ".join(f"`{pattern.text}`" for pattern in _patterns(item))
-            state.notes.append(
-                f"{label} leaves {word} of `{dotted(path)}` ({line(item.span)}) nothing to name: it is gone"
-            )
+    gone = [item for item in _alone(items) if item.span not in left]
+    if gone:
+        words = " ".join(f"`{pattern.text}`" for item in gone for pattern in _patterns(item))
+        they_are = "it is" if len(gone) == 1 else "they are"
+        state.notes.append(
+            f"{label} leaves {words} of `{dotted(path)}` ({line(gone[0].span)}) nothing to name: {they_are} gone"
+        )
     if path[-1] == "train" and not kept:
         hint = "write `train` anew, or drop it to train everything"
         state.problems.append(Problem(f"nothing is left of `{dotted(path)}` in {label}", entry.value.span, (hint,)))

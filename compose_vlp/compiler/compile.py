@@ -83,6 +83,9 @@ def compile_plan(
     """
     whole = dataclasses.replace(blueprint.plan, calls=_read(blueprint, wanted), wanted=dict(wanted), notes=())
     kinds, doubts = kinds_that_hold(blueprint, whole)
+    for call in whole.calls:
+        if call.role == "component" and call.id in kinds and (call.world is not None or not trainable(call.target)):
+            kinds[call.id] = dataclasses.replace(kinds[call.id], traits=kinds[call.id].traits.frozen())
     whole = _without_idle_effects(whole, kinds)
     context = PassContext(
         kind_of=lambda call: kinds.get(call.id),

@@ -46,6 +46,9 @@ def probe(kind: Kind, implementation: Any, arguments: Mapping[str, Any]) -> list
     broken = []
     if kind.traits.state == "none" and isinstance(implementation, nn.Module):
         broken = state_unchanged(call, arguments, implementation) or nothing_remembered(call, arguments)
+    if kind.traits.state == "learns":
+        still = copy.deepcopy(implementation).requires_grad_(False)
+        broken = [f"frozen, {one}" for one in probe(replace(kind, traits=kind.traits.frozen()), still, arguments)]
     if kind.traits.rows == "independent":
         own = row_ports(kind, arguments)
         broken += [*rows_by_filling(afresh, arguments, own), *rows_by_derivative(afresh, arguments, own)]

@@ -80,7 +80,7 @@ def _nothing(traits: Traits) -> Traits:
     return dataclasses.replace(
         traits,
         rows="batch",
-        state="effect" if traits.state == "none" else traits.state,
+        state="effect" if traits.state in ("none", "learns") else traits.state,
         draws="noise" if traits.draws == "none" else traits.draws,
         noise=(),
         context="no",

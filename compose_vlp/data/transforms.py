@@ -81,6 +81,8 @@ class ImageTransform:
             square = self._resized(picture, box=reduced_box(box, full[0] / picture.width, full[1] / picture.height))
         if flip:
             square = square.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if augment.jitter:
+            square = jittered(square, augment.jitter, draws)
         return square if augment.randaugment is None else rand_augment(square, augment.randaugment, draws)
 
     def _fits(self, pixels: Pixels) -> bool:
@@ -123,6 +125,17 @@ class ImageTransform:
             picture = picture.crop(box)
         resample = Image.Resampling[self.settings.interpolation.upper()]
         return picture.resize((width or self.settings.size, height or self.settings.size), resample)
+
+
+def jittered(picture: Picture, strength: float, draws: Draws) -> Picture:
+    """Brightness, contrast and colour, in a random order, each times a factor within `strength` of 1 (torchvision's
+    ColorJitter without hue, to the pixel)."""
+    from PIL import ImageEnhance
+
+    enhance = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+    for kind in draws.shuffled(enhance):
+        picture = kind(picture).enhance(draws.between(1 - strength, 1 + strength))
+    return picture
 
 
 def centre_box(width: int, height: int, box_width: int, box_height: int) -> Box:

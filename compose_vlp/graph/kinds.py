@@ -92,7 +92,8 @@ class Traits:
     """Promises that the compiler relies on; the defaults promise nothing."""
 
     rows: Literal["independent", "batch"] = "batch"  # does a row of the output depend on its own row alone?
-    state: Literal["none", "effect", "kept"] = "effect"  # does a call in training change a buffer? kept: a queue
+    # Does a call in training change a buffer? kept: a queue; learns: only while its weights are trained.
+    state: Literal["none", "effect", "learns", "kept"] = "effect"
     draws: Literal["none", "choice", "noise"] = "noise"  # choice: one draw for all who read it (maskers, miners)
     context: Literal["indexed", "no"] = "no"  # offers keys_values(context) and rows=
     selects: bool = False  # a head that takes `at=`, a loss whose `selects(text or labels)` names the places it needs
@@ -100,6 +101,10 @@ class Traits:
     foretells: Literal["nothing", "next", "hidden"] = "nothing"  # a loss whose logits must not have seen its target
     noise: tuple[str, ...] = ()  # settings that say by being 0, all of them, that no noise is drawn (else it always is)
     keys: Callable[[Any], Keys] | None = None  # of the settings; none: no other component's keys are like its own
+
+    def frozen(self) -> Traits:
+        """The promises of a component none of whose weights is trained."""
+        return replace(self, rows="independent", state="none", draws="none") if self.state == "learns" else self
 
 
 Output = Callable[[Any, Mapping[str, Any]], ValueType]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from compose_vlp.errors import UserError, did_you_mean
 
-Form = Literal["same", "transposed", "columns", "scalar", "batched", "token", "padded"]
+Form = Literal["same", "transposed", "columns", "scalar", "batched", "token", "padded", "pixel"]
 UNUSED = 2
 """Rows that fairseq's tables of positions begin with, and that no position uses."""
 
@@ -24,7 +24,8 @@ class Rule:
     `shares` are the rows of ours, and `their_shares` those of theirs, in proportion. `form` says what else differs:
     `transposed` (their matrices map from the left), `columns` (side by side, not one below the other), `scalar` (their
     `[]` is our `[1]`), `batched` (their `[1, m, n]` is our `[m, n]`), `token` (their `[1, 1, n]` is our `[n]`),
-    `padded` (their `[2 + m, n]` is our `[m, n]`: fairseq's tables begin with rows that nothing uses).
+    `padded` (their `[2 + m, n]` is our `[m, n]`: fairseq's tables begin with rows that nothing uses), `pixel` (their
+    `[m, n, 1, 1]`, a convolution of single pixels, is our `[m, n]`).
     """
 
     theirs: tuple[str, ...]
@@ -53,6 +54,8 @@ class Rule:
             return tensor[None] if back else tensor[0]
         if self.form == "token":
             return tensor[None, None] if back else tensor[0, 0]
+        if self.form == "pixel":
+            return tensor[:, :, None, None] if back else tensor[:, :, 0, 0]
         if self.form == "padded":
             return torch.cat((tensor.new_zeros(UNUSED, *tensor.shape[1:]), tensor)) if back else tensor[UNUSED:]
         return tensor

@@ -13,7 +13,7 @@ from compose_vlp.blueprint.nodes import Items
 from compose_vlp.compiler.tables import tables_of
 from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.interop import albef, beit3, blip, open_clip_coca, transformers_blip, vlmo
+from compose_vlp.interop import albef, beit3, blip, open_clip_coca, transformers_blip, vlmo, vqkd
 from compose_vlp.interop.format import Importer, by_itself
 from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
@@ -36,6 +36,7 @@ WHOLE: Mapping[str, Importer] = {
     "open_clip_coca": by_itself(open_clip_coca.import_state),
     "transformers_blip": by_itself(transformers_blip.import_state),
     "vlmo": vlmo.import_state,
+    "vqkd": by_itself(vqkd.import_state),
 }
 """Formats of whole models, and what gives their tensors our names."""
 

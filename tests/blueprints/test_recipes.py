@@ -18,6 +18,7 @@ import torch
 
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import build
+from compose_vlp.components.maskers.patch_masker import hidden_patches
 from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
 from compose_vlp.runtime.stage import Scale, Values, optimizer_of, plan_stage
 
@@ -45,10 +46,12 @@ class Recipe:
     size: int = 224
     crop: tuple[float, float] | None = None
     flip: float = 0.0
+    jitter: float = 0.0
     randaugment: tuple[int, float] | None = None
     alpha: tuple[float, float, str] | None = None
     head: float = 1.0  # what the rate of `judge` is multiplied with
     layer_decay: float = 1.0
+    frozen: tuple[str, ...] = ()
 
 
 # optim/optim_factory.py: none of `len(param.shape) == 1`, `name.endswith(".bias")`; Pretrain.py: AdamW's own betas and
@@ -82,13 +85,19 @@ VLMO = Recipe(
     "linear", 2e-4, 0.0, 1024, "200000 steps", 2500, decay=0.01, constant="biases and VLMo's shared norms",
     betas=(0.9, 0.98), crop=(0.5, 1), flip=0.5, randaugment=(2, 7),
 )  # fmt: skip
+# beit2/run_vqkd_training.py, TOKENIZER.md, optim_factory.py (`param.ndim <= 1`), no_weight_decay of modeling_vqkd.py
+VQKD = Recipe(
+    "cosine", 2e-4, 1e-5, 512, "100 epochs", 10 * (RECORDS // 512), decay=1e-4, constant="vectors and positions",
+    betas=(0.9, 0.99), crop=(0.08, 1), flip=0.5, frozen=("teacher", "teacher_map"),
+)  # fmt: skip
+TOKENIZER = ("code_patches", "code_tower", "codebook")
 # paper, Table 11
 BEIT3 = Recipe(
     "cosine", 1e-3, 0.0, 2048, "1000000 steps", 10_000, decay=0.05, constant="vectors and the picture's positions",
-    betas=(0.9, 0.98), eps=1e-6, clip=3.0, crop=(0.2, 1), flip=0.5,
+    betas=(0.9, 0.98), eps=1e-6, clip=3.0, crop=(0.2, 1), flip=0.5, jitter=0.4, frozen=TOKENIZER,
 )  # fmt: skip
 # run_beit3_finetuning.py, optim_factory.py, datasets.py; no decay: modeling_utils.py, no_weight_decay
-BEIT3_FINE = replace(BEIT3, end=1e-6, betas=(0.9, 0.999), eps=1e-8, clip=None, crop=(0.5, 1))
+BEIT3_FINE = replace(BEIT3, end=1e-6, betas=(0.9, 0.999), eps=1e-8, clip=None, crop=(0.5, 1), jitter=0.0, frozen=())
 
 RECIPES = {
     ("albef",): ALBEF,
@@ -110,7 +119,9 @@ RECIPES = {
     ("coca_large",): COCA,
     ("coca_openclip_vit_b_32",): OPEN_CLIP,
     ("coca_openclip_vit_l_14",): OPEN_CLIP,
+    ("vqkd_base",): VQKD,
     ("vlmo_base",): VLMO,
+    ("vlmo_staged",): replace(VLMO, frozen=TOKENIZER),  # of its last stage
     ("vlmo_base", "tasks/vlmo/nlvr2"): replace(
         VLMO, peak=5e-5, batch=128, length="10 epochs", warmup=RECORDS // 128, size=384
     ),  # `task_finetune_nlvr2_base`
@@ -157,6 +168,7 @@ CONSTANT: dict[str, Callable[[str, torch.Tensor], bool]] = {
     # Of what has one dimension here, CLS vectors have three there and the temperature none.
     "biases and norms": lambda path, p: p.dim() == 1 and not path.endswith((".cls", ".temperature")),
     "fewer than two dimensions": lambda path, p: p.dim() < 2,
+    "vectors and positions": lambda path, p: p.dim() < 2 or path.endswith(".positions"),
     "vectors and the picture's positions": lambda path, p: p.dim() < 2 or path == "patches_of.positions",
     "biases and VLMo's shared norms": lambda path, _: (
         "bias" in path
@@ -195,6 +207,26 @@ def beit3_scale(path: str, rate: float, depth: int = 12) -> float:
     head, *rest = path.split(".")
     level = 0 if head in ("patches_of", "words_of") else int(rest[1]) + 1 if rest[0] == "layers" else depth + 1
     return rate ** (depth + 1 - level)
+
+
+def test_the_first_stage_of_vlmo_is_beits() -> None:
+    """beit/README.md (base on ImageNet-22k), run_beit_pretraining.py, optim_factory.py, datasets.py."""
+    checked = Blueprint.load("vlmo_staged").check()
+    plan = plan_stage(checked, "vision")
+    scale = Scale(RECORDS, plan.batch, Scale(RECORDS, plan.batch).in_steps(plan.length))
+    values = Values(checked.params, scale)
+    how, rate = optimizer_of(plan.optimizer, values), values.rate(plan.optimizer.lr)
+    assert (plan.batch, str(plan.length), set(plan.freeze)) == (2048, "150 epochs", set(TOKENIZER))
+    assert (how.betas, how.eps, how.clip, how.weight_decay) == ((0.9, 0.98), 1e-8, 3.0, 0.05)
+    assert (rate(9_999), rate(scale.steps)) == pytest.approx((1.5e-3, 1e-5))
+    paths = parameter_paths(build(checked, "meta").parts())
+    for group in make_optimizer(paths, how).torch.param_groups:
+        assert {p.dim() < 2 for p in group["params"]} == {group["weight_decay"] == 0}
+    of_stage = checked.of_stage("vision")
+    augment = of_stage.inputs["image"].augment
+    assert (augment.crop, augment.flip, augment.jitter, augment.randaugment) == ((0.08, 1), 0.5, 0.4, None)
+    hide = of_stage.components["hide"]
+    assert hidden_patches(hide.config) == 75
 
 
 @CASES
@@ -248,15 +280,15 @@ def test_sizes_precision_and_augmentation_are_the_sources(names: tuple[str, ...]
     checked, plan, scale, values = trained(names)
     recipe = RECIPES[names]
     assert (plan.batch, str(plan.length), plan.precision) == (recipe.batch, recipe.length, recipe.precision)
-    assert plan.accumulate == 1 and not plan.freeze and not plan.train
+    assert plan.accumulate == 1 and set(plan.freeze) == set(recipe.frozen) and not plan.train
     pictures = [one for one in checked.inputs.values() if one.type == "image"]
     assert pictures
     for picture in pictures:
         augment = picture.augment
         drawn = augment.randaugment if augment else None
-        found = (augment.crop, augment.flip) if augment else (None, 0.0)
+        found = (augment.crop, augment.flip, augment.jitter) if augment else (None, 0.0, 0.0)
         assert picture.size == recipe.size and picture.interpolation == "bicubic"
-        assert found == (recipe.crop, recipe.flip)
+        assert found == (recipe.crop, recipe.flip, recipe.jitter)
         assert (drawn and (drawn.count, drawn.level)) == recipe.randaugment
     if recipe.alpha is None:
         assert not any("alpha" in dict(checked.calls[loss.call].args) for loss in checked.losses.values())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -144,6 +144,7 @@ CASES: dict[str, list[Case]] = {
     "projection": [
         Case({"out": 5, "width": 8}, lambda: {"x": embedding()}),
         Case({"out": 5, "width": 8}, lambda: {"x": features()}),
+        Case({"out": 5, "width": 8, "hidden": True}, lambda: {"x": features()}),
     ],
     "similarity": [
         Case({}, lambda: {"x": embedding(), "y": embedding(5)}),
@@ -158,6 +159,7 @@ CASES: dict[str, list[Case]] = {
         Case({"width": 8, "vocab_size": 20, "transform": True, "bias": True}, lambda: {"x": features(words=True)}),
     ],
     "mlm_head": [Case({"width": 8, "vocab_size": 20}, lambda: {"x": features(words=True)})],
+    "codebook": [Case({"size": 5, "code_width": 4, "width": 8}, lambda: {"x": grid()})],
     "feature_queue": [Case({"size": 6, "width": 8}, lambda: {"image": embedding(), "text": embedding()})],
     "hard_negative_miner": [
         Case(arguments=lambda: {"i2t": Similarity(torch.randn(ROWS, 4)), "t2i": Similarity(torch.randn(ROWS, 4))})
@@ -277,6 +279,26 @@ class Remembering(nn.Module):
     def forward(self, x: Embedding) -> Embedding:
         self.rows = torch.cat((self.rows, x.features.detach()))
         return x
+
+
+class Restless(nn.Module):
+    """Says that it learns nothing while it is frozen, and looks at nothing but the mode."""
+
+    calls: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Embedding) -> Embedding:
+        self.calls.add_(1)
+        return Embedding(x.features - x.features.mean(0))
+
+
+def test_what_learns_is_held_to_its_promises_while_frozen() -> None:
+    kind = replace(lying(Restless), traits=Traits(state="learns"))
+    found = probe(kind, Restless(), {"x": embedding()})
+    assert {sentence.split(":")[0] for sentence in found} == {"frozen, rows", "frozen, state"}
 
 
 class Dropping(nn.Module):

@@ -62,7 +62,7 @@ def test_what_is_no_picture_is_a_bad_record(tmp_path: Path) -> None:
 
 
 def test_two_inputs_of_one_view_see_the_same_part_and_others_do_not() -> None:
-    augment = {"crop": (0.1, 0.3), "flip": 0.5}
+    augment = {"crop": (0.1, 0.3), "flip": 0.5, "jitter": 0.4}
     small = {"type": "image", "size": 16, "from": "image", "augment": augment}
     one = collator(train=True, low={**small, "view": "a"}, high={**small, "view": "a"}, other=small)
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)

@@ -253,6 +253,24 @@ def test_equal_draws_show_the_same_part_at_two_sizes() -> None:
         assert abs(high.reshape(16, 8, 16, 8, 3).mean((1, 3)) - low).max() < 4
 
 
+def test_jitter_is_torchvisions_three_factors_in_a_drawn_order() -> None:
+    from torchvision.transforms import functional as tv
+
+    steps = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
+    picture = gradient(40, 30)
+    one = transform(size=24, augment=ImageAugment(jitter=0.4))
+    orders = set()
+    for seed in range(20):
+        draws = Draws(seed)
+        draws.chance(0)  # of mirroring
+        wanted, order = Image.fromarray(transform(size=24)(picture)), draws.shuffled(range(3))
+        for number in order:
+            wanted = steps[number](wanted, draws.between(0.6, 1.4))
+        assert np.array_equal(one(picture, Draws(seed)), np.asarray(wanted))
+        orders.add(tuple(order))
+    assert len(orders) > 3
+
+
 def test_without_draws_nothing_is_augmented() -> None:
     picture = gradient(50, 50)
     assert np.array_equal(

@@ -81,6 +81,8 @@ def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
         if (stage.batch or blueprint.settings.get("batch")) == 1:
             _alone(blueprint, entry, active, problems)
         check_batch(blueprint, entry, stage, active, problems)
+    if not problems:
+        _learnt(blueprint, reached, problems)
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
@@ -94,15 +96,46 @@ def _trains(
     everything = frozenset[str]().union(*reached.values())
     named = {f"losses.{name}" for name in reached}
     losses = {name for name in named if any(p.text.startswith("losses.") and may_match(p.text, name) for p in train)}
-    moving = {
-        name
-        for name in everything | losses
-        if (not train or any(may_match(p.text, name) for p in train)) and not any(covers(p.text, name) for p in freeze)
-    }
-    if everything and not moving:
+    if everything and not _moving(blueprint, entry, everything | losses):
         span = (train or freeze)[0].span if train or freeze else entry.key.span
         hint = f"its losses reach {', '.join(f'`{name}`' for name in sorted(everything))}"
         problems.add(f"stage `{entry.name}` trains nothing that its losses reach", span, hint)
+
+
+def _moving(blueprint: CheckedBlueprint, entry: Entry, names: Collection[str]) -> set[str]:
+    """Those of these that a stage's patterns leave to be trained, some of their weights at least."""
+    train, freeze = (_patterns(blueprint, entry, key) for key in ("train", "freeze"))
+    return {
+        name
+        for name in names
+        if (not train or any(may_match(p.text, name) for p in train)) and not any(covers(p.text, name) for p in freeze)
+    }
+
+
+def _learnt(blueprint: CheckedBlueprint, reached: Mapping[str, frozenset[str]], problems: Problems) -> None:
+    """Whether what learns a state (a codebook) has learnt it where a loss reads it: in this stage, in one before it, or
+    in the run that a file is of."""
+    brought = [pattern for one in blueprint.start if one.origin for pattern in _words(one.to)]
+    known = {name for name in blueprint.components if any(may_match(pattern, name) for pattern in brought)}
+    for name, stage in blueprint.stages.items():
+        entry = blueprint.document.stages.entry(name)
+        assert entry is not None, "a checked stage is written"
+        moving = _moving(blueprint, entry, frozenset[str]().union(*(reached[one] for one in stage.losses)))
+        for call in blueprint.fragment(Ref(blueprint.losses[one].call) for one in stage.losses):
+            kind = _kind(blueprint, call)
+            if kind is None or kind.traits.state != "learns" or call.target in known:
+                continue
+            known.add(call.target)
+            if call.target not in moving:
+                declared = blueprint.document.components.entry(call.target)
+                problems.add(
+                    f"`{call.target}` has learnt nothing where stage `{name}` reads it: no stage trains it until then, "
+                    "and no file starts it",
+                    call.span if declared is None else declared.key.span,
+                    f"`start: [{{from: FILE, to: {call.target}}}, {{new: ['**']}}]` takes it from a run or a file",
+                    f"a stage before `{name}`, or this one, with losses that train it, and `{call.target}` not frozen",
+                    related=[("it is read here", call.span)],
+                )
 
 
 def _patterns(blueprint: CheckedBlueprint, entry: Entry, key: str) -> list[Scalar]:

@@ -15,6 +15,9 @@ from compose_vlp.graph.problems import Problems
 from compose_vlp.graph.signature import dimension_names, matching
 from compose_vlp.graph.types import UNKNOWN, Count, LabelsType, NumberType, RowSpace, ValueType
 
+OTHER_GRID = (
+    "a grid is a picture's `size` by `patch`; the same picture at another size is an input of equal `from` and `view`"
+)
 ANY = "any_"
 """How a dimension's name begins that each value at a port, or in a list, has for itself."""
 
@@ -171,6 +174,8 @@ def _count_hints(here: Counted, there: Counted) -> tuple[str, ...]:
     more = (here.positions.fixed or 0) - (there.positions.fixed or 0)
     if here.positions.follows == there.positions.follows and abs(more) == 1:
         return ("if one has a CLS that the other has not: `.tokens` leaves it out",)
+    if here.positions.grid != there.positions.grid and here.positions.grid and there.positions.grid:
+        return (OTHER_GRID,)
     return ("`mean(x)` makes one vector of a sequence, `join` puts positions behind each other",)
 
 

@@ -47,6 +47,7 @@ MAPS = (
     "transformers_bert",
     "open_clip_vit",
     "open_clip_text",
+    "open_clip_projection",
     "ours",
 )
 """Modules of this package that hold a `MAP`, in the order in which a file is tried."""

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from compose_vlp.blueprint.sections import Start
 from compose_vlp.components.decoders.causal_decoder import CausalDecoder
 from compose_vlp.components.encoders.vit import VisionTransformer
+from compose_vlp.components.heads.projection import Projection
 from compose_vlp.interop.start import Component, Started, start
-from compose_vlp.values import Image, Text
+from compose_vlp.values import Image, Part, Sequence, Text
 from tests.support import assert_near
 
 open_clip = pytest.importorskip("open_clip", reason="open_clip is an extra for tests")
@@ -54,6 +55,17 @@ def test_our_vit_gives_the_visual_towers_numbers(clip: tuple[Any, Path], name: s
     assert_near(pooled, model.encode_image(pixels))
     assert "visual.proj" in told.unused[str(file.parent)]
     assert "logit_scale" in told.unused[str(file.parent)]
+
+
+def test_a_projection_behind_our_vit_gives_the_features_of_every_patch(clip: tuple[Any, Path]) -> None:
+    model, file = clip
+    projection = Projection(Projection.Config(out=16, bias=False, width=32))
+    told = bring(projection, "projection", file)
+    features = torch.randn(2, 5, 32)
+    torch.testing.assert_close(
+        projection(Sequence(features, (Part("vision", 0, 5),))).features, features @ model.visual.proj
+    )
+    assert "visual.conv1.weight" in told.unused[str(file)]
 
 
 @pytest.mark.parametrize("name", ["words", "text"])

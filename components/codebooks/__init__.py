@@ -1,0 +1,1 @@
+"""Codes of positions: the nearest of a table of vectors."""
