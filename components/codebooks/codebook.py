@@ -53,8 +53,8 @@ class Codebook(nn.Module):
         self.pending: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, x: Annotated[Sequence, "rows tokens width", EACH]) -> Record:
-        """`[batch, tokens, width]` to codes `[batch, tokens]`, their vectors `[batch, tokens, code_width]`, through which
-        gradients go as if they were the position's own, and a commitment `[batch]`: how far positions are from them."""
+        """`[batch, tokens, width]` to codes `[batch, tokens]`, their vectors `[batch, tokens, code_width]` and a
+        commitment `[batch]`: how far positions are from them. Gradients go through as if there were no codes."""
         with full_precision(x.features.device):
             projected = F.normalize(self.projection(x.features.to(self.codes.dtype)), dim=-1)
             codes = self._codes(projected)

@@ -15,8 +15,10 @@ from compose_vlp.values import Embedding, Sequence
 
 @component("projection", rows="independent", state="none", draws="none")
 class Projection(nn.Module):
-    """One linear map, as the contrastive models put between a tower and the shared space; with `hidden` a map and a tanh
-    before it, as BEiT v2's tokenizer ends."""
+    """One linear map, as the contrastive models put between a tower and the shared space.
+
+    With `hidden` a map and a tanh come before it, as BEiT v2's tokenizer ends (Peng et al. 2022).
+    """
 
     class Config(Settings):
         out: int = Field(gt=0, description="features that come out")

@@ -75,7 +75,8 @@ class ImageInput(_Input):
     )
     augment: ImageAugment | None = Field(None, description="in training only")
     view: str | None = Field(
-        None, description="inputs of equal view (and field) share crop, flip and jitter between two sizes of one picture"
+        None,
+        description="inputs of equal view (and field) share crop, flip and jitter between two sizes of one picture",
     )
 
 

@@ -254,7 +254,7 @@ def test_equal_draws_show_the_same_part_at_two_sizes() -> None:
 
 
 def test_jitter_is_torchvisions_three_factors_in_a_drawn_order() -> None:
-    from torchvision.transforms import functional as tv
+    from torchvision.transforms import functional as tv  # type: ignore[import-untyped]
 
     steps = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
     picture = gradient(40, 30)

@@ -8,8 +8,16 @@ from compose_vlp.api import Blueprint
 from compose_vlp.errors import BlueprintError, Problem
 from compose_vlp.graph.checking.trainings import trained_by
 
-VIEW = ("inputs.lone_image.view=lone", "graph.coded=codebook(code_tower(code_patches(code_image)).tokens)",
-        "+inputs.code_image={type: image, like: lone_image, source: images, from: image, view: lone, size: 256}")  # fmt: skip
+VIEW = (
+    "inputs.lone_image.view=lone",
+    "graph.coded=codebook(code_tower(code_patches(code_image)).tokens)",
+    "+inputs.code_image={type: image, like: lone_image, source: images, from: image, view: lone, size: 256}",
+)
+CODES_APART = (
+    "`coded.codes` of `codebook` has 256 positions (16 x 16), and `image_alone` of `code_head` has 196 positions "
+    "(14 x 14)"
+)
+HIDDEN_APART = "`patches_of`: `hidden` hides patches on a grid of 7 x 7, and these lie on 14 x 14"
 
 
 def problems(name: str, *overrides: str) -> tuple[Problem, ...]:
@@ -21,20 +29,9 @@ def problems(name: str, *overrides: str) -> tuple[Problem, ...]:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            ["components.hide.patch=32"],
-            "`patches_of`: `hidden` hides patches on a grid of 7 x 7, and these lie on 14 x 14",
-        ),
-        (
-            ["components.code_patches.patch=14"],
-            "`coded.codes` of `codebook` has 256 positions (16 x 16), and `image_alone` of `code_head` has 196 "
-            "positions (14 x 14)",
-        ),
-        (
-            [*VIEW],
-            "`coded.codes` of `codebook` has 256 positions (16 x 16), and `image_alone` of `code_head` has 196 "
-            "positions (14 x 14)",
-        ),
+        (["components.hide.patch=32"], HIDDEN_APART),
+        (["components.code_patches.patch=14"], CODES_APART),
+        ([*VIEW], CODES_APART),
     ],
     ids=["masker", "tokenizer", "picture of the tokenizer"],
 )
@@ -53,7 +50,9 @@ def test_a_tokenizer_may_see_the_picture_at_another_size_on_the_same_grid() -> N
     assert checked.type_of(checked.values["image_alone"]).count.grid == (14, 14)  # type: ignore[union-attr]
 
 
-UNLEARNT = "`codebook` has learnt nothing where stage `{}` reads it: no stage trains it until then, and no file starts it"
+UNLEARNT = (
+    "`codebook` has learnt nothing where stage `{}` reads it: no stage trains it until then, and no file starts it"
+)
 
 
 @pytest.mark.parametrize(

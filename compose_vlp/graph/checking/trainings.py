@@ -134,7 +134,7 @@ def _learnt(blueprint: CheckedBlueprint, reached: Mapping[str, frozenset[str]], 
                     call.span if declared is None else declared.key.span,
                     f"`start: [{{from: FILE, to: {call.target}}}, {{new: ['**']}}]` takes it from a run or a file",
                     f"a stage before `{name}`, or this one, with losses that train it, and `{call.target}` not frozen",
-                    related=[("it is read here", call.span)],
+                    related=[("it is read here", call.span)] if call.span else (),
                 )
 
 

@@ -205,7 +205,8 @@ def test_two_processes_move_codes_as_one_does_by_the_whole_batch() -> None:
 
 
 def angles(x: Tensor, y: Tensor) -> float:
-    return sum(1 - sum(a * b for a, b in zip(unit(u), unit(v), strict=True)) for u, v in zip(x.tolist(), y.tolist(), strict=True))  # fmt: skip
+    pairs = zip(x.tolist(), y.tolist(), strict=True)
+    return sum(1 - sum(a * b for a, b in zip(unit(u), unit(v), strict=True)) for u, v in pairs)
 
 
 def test_the_cosine_loss_is_the_mean_of_one_minus_cosine_and_spares_the_target() -> None:
