@@ -215,11 +215,12 @@ def test_the_first_stage_of_vlmo_is_beits() -> None:
     plan = plan_stage(checked, "vision")
     scale = Scale(RECORDS, plan.batch, Scale(RECORDS, plan.batch).in_steps(plan.length))
     values = Values(checked.params, scale)
-    how, rate = optimizer_of(plan.optimizer, values), values.rate(plan.optimizer.lr)
+    parts = build(checked, "meta").parts()
+    how, rate = optimizer_of(plan.optimizer, values, parts), values.rate(plan.optimizer.lr)
     assert (plan.batch, str(plan.length), set(plan.freeze)) == (2048, "150 epochs", set(TOKENIZER))
     assert (how.betas, how.eps, how.clip, how.weight_decay) == ((0.9, 0.98), 1e-8, 3.0, 0.05)
     assert (rate(9_999), rate(scale.steps)) == pytest.approx((1.5e-3, 1e-5))
-    paths = parameter_paths(build(checked, "meta").parts())
+    paths = parameter_paths(parts)
     for group in make_optimizer(paths, how).torch.param_groups:
         assert {p.dim() < 2 for p in group["params"]} == {group["weight_decay"] == 0}
     of_stage = checked.of_stage("vision")
