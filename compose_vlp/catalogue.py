@@ -18,6 +18,7 @@ DECORATORS: Final[Mapping[str, Category]] = {
     "loss": "loss",
     "function": "function",
     "fills": "slot",
+    "adapter": "adapter",
     "tokenizer": "tokenizer",
     "source": "source",
 }

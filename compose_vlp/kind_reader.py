@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.graph.kinds import Category, Kind, Pattern, Port, Setting, Traits
+from compose_vlp.graph.kinds import Category, Kind, Pattern, Port, Setting, Traits, with_article
 from compose_vlp.graph.signature import signature
 from compose_vlp.graph.types import KINDS, Flow
 
@@ -91,6 +91,7 @@ _METHODS: Final[Mapping[Category, tuple[str, ...]]] = {
     "component": ("forward",),
     "loss": ("forward",),
     "slot": ("forward",),
+    "adapter": ("forward",),
     "tokenizer": ("encode", "decode", "vocab_size"),
     "source": ("__len__", "record"),
 }
@@ -110,15 +111,17 @@ def check_class(name: str, category: Category, implementation: Any) -> None:
             raise UserError(f"{name}: a function is declared with `def`")
         return
     if not isinstance(implementation, type):
-        raise UserError(f"{name}: a {category} is a class with `Config`, and this is no class")
-    if category in ("component", "loss", "slot") and not _is_module(implementation):
+        raise UserError(f"{name}: {with_article(category)} is a class with `Config`, and this is no class")
+    if category in ("component", "loss", "slot", "adapter") and not _is_module(implementation):
         raise UserError(
-            f"{name}: a {category} is a class of `torch.nn.Module`: class {implementation.__name__}(nn.Module)"
+            f"{name}: {with_article(category)} is a class of `torch.nn.Module`: "
+            f"class {implementation.__name__}(nn.Module)"
         )
     lacking = [method for method in _METHODS[category] if _inherited(implementation, method)]
     if lacking:
         raise UserError(
-            f"{name}: the class of a {category} has {' and '.join(_METHODS[category])}; there is no {lacking[0]}"
+            f"{name}: the class of {with_article(category)} has {' and '.join(_METHODS[category])}; "
+            f"there is no {lacking[0]}"
         )
     config = getattr(implementation, "Config", None)
     if not (isinstance(config, type) and issubclass(config, Settings)):
@@ -144,14 +147,21 @@ def _inherited(implementation: type, method: str) -> bool:
 
 
 def _check_constructor(name: str, category: Category, implementation: type) -> None:
-    given = ("Config", "place") if category == "slot" else ("Config",)
+    given = ("Config", _PLACES[category][0]) if category in _PLACES else ("Config",)
     try:
         inspect.signature(implementation).bind(*given)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{name}: `__init__` is called with {' and '.join(given)}, by place: {error}",
-            hints=[f"def __init__(self, config: Config{', place: Place' * (category == 'slot')}) -> None: ..."],
+            hints=[f"def __init__(self, config: Config{_PLACES.get(category, ('', ''))[1]}) -> None: ..."],
         ) from None
+
+
+_PLACES: Final[Mapping[Category, tuple[str, str]]] = {
+    "slot": ("place", ", place: Place"),
+    "adapter": ("sizes", ", sizes: MapSizes"),
+}
+"""What `__init__` is given beside the settings: a word for it, and how it is declared."""
 
 
 def check_declaration(name: str, kind: Kind, implementation: Any) -> None:

@@ -47,6 +47,7 @@ __all__ = [
     "Listing",
     "Mixing",
     "Settings",
+    "adapter",
     "catalogue",
     "component",
     "declared",
@@ -189,6 +190,23 @@ def fills(
     tower with it promises.
     """
     return _declare("slot", name, Traits(rows, state, draws), slot)
+
+
+def adapter(
+    name: str,
+    *,
+    rows: Literal["independent", "batch"] = "batch",
+    state: Literal["none", "effect"] = "effect",
+    draws: Literal["none", "noise"] = "noise",
+    noise: tuple[str, ...] = (),
+) -> Callable[[Any], Any]:
+    """Register an adapter of linear maps: an `nn.Module` class with `Config`, made of `(config, sizes)`.
+
+    Its `forward(x, weight, bias)` stands in the map's place; `merged(weight)`, where it has one, gives the weight of
+    the plain map that computes the same (module `adapters` says more). What it does not promise, no component with it
+    promises; one of `noise` draws unless the settings named there are all 0.
+    """
+    return _declare("adapter", name, Traits(rows, state, draws, noise=noise))
 
 
 def tokenizer(name: str) -> Callable[[Any], Any]:

@@ -9,7 +9,6 @@ from typing import ClassVar, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from compose_vlp.components.attention.attend import attend
@@ -188,7 +187,7 @@ class SelfAttention(nn.Module):
             projected: Tensor = self.qkv(x)
             return projected
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        return F.linear(x, self.qkv.weight, bias)
+        return self.qkv.with_bias(x, bias)
 
     def attend(self, projected: Float[Tensor, "batch n three_widths"], scope: Scope) -> Float[Tensor, "batch n width"]:
         """Let each position attend to those of its scope."""

@@ -1,6 +1,7 @@
 """Linear maps that are drawn once, at the size that a transformer wants."""
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Linear(nn.Linear):
@@ -13,6 +14,10 @@ class Linear(nn.Linear):
     def __init__(self, inputs: int, outputs: int, *, bias: bool = True, std: float | None = None) -> None:
         self.std = inputs**-0.5 if std is None else std
         super().__init__(inputs, outputs, bias=bias)
+
+    def with_bias(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The same with another bias than its own."""
+        return F.linear(x, self.weight, bias)
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight, std=self.std)

@@ -32,6 +32,7 @@ SECTIONS: Dict[str, Section] = {
     "params": Section("entries", "constants and schedules, read as `$name`", "param"),
     "inputs": Section("entries", "what a record gives: image, text, id, label, number", "input"),
     "components": Section("entries", "parts with weights, state, randomness or settings", "component"),
+    "adapters": Section("entries", "what changes linear maps that patterns name, as LoRA does", "adapter"),
     "teachers": Section("entries", "worlds whose weights follow the student's", "teacher"),
     "graph": Section("entries", "named values: one expression each", "graph entry"),
     "losses": Section("entries", "what training lowers", "loss"),
@@ -141,6 +142,10 @@ class Document:
     @cached_property
     def components(self) -> Mapping:
         return self.section("components")
+
+    @cached_property
+    def adapters(self) -> Mapping:
+        return self.section("adapters")
 
     @cached_property
     def teachers(self) -> Mapping:

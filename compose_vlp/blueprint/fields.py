@@ -9,6 +9,7 @@ from compose_vlp.blueprint.state import FieldsOf
 COMMON = {
     "components": frozenset({"use", "share"}),
     "losses": frozenset({"use", "weight"}),
+    "adapters": frozenset({"use"}),
     "data": frozenset({"use"}),
 }
 """Fields that an entry of a section has whatever its kind."""

@@ -15,6 +15,10 @@ from compose_vlp.errors import Span
 Key = tuple[str, str]
 """Section and name of an entry; of a section that is one value, its name and ''."""
 
+_WANTED = ("outputs", "stages", "data", "adapters")
+_READERS = (*NAMESPACE, "losses", *_WANTED)
+"""Sections whose entries read others; those that are wanted for their own sake last."""
+
 _DEFAULTS = ("length", "batch", "train", "freeze", "optimizer", "precision", "tracking", "start")
 _LOOKUPS = {("inputs", "tokenizer"): "components", ("inputs", "like"): "inputs", ("stages", "losses"): "losses"}
 """Fields whose value is a name, and the section where it is looked up."""
@@ -52,15 +56,13 @@ class Reads:
     root: Mapping
 
     def __post_init__(self) -> None:
-        self.sections = {
-            name: _mapping(self.root.get(name)) for name in (*NAMESPACE, "losses", "outputs", "stages", "data")
-        }
+        self.sections = {name: _mapping(self.root.get(name)) for name in _READERS}
         self.names: dict[str, str] = {}
         for section in NAMESPACE:
             for name in self.sections[section].names:
                 self.names.setdefault(name, section)
         self.references: dict[Key, tuple[Reference, ...]] = {}
-        for section in (*NAMESPACE, "losses", "outputs", "stages", "data"):
+        for section in _READERS:
             for entry in self.sections[section]:
                 self.references[section, entry.name] = tuple(self._of(section, entry))
         for name in _DEFAULTS:
@@ -69,8 +71,8 @@ class Reads:
 
     @property
     def roots(self) -> list[Key]:
-        """What is wanted for its own sake: outputs, the stages' losses (all, without stages), data, defaults."""
-        wanted = [key for key in self.references if key[0] in ("outputs", "stages", "data") or not key[1]]
+        """What is wanted for its own sake: outputs, stages (all losses, without stages), adapters, data, defaults."""
+        wanted = [key for key in self.references if key[0] in _WANTED or not key[1]]
         if not self.sections["stages"].entries:
             wanted += [key for key in self.references if key[0] == "losses"]
         return wanted

@@ -94,6 +94,9 @@ def _bodies(name: str, kinds: Collection[KindLike]) -> Json:
     if name == "losses":
         weight = {"weight": _or_param({"anyOf": [{"type": "number"}, _of_model(Schedule)]})}
         return _chosen("use", {kind.name: _of_kind(kind, weight) for kind in kinds if kind.category == "loss"})
+    if name == "adapters":
+        fields = _of_model(sections.Adapter)["properties"]
+        return _chosen("use", {kind.name: _of_kind(kind, fields) for kind in kinds if kind.category == "adapter"})
     if name == "data":
         mix = _of_model(sections.DataSource)
         return _chosen("use", {k.name: _of_kind(k, {}) for k in kinds if k.category == "source"}, mix["properties"])

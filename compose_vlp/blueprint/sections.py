@@ -59,6 +59,13 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
+class Adapter(_Section):
+    """What every adapter says beside its kind's settings: which linear maps it changes."""
+
+    match: SomePatterns = Field(description="patterns of linear maps: `**.self_attention`, `[vision, text.layers.0]`")
+    but: Patterns = Field((), alias="except", description="patterns of those among them that stay as they are")
+
+
 class Teacher(_Section):
     """A world whose weights follow the student's: `weights = decay * weights + (1 - decay) * student's`."""
 
@@ -285,7 +292,13 @@ ONE_VALUE: dict[str, Any] = {
 """Sections that are one value or list, with the type that they are read by."""
 
 _MAPPINGS: dict[str, type[BaseModel]] = {"optimizer": Optimizer, "tracking": Tracking}
-_ENTRIES: dict[str, type[BaseModel]] = {"teachers": Teacher, "stages": Stage, "data": DataSource, "params": Schedule}
+_ENTRIES: dict[str, type[BaseModel]] = {
+    "adapters": Adapter,
+    "teachers": Teacher,
+    "stages": Stage,
+    "data": DataSource,
+    "params": Schedule,
+}
 
 
 def model_of(section: str, entry: Entry | None) -> type[BaseModel] | None:

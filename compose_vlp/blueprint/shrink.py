@@ -98,6 +98,9 @@ def _lists(root: Mapping, heads: Collection[str]) -> Iterator[tuple[Path, Keep]]
         if above:
             yield (*above, "losses"), lambda item: not isinstance(item, Scalar) or item.text in losses
     yield ("start",), lambda item: _speaks(item, heads)
+    for name in _names(root, "adapters"):
+        for key in ("match", "except"):
+            yield ("adapters", name, key), lambda item: _speaks(item, heads)
 
 
 def _speaks(item: Node, heads: Collection[str]) -> bool:
@@ -164,5 +167,12 @@ def _shrink(state: State, path: Path, label: str, keep: Keep) -> None:
         state.problems.append(Problem(f"nothing is left of `{dotted(path)}` in {label}", entry.value.span, (hint,)))
     if kept or path[-1] == "losses":
         state.root = put(state.root, path, Entry(entry.key, Items(kept, entry.value.span), entry.earlier))
+    elif path[-1] == "match":
+        adapter = find(state.root, path[:-1])
+        assert adapter is not None, "its patterns were just found"
+        state.remove(Removed("adapters", path[1], adapter.key.span, label))
+        state.notes.append(
+            f"{label} leaves no linear map to adapter `{path[1]}` ({line(adapter.key.span)}): it is gone"
+        )
     else:
         state.root = without(state.root, path)

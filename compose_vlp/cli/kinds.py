@@ -14,6 +14,7 @@ CATEGORIES: Final = {
     "loss": "Losses",
     "function": "Functions",
     "slot": "Inner parts of towers",
+    "adapter": "Adapters of linear maps",
     "tokenizer": "Tokenizers",
     "source": "Data sources",
     "optimizer": "Optimizers",

@@ -8,12 +8,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from compose_vlp.compiler.adapting import adapted_maps, is_silent, with_adapters
+from compose_vlp.compiler.model import build
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.compiler.passes import Applied, PassContext, run_passes
 from compose_vlp.compiler.promises import holding
 from compose_vlp.compiler.sharing import keys_owner
 from compose_vlp.compiler.source import Program, load_program, write_program
-from compose_vlp.graph.graph import CheckedBlueprint, fragment
+from compose_vlp.graph.graph import AdapterEntry, CheckedBlueprint, fragment
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Plan, Ref
 from compose_vlp.graph.types import TextType
@@ -59,12 +61,25 @@ def kinds_that_hold(blueprint: CheckedBlueprint, plan: Plan) -> tuple[dict[str, 
     """
     kinds: dict[str, Kind] = {}
     doubts: dict[str, str] = {}
+    adapters = adapters_of(blueprint)
     for call in plan.calls:
         kind = kind_of(blueprint, call)
         if kind is not None:
-            kinds[call.id], doubt = holding(kind, config_of(blueprint, call), call, plan)
+            held, doubt = holding(kind, config_of(blueprint, call), call, plan)
+            part = f"losses.{call.target}" if call.role == "loss" else call.target
+            kinds[call.id] = with_adapters(held, adapters.get(part, ()))
             doubts |= {call.target: doubt} if doubt else {}
     return kinds, doubts
+
+
+def adapters_of(blueprint: CheckedBlueprint) -> dict[str, list[AdapterEntry]]:
+    """The adapters within each part of a model that do not promise all that a component may, by the part's name."""
+    loud = {name: one for name, one in blueprint.adapters.items() if not is_silent(one)}
+    if not loud:
+        return {}
+    parts = build(blueprint, "meta").parts()
+    names = {part: {one.adapter_name for one in adapted_maps(module).values()} for part, module in parts.items()}
+    return {part: [loud[name] for name in sorted(within & loud.keys())] for part, within in names.items()}
 
 
 def compile_plan(

@@ -13,6 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from compose_vlp.blueprint.schedules import Schedule
+from compose_vlp.compiler.adapting import adapt, adapted_maps
 from compose_vlp.compiler.sharing import owners_first, tie
 from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
 from compose_vlp.errors import UserError, did_you_mean
@@ -63,6 +64,7 @@ class Model(nn.Module):
         self.components = Named(built)
         self.losses = Named({name: loss.kind.implementation(loss.config) for name, loss in blueprint.losses.items()})
         tie(built, blueprint.components)
+        adapt(self.parts(), blueprint.adapters)  # after what is shared is tied: a shared map has a shared adapter
         self.owners_first = owners_first(blueprint.components)
         self.student = self.components.by_name()
         self.losses_by_name = self.losses.by_name()
@@ -132,14 +134,19 @@ class Model(nn.Module):
         return [(name, one) for name, one in self.teachers.named_children() if isinstance(one, Teacher)]
 
     def component_parameters(self) -> dict[str, int]:
-        """Parameters of each component, and of losses that have some (`losses.NAME`).
+        """Parameters of each component, of losses that have some (`losses.NAME`), and of adapters (`adapters.NAME`).
 
         One that is shared counts with the component that owns it.
         """
         modules, seen = self.parts(), set[int]()
+        adapters: dict[str, int] = {}
+        for one in (one for module in modules.values() for one in adapted_maps(module).values()):
+            name = f"adapters.{one.adapter_name}"
+            adapters[name] = adapters.get(name, 0) + _count(one.adapter.parameters(), seen)
         counts = {name: _count(modules[name].parameters(), seen) for name in self.owners_first}
         own = {name: _count(module.parameters(), seen) for name, module in modules.items() if name not in counts}
-        return {name: counts[name] for name in modules if name in counts} | {n: c for n, c in own.items() if c}
+        own = {name: count for name, count in own.items() if count}
+        return {name: counts[name] for name in modules if name in counts} | own | adapters
 
 
 def _teachers(blueprint: CheckedBlueprint, built: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -176,7 +183,7 @@ class _Uninitialised(TorchFunctionMode):
 
 def fingerprint(blueprint: CheckedBlueprint) -> dict[str, Any]:
     """What decides the names and shapes of a model's weights: kinds, settings and sharing of its components, kinds and
-    settings of losses that own weights, and what its teachers copy."""
+    settings of losses that own weights, adapters with what they are for, and what its teachers copy."""
     components = {
         name: {"use": part.kind.name, **part.config.model_dump(mode="json"), "share": dict(part.share)}
         for name, part in blueprint.components.items()
@@ -187,7 +194,16 @@ def fingerprint(blueprint: CheckedBlueprint) -> dict[str, Any]:
         for name, loss in blueprint.losses.items()
         if _owns_weights(loss)
     }
-    return components | losses | {name: {"copies": copied} for name, copied in reached_by_teachers(blueprint).items()}
+    adapters = {
+        f"adapters.{name}": {"use": one.kind.name, **one.config.model_dump(mode="json"), "for": [one.match, one.but]}
+        for name, one in blueprint.adapters.items()
+    }
+    return (
+        components
+        | losses
+        | adapters
+        | {name: {"copies": copied} for name, copied in reached_by_teachers(blueprint).items()}
+    )
 
 
 def _owns_weights(loss: LossEntry) -> bool:

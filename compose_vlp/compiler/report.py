@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from compose_vlp.compiler.adapting import adapted_maps
 from compose_vlp.compiler.compile import Compiled
 from compose_vlp.compiler.flops import FlopCounter, KeptBytes
 from compose_vlp.compiler.model import Model, Step
@@ -85,6 +86,7 @@ def build_report(
     reached = {call.target for call in compiled.plan.calls if call.role == "component" and call.world is None}
     reached |= {f"losses.{call.target}" for call in compiled.plan.calls if call.role == "loss"}
     modules = [module for name, module in model.parts().items() if name in reached]
+    reached |= {f"adapters.{one.adapter_name}" for module in modules for one in adapted_maps(module).values()}
     trainable = sum(p.numel() for p in {p for module in modules for p in module.parameters() if p.requires_grad})
     idle = [name for name in by_component if name not in reached]
     frozen = [

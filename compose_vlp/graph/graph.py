@@ -37,6 +37,23 @@ class ResolvedComponent:
 
 
 @dataclass(frozen=True)
+class AdapterEntry:
+    """An adapter: what it puts in the place of the linear maps that `match` names and `but` does not.
+
+    `places` are those of its patterns in the blueprint, `settings` those of the values that are written.
+    """
+
+    name: str
+    kind: Kind
+    config: Any
+    match: tuple[str, ...]
+    but: tuple[str, ...]
+    span: Span
+    places: Mapping[str, Span] = field(default_factory=dict)
+    settings: Mapping[str, Span] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class LossEntry:
     """A loss: the call that computes it, and what it is multiplied with. The constant 0 makes it inactive."""
 
@@ -97,6 +114,7 @@ class CheckedBlueprint:
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     variants: Mapping[str, CheckedBlueprint] = field(default_factory=dict)
+    adapters: Mapping[str, AdapterEntry] = field(default_factory=dict)
 
     def of_stage(self, stage: str) -> CheckedBlueprint:
         """The blueprint as a stage runs it: with what the stage `set`s, on the same parameters."""

@@ -8,7 +8,12 @@ from typing import Any, Literal
 
 from compose_vlp.graph.types import Flow, ValueType
 
-Category = Literal["component", "loss", "function", "slot", "tokenizer", "source", "optimizer"]
+Category = Literal["component", "loss", "function", "slot", "adapter", "tokenizer", "source", "optimizer"]
+
+
+def with_article(category: str) -> str:
+    """`a component`, `an adapter`."""
+    return f"{'an' if category[0] in 'aeiou' else 'a'} {category}"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from compose_vlp.blueprint.nodes import Items
+from compose_vlp.blueprint.patterns import matches
+from compose_vlp.compiler.adapting import of_adapters
 from compose_vlp.compiler.tables import tables_of
 from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import Span, UserError, did_you_mean
@@ -21,7 +23,6 @@ from compose_vlp.interop.maps.positions import first_positions, fit_positions
 from compose_vlp.interop.start_report import SHOWN, Started, some, stem
 from compose_vlp.interop.weight_files import read_weights
 from compose_vlp.interop.weights import teachers_of
-from compose_vlp.runtime.patterns import matches
 from compose_vlp.values.tables import ImageTable, Table, TextTable, before_patches, resize_table
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ class _Work:
                 if one.teacher:
                     self.teacher_of[f"{name}.{path}"] = one.teacher
         self.done: set[int] = set()  # tensors, since a shared one has several names
+        self.adapters = frozenset(f"{n}.{path}" for n, one in components.items() for path in of_adapters(one.module))
 
     def do(self, item: Start) -> None:
         """What one item of the list says."""
@@ -190,7 +192,7 @@ class _Work:
         if not any(_named_below(state, name) for name in self.components):
             state = {name: state[original] for name, original in next(_spellings(state)).items()}
         if form is not None and form in WHOLE:
-            state = WHOLE[form](state, self.tensors)
+            state = WHOLE[form](state, self.tensors.keys() - self.adapters)
         elif form not in (None, "ours"):
             raise UserError(f"`start`: a file of format {form!r} fills one component: say which, by `to`")
         for name, allowed in self._allowed(patterns).items():
@@ -254,7 +256,9 @@ class _Work:
 
     def finish(self) -> None:
         """Complain of what got no weight. Counters of a library's (integers) and what nothing calls may stay as they
-        are, and a teacher that no file has is a copy."""
+        are, a teacher that no file has is a copy, and adapters that no file has begin as they were made."""
+        self.told.new += [name for name in self.waiting() if name in self.adapters and name not in self.teacher_of]
+        self.done |= {id(self.tensors[name]) for name in self.adapters}
         given = {self.teacher_of.get(name) for name in self.told.filled}
         waiting = [n for n in self.waiting() if n not in self.teacher_of or self.teacher_of[n] in given]
         spare = tuple(f"{name}." for name, one in self.components.items() if one.spare)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compose_vlp.blueprint.patterns import matches
 from compose_vlp.files import folder_aside, written_path
-from compose_vlp.runtime.patterns import matches
 from compose_vlp.runtime.sources import open_tokenizers
 from compose_vlp.runtime.state.run_folder import RUN_FILE
 

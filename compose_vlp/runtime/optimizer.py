@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from compose_vlp.blueprint.patterns import matches_any
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.patterns import matches_any
 
 Rate = Callable[[int], float]
 """A number as a function of the step."""

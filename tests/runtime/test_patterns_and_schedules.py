@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from compose_vlp.blueprint.patterns import matches
 from compose_vlp.errors import UserError
 from compose_vlp.runtime.optimizer import AdamW, Rule, choose_trained, make_optimizer, parameter_paths, set_modes
-from compose_vlp.runtime.patterns import matches
 from compose_vlp.runtime.schedules import Schedule
 
 

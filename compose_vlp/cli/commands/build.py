@@ -74,7 +74,9 @@ def command(
     else:
         from compose_vlp.compiler.report_text import report_text
 
-        kinds = {name: one.kind.name for name, one in blueprint.check().components.items()}
+        checked = blueprint.check()
+        kinds = {name: one.kind.name for name, one in checked.components.items()}
+        kinds |= {f"adapters.{name}": one.kind.name for name, one in checked.adapters.items()}
         out().print(report_text(built.report.as_json(), kinds, built.figures))
         if tried:
             out().print(tried.text())

@@ -28,6 +28,7 @@ from compose_vlp.graph.expanding.variants import stage_variant
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, OutputEntry, ResolvedComponent, fragment
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.language import sections
+from compose_vlp.graph.language.adapters import read_adapters
 from compose_vlp.graph.language.data import check_data
 from compose_vlp.graph.language.inputs import texts_without_tokenizer
 from compose_vlp.graph.language.names import Declared, Kinds, Names
@@ -290,6 +291,7 @@ class Checker:
             read.optimizer,
             read.settings,
             tuple(self.notes),
+            adapters=read_adapters(self.names),
         )
 
     def _kind_of(self, call: Call) -> Kind | None:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 from compose_vlp.blueprint.document import Document
 from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
 from compose_vlp.errors import BlueprintError, Span, UserError, did_you_mean
-from compose_vlp.graph.kinds import Kind
+from compose_vlp.graph.kinds import Kind, with_article
 from compose_vlp.graph.language.expressions import Apply, Expression, Field, Name, parse, unparse
 from compose_vlp.graph.problems import Problems
 
@@ -153,7 +153,9 @@ class Names:
             self.problems.add(f"no {categories[0]} is called `{use.text}`", use.span, *hint)
         elif kind.category not in categories:
             place = _PLACES.get(kind.category, "")
-            self.problems.add(f"`{use.text}` is a {kind.category}, not a {categories[0]}", use.span, *place)
+            self.problems.add(
+                f"`{use.text}` is {with_article(kind.category)}, not {with_article(categories[0])}", use.span, *place
+            )
             return None
         return kind
 
@@ -254,6 +256,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "loss": ("losses stand in `losses`",),
     "function": ("functions are called in expressions, without being declared",),
     "slot": ("inner parts stand in the settings of towers: `ffn: swiglu`",),
+    "adapter": ("adapters stand in `adapters`, with the linear maps that they `match`",),
     "source": ("sources stand in `data`",),
     "optimizer": ("optimizers stand in `optimizer`",),
 }

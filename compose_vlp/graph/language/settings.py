@@ -66,7 +66,7 @@ def _unknown(names: Names, declared: Declared, skip: Collection[str]) -> None:
         lists = [f"settings: {', '.join(kind.settings) or 'none'}"]
         if kind.category == "loss":
             lists.insert(0, f"ports: {', '.join(kind.ports)}")
-        near = did_you_mean(entry.name, known)
+        near = did_you_mean(entry.name, [*known, *skip])
         names.problems.add(f"`{kind.name}` has no {what} `{entry.name}`", entry.key.span, *near, *lists)
 
 

@@ -3,27 +3,32 @@ nothing. They are known from the meta device, before a weight is made."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
 from compose_vlp.blueprint.document import Document, as_items
 from compose_vlp.blueprint.nodes import Entry, Items, Node, Scalar
 from compose_vlp.blueprint.nodes import Mapping as Tree
+from compose_vlp.blueprint.patterns import matches, matches_any, near_names
+from compose_vlp.compiler.adapting import AdapterError
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.compiler.sharing import ShareError
-from compose_vlp.errors import Problem, did_you_mean, nearest
+from compose_vlp.errors import Problem, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.optimizer import parameter_paths
-from compose_vlp.runtime.patterns import matches, matches_any
 
 
 def judge_parameters(blueprint: CheckedBlueprint) -> tuple[Problem, ...]:
-    """Parts of another shape than their owner's, and patterns of stages, rules and `start` that match nothing."""
+    """Parts of another shape than their owner's, adapters that do not fit, patterns that match nothing."""
     try:
         model = build(blueprint, "meta")
     except ShareError as error:
         return tuple(_misfit(blueprint, *one) for one in error.misfits)
+    except AdapterError as error:
+        return error.problems
     except Exception:
-        if all(part.kind.source.startswith("compose_vlp.") for part in blueprint.components.values()):
+        kinds = [part.kind for part in blueprint.components.values()]
+        kinds += [adapter.kind for adapter in blueprint.adapters.values()]
+        if all(kind.source.startswith("compose_vlp.") for kind in kinds):
             raise
         return ()  # a plugin that the meta device cannot make: whoever makes it for real says what is wrong with it
     document = blueprint.document
@@ -107,20 +112,4 @@ def _scalars(node: Node | None) -> list[Scalar]:
 
 
 def _matches_nothing(pattern: Scalar, names: Collection[str]) -> Problem:
-    """Offers the nearest names at the first word of the pattern that leads nowhere."""
-    words = pattern.text.split(".")
-    known = max(
-        (n for n in range(len(words) + 1) if not n or any(matches(".".join(words[:n]), name) for name in names)),
-        default=0,
-    )
-    below: Mapping[str, None] = {}
-    if known and "**" not in words[:known]:
-        inside = [name.split(".") for name in names if matches(".".join(words[:known]), name)]
-        below = dict.fromkeys(name[known] for name in inside if len(name) > known)
-    wrong = words[known] if known < len(words) else words[-1]
-    pool = list(below) or sorted({word for name in names for word in name.split(".")})
-    near = nearest(wrong, pool)
-    hints: tuple[str, ...] = (f"did you mean {' or '.join(repr(one) for one in near)}?",) if near else ()
-    if below:
-        hints += (f"`{'.'.join(words[:known])}` has {', '.join(list(below)[:8])}",)
-    return Problem(f"`{pattern.text}` names no parameter", pattern.span, hints)
+    return Problem(f"`{pattern.text}` names no parameter", pattern.span, near_names(pattern.text, names))

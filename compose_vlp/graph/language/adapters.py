@@ -1,0 +1,53 @@
+"""The section `adapters`: kinds that change linear maps, with their settings and the patterns of these maps."""
+
+from __future__ import annotations
+
+from compose_vlp.blueprint.document import as_items
+from compose_vlp.blueprint.nodes import Mapping, Scalar
+from compose_vlp.blueprint.sections import Adapter, field_names
+from compose_vlp.blueprint.typed import read_model
+from compose_vlp.errors import Span
+from compose_vlp.graph.graph import AdapterEntry
+from compose_vlp.graph.language.names import Names
+from compose_vlp.graph.language.settings import read_settings
+
+COMMON = field_names(Adapter)
+"""What an adapter says whatever its kind."""
+
+
+def read_adapters(names: Names) -> dict[str, AdapterEntry]:
+    """The adapters by name; what is wrong with one is noted, and it is left out."""
+    read = {}
+    for entry in names.document.adapters:
+        declared = names.declared("adapters", entry.name, ("adapter",))
+        if declared is None:
+            continue
+        others = frozenset(declared.mapping.names) - COMMON
+        common, problems = read_model(declared.mapping, Adapter, names.document, declared.span, others)
+        names.problems.extend(problems)
+        sizing = read_settings(names, declared, {"use", *COMMON})
+        if common is not None and sizing is not None:
+            read[entry.name] = AdapterEntry(
+                entry.name,
+                declared.kind,
+                sizing.written,
+                common.match,
+                common.but,
+                declared.span,
+                _places(names, declared.mapping),
+                {field.name: field.value.span for field in declared.mapping},
+            )
+    return read
+
+
+def _places(names: Names, fields: Mapping) -> dict[str, Span]:
+    """Where each pattern stands, one that is a param's value too."""
+    places = {}
+    for key in ("match", "except"):
+        for item in as_items(fields.get(key)):
+            param = (
+                names.document.params.get(item.text[1:]) if isinstance(item, Scalar) and item.text[:1] == "$" else None
+            )
+            written = [item] if param is None else as_items(param)
+            places.update({one.text: one.span for one in written if isinstance(one, Scalar)})
+    return places
