@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from compose_vlp.api import Blueprint
-from compose_vlp.compiler.adapting import Adapted, adapted_maps
+from compose_vlp.compiler.adapting import adapted_maps
 from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
-from compose_vlp.errors import BlueprintError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.training.listener import Silent
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.compiler.sameness import CHOICES, NONE, assert_same, outcome
+from tests.support import assert_near
 from tests.tiny_papers import PAPERS, tiny_paper
 
 Load = Callable[..., Blueprint]
@@ -102,7 +102,7 @@ def test_before_the_first_step_and_without_adapters_the_numbers_are_the_old_ones
     mine, theirs = losses(adapted), losses(plain)
     assert mine.keys() == theirs.keys()
     for name in mine:
-        torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=0)
+        assert_near(mine[name], theirs[name])
 
 
 @pytest.mark.parametrize("paper", PAPERS)

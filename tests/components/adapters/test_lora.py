@@ -105,6 +105,6 @@ def test_a_weight_that_is_read_past_its_map_is_the_merged_one() -> None:
 
 def test_noise_that_a_weight_cannot_have_is_refused() -> None:
     one = adapted(LoRA.Config(rank=4, dropout=0.5))
-    with pytest.raises(UserError, match="the weight of part.map is read past the map, where 'lora' cannot draw"):
+    with pytest.raises(UserError, match=r"the weight of part\.map is read past the map, where 'lora' cannot draw"):
         _ = one.weight
     assert one.eval().weight.shape == (7, 12)
