@@ -24,7 +24,7 @@ FOREIGN: Final = ("transformers/models/", "timm/models/", "open_clip/")
 """Code of models that components wrap."""
 _FRAME: Final = re.compile(r'^ *File "(.+?)", line (\d+), in (.+)$', re.MULTILINE)
 _IN_WORKER: Final = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.\s*Original Traceback")
-_CALL: Final = re.compile(r"\b(m|m_\w+|losses)\.(\w+)\(|^\s*\S+ = (\w+)\(")
+_CALL: Final = re.compile(r"\b(m|m_\w+|losses)\.(\w+)[(,]|^\s*\S+ = (\w+)\(")
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _META_DEVICE: Final = "`build` measures on torch's meta device, whose tensors have shapes and no numbers"
 _META: Final = re.compile(r"\bmeta (?:device|tensor)|'meta' backend", re.IGNORECASE)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.graph.kinds import Category, Kind, Pattern, Port, Setting, Traits, with_article
+from compose_vlp.graph.kinds import AuxiliaryLoss, Category, Kind, Pattern, Port, Setting, Traits, with_article
 from compose_vlp.graph.signature import signature
 from compose_vlp.graph.types import KINDS, Flow
 
@@ -84,6 +84,7 @@ def kind_of(
         source=implementation.__module__,
         slot=slot,
         promises=_with_parts(traits, config, find) if config else None,
+        own_losses=_own_losses(name, traits, config, find) if config else None,
     )
 
 
@@ -185,12 +186,39 @@ def check_declaration(name: str, kind: Kind, implementation: Any) -> None:
                 f"{name}: `noise` names {setting!r}, which is no setting of its Config",
                 hints=did_you_mean(setting, kind.settings),
             )
+    _check_auxiliary(name, kind, implementation)
     if kind.category == "loss" and kind.traits.selects != callable(getattr(implementation, "selects", None)):
         raise UserError(
             f"{name}: a loss whose terms are places in a text has a method `selects`, and is declared with selects=True"
         )
     if kind.traits.context == "indexed" and not callable(getattr(implementation, "keys_values", None)):
         raise UserError(f'{name}: what promises context="indexed" has a method `keys_values(context)`')
+
+
+def _check_auxiliary(name: str, kind: Kind, implementation: Any) -> None:
+    """Refuse auxiliary losses without a weight, and those that nobody could compute or would read."""
+    for loss in kind.traits.auxiliary:
+        if loss not in kind.settings or kind.settings[loss].annotation not in ("float", "int"):
+            raise UserError(
+                f"{name}: `auxiliary` names {loss!r}, and its Config has no number of this name",
+                hints=[f"{loss}: float = Field(0.01, ge=0): its weight", *did_you_mean(loss, kind.settings)],
+            )
+    module = sys.modules.get("compose_vlp.components.layers.auxiliary")
+    gives = module is not None and isinstance(implementation, type) and issubclass(implementation, module.Auxiliary)
+    if gives and not kind.traits.auxiliary:
+        raise UserError(f"{name}: its class extends `Auxiliary`, and `auxiliary=(...)` names none of its losses")
+    if kind.traits.auxiliary and not gives:
+        hints = [
+            "from compose_vlp.components.layers.auxiliary import Auxiliary",
+            f"class {_name_of(implementation)}(Auxiliary)",
+        ]
+        raise UserError(f"{name}: the class of what has auxiliary losses extends `Auxiliary`", hints=hints)
+    if kind.traits.auxiliary and kind.traits.draws == "choice":
+        raise UserError(f'{name}: what promises draws="choice" has no auxiliary losses: its choices may be handed in')
+
+
+def _name_of(implementation: Any) -> str:
+    return str(getattr(implementation, "__name__", implementation))
 
 
 _HINTS: Final = typing.get_type_hints(Traits)
@@ -201,7 +229,7 @@ def _with_parts(traits: Traits, config: type[BaseModel], find: Callable[[str], K
     slots = [name for name, setting in config.model_fields.items() if _slot_of_field(setting)]
 
     def promises(settings: Any) -> Traits:
-        parts = [find(getattr(settings, name).use).traits for name in slots]
+        parts = [_part(settings, name, find).traits for name in slots]
         still = all(part.draws == "none" for part in parts)
         return replace(
             traits,
@@ -212,6 +240,31 @@ def _with_parts(traits: Traits, config: type[BaseModel], find: Callable[[str], K
         )
 
     return promises if slots else None
+
+
+def _own_losses(
+    name: str, traits: Traits, config: type[BaseModel], find: Callable[[str], Kind]
+) -> Callable[[Any], tuple[AuxiliaryLoss, ...]] | None:
+    """The auxiliary losses of a kind and of the parts in its slots, whose weights are not 0."""
+    slots = [slot for slot, setting in config.model_fields.items() if _slot_of_field(setting)]
+
+    def losses(settings: Any) -> tuple[AuxiliaryLoss, ...]:
+        own = [AuxiliaryLoss(one, name, one, float(getattr(settings, one))) for one in traits.auxiliary]
+        inner = [
+            replace(loss, weight_path=f"{slot}.{loss.weight_path}")
+            for slot in slots
+            if (kind := _part(settings, slot, find)).own_losses is not None
+            for loss in kind.own_losses(getattr(settings, slot).settings)
+        ]
+        return tuple(loss for loss in (*own, *inner) if loss.weight)
+
+    return losses if slots or traits.auxiliary else None
+
+
+def _part(settings: Any, slot: str, find: Callable[[str], Kind]) -> Kind:
+    """The kind that stands in a slot, with the promises that it makes for its settings."""
+    part = getattr(settings, slot)
+    return find(part.use).with_settings(part.settings)
 
 
 def _slot_of_field(info: FieldInfo) -> str:

@@ -122,6 +122,7 @@ def component(
     keys: Callable[[Any], Keys] | None = None,
     selects: bool = False,
     cuts: bool = False,
+    auxiliary: tuple[str, ...] = (),
 ) -> Callable[[Any], Any]:
     """Register an `nn.Module` class with `Config` and an annotated `forward`.
 
@@ -136,8 +137,11 @@ def component(
       of its settings by what it makes them, so that a context may be projected once for components that share them;
     - `selects`: a head that takes `at`, the flat places at which scores are wanted;
     - `cuts`: a masker, whose words are a text of their own.
+
+    `auxiliary` names losses that it has of its own, each called as the setting that is its weight
+    (`compose_vlp.components.layers.auxiliary`).
     """
-    traits = Traits(rows, state, draws, context, selects, cuts, noise=noise, keys=keys)
+    traits = Traits(rows, state, draws, context, selects, cuts, auxiliary=auxiliary, noise=noise, keys=keys)
     return _declare("component", name, traits)
 
 
@@ -183,13 +187,14 @@ def fills(
     rows: Literal["independent", "batch"] = "batch",
     state: Literal["none", "effect", "kept"] = "effect",
     draws: Literal["none", "noise"] = "noise",
+    auxiliary: tuple[str, ...] = (),
 ) -> Callable[[Any], Any]:
     """Register an inner part of towers: an `nn.Module` class with `Config`, made of `(config, place)`.
 
     `slot` is the setting of towers in which the name may be written, such as `ffn`. What a part does not promise, no
-    tower with it promises.
+    tower with it promises. `auxiliary` is as that of `component`.
     """
-    return _declare("slot", name, Traits(rows, state, draws), slot)
+    return _declare("slot", name, Traits(rows, state, draws, auxiliary=auxiliary), slot)
 
 
 def adapter(

@@ -72,6 +72,8 @@ def kind_page(kind: Kind) -> str:
         lines += ["## Parts that can be shared", "", "| part | path |", "|---|---|"]
         lines += [f"| `{part}` | `{path}` |" for part, path in kind.parts.items()]
         lines += [""]
+    if kind.traits.auxiliary:
+        lines += ["## Losses of its own", "", f"{words.own_losses(kind)}, called as the settings that are weights.", ""]
     if kind.category == "component":
         lines += _promises(kind)
     lines += [f"Defined in `{kind.source}`.", ""]

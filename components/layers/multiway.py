@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import Run, Scope, SelfAttention
+from compose_vlp.components.layers.auxiliary import window
 from compose_vlp.components.layers.transformer import Residual, drop_path
 from compose_vlp.errors import UserError
 from compose_vlp.values import Part
@@ -58,7 +59,11 @@ class Experts(nn.ModuleDict):
         """What each run's expert makes of it, one after the other."""
         if len(runs) == 1:
             return [self[runs[0].expert](x)]
-        return [self[run.expert](x[:, run.start : run.stop]) for run in runs]
+        pieces = []
+        for run in runs:
+            with window(run.start, run.stop):
+                pieces.append(self[run.expert](x[:, run.start : run.stop]))
+        return pieces
 
 
 def joined(pieces: List[Tensor]) -> Tensor:

@@ -42,6 +42,7 @@ def kind_json(kind: Kind) -> dict[str, Any]:
         "gives": gives(kind.returns),
         "settings": [setting_json(setting) for setting in kind.settings.values()],
         "parts": dict(kind.parts),
+        "auxiliary": list(kind.traits.auxiliary),
         "promises": promises(kind.traits) if kind.category in ("component", "function") else [],
     }
 
@@ -113,6 +114,11 @@ def written(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(written(one) for one in value)}]"
     return str(value)
+
+
+def own_losses(kind: Kind) -> str:
+    """Its auxiliary losses, each with its weight where nothing is written."""
+    return ", ".join(f"{name} (weight {written(kind.settings[name].default)})" for name in kind.traits.auxiliary)
 
 
 def promises(traits: Traits) -> list[str]:

@@ -116,7 +116,11 @@ def _mixing(plan: Plan, kinds: Mapping[str, Kind]) -> set[str]:
         given = [name for name, _ in call.args]
         mixes = kind is not None and (kind.mixes(given) or kind.traits.state != "none")
         # rows of a similarity are independent of each other, and its columns are the rows of another value
-        mixes = mixes or (isinstance(call.type, SimilarityType | IndexType) and call.role != "select")
+        mixes = (
+            mixes
+            or call.role == "auxiliary"
+            or (isinstance(call.type, SimilarityType | IndexType) and call.role != "select")
+        )
         if mixes or any(ref.call in mixed for ref in call.refs()):
             mixed.add(call.id)
     readers = {ref.call: call.id for call in plan.calls if call.id in mixed for ref in call.refs()}

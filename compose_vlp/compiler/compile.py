@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compose_vlp.compiler.adapting import adapted_maps, is_silent, with_adapters
+from compose_vlp.compiler.auxiliary_losses import with_auxiliary
 from compose_vlp.compiler.model import build
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.compiler.passes import Applied, PassContext, run_passes
@@ -90,13 +91,18 @@ def compile_plan(
     trainable: Callable[[str], bool] = lambda _: True,
     without: Collection[str] = (),
     title: str = "",
+    trains: bool = False,
 ) -> Compiled:
     """The program that computes the wanted values; `trainable(component)` says what the stage trains.
+
+    Where it `trains`, the auxiliary losses of the components that the wanted values call are wanted, too.
 
     Raises:
         UserError: a plugin breaks a promise, or gives what it is not annotated to give.
     """
     whole = dataclasses.replace(blueprint.plan, calls=_read(blueprint, wanted), wanted=dict(wanted), notes=())
+    if trains:
+        whole = with_auxiliary(whole, blueprint.auxiliary, trainable)
     kinds, doubts = kinds_that_hold(blueprint, whole)
     for call in whole.calls:
         if call.role == "component" and call.id in kinds and (call.world is not None or not trainable(call.target)):
@@ -200,12 +206,13 @@ def compile_stage(
     trainable: Callable[[str], bool] | None = None,
     without: Collection[str] = (),
 ) -> Compiled:
-    """The training program of a stage: its active losses, with what the stage `set`s."""
+    """The training program of a stage: its active losses and the auxiliary ones, with what the stage `set`s."""
     blueprint = blueprint.of_stage(stage)
     names = blueprint.stages[stage].losses
     wanted = {name: Ref(blueprint.losses[name].call) for name in names if blueprint.losses[name].active}
     title = f"Losses of stage `{stage}` of {blueprint.name}: {', '.join(wanted)}"
-    return compile_plan(blueprint, stage, wanted, trainable=trainable or (lambda _: True), without=without, title=title)
+    trained = trainable or (lambda _: True)
+    return compile_plan(blueprint, stage, wanted, trainable=trained, without=without, title=title, trains=True)
 
 
 def compile_outputs(blueprint: CheckedBlueprint, names: Collection[str], *, without: Collection[str] = ()) -> Compiled:

@@ -155,7 +155,7 @@ def _step(
         losses = {name: loss.value for name, loss in model(compiled.run, batch, Step(params)).items()}
     total = torch.zeros((), device=device)
     for name, value in losses.items():
-        weight = checked.losses[name].weight
+        weight = checked.weight_of(name)
         total = total + (params[weight.name] if isinstance(weight, ParamRef) else weight) * value
     if not total.requires_grad:
         raise UserError("nothing is trained that the losses reach: every parameter on the way is frozen")

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.utils import _pytree as pytree
 
+from compose_vlp.components.layers.auxiliary import auxiliary, with_terms
 from compose_vlp.values import Embedding, Index, Labels, Logits, Mask, Sequence, Text, Value, rows_of
 
-__all__ = ["picks", "select", "split", "stack", "take", "text_of"]
+__all__ = ["auxiliary", "picks", "select", "split", "stack", "take", "text_of", "with_terms"]
 
 
 def text_of(value: Any) -> Text:
@@ -99,6 +101,8 @@ def split(result: Any, like: list[Any]) -> list[Any]:
 def _piece(result: Any, rows: slice, value: Any) -> Any:
     if isinstance(result, Embedding):
         return Embedding(result.features[rows])
+    if isinstance(result, dict):  # terms of auxiliary losses
+        return pytree.tree_map(lambda tensor: tensor[rows], result)
     if isinstance(result, Logits):
         return Logits(result.scores[rows])
     text = text_of(value)

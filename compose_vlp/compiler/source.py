@@ -73,15 +73,21 @@ def write_program(
     lines += [f"    {line}" for line in (*_docstring(title), *_prologue(plan, names))]
     inside = False
     plain = {ref.call for ref in _refs(plan) if not ref.path}
+    telling = {ref.call for call in plan.calls if call.role == "terms" for ref in call.refs()}
     for call in plan.calls:
         if call.role == "split" and call.target != "0":
             continue  # all pieces come out of the first one's line
+        if call.role == "terms":
+            continue  # they come out of the line of the call that adds them
         if call.role == "input" and call.id in names.inputs and call.id not in plain:
             continue  # only its fields are read, which the batch has beside it
         extra = [f"cache=step.caches[{call.id!r}]"] if call.id in caches else []
         if call.id in (tokenizers or {}):
             extra.append(f"tokenizer=root.tokenizers[{(tokenizers or {})[call.id]!r}]")
-        written = _expression(call, names, extra, named=call.target in open_ports, recorded=call.id in choices)
+        tells = call.id in telling
+        written = _expression(
+            call, names, extra, named=call.target in open_ports, recorded=call.id in choices, tells=tells
+        )
         without = call.no_grad or call.world is not None
         if without and not inside:
             lines.append("    with torch.no_grad():")
@@ -158,7 +164,7 @@ def _comment(text: str) -> str:
 
 def _prologue(plan: Plan, names: Names) -> list[str]:
     lines = []
-    if any(c.role == "component" and c.world is None for c in plan.calls):
+    if any(c.role in ("component", "auxiliary") and c.world is None for c in plan.calls):
         lines.append("m = root.student")
     lines += [f"{name} = root.worlds[{world!r}]" for world, name in names.worlds.items()]
     if any(call.role in ("loss", "select") for call in plan.calls):
@@ -166,7 +172,7 @@ def _prologue(plan: Plan, names: Names) -> list[str]:
     return lines
 
 
-def _expression(call: Call, names: Names, extra: list[str], *, named: bool, recorded: bool) -> str:
+def _expression(call: Call, names: Names, extra: list[str], *, named: bool, recorded: bool, tells: bool) -> str:
     if call.role == "input":
         return f"batch[{call.target!r}]"
     args = dict(call.args)
@@ -183,6 +189,9 @@ def _expression(call: Call, names: Names, extra: list[str], *, named: bool, reco
         return f"picks({_argument(args['x'], names)}, {_several(args['indices'], names)})"
     if call.role == "split":
         return f"split({_argument(args['x'], names)}, {_argument(args['like'], names)})"
+    if call.role == "auxiliary":
+        given = ", ".join(_argument(arg, names) for arg in args.values())
+        return f"auxiliary({_attribute('m', call.target)}, {given})"
     alone = len(call.args) == 1 and not named and not isinstance(call.type, RecordType)
     written = [_keyword(alone, name, _argument(arg, names)) for name, arg in call.args] + extra
     if call.role == "function":
@@ -191,15 +200,18 @@ def _expression(call: Call, names: Names, extra: list[str], *, named: bool, reco
     called = _attribute(home, call.target)
     if call.role == "keys":
         return f"{called}.keys_values({_argument(args['x'], names)})"
-    if recorded:  # `m.masker(caption)` as `step.choice('masked', m.masker, caption)`
-        return f"step.choice({', '.join([repr(call.id), called, *written])})"
-    return f"{called}({', '.join(written)})"
+    if tells:  # `m.vision(image)` as `with_terms(m.vision, image)`
+        return f"with_terms({', '.join([called, *written])})"
+    # `m.masker(caption)` as `step.choice('masked', m.masker, caption)`
+    first = f"step.choice({call.id!r}, {called}, " if recorded else f"{called}("
+    return f"{first}{', '.join(written)})"
 
 
 def _results(call: Call, plan: Plan, names: Names) -> list[str]:
-    """The names that a line gives values to: all pieces of what is split, one otherwise."""
+    """The names that a line gives values to: all pieces of what is split, a result and its terms, one otherwise."""
     if call.role != "split":
-        return [names[call.id]]
+        terms = [one.id for one in plan.calls if one.role == "terms" and one.arg("x") == Ref(call.id)]
+        return [names[name] for name in (call.id, *terms)]
     return [names[one.id] for one in plan.calls if one.role == "split" and one.arg("x") == call.arg("x")]
 
 

@@ -12,7 +12,7 @@ from compose_vlp.blueprint.inputs import Input
 from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.blueprint.sections import Optimizer, Stage, Start, Teacher
 from compose_vlp.errors import Span
-from compose_vlp.graph.kinds import Kind
+from compose_vlp.graph.kinds import AuxiliaryLoss, Kind
 from compose_vlp.graph.plan import Call, ParamRef, Plan, Ref
 from compose_vlp.graph.types import ValueType
 
@@ -155,6 +155,23 @@ class CheckedBlueprint:
                     found.add(owner)
                     waiting.append(owner)
         return frozenset(found)
+
+    @cached_property
+    def auxiliary(self) -> Mapping[str, tuple[str, AuxiliaryLoss]]:
+        """The losses that components have of their own, with the component, by name: `vision.ffn.balance`.
+
+        One is part of a stage where the stage trains the component, and its other losses call it.
+        """
+        return {
+            f"{name}.{loss.weight_path}": (name, loss)
+            for name, part in self.components.items()
+            if part.kind.own_losses is not None
+            for loss in part.kind.own_losses(part.config)
+        }
+
+    def weight_of(self, loss: str) -> float | ParamRef:
+        """What a loss, auxiliary ones included, is multiplied with."""
+        return self.losses[loss].weight if loss in self.losses else self.auxiliary[loss][1].weight
 
     @cached_property
     def unread_components(self) -> frozenset[str]:

@@ -104,12 +104,27 @@ class Traits:
     selects: bool = False  # a head that takes `at=`, a loss whose `selects(text or labels)` names the places it needs
     cuts: bool = False  # a masker: what goes out has a root of its own
     foretells: Literal["nothing", "next", "hidden"] = "nothing"  # a loss whose logits must not have seen its target
+    auxiliary: tuple[str, ...] = ()  # losses of its own, each called as the setting that is its weight
     noise: tuple[str, ...] = ()  # settings that say by being 0, all of them, that no noise is drawn (else it always is)
     keys: Callable[[Any], Keys] | None = None  # of the settings; none: no other component's keys are like its own
 
     def frozen(self) -> Traits:
         """The promises of a component none of whose weights is trained."""
         return replace(self, rows="independent", state="none", draws="none") if self.state == "learns" else self
+
+
+@dataclass(frozen=True)
+class AuxiliaryLoss:
+    """A loss that a component, or a part that stands in one of its slots, has of its own.
+
+    `weight_path` is the setting that is its weight, as a path in the component (`ffn.balance`); `kind` is the kind that
+    declares it, under `name`.
+    """
+
+    weight_path: str
+    kind: str
+    name: str
+    weight: float
 
 
 Output = Callable[[Any, Mapping[str, Any]], ValueType]
@@ -146,6 +161,7 @@ class Kind:
     source: str = ""  # module or file that defines it
     slot: str = ""  # the setting of towers that it fills, where it is an inner part
     promises: Callable[[Any], Traits] | None = None  # the traits with these settings, where inner parts decide
+    own_losses: Callable[[Any], tuple[AuxiliaryLoss, ...]] | None = None  # with these settings; its parts' too
 
     def mixes(self, given: Collection[str]) -> bool:
         """Whether a row of the result depends on others, where these ports are given."""

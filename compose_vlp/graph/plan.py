@@ -10,7 +10,21 @@ from typing import Any, Literal
 from compose_vlp.errors import Span
 from compose_vlp.graph.types import ValueType
 
-Role = Literal["input", "component", "function", "read", "index", "select", "loss", "keys", "stack", "picks", "split"]
+Role = Literal[
+    "input",
+    "component",
+    "function",
+    "read",
+    "index",
+    "select",
+    "loss",
+    "terms",
+    "auxiliary",
+    "keys",
+    "stack",
+    "picks",
+    "split",
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,9 @@ class Call:
     `read`: `cls`, `tokens` or a part's name, argument `x`; `index`: `x[index]`, arguments `x` and `index`;
     `select`: the positions that loss `target` needs (put in by the `rows` pass); `loss`: the loss's name. `world` is
     the teacher in whose weights it is computed, None for the student.
+
+    Put in where a stage is compiled: `terms`: what auxiliary losses are made of, as the call `x` of component `target`
+    adds it; `auxiliary`: the loss `name` of all parts of a `kind` in component `target`, of these `terms`.
 
     Put in by the `batch` pass: `keys`: keys and values that component `target` makes of the context `x`; `stack`: the
     rows of several values `x` under each other; `picks`: for each of these rows the row of the context at which it

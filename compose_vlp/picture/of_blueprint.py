@@ -60,6 +60,14 @@ class _Drawing:
         boxes = [*(self.box(call) for call in calls), *map(self.output, self.checked.outputs.values())]
         arrows = [arrow for call in calls for arrow in self.arrows(call)]
         arrows += [arrow for output in self.checked.outputs.values() for arrow in self.output_arrows(output)]
+        for name, (component, loss) in self.checked.auxiliary.items():
+            read = [
+                c.id for c in self.checked.training if c.target == component and c.role == "component" and not c.world
+            ]
+            if read:
+                title = f"auxiliary:{name}"
+                boxes.append(Box(id=title, family="loss", title=name, notes=(f"{loss.kind} × {loss.weight:g}",)))
+                arrows += [Arrow(call, title) for call in read]
         return Diagram(
             title=self.checked.name,
             subtitle=document.text("title"),

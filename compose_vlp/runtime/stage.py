@@ -211,7 +211,7 @@ def loss_weights(
     blueprint: CheckedBlueprint, names: Mapping[str, Any], values: Values
 ) -> Callable[[int], dict[str, float]]:
     """Each active loss's weight as a function of the step."""
-    rates = {name: values.rate(blueprint.losses[name].weight) for name in names}
+    rates = {name: values.rate(blueprint.weight_of(name)) for name in names}
     return lambda step: {name: rate(step) for name, rate in rates.items()}
 
 

@@ -94,6 +94,8 @@ def _page(kind: Kind) -> list[RenderableType]:
         blocks += [Text("Settings", style="bold"), _settings(kind)]
     if kind.parts:
         blocks += [Text("Parts that can be shared", style="bold"), Padding(Text(", ".join(kind.parts)), (0, 0, 1, 2))]
+    if kind.traits.auxiliary:
+        blocks += [Text("Losses of its own", style="bold"), Padding(Text(kinds.own_losses(kind)), (0, 0, 1, 2))]
     if kind.category == "component" and (held := kinds.promises(kind.traits)):
         promised = Text("\n".join(held), style="dim")
         blocks += [Text("What the compiler may rely on", style="bold"), Padding(promised, (0, 0, 1, 2))]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from compose_vlp.compiler.passes.context import PassContext
 from compose_vlp.compiler.passes.looks import Look, looks_of, without_index
@@ -139,7 +139,10 @@ def _units(plan: Plan, groups: Sequence[Sequence[str]], looks: Looks) -> list[Un
     group_of = {name: group for group in groups for name in group}
     made: set[str] = set()
     units: list[Unit] = []
+    terms = {call.id: next(call.refs()).call for call in plan.calls if call.role == "terms"}
     for call in plan.calls:
+        if terms.get(call.id) in group_of:
+            continue  # made beside the results of the group
         if call.id in looks and looks[call.id].keys not in made:
             made.add(looks[call.id].keys)
             users = [calls[name] for name, look in looks.items() if look.keys == looks[call.id].keys]
@@ -179,7 +182,19 @@ def _merged(plan: Plan, calls: Sequence[Call], looks: Looks) -> Unit:
         dataclasses.replace(call, role="split", target=str(i), args=(("x", Ref(whole)), ("like", xs)))
         for i, call in enumerate(calls)
     )
-    return stack, *body, *pieces
+    return stack, *body, *pieces, *_terms(plan, calls, whole, xs)
+
+
+def _terms(plan: Plan, calls: Sequence[Call], whole: str, xs: tuple[Ref, ...]) -> Iterator[Call]:
+    """What the one call adds to auxiliary losses, and its rows for each of those that it stands for."""
+    adds = {next(call.refs()).call: call for call in plan.calls if call.role == "terms"}
+    own = [adds[call.id] for call in calls if call.id in adds]
+    if len(own) < len(calls):
+        return
+    name = f"{whole}:terms"
+    yield dataclasses.replace(own[0], id=name, args=(("x", Ref(whole)),))
+    for i, call in enumerate(own):
+        yield dataclasses.replace(call, role="split", target=str(i), args=(("x", Ref(name)), ("like", xs)))
 
 
 def _looking(calls: Sequence[Call], x: Ref, looks: Looks, name: str) -> Unit:

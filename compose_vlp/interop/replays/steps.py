@@ -48,7 +48,7 @@ def train_step(
     model.start_teachers(taught_by(compiled.plan))
     model.update_teachers("before")
     found = model(compiled.run, recorded.batch, Step(choices=recorded.choices))
-    weights = {name: blueprint.losses[name].weight for name in found}
+    weights = {name: blueprint.weight_of(name) for name in found}
     constant = {name: weight for name, weight in weights.items() if isinstance(weight, float | int)}
     torch.stack([constant[name] * loss.value for name, loss in found.items()]).sum().backward()
     model.commit()
