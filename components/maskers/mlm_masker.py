@@ -81,14 +81,14 @@ class MlmMasker(nn.Module):
         c = self.config
         if c.end and tokenizer.end_id is None:
             raise UserError("this tokenizer has no end token to be hidden", hints=["end: false", "`end:` names one"])
-        if c.random_from >= tokenizer.vocab_size:
-            raise UserError(f"`random_from: {c.random_from}` leaves no word of {tokenizer.vocab_size}")
+        if c.random_from > tokenizer.highest_id:
+            raise UserError(f"`random_from: {c.random_from}` leaves no word: the last is {tokenizer.highest_id}")
         kept = set(tokenizer.special.values()) - ({tokenizer.end_id} if c.end else set())
         words = text.valid & ~torch.isin(text.ids, torch.tensor(sorted(kept), device=text.ids.device))
         chosen = self._share(text, words) if c.fixed else self._choose(text.ids, words, tokenizer)
         fate = torch.rand(text.ids.shape, device=text.ids.device)
         random = (1 - c.mask) / 2 if c.random is None else c.random
-        drawn = torch.randint(c.random_from, tokenizer.vocab_size, text.ids.shape, device=text.ids.device)
+        drawn = torch.randint(c.random_from, tokenizer.highest_id + 1, text.ids.shape, device=text.ids.device)
         ids = text.ids.masked_fill(chosen & (fate < c.mask), tokenizer.mask_id)
         ids = torch.where(chosen & (fate >= c.mask) & (fate < c.mask + random), drawn, ids)
         return Masked(replace(text, ids=ids), Labels(text.ids.masked_fill(~chosen, IGNORED)))

@@ -80,6 +80,11 @@ class Tokenizer(ABC):
         """Rows of an embedding: every id is below it."""
         return self.base_size + len(self.config.tokens)
 
+    @property
+    def highest_id(self) -> int:
+        """The greatest id of a token, where an embedding may have more rows."""
+        return self.vocab_size - 1
+
     def encode(self, text: str, max_length: int, *, end: bool = True) -> list[int]:
         """At most `max_length` ids; the begin and end tokens are among them, and the end stays when words are cut.
 

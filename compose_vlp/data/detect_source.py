@@ -22,6 +22,7 @@ BY_ENDING = {
     ".parquet": "datasets",
     ".tar": "webdataset",
     ".tsv": "csv",
+    ".txt": "datasets",
 }
 PROBED = 5
 

@@ -216,3 +216,29 @@ def test_the_library_s_own_decoders_are_never_asked(tmp_path: Path) -> None:
     assert not starts.programs
     assert "no picture of a known kind" in loader.skipped[0]
     assert source.record(0)["image"] == {"inner": held}
+
+
+def test_each_line_of_text_files_is_a_record(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes('a line\n\n   \n caf\u00e9 \r\nno, "quotes" are text'.encode())
+    (tmp_path / "b.txt").write_text("last\n", encoding="utf-8")
+    source = pickle.loads(pickle.dumps(opened(tmp_path / "*.txt")))
+    assert [source.record(n)["text"].strip() for n in range(len(source))] == [
+        "a line", "caf\u00e9", 'no, "quotes" are text', "last",
+    ]  # fmt: skip
+    inputs = {"words": parse_input({"type": "text", "tokenizer": "ids", "max_length": 4, "from": "text"})}
+    (tmp_path / "c.txt").write_text("3 4\n5\n", encoding="utf-8")
+    batch = next(iter(Loader(opened(tmp_path / "c.txt"), inputs, {"ids": Ids(Ids.Config(vocab_size=99))}, batch=2)))
+    assert sorted(batch.values["words"].ids.tolist()) == [[3, 4], [5, 0]]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n  \n"])
+def test_a_text_file_that_says_nothing_has_no_record(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(UserError, match=r"no record|cannot open"):
+        opened(tmp_path / "a.txt")
+
+
+def test_a_text_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(UserError, match="cannot open"):
+        opened(tmp_path / "a.txt")

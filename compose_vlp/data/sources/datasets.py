@@ -1,4 +1,4 @@
-"""What the `datasets` library of Hugging Face opens: Parquet, JSON and Arrow files, folders of pictures, the hub."""
+"""What the `datasets` library of Hugging Face opens: Parquet, JSON, Arrow and text files, folders, the hub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ BUILDERS = {
     ".ndjson": "json",
     ".parquet": "parquet",
     ".tsv": "csv",
+    ".txt": "text",
 }
+TEXT = "text"
+"""What the library calls what reads text files, and their column of lines."""
 SAVED = ("dataset_info.json", "dataset_dict.json")
 """What lies in a folder that the library has written (`save_to_disk`)."""
 
@@ -32,6 +35,7 @@ SAVED = ("dataset_info.json", "dataset_dict.json")
 class HuggingFace(Source):
     """Records of a data set in any form that the `datasets` library reads; every column is a field.
 
+    Each line of a text file (`.txt`) that holds anything is a record with the field `text`.
     Of a column of classes that the data set names (`ClassLabel`) an input with `classes` takes a record's class by its
     name. Columns of pictures (the library's own, lists of them, or plain bytes) stay as they are in the file until an
     input reads them. The library is an extra of its own: `pip install 'compose-vlp[datasets]'`. It keeps what it reads
@@ -42,8 +46,8 @@ class HuggingFace(Source):
         """Which data set."""
 
         path: str = Field(
-            description="files (`data/*.parquet`), a folder (pictures in folders by class, or beside a metadata.csv; "
-            "or what `save_to_disk` wrote), or a name on the hub (`owner/name`)"
+            description="files (`data/*.parquet`, `books/*.txt`), a folder (pictures in folders by class, or beside a "
+            "metadata.csv; or what `save_to_disk` wrote), or a name on the hub (`owner/name`)"
         )
         name: str | None = Field(None, description="configuration, where a data set has several")
         split: str = Field("train", description="which split, as in `validation` or `train[:10%]`")
@@ -89,15 +93,22 @@ def _opened(config: HuggingFace.Config) -> Dataset:
         if any((path / name).is_file() for name in SAVED):
             saved = datasets.load_from_disk(str(path))
             return saved if isinstance(saved, datasets.Dataset) else _split(saved, config)
-        if path.suffix.lower() in BUILDERS:
+        builder = BUILDERS.get(path.suffix.lower())
+        if builder is not None:
             files = [str(file) for file in find_files(str(path))]
-            return _built(BUILDERS[path.suffix.lower()], config, data_files={"train": files})
+            rows = _built(builder, config, data_files={"train": files})
+            return rows.filter(_say_something, input_columns=TEXT, batched=True) if builder == TEXT else rows
         if path.is_dir() and not any(path.iterdir()):
             raise UserError(f"the folder {config.path!r} is empty")
         return _built(str(path) if path.is_dir() else config.path, config, name=config.name, revision=config.revision)
     except library as error:
         first = str(error.__cause__ or error).strip().split("\n")[0]
         raise UserError(f"the datasets library cannot open {config.path!r}: {first}", hints=_hints(config)) from error
+
+
+def _say_something(lines: list[str]) -> list[bool]:
+    """Which lines of a text hold more than white space."""
+    return [bool(line.strip()) for line in lines]
 
 
 def _built(builder: str, config: HuggingFace.Config, **settings: Any) -> Dataset:

@@ -21,7 +21,7 @@ class Words:
 
     mask_id: int | None = MASK
     end_id: int | None = SEP
-    vocab_size: int = WORDS
+    highest_id: int = WORDS - 1
     special: dict[str, int] = field(default_factory=lambda: {"[PAD]": PAD, "[CLS]": CLS, "[SEP]": SEP, "[MASK]": MASK})
     continued: str = "##"
 
