@@ -52,7 +52,8 @@ def build(
     from compose_vlp.picture import Numbers
     from compose_vlp.runtime.stage import compile_stages
     from compose_vlp.runtime.state.run_folder import RunFolder
-    from compose_vlp.training import open_tracker, prepare_folder, program_sources, sizes
+    from compose_vlp.tracked import open_tracker
+    from compose_vlp.training import prepare_folder, program_sources, sizes
 
     measured = _stage(list(checked.stages), stage)
     stages: dict[str, Compiled] = compile_stages(checked, without=without)

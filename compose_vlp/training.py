@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compose_vlp.blueprint.document import DRAFT, Document
-from compose_vlp.blueprint.nodes import Node, Scalar
-from compose_vlp.blueprint.plain import guess
-from compose_vlp.blueprint.sections import Tracking
 from compose_vlp.files import write_atomic
 from compose_vlp.readable import count
-from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSettings, environment_tags
+from compose_vlp.tracked import open_tracker, tracking_of
 
 if TYPE_CHECKING:
     from compose_vlp.compiler.compile import Compiled
@@ -252,43 +248,3 @@ def program_sources(checked: CheckedBlueprint, stages: Mapping[str, Compiled]) -
         elif output.form == "rank":
             sources[f"outputs.{name}"] = compile_prepared(checked, name).source
     return sources
-
-
-def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mapping[str, Path], track: bool) -> Tracker:
-    """The tracker of a run; one that listens to nothing where tracking is off.
-
-    `artifacts` are files of the run's folder, relative to it, by the names that they have in tracking.
-    """
-    if not track:
-        return NullTracker()
-    from compose_vlp.runtime.state.digests import data_digests
-
-    written = tracking_of(checked)
-    settings = TrackSettings(
-        experiment=written.experiment or checked.name,
-        run_name=written.run_name or folder.path.name,
-        uri=written.uri,
-        system_metrics_s=written.system_metrics_s,
-    )
-    tracker = OutboxTracker.start(folder.path, settings)
-    digests = {f"data.{name}": str(digest) for name, digest in data_digests(checked).items()}
-    known = {"blueprint": checked.name, "seed": str(folder.info.seed)}
-    tracker.tags({**environment_tags(), **digests, **own_tags(checked.document), **known})
-    tracker.artifacts({name: folder.path / file for name, file in artifacts.items()})
-    return tracker
-
-
-def own_tags(document: Document) -> dict[str, str]:
-    """The blueprint's keys that begin with `x-`: text as it is written, anything nested as JSON."""
-    own = (entry for entry in document.root if entry.name.startswith(DRAFT))
-    return {entry.name: _tag(entry.value) for entry in own}
-
-
-def _tag(node: Node) -> str:
-    return node.text if isinstance(node, Scalar) else json.dumps(guess(node), ensure_ascii=False)
-
-
-def tracking_of(checked: CheckedBlueprint) -> Tracking:
-    """The blueprint's section `tracking`, or its defaults."""
-    found = checked.settings.get("tracking")
-    return found if isinstance(found, Tracking) else Tracking()

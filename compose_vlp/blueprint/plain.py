@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from compose_vlp.blueprint import scalars
@@ -24,3 +25,13 @@ def guess(node: Node) -> Any:
         except scalars.ScalarError:
             continue
     return node.text
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of nested mappings and lists with its path, such as `losses.itc.soft.0`."""
+    if isinstance(value, dict | list):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, item in entries:
+            yield from leaves(item, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, value

@@ -277,6 +277,9 @@ class Tracking(_Section):
         10.0, ge=0, description="seconds between readings of CPU, memory and GPU; 0 is never"
     )
     model: bool = Field(True, description="whether the finished model goes to MLflow too, in its own format")
+    parent: str | None = Field(
+        None, pattern=r"^[0-9a-f]+$", description="key of the run that this one is shown below, such as a sweep's"
+    )
 
 
 ONE_VALUE: dict[str, Any] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -52,11 +52,11 @@ class RunRow:
     @cached_property
     def settings(self) -> dict[str, Cell]:
         """Values of the blueprint by their paths, such as `stages.pretrain.batch`."""
-        from compose_vlp.blueprint.plain import guess
+        from compose_vlp.blueprint.plain import guess, leaves
         from compose_vlp.blueprint.reader import read_file
 
         file = self.folder.path / "blueprint.yaml"
-        return dict(_leaves(guess(read_file(file).root))) if file.is_file() else {}
+        return dict(leaves(guess(read_file(file).root))) if file.is_file() else {}
 
     def value(self, name: str) -> Cell:
         """Look a name up among facts, scores and settings; None where the run has no such value."""
@@ -86,12 +86,3 @@ def find_runs(roots: Sequence[Path]) -> list[RunRow]:
         if run.info.extra.get("kind") != "build":
             rows.append(RunRow(run))
     return rows
-
-
-def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Cell]]:
-    if isinstance(value, dict | list):
-        entries = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, item in entries:
-            yield from _leaves(item, (*path, str(name)))
-    else:
-        yield ".".join(path), value

@@ -16,7 +16,7 @@ from compose_vlp.tracking.mlflow_store import METRICS_A_REQUEST, MlflowRun, Refu
 from compose_vlp.tracking.names import store_name
 from compose_vlp.tracking.outbox import is_line_start, read
 from compose_vlp.tracking.reason import reason
-from compose_vlp.tracking.records import Artifact, Metrics, Model, Params, Record, StatusChange, Tags
+from compose_vlp.tracking.records import Artifact, DataSet, Metrics, Model, Params, Record, StatusChange, Tags
 from compose_vlp.tracking.seen import Seen
 from compose_vlp.tracking.state import SenderState
 
@@ -120,6 +120,8 @@ class Delivery:
                 run.send_tags(record.values)
             elif isinstance(record, Artifact):
                 self._send_artifact(run, record.name, record.path)
+            elif isinstance(record, DataSet):
+                run.send_data_set(record)
             elif isinstance(record, Model):
                 place = write_model(record, self._folder)
                 self._send_artifact(run, record.name, str(place.relative_to(self._folder.run_folder)))

@@ -22,6 +22,8 @@ class TrackSettings:
         uri: The tracking store; None is `MLFLOW_TRACKING_URI`, or else `mlflow.db` in `working_directory`.
         working_directory: Where the default store lies.
         system_metrics_s: Seconds between two looks at processor, memory and GPU; 0 is never.
+        key: A name for the run before MLflow has named it; one that nobody else has is made up if left out.
+        parent: The key of the run that this one belongs to, such as a sweep's.
     """
 
     experiment: str
@@ -29,6 +31,8 @@ class TrackSettings:
     uri: str | None = None
     working_directory: Path = field(default_factory=Path.cwd)
     system_metrics_s: float = 10.0
+    key: str | None = None
+    parent: str | None = None
 
     def resolved_uri(self) -> str:
         """The tracking store; a relative SQLite path is made absolute, since the sender may run elsewhere."""
@@ -56,6 +60,7 @@ class Target:
     Attributes:
         key: A name for the run before MLflow has named it; found by it where the answer to its making was lost.
         started_ms: When the run began, in milliseconds since 1970.
+        parent: The key of the run that it belongs to.
     """
 
     key: str
@@ -64,6 +69,7 @@ class Target:
     experiment: str
     run_name: str
     system_metrics_s: float
+    parent: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,15 @@ from typing import TypeVar
 
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
 from compose_vlp.files import ProcessLock
 from compose_vlp.tracking.layout import Target, sqlite_path
 from compose_vlp.tracking.names import cut, store_name
-from compose_vlp.tracking.records import Status
+from compose_vlp.tracking.records import DataSet, Status
 
 T = TypeVar("T")
 
@@ -30,6 +31,8 @@ METRICS_A_REQUEST = 1000
 _WORDS_A_REQUEST = 20  # MLflow takes a megabyte a request; a value may be 8,000 characters of 6 bytes each
 _PARAM_LENGTH = 6000
 _TAG_LENGTH = 8000
+_NAME_LENGTH = 500
+_SOURCE_LENGTH = 65535
 
 
 class StoreProblemError(Exception):
@@ -97,15 +100,16 @@ class MlflowRun:
         client = open_client(target.uri)
         experiment = _experiment_id(client, target)
         if run_id is None:
-            condition = f"tags.`{KEY_TAG}` = '{target.key}'"
-            found = client.search_runs([experiment], condition, run_view_type=ViewType.ALL, max_results=1)
-            run_id = found[0].info.run_id if found else None
+            run_id = _run_of_key(client, experiment, target.key)
         if run_id is not None:
             run = cls(client, run_id, experiment, is_new=False)
             run._require_alive()
             client.set_tag(run.run_id, FOLDER_TAG, str(run_folder.resolve()))  # it may have been moved
             return run
         tags = {KEY_TAG: target.key, FOLDER_TAG: str(run_folder.resolve())}
+        parent = _run_of_key(client, experiment, target.parent) if target.parent else None
+        if parent is not None:
+            tags[MLFLOW_PARENT_RUN_ID] = parent
         made = client.create_run(experiment, target.started_ms, tags, target.run_name)
         return cls(client, made.info.run_id, experiment, is_new=True)
 
@@ -135,6 +139,14 @@ class MlflowRun:
             tags = [RunTag(store_name(name), cut(value, _TAG_LENGTH)) for name, value in values.items()]
             for piece in _pieces(tags):
                 self._client.log_batch(self.run_id, tags=piece)
+
+    def send_data_set(self, data_set: DataSet) -> None:
+        """An entry of `data`; MLflow keeps one of a name and digest, however often it is sent."""
+        name, settings = cut(data_set.name, _NAME_LENGTH), cut(data_set.settings, _SOURCE_LENGTH)
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, data_set.context)]
+        with self._judged():
+            entity = Dataset(name, data_set.digest, data_set.source, settings)
+            self._client.log_inputs(self.run_id, datasets=[DatasetInput(entity, tags)])
 
     def send_artifact(self, name: str, path: Path) -> None:
         """A file or a folder; sent twice it replaces itself."""
@@ -188,6 +200,13 @@ class MlflowRun:
 
 def _pieces(items: Sequence[T]) -> Iterator[Sequence[T]]:
     return (items[start : start + _WORDS_A_REQUEST] for start in range(0, len(items), _WORDS_A_REQUEST))
+
+
+def _run_of_key(client: MlflowClient, experiment: str, key: str) -> str | None:
+    """Find the run that was given this key when it was made."""
+    condition = f"tags.`{KEY_TAG}` = '{key}'"
+    runs = client.search_runs([experiment], condition, run_view_type=ViewType.ALL, max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def folder_of_run(uri: str, run_id: str) -> Path | None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,7 @@ from compose_vlp.files import ProcessLock
 from compose_vlp.tracking.layout import Target, TrackFolder, TrackSettings
 from compose_vlp.tracking.names import store_name
 from compose_vlp.tracking.outbox import Outbox
-from compose_vlp.tracking.records import Artifact, Ending, Metrics, Model, Params, StatusChange, Tags
+from compose_vlp.tracking.records import Artifact, DataSet, Ending, Metrics, Model, Params, StatusChange, Tags
 from compose_vlp.tracking.remains import remains
 from compose_vlp.tracking.state import SenderState
 from compose_vlp.tracking.tracker import Param, ending_of
@@ -91,6 +91,10 @@ class OutboxTracker:
             kept = self._kept(store_name(name), path.resolve())
             if kept is not None:
                 self._outbox.add(Artifact(store_name(name), str(kept)))
+
+    def data_sets(self, data_sets: Sequence[DataSet]) -> None:
+        for data_set in data_sets:
+            self._outbox.add(data_set)
 
     def model(self, model: Model) -> None:
         self._outbox.add(model)
@@ -169,6 +173,33 @@ class OutboxTracker:
             self._sender.wait()
 
 
+def add_to_run(
+    run_folder: Path, values: Mapping[str, float], step: int, artifacts: Mapping[str, Path], status: Ending
+) -> str | None:
+    """Add what was measured later to a run that has ended; gives what is to be said where something did not arrive.
+
+    Nothing is done for a run that was never tracked. Of two values for a name and a step the first stands.
+
+    Args:
+        run_folder: The run.
+        values: Metrics by name.
+        step: Of the weights that were measured.
+        artifacts: Files by the names that they get.
+        status: How the run ended, which stays as it is.
+
+    Raises:
+        UserError: the run is still training, or another process adds to it.
+    """
+    target = TrackFolder(run_folder).read_target()
+    if target is None:
+        return None
+    settings = TrackSettings(target.experiment, target.run_name, target.uri, system_metrics_s=0.0)
+    tracker = OutboxTracker.start(run_folder, settings)
+    tracker.metrics(values, step)
+    tracker.artifacts(artifacts)
+    return tracker.finish(status)
+
+
 def _settle_target(folder: TrackFolder, settings: TrackSettings) -> None:
     """Decide where the run goes: where it went before, once MLflow has it, or else where the settings say."""
     known = folder.read_target()
@@ -177,9 +208,9 @@ def _settle_target(folder: TrackFolder, settings: TrackSettings) -> None:
         if known.uri != wanted:
             logger.warning("this run is in MLflow at %s and goes on there, not at %s", known.uri, wanted)
         return
-    key, started_ms = (known.key, known.started_ms) if known else (uuid.uuid4().hex, _now_ms())
+    key, started_ms = (known.key, known.started_ms) if known else (settings.key or uuid.uuid4().hex, _now_ms())
     experiment, name, pause_s = settings.experiment, settings.run_name, settings.system_metrics_s
-    folder.write_target(Target(key, started_ms, wanted, experiment, name, pause_s))
+    folder.write_target(Target(key, started_ms, wanted, experiment, name, pause_s, settings.parent))
 
 
 def _now_ms() -> int:

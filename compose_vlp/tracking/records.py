@@ -45,6 +45,25 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class DataSet:
+    """What the run reads.
+
+    Attributes:
+        name: The entry's name under `data`.
+        digest: Of its settings and the files that they name.
+        source: The kind that reads it, such as `jsonl`.
+        settings: What its entry says, as JSON.
+        context: What it is read for, such as `training`.
+    """
+
+    name: str
+    digest: str
+    source: str
+    settings: str
+    context: str
+
+
+@dataclass(frozen=True)
 class Model:
     """A finished model that MLflow is to have in its own format, so that its tools can load and serve it.
 
@@ -73,13 +92,14 @@ class StatusChange:
     time_ms: int
 
 
-Record: TypeAlias = Metrics | Params | Tags | Artifact | Model | StatusChange
+Record: TypeAlias = Metrics | Params | Tags | Artifact | DataSet | Model | StatusChange
 
 _KINDS: dict[str, type[Record]] = {
     "metrics": Metrics,
     "params": Params,
     "tags": Tags,
     "artifact": Artifact,
+    "data_set": DataSet,
     "model": Model,
     "status": StatusChange,
 }

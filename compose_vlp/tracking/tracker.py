@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
-from compose_vlp.tracking.records import Ending, Model
+from compose_vlp.tracking.records import DataSet, Ending, Model
 
 Param: TypeAlias = str | int | float | bool | None
 
@@ -30,6 +30,9 @@ class Tracker(Protocol):
 
     def artifacts(self, paths: Mapping[str, Path]) -> None:
         """Files and folders under their names. Those in the run folder are sent as they are then, others as now."""
+
+    def data_sets(self, data_sets: Sequence[DataSet]) -> None:
+        """What the run reads; one that was said before with the same digest is there once."""
 
     def model(self, model: Model) -> None:
         """The finished model, of files in the run folder. They have to stay until the sender has sent them."""
@@ -66,6 +69,8 @@ class NullTracker:
     def tags(self, values: Mapping[str, str]) -> None: ...
 
     def artifacts(self, paths: Mapping[str, Path]) -> None: ...
+
+    def data_sets(self, data_sets: Sequence[DataSet]) -> None: ...
 
     def model(self, model: Model) -> None: ...
 

@@ -32,7 +32,7 @@ def make_run(
         keep_scores(run, [Measurement("retrieval", "pairs", tuple(changes), 100, 7, scores)])
     if losses:
         TrackFolder(folder).path.mkdir()
-        lines = [encode(Metrics(step, 0, {"pretrain.loss": loss})) for step, loss in enumerate(losses)]
+        lines = [encode(Metrics(step, 0, {"pretrain/loss": loss})) for step, loss in enumerate(losses)]
         TrackFolder(folder).outbox.write_bytes(b"".join(lines))
     run.update(stages={"pretrain": {"steps": 7, "seconds": 60.0 + seed, "peak_memory": 2_000_000}}, parameters=1000)
     run.finish("FINISHED")
@@ -57,7 +57,7 @@ def make_study(seeds: int = 3) -> Study:
                     "captioning.cider": 1.0,
                 },
                 Cost(1000 + 10 * len(fusion), 1e12, 30.0 + seed, 5_000_000),
-                {"pretrain.loss": [(step, 3.0 / (step + 1) + 0.01 * seed) for step in range(500)]},
+                {"pretrain/loss": [(step, 3.0 / (step + 1) + 0.01 * seed) for step in range(500)]},
             )
         )
     cells = {f"{teacher}, {fusion}": f"{teacher} and {fusion}" for teacher, fusion in product(*FACTORS.values())}

@@ -100,9 +100,9 @@ def test_a_report_that_cannot_be_written_says_so(summary: Summary, tmp_path: Pat
 
 def test_a_curve_shows_the_steps_that_all_seeds_have():
     study = make_study()
-    short = [replace(t, curves={"pretrain.loss": t.curves["pretrain.loss"][: 300 + t.seed]}) for t in study.trials]
-    assert plots.metrics_of(study) == ["pretrain.loss"]
-    assert "<svg" in plots.curve_plot(replace(study, trials=short), "pretrain.loss")
+    short = [replace(t, curves={"pretrain/loss": t.curves["pretrain/loss"][: 300 + t.seed]}) for t in study.trials]
+    assert plots.metrics_of(study) == ["pretrain/loss"]
+    assert "<svg" in plots.curve_plot(replace(study, trials=short), "pretrain/loss")
 
 
 def test_pages_have_every_number_for_programs(summary: Summary):

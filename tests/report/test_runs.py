@@ -105,7 +105,7 @@ def test_runs_that_differ_in_their_seed_alone_are_one_cell(runs: Path):
         ("stages.pretrain.batch=32", 0): {"retrieval.mean_recall": 0.60},
         ("stages.pretrain.batch=32", 1): {"retrieval.mean_recall": 0.65},
     }
-    assert study.trials[0].curves == {"pretrain.loss": [(0, 3.0), (1, 2.0), (2, 1.0)]}
+    assert study.trials[0].curves == {"pretrain/loss": [(0, 3.0), (1, 2.0), (2, 1.0)]}
     assert study.trials[0].cost.parameters == 1000 and study.trials[0].cost.seconds == 60.0
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from compose_vlp.api import Blueprint
 from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.tracked import open_tracker, own_tags
 from compose_vlp.tracking import NullTracker, OutboxTracker
 from compose_vlp.tracking.names import cut
-from compose_vlp.training import open_tracker, own_tags
 
 LONG = "a" * 9000
 
@@ -31,7 +31,7 @@ def test_texts_are_tags_as_written_and_nested_values_are_json(tmp_path: Path) ->
     assert json.loads(tags["x-nested"]) == {"who": ["me", "no"], "count": 3, "ja": True}
     assert json.loads(tags["x-paper"])["parameters"]["both"]["count"] == "2.1B", "inherited"
     assert len(cut(tags["x-long"], 8000)) == 8000, "MLflow's limit, at which the sender cuts"
-    assert set(tags) == {"x-note", "x-nested", "x-long", "x-paper"}
+    assert set(tags) == {"x-note", "x-nested", "x-long", "x-paper", "paper", "hybrid"}
 
 
 def test_the_tracker_of_a_run_is_given_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,14 +73,14 @@ def test_a_run_that_is_killed_has_failed_and_goes_on_in_its_run(
     until(lambda: SenderState.read(state).status == "FAILED")
     run_id, there = mlflow_run_id(tmp_path / "run"), look(store)
     assert there.status(run_id) == "FAILED"
-    assert there.steps(run_id, "pretrain.loss")[:12] == list(range(12))
+    assert there.steps(run_id, "pretrain/loss")[:12] == list(range(12))
     process = train(tmp_path, "--resume", "run")
     said, _ = process.communicate()
     assert process.returncode == 0, said
     sync(tmp_path / "run")
     assert mlflow_run_id(tmp_path / "run") == run_id
     assert there.status(run_id) == "FINISHED"
-    history = there.client.get_metric_history(run_id, "pretrain.loss")
+    history = there.client.get_metric_history(run_id, "pretrain/loss")
     assert [metric.step for metric in history] == list(range(STEPS)), "each step once"
     assert len(there.client.search_runs([there.run(run_id).info.experiment_id])) == 1
 
@@ -112,5 +112,5 @@ def test_a_server_that_is_not_there_slows_no_step_and_gets_everything_later(
     sync(tmp_path / "run")
     there = look(store)
     run_id = mlflow_run_id(tmp_path / "run")
-    assert there.steps(run_id, "pretrain.loss") == list(range(STEPS))
+    assert there.steps(run_id, "pretrain/loss") == list(range(STEPS))
     assert there.status(run_id) == "FINISHED"

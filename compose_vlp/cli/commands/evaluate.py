@@ -94,7 +94,8 @@ def command(
     from compose_vlp.files import write_atomic
     from compose_vlp.runtime.sources import declared_source, last_data
     from compose_vlp.runtime.state.digests import changed
-    from compose_vlp.runtime.state.scores import Measurement, keep_scores
+    from compose_vlp.runtime.state.scores import Measurement, keep_scores, tracked_names
+    from compose_vlp.tracking import add_to_run
 
     trained = load_run(run, plugins, device, changes)
     asker, name = trained.asker, data or last_data(trained.blueprint)
@@ -131,6 +132,11 @@ def command(
             for task, measured in results.tasks.items()
         ],
     )
+    if trained.folder.info.status != "RUNNING":
+        named = tracked_names(name, results.scores)
+        left = add_to_run(trained.folder.path, named, step, {f"reports/{page.name}": page}, trained.folder.info.status)
+        if left:
+            told(left)
     if as_json:
         about = {"run": str(trained.folder.path), "weights": trained.weights.as_json(), "data": name, "page": str(page)}
         print_json({**about, **results.as_json()})

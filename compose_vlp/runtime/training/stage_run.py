@@ -239,12 +239,12 @@ class StageRun:
             self.context.folder.update(stages={**known, self.name: self.summary.as_json()}, parameters=parameters)
 
     def _metrics(self, report: StepReport) -> dict[str, float]:
-        metrics = {f"{self.name}.{name}": value for name, value in report.losses.items()}
-        metrics |= {f"{self.name}.loss": report.total, f"{self.name}.lr": report.lr}
+        metrics = {f"{self.name}/{name}": value for name, value in report.losses.items()}
+        metrics |= {f"{self.name}/loss": report.total, f"{self.name}/lr": report.lr}
         if report.gradient_norm is not None:
-            metrics[f"{self.name}.gradient_norm"] = report.gradient_norm
-        metrics["step_seconds"] = report.seconds
-        metrics["waiting_share"] = report.waiting / report.seconds
+            metrics[f"{self.name}/gradient_norm"] = report.gradient_norm
+        metrics[f"{self.name}/step_seconds"] = report.seconds
+        metrics[f"{self.name}/waiting_share"] = report.waiting / report.seconds
         return metrics
 
     def _save(self, stage: int, step: int) -> None:
