@@ -88,6 +88,7 @@ def test_the_size_is_known_without_the_file() -> None:
     assert ClipBytePairs.describe(ClipBytePairs.Config(file="none.gz", vocab_size=90, tokens=("x",))) == {
         "vocab_size": 91,
         "mask": False,
+        "end": True,
         "pieces": False,
     }
 
