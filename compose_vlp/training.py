@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +88,8 @@ def train(
             keep_tables(checked, path)
             take_vocabularies(checked, path, told.note)
 
-        seed, known = options.seed, {"data": digests}
+        seed = options.seed
+        known = {"data": digests, "options": asdict(options), "machine": machine() | {"processes": processes.world}}
         folder = _open_folder(
             processes,
             lambda: (
@@ -122,6 +123,17 @@ def train(
             if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
                 context.tracker.model(model)
     return folder
+
+
+def machine() -> dict[str, Any]:
+    """Say what of a machine moves the last digits of numbers, beside versions: processor, threads, capability."""
+    import platform
+
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"device": device, "capability": capability, "threads": torch.get_num_threads()}
 
 
 def hold_to_data(checked: CheckedBlueprint, resumed: Path | None, changed_data: bool) -> dict[str, Any]:
