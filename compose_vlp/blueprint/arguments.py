@@ -10,8 +10,10 @@ from compose_vlp.blueprint.document import is_expression
 from compose_vlp.blueprint.nodes import COMMAND_LINE, Mapping, Node, Scalar, Source
 from compose_vlp.blueprint.reader import read_value
 from compose_vlp.errors import Problem, Span
+from compose_vlp.files import is_file
 
 _FLOW = re.compile(r"[{\[\"']")
+_SUFFIXES = (".yaml", ".yml")
 _FORMS = "an override is path=value, +path={...} or ~path"
 
 
@@ -41,8 +43,8 @@ class Override:
 
 
 def is_override(argument: str) -> bool:
-    """Whether an argument is an override, and not a blueprint's name."""
-    return argument[:1] in ("+", "~") or "=" in argument
+    """Whether an argument is an override, and not a blueprint's name, or its file in a folder whose name has a `=`."""
+    return (argument[:1] in ("+", "~") or "=" in argument) and not (argument.endswith(_SUFFIXES) and is_file(argument))
 
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -10,13 +10,17 @@ from compose_vlp.files import is_file
 LIBRARY = Path(__file__).resolve().parent.parent / "blueprints"
 """The folder of the built-in blueprints, in a checkout and in an installed wheel alike."""
 
+SWEEPS = "sweeps/"
+"""Files of the library that are no blueprints."""
+
 _SUFFIXES = (".yaml", ".yml")
 
 
 def builtin_names(library: Path = LIBRARY) -> list[str]:
     """The built-in blueprints by name: `coca`, `tasks/vqa_generate`."""
     files = (file for suffix in _SUFFIXES for file in library.rglob(f"*{suffix}"))
-    return sorted(file.relative_to(library).with_suffix("").as_posix() for file in files)
+    names = (file.relative_to(library).with_suffix("").as_posix() for file in files)
+    return sorted(name for name in names if not name.startswith(SWEEPS))
 
 
 def locate(written: str, mention: Span, beside: Path | None = None, library: Path = LIBRARY) -> Path:

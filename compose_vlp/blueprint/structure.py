@@ -125,6 +125,8 @@ _ELSEWHERE = {
     "include": "a blueprint begins from others with `extends`",
     "defaults": "a blueprint begins from others with `extends`",
     "base": "a blueprint begins from others with `extends`",
+    "sweep": "this is a sweep, and no blueprint: `compose-vlp sweep FILE`",
+    "vary": "a sweep says what is varied: `compose-vlp sweep FILE`",
     "dtype": "it is called `precision`: fp32 or bf16",
 }
 """Where other frameworks' words have their place here."""

@@ -34,6 +34,7 @@ COMMANDS: Final = (
     Entry("verify", "Build", "Prove that a port gives the same numbers as the original."),
     Entry("train", "Train", "Train a blueprint, or go on with a run."),
     Entry("reproduce", "Train", "Train a finished run again and compare what comes of it."),
+    Entry("sweep", "Train", "Train a blueprint with parts exchanged, fairly, seed by seed."),
     Entry("demo", "Train", "Train a small model in minutes and show what it learnt."),
     Entry("track", "Train", "Send what a run recorded while its MLflow was away."),
     Entry("evaluate", "Use", "Measure a trained model: retrieval, captions, zero-shot."),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor, nn
 
 from compose_vlp.adapters import MapSizes
 from compose_vlp.blueprint.patterns import matches, matches_any, near_names
+from compose_vlp.compiler.initial import drawn_by_path
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.errors import Problem, UserError
 from compose_vlp.graph.graph import AdapterEntry
@@ -110,8 +112,10 @@ class _Map:
         return any(matches_any(patterns, f"{path}.weight") for path in self.paths)
 
 
-def adapt(parts: Mapping[str, nn.Module], adapters: Mapping[str, AdapterEntry]) -> None:
+def adapt(parts: Mapping[str, nn.Module], adapters: Mapping[str, AdapterEntry], seed: int | None = None) -> None:
     """Put adapters in the place of the linear maps of these parts; maps that share a weight share the adapter.
+
+    With a `seed`, their weights are drawn by their paths.
 
     Raises:
         AdapterError: patterns that name no map, maps that an adapter does not fit, two adapters of one map.
@@ -126,7 +130,7 @@ def adapt(parts: Mapping[str, nn.Module], adapters: Mapping[str, AdapterEntry]) 
         wrong = [*_unknown(adapter, maps), *_twice(adapter, chosen, taken)]
         if not wrong and not chosen:
             wrong = [Problem(f"`except` leaves no linear map to adapter `{adapter.name}`", adapter.span)]
-        problems += wrong or _put(adapter, chosen)
+        problems += wrong or _put(adapter, chosen, seed)
         taken |= {id(one): adapter for one in chosen}
     if problems:
         raise AdapterError(problems)
@@ -167,7 +171,7 @@ def _twice(adapter: AdapterEntry, chosen: list[_Map], taken: Mapping[int, Adapte
         )
 
 
-def _put(adapter: AdapterEntry, chosen: list[_Map]) -> list[Problem]:
+def _put(adapter: AdapterEntry, chosen: list[_Map], seed: int | None) -> list[Problem]:
     """Make an adapter for each map; what does not fit is told in one problem for each reason."""
     refused: dict[str, list[str]] = {}
     draws = may_draw(adapter.kind, adapter.config)
@@ -176,7 +180,9 @@ def _put(adapter: AdapterEntry, chosen: list[_Map]) -> list[Problem]:
         reason = _reason(adapter, one)
         if reason is None:
             try:
-                made = adapter.kind.implementation(adapter.config, MapSizes(first.in_features, first.out_features))
+                sizes = MapSizes(first.in_features, first.out_features)
+                make = partial(adapter.kind.implementation, adapter.config, sizes)
+                made = drawn_by_path(f"{one.paths[0]}.{adapter.name}", make, seed)
             except UserError as error:
                 reason = error.problems[0].message
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.compiler.adapting import adapt, adapted_maps
+from compose_vlp.compiler.initial import drawn_by_path
 from compose_vlp.compiler.sharing import owners_first, tie
 from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
 from compose_vlp.errors import UserError, did_you_mean
@@ -54,17 +56,21 @@ class Named(nn.Module):
 class Model(nn.Module):
     """One root for all programs of a blueprint, so that wrappers (DDP, FSDP2) see one module and one forward."""
 
-    def __init__(self, blueprint: CheckedBlueprint) -> None:
+    def __init__(self, blueprint: CheckedBlueprint, seed: int | None = None) -> None:
         super().__init__()
         built = {
-            name: part.kind.implementation(part.config)
+            name: drawn_by_path(name, partial(part.kind.implementation, part.config), seed)
             for name, part in blueprint.components.items()
             if part.kind.category == "component"
         }
         self.components = Named(built)
-        self.losses = Named({name: loss.kind.implementation(loss.config) for name, loss in blueprint.losses.items()})
+        losses = {
+            name: drawn_by_path(f"losses.{name}", partial(loss.kind.implementation, loss.config), seed)
+            for name, loss in blueprint.losses.items()
+        }
+        self.losses = Named(losses)
         tie(built, blueprint.components)
-        adapt(self.parts(), blueprint.adapters)  # after what is shared is tied: a shared map has a shared adapter
+        adapt(self.parts(), blueprint.adapters, seed)  # after what is shared is tied: a shared map has one adapter
         self.owners_first = owners_first(blueprint.components)
         self.student = self.components.by_name()
         self.losses_by_name = self.losses.by_name()
@@ -165,11 +171,17 @@ def _count(parameters: Iterable[nn.Parameter], seen: set[int]) -> int:
 
 
 def build(blueprint: CheckedBlueprint, device: torch.device | str = "cpu", seed: int | None = None) -> Model:
-    """The model with fresh weights (none on the meta device); `seed` makes them repeatable."""
+    """The model with fresh weights (none on the meta device).
+
+    With a `seed` they are repeatable, and those of a parameter depend on nothing but seed, path, shape and how it is
+    drawn: blueprints that share a part begin with the same weights in it. Torch's generators begin from it afterwards.
+    """
+    is_meta = str(device) == "meta"
+    with torch.device(device), _Uninitialised() if is_meta else nullcontext():
+        model = Model(blueprint, None if is_meta else seed)
     if seed is not None:
         torch.manual_seed(seed)
-    with torch.device(device), _Uninitialised() if str(device) == "meta" else nullcontext():
-        return Model(blueprint)
+    return model
 
 
 class _Uninitialised(TorchFunctionMode):

@@ -14,7 +14,7 @@ import typer.main
 
 from compose_vlp import Blueprint
 from compose_vlp.cli.options import sort_words
-from compose_vlp.cli.run import application
+from compose_vlp.cli.run import application, run
 from compose_vlp.cli.table import COMMANDS, PROGRAM
 from compose_vlp.cli.top_help import FIRST_STEPS
 from compose_vlp.data.detect_source import is_data
@@ -76,9 +76,11 @@ def test_an_example_works(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     program, name, *arguments = shlex.split(line, comments=True)
     assert program == PROGRAM
     command = typer.main.get_command(application([name])).commands[name]  # type: ignore[attr-defined]
-    given = command.make_context(name, arguments).params
+    given = command.make_context(name, [*arguments]).params
     words = given.get("words") or [given[key] for key in ("first", "second") if given.get(key)]
-    if words and not is_data(words[0]):
+    if name == "sweep":
+        assert run([name, *arguments, "--dry-run"]) == 0
+    elif words and not is_data(words[0]):
         request = sort_words(words)
         if name == "diff" and len(request.blueprints) == 2:
             for one in request.blueprints:

@@ -51,7 +51,7 @@ def test_positions_are_resized_and_all_other_weights_kept(small_coca: Load) -> N
     checked = small_coca(*SECOND).check()
     model = build(checked, seed=1)
     state = torch.get_rng_state()
-    larger, notes = fit(model, checked, checked.of_stage("larger"))
+    larger, notes = fit(model, checked, checked.of_stage("larger"), 0)
     assert torch.equal(torch.get_rng_state(), state) and len(notes) == 2
     before, after = model.state_dict(), larger.state_dict()
     for name, tensor in before.items():
@@ -63,7 +63,7 @@ def test_positions_are_resized_and_all_other_weights_kept(small_coca: Load) -> N
     text = before["components.unimodal.positions"]
     longer = after["components.unimodal.positions"]
     assert torch.equal(longer[:12], text[:12]) and torch.equal(longer[-1], text[-1]), "words, and the CLS behind them"
-    assert fit(model, checked, checked) == (model, [])
+    assert fit(model, checked, checked, 0) == (model, [])
 
 
 def test_a_run_goes_on_in_a_stage_of_another_size_bit_for_bit(small_coca: Load, tmp_path: Path) -> None:

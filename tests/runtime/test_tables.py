@@ -55,7 +55,7 @@ def stage(**settings: object) -> str:
 def fitted(blueprint: Blueprint) -> tuple[Model, Model]:
     checked = blueprint.check()
     model = build(checked, seed=1)
-    return model, fit(model, checked, checked.of_stage("more"))[0]
+    return model, fit(model, checked, checked.of_stage("more"), 0)[0]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from compose_vlp.runtime.state import generators
 from compose_vlp.values.tables import resize_table
 
 
-def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint) -> tuple[Model, list[str]]:
+def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint, seed: int) -> tuple[Model, list[str]]:
     """A model of the blueprint `after` with the weights of one of `before`, and what was resized.
 
-    The same model where both are one blueprint. Nothing is drawn, so that a run that goes on here goes on alike.
+    The same model where both are one blueprint. What a longer table has more is drawn from `seed`, and the generators
+    stay where they are, so that a run that goes on here goes on alike.
 
     Raises:
         UserError: a parameter that is no table of positions would change its shape.
@@ -23,7 +24,7 @@ def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint) -> tupl
     if before is after:
         return model, []
     noise = generators.capture()
-    fitted = build(after, next(model.parameters()).device)
+    fitted = build(after, next(model.parameters()).device, seed)
     generators.restore(noise)
     weights, wanted, notes = model.state_dict(), fitted.state_dict(), []
     for name in sorted(weights.keys() ^ wanted.keys()):

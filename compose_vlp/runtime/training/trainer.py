@@ -63,14 +63,15 @@ class Trainer:
 
     def _model(self, stage: str, saved: dict[str, Any] | None) -> Model:
         """The model as it was saved, or a fresh one; every process has the same, and noise of its own from here on."""
-        noise = (self.context.options.seed << 16) + self.context.processes.rank
-        generators.seed_libraries(noise)
-        model = build(self.context.blueprint.of_stage(stage), self.context.processes.device, self.context.options.seed)
+        seed = self.context.options.seed
+        noise = (seed << 16) + self.context.processes.rank
+        generators.seed_libraries(noise)  # plugins may draw from them while they are made
+        model = build(self.context.blueprint.of_stage(stage), self.context.processes.device, seed)
         if saved is None:
             self.initialise(model)
             self.context.processes.share_weights(model.state_dict().values())
-            if not self.context.processes.main:
-                torch.manual_seed(noise)
+            generators.seed_libraries(noise)
+            torch.manual_seed(noise)
         else:
             model.load_state_dict(saved["model"])
         return model
@@ -88,7 +89,8 @@ class Trainer:
 
     def _fitted(self, model: Model, before: str, after: str) -> Model:
         """The same weights as the next stage wants them: tables of positions for other sizes."""
-        fitted, notes = fit(model, self.context.blueprint.of_stage(before), self.context.blueprint.of_stage(after))
+        stages = self.context.blueprint.of_stage(before), self.context.blueprint.of_stage(after)
+        fitted, notes = fit(model, *stages, self.context.options.seed)
         for note in notes:
             self.context.listener.note(f"stage {after}: {note}")
         return fitted

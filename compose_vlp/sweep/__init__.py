@@ -1,0 +1,1 @@
+"""Sweeps: one question asked of a blueprint with its parts exchanged, trained fairly, one process a run."""

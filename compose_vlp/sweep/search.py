@@ -1,0 +1,270 @@
+"""Searches: Optuna thinks of the next cell, a database in the sweep's folder remembers all that were tried."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Final
+
+from compose_vlp.errors import BlueprintError, Problem, UserError, did_you_mean
+from compose_vlp.sweep.document import Factor, Level, Search, Sweep
+from compose_vlp.sweep.plan import Cell, Plan, Planner
+from compose_vlp.sweep.running import Job, scores_so_far
+from compose_vlp.sweep.words import Word, layered
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS: Final = {
+    "tpe": "TPESampler",
+    "random": "RandomSampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+    "nsgaii": "NSGAIISampler",
+    "qmc": "QMCSampler",
+}
+PRUNERS: Final = {
+    "none": "NopPruner",
+    "median": "MedianPruner",
+    "successive_halving": "SuccessiveHalvingPruner",
+    "hyperband": "HyperbandPruner",
+}
+_LOOK_S: Final = 1.0
+_MISTAKES: Final = 10
+"""Drawn cells that may be wrong one after the other: more, and there is nothing to be found."""
+
+
+class Searching:
+    """A feed of runs: each of Optuna's trials is a cell, trained with every seed; its value is their mean."""
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        planner: Planner,
+        database: Path,
+        jobs_of: Callable[[Cell], list[Job]],
+        note: Callable[[str], None],
+    ) -> None:
+        assert isinstance(sweep.design, Search)
+        self.sweep, self.planner, self.jobs_of, self.note = sweep, planner, jobs_of, note
+        self.settings = sweep.design
+        self.database = database
+        ends_of(sweep, planner.plugins)
+        self.study = _study(sweep, self.settings, database)
+        self.open: dict[int, tuple[optuna.Trial, list[Job]]] = {}
+        self.waiting: list[Job] = []
+        self.mistakes = 0
+        self.looked = 0.0
+        self.reported: dict[int, int] = {}
+        with _database(database):
+            for frozen in self.study.get_trials(deepcopy=False):
+                if frozen.state.name == "RUNNING":  # of a sweep that was stopped or killed
+                    self._open(self._again(frozen))
+
+    # --- the feed -----------------------------------------------------------------------------------------------
+
+    def take(self) -> Job | None:
+        while not self.waiting and self._left() > 0:
+            with _database(self.database):
+                self._open(self.study.ask())
+        return self.waiting.pop(0) if self.waiting else None
+
+    def finished(self, job: Job) -> None:
+        for number, (trial, jobs) in list(self.open.items()):
+            if job in jobs and not any(one.is_open for one in jobs):
+                if all(one.state != "stopped" for one in jobs):
+                    self._tell(trial, jobs)
+                del self.open[number]
+
+    def unwanted(self, job: Job) -> bool:
+        """Ask the pruner, of each trial its first seed's run, when it has measured anew."""
+        if self.settings.pruner == "none" or time.monotonic() - self.looked < _LOOK_S:
+            return False
+        self.looked = time.monotonic()
+        number = next((number for number, (_, jobs) in self.open.items() if job is jobs[0]), None)
+        if number is None:
+            return False
+        step, value = self._measured(job)
+        if value is None or step <= self.reported.get(number, -1):
+            return False
+        self.reported[number] = step
+        trial, jobs = self.open[number]
+        with _database(self.database):
+            trial.report(value, step)
+            unwanted = trial.should_prune()
+        for other in jobs[1:] if unwanted else ():
+            other.state = "pruned"
+            self.waiting = [one for one in self.waiting if one is not other]
+        return unwanted
+
+    @property
+    def exhausted(self) -> bool:
+        return not self.waiting and self._left() <= 0
+
+    # --- Optuna's trials ----------------------------------------------------------------------------------------
+
+    def _left(self) -> int:
+        with _database(self.database):
+            return self.settings.trials - len(self.study.get_trials(deepcopy=False))
+
+    def _again(self, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
+        import optuna
+
+        return optuna.Trial(self.study, frozen._trial_id)  # noqa: SLF001 - as Optuna's own `ask` makes one
+
+    def _open(self, trial: optuna.Trial) -> None:
+        """Make the cell that a trial draws; one that is wrong has failed."""
+        levels: dict[str, str] = {}
+        words: list[Word] = []
+        for factor in self.sweep.factors:
+            levels[factor.name], more = _drawn(factor, trial)
+            words += more
+        self.planner.problems.clear()
+        name = _name(levels)
+        cell = self.planner.cell(levels, name, layered(self.sweep.base, words))
+        if cell is None or self.planner.problems:
+            self.mistakes += 1
+            problem = next(iter(self.planner.problems))
+            self.note(f"trial {trial.number} ({name}) is no model: {problem.message}")
+            if self.mistakes >= _MISTAKES:
+                self.planner.raise_problems()
+            self.study.tell(trial, state=_states().FAIL)
+            return
+        self.mistakes = 0
+        jobs = self.jobs_of(cell)
+        self.open[trial.number] = (trial, jobs)
+        self.waiting += [job for job in jobs if job.is_open]
+        if not any(job.is_open for job in jobs):
+            self.finished(jobs[0])
+
+    def _tell(self, trial: optuna.Trial, jobs: Sequence[Job]) -> None:
+        values = [self._measured(job)[1] for job in jobs if job.state in ("done", "known")]
+        known = [value for value in values if value is not None]
+        with _database(self.database):
+            if any(job.state == "pruned" for job in jobs):
+                self.study.tell(trial, state=_states().PRUNED)
+            elif len(known) == len(jobs):
+                self.study.tell(trial, fmean(known))
+            else:
+                self.study.tell(trial, state=_states().FAIL)
+        missing = next((job for job in jobs if job.state in ("done", "known") and self._measured(job)[1] is None), None)
+        if missing is not None:
+            raise self._unmeasured(missing)
+
+    def _measured(self, job: Job) -> tuple[int, float | None]:
+        from compose_vlp.sweep.folder import read_json
+
+        value = scores_so_far(job.trial).get(self.settings.objective)
+        extra = (read_json(job.trial.run / "run.json") or {}).get("extra", {})
+        steps = [int(scores["step"]) for scores in extra.get("scores", {}).values()]
+        return max(steps, default=0), value
+
+    def _unmeasured(self, job: Job) -> UserError:
+        names = list(scores_so_far(job.trial))
+        hints = did_you_mean(self.settings.objective, names) or (f"scores: {', '.join(names)}",)
+        span = self.sweep.span("design.objective", "design")
+        return UserError(f"no run gives the score `{self.settings.objective}`", hints=hints, span=span)
+
+
+def ends_of(sweep: Sweep, plugins: Sequence[Path] = ()) -> Plan:
+    """The cells at both ends of all ranges, so that a wrong path or bound is told before anything runs.
+
+    Raises:
+        BlueprintError: their mistakes, or those of the search's settings.
+    """
+    _judge(sweep)
+    planner = Planner(sweep, plugins)
+    cells = []
+    for end in (0, -1):
+        levels: dict[str, str] = {}
+        words: list[Word] = []
+        for factor in sweep.factors:
+            if factor.range is None:
+                levels[factor.name] = factor.levels[end].name
+                words += factor.levels[end].words
+            else:
+                levels[factor.name] = factor.range.arguments[end]
+                words.append(_word(factor, factor.range.arguments[end]))
+        cells.append(planner.cell(levels, _name(levels), layered(sweep.base, words)))
+    planner.raise_problems()
+    return Plan(sweep, tuple(cell for cell in cells if cell is not None))
+
+
+def _name(levels: Mapping[str, str]) -> str:
+    return ", ".join(f"{factor}={level}" for factor, level in levels.items())
+
+
+def _drawn(factor: Factor, trial: optuna.Trial) -> tuple[str, list[Word]]:
+    if factor.range is not None:
+        value = factor.range.draw(trial, factor.name)
+        return value, [_word(factor, value)]
+    level: Level | None = factor.level(trial.suggest_categorical(factor.name, [one.name for one in factor.levels]))
+    assert level is not None, "Optuna gives what it was given"
+    return level.name, list(level.words)
+
+
+def _word(factor: Factor, value: str) -> Word:
+    return Word(f"{factor.key.text}={value}", ((0, factor.key),))
+
+
+def _judge(sweep: Sweep) -> None:
+    settings = sweep.design
+    assert isinstance(settings, Search)
+    problems = []
+    for key, written, known in (("sampler", settings.sampler, SAMPLERS), ("pruner", settings.pruner, PRUNERS)):
+        if written not in known:
+            hints = did_you_mean(written, known) or (f"{key}s: {', '.join(known)}",)
+            problems.append(Problem(f"no {key} is called `{written}`", sweep.span(f"design.{key}", "design"), hints))
+    if sweep.leave_out:
+        hint = "a search tries few of all cells; vary other levels"
+        problems.append(Problem("a search leaves nothing out", sweep.span("leave_out"), (hint,)))
+    if problems:
+        raise BlueprintError(problems, sweep.lines)
+
+
+def _study(sweep: Sweep, settings: Search, database: Path) -> optuna.Study:
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        hint = "pip install 'compose-vlp[search]'"
+        raise UserError("a search needs the package optuna, which is not installed", hints=(hint,)) from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler: Any = getattr(optuna.samplers, SAMPLERS[settings.sampler])
+    try:
+        made = sampler(seed=settings.seed)
+    except ImportError as error:
+        raise UserError(f"sampler `{settings.sampler}` needs a package that is not installed: {error}") from None
+    with _database(database):
+        return optuna.create_study(
+            storage=f"sqlite:///{database}",
+            study_name=sweep.name,
+            load_if_exists=True,
+            direction=settings.direction,
+            sampler=made,
+            pruner=getattr(optuna.pruners, PRUNERS[settings.pruner])(),
+        )
+
+
+def _states() -> Any:
+    import optuna
+
+    return optuna.trial.TrialState
+
+
+@contextmanager
+def _database(file: Path) -> Iterator[None]:
+    """Within it, a database that is locked, read-only or damaged is a mistake that is told."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, sqlite3.Error):
+            cause = getattr(cause, "orig", None) or cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        hints = ("another process may use it; nothing is lost: the same command goes on",)
+        raise UserError(f"the study in {file} cannot be used: {cause}", hints=hints) from error

@@ -1,0 +1,127 @@
+"""Cells are checked before anything runs: each mistake once, at its place in the sweep's file."""
+
+from collections.abc import Callable
+
+import pytest
+
+from compose_vlp.errors import BlueprintError, Problem
+from compose_vlp.sweep.document import Sweep
+from compose_vlp.sweep.plan import plan
+
+Written = Callable[..., Sweep]
+
+
+def mistakes(sweep: Sweep) -> tuple[Problem, ...]:
+    with pytest.raises(BlueprintError) as caught:
+        plan(sweep)
+    return caught.value.problems
+
+
+def test_cells_are_resolved_with_their_words(written: Written) -> None:
+    sweep = written("vary: {teacher: {off: [], on: [hybrids/coca_momentum]}}", "budget: {steps: 9}")
+    planned = plan(sweep)
+    assert [cell.name for cell in planned.cells] == ["baseline", "teacher=on"]
+    on = planned.cells[1].blueprint.check()
+    assert "momentum" in on.teachers
+    assert str(on.stages["pretrain"].length) == "9 steps"
+    assert planned.cells[1].words[-1] == "stages.pretrain.length=9 steps"
+    assert any("no interval" in note for note in planned.notes), "one seed is told"
+
+
+def test_a_change_of_the_base_gives_way_to_a_level(written: Written) -> None:
+    sweep = written("vary: {size: {small: [], large: [data.pairs.count=48]}}")
+    assert "data.pairs.count=24" in plan(sweep).cells[0].words
+    assert "data.pairs.count=24" not in plan(sweep).cells[1].words
+
+
+def test_an_unknown_path_is_told_once_where_it_stands(written: Written) -> None:
+    (problem,) = mistakes(written("vary: {'components.vision.dept': [1, 2]}"))
+    assert problem.message == "component `vision` has no field `dept` (cells baseline; components.vision.dept=2)"
+    assert str(problem.span) == "question.yaml:3:9"
+    assert "did you mean 'depth'" in problem.hints[0]
+
+
+def test_a_wrong_value_is_told_at_the_value(written: Written) -> None:
+    (problem,) = mistakes(written("vary: {'components.vision.heads': [4, many]}"))
+    assert str(problem.span) == "question.yaml:3:39"
+    assert "(cell components.vision.heads=many)" in problem.message
+
+
+def test_levels_that_contradict_each_other_are_told_with_both_places(written: Written) -> None:
+    (problem,) = mistakes(
+        written("vary:", "  a: {x: [], y: [data.pairs.count=30]}", "  b: {p: [], q: [data.pairs.count=36]}")
+    )
+    assert problem.message == "two overrides of `data.pairs.count` (cell a=y, b=q)"
+    assert str(problem.span) == "question.yaml:5:18"
+    assert [str(span) for _, span in problem.related] == ["question.yaml:4:18"]
+
+
+def test_a_contradiction_of_the_budget_is_told(written: Written) -> None:
+    (problem,) = mistakes(written("vary: {'stages.pretrain.length': [3 steps, 5 steps]}", "budget: {steps: 9}"))
+    assert "two overrides of `stages.pretrain.length`" in problem.message
+
+
+def test_a_graph_that_is_wrong_names_the_level_that_made_it_so(written: Written) -> None:
+    problems = mistakes(written("vary: {head: {one: [], two: ['+graph.more=nothing(image)', '+outputs.more=more']}}"))
+    assert any("nothing is called `nothing`" in problem.message for problem in problems)
+    assert all(problem.span.file == "question.yaml" for problem in problems)
+    (width,) = mistakes(written("vary: {width: {narrow: [], odd: ['components.vision.width=30']}}"))
+    assert "(cell width=odd)" in width.message
+    places = [width.span, *(span for _, span in width.related)]
+    assert any(place.file == "question.yaml" and place.line == 3 for place in places)
+
+
+def test_a_blueprint_that_is_not_there_is_told_at_its_word(written: Written) -> None:
+    (problem,) = mistakes(written("vary: {a: {x: [], y: [hybrids/coca_momentm]}}"))
+    assert str(problem.span) == "question.yaml:3:23"
+    assert "did you mean 'hybrids/coca_momentum'?" in problem.hints
+
+
+def test_levels_that_make_the_same_model_are_refused(written: Written) -> None:
+    (problem,) = mistakes(written("vary: {a: {x: [], y: ['components.vision.width=32.0']}}"))
+    assert problem.message == "factor `a`: `x` and `y` make the same model"
+    assert str(problem.span) == "question.yaml:3:19"
+
+
+def test_levels_that_make_the_same_model_only_in_some_cells_are_trained_once(written: Written) -> None:
+    decay = "decay: {slow: [], fast: ['+x-y=1', 'losses.contrastive.weight=0.5']}"
+    loss = "loss: {plain: [], half: ['losses.contrastive.weight=0.5', '+x-z=1']}"
+    sweep = written(f"vary: {{{decay}, {loss}}}", "design: one_at_a_time", "seeds: 2")
+    planned = plan(sweep)
+    assert planned.cells[1].identity == planned.cells[2].identity
+    assert any("make the same model: it is trained once" in note for note in planned.notes)
+
+
+def test_a_fraction_tells_a_factor_of_no_effect_too(written: Written) -> None:
+    real = ", ".join(f"f{i}: {{no: [], yes: ['x-{i}=1']}}" for i in range(5))
+    messages = [problem.message for problem in mistakes(written(f"vary: {{{real}}}", "design: fraction"))]
+    assert len(messages) == 5
+
+
+def test_flops_decide_the_steps_of_each_cell(written: Written) -> None:
+    sweep = written("vary: {'components.vision.depth': [1, 3]}", "budget: {flops: 1e11}", base="base: tiny/coca")
+    small, large = (str(cell.blueprint.check().stages["pretrain"].length) for cell in plan(sweep).cells)
+    assert int(small.split()[0]) > int(large.split()[0]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["budget: {flops: 5}"], "one step of stage `pretrain` takes"),
+        (["budget: {steps: 5, stage: pretrian}"], "no stage is called `pretrian`"),
+        (["measure: {data: unseen}"], "no data source is called `unseen`"),
+        (["measure: {tasks: [reranking]}"], "`reranking` asks for the output"),
+    ],
+)
+def test_what_cannot_be_spent_or_measured_is_told_beforehand(written: Written, lines: list[str], message: str) -> None:
+    problems = mistakes(written("vary: {'losses.contrastive.weight': [1, 0.5]}", *lines))
+    assert problems[0].message.startswith(message)
+    assert problems[0].span is not None
+
+
+def test_a_mix_in_is_found_beside_the_sweep(written: Written, tmp_path: object) -> None:
+    from pathlib import Path
+
+    Path("mine.yaml").write_text("extends: tiny/coca\nlosses: {contrastive: {weight: 0.5}}\n")
+    sweep = written("vary: {a: {x: [], y: [mine]}}")
+    assert [cell.name for cell in plan(sweep).cells] == ["baseline", "a=y"]
