@@ -126,11 +126,13 @@ class MultiwayTransformer(nn.Module):
     def _biases(self, x: Sequence, attention: str, cache: Cache | None) -> Tensor | None:
         """`[layers, heads, n, m]` to be added to scores, or `[1, 1, n, m]` that says what may be seen."""
         seen = None if attention == "all" else _prefix(x.parts, x.features.device)
-        if cache is not None and cache.length:
-            seen = None  # words that come next stand one behind the other, and see all before them
+        if cache is not None and cache.length:  # words that come next stand one behind the other
+            seen = _behind(x.features.shape[1], cache.length, x.features.device)
         if self.relative_bias is None:
             return None if seen is None else seen[None, None]
-        biases: Tensor = self.relative_bias(x.parts)
+        biases: Tensor = self.relative_bias(x.parts if cache is None else _grown(x, cache))
+        if cache is not None and cache.length:
+            biases = biases[:, :, -x.features.shape[1] :]
         return biases if seen is None else biases.masked_fill(~seen, -torch.inf)
 
     def _normed(self, hidden: Tensor, runs: tuple[Run, ...]) -> Tensor:
@@ -182,6 +184,21 @@ def _prefix(parts: tuple[Part, ...], device: torch.device) -> Tensor:
     words = torch.cat([torch.full((part.length,), part.text is not None, device=device) for part in parts])
     earlier = torch.ones(len(words), len(words), dtype=torch.bool, device=device).tril()
     return ~words[None] | (words[:, None] & earlier)
+
+
+def _grown(x: Sequence, cache: Cache) -> tuple[Part, ...]:
+    """The parts of all positions so far, of which those of x come last: the text of the first call has grown."""
+    if not cache.length:
+        cache.parts = x.parts
+    *before, text = cache.parts
+    return *before, replace(text, length=cache.length + x.features.shape[1] - text.start)
+
+
+def _behind(new: int, before: int, device: torch.device) -> Tensor | None:
+    """`[new, before + new]`: each of these words sees itself and all before it; None where it is one."""
+    if new == 1:
+        return None
+    return torch.ones(new, before + new, dtype=torch.bool, device=device).tril(before)
 
 
 def _prefixed(part: PartType, before: Mapping[str, Flow]) -> PartType:

@@ -7,18 +7,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from compose_vlp.values.values import Part
+
 KeysValues = tuple[Tensor, Tensor]
 
 
 class Cache:
     """Keys and values of one call of one component during generation.
 
-    `length` counts the positions seen before this call; all rows have the same number. `append` grows a layer's
-    self-attention, `once` computes a layer's keys and values of a context at the first step only.
+    `length` counts the positions seen before this call; all rows have the same number. `parts` are those of the first
+    call, of which the last goes on, for a component that has to know where each position stands. `append` grows a
+    layer's self-attention, `once` computes a layer's keys and values of a context at the first step only.
     """
 
     def __init__(self) -> None:
         self.length = 0
+        self.parts: tuple[Part, ...] = ()
         self._valid: Tensor | None = None
         self._grown: dict[str, KeysValues] = {}
         self._fixed: dict[str, KeysValues] = {}

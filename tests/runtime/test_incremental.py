@@ -150,8 +150,17 @@ def test_every_output_that_writes_is_the_same_with_keys_and_values_kept(names: s
 
 
 def test_a_word_read_at_a_mask_leaves_nothing_of_the_mask_behind() -> None:
-    for names in ("blip", "coca_openclip_vit_b_32"):  # whose padding is hidden by its id
-        assert max(differences(shrunk(names), "caption", mask=3)) < 1e-9
+    # padding hidden by its id, and an attention of its own
+    for names in ("blip", "coca_openclip_vit_b_32", "beit3_base tasks/masked_captioning"):
+        assert max(differences(shrunk(*names.split()), "caption", mask=3)) < 1e-9
+
+
+@pytest.mark.parametrize("mask", [None, 3])
+@pytest.mark.parametrize("frame", ["null", "80"])
+def test_relative_positions_go_on_with_the_words(mask: int | None, frame: str) -> None:
+    relative = ("components.backbone.positions=relative", f"components.backbone.frame={frame}")
+    blueprint = shrunk("beit3_base", "tasks/masked_captioning", overrides=relative)
+    assert max(differences(blueprint, "caption", mask=mask)) < 1e-9
 
 
 INPUTS = {

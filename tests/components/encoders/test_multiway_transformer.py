@@ -215,7 +215,7 @@ def test_mistakes_have_a_message(overrides: list[str], message: str, hint: str) 
 
 @pytest.mark.parametrize("what", ["patches", "join(language=words, vision=patches)"], ids=["no text", "text first"])
 def test_a_prefix_needs_a_text_behind_it(what: str) -> None:
-    added = [f'+graph.seen=backbone({what}, attention="prefix")', "+outputs.seen=mean(seen)"]
+    added = [f'+graph.looked=backbone({what}, attention="prefix")', "+outputs.looked=mean(looked)"]
     with pytest.raises(BlueprintError) as caught:
         Blueprint.load("beit3_base", overrides=added).check()
     (problem,) = caught.value.problems

@@ -1,0 +1,188 @@
+"""BEiT-3 against torchscale, from whose layers the official model is made: every pass, gradient and decoded word.
+
+Weights are fresh and of several sizes, in float64 but for what torchscale computes in float32 (softmax and GELU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.incremental import compile_incremental
+from compose_vlp.compiler.model import Model, build
+from compose_vlp.components.functions.join import join
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.interop import beit3 as names
+from compose_vlp.interop.rules import to_theirs
+from compose_vlp.interop.weights import gradients_of, load_weights
+from compose_vlp.runtime.inference.generate import Cached, Recomputed
+from compose_vlp.runtime.inference.search import Search
+from compose_vlp.values import Image, Mask, Sequence, Text
+
+pytest.importorskip("fairscale", reason="torchscale imports fairscale")
+torchscale = pytest.importorskip("torchscale.model.BEiT3", reason="torchscale is not installed")
+
+SIZES = [  # width, heads, layers, inner width, picture, patch, text
+    (24, 2, 3, 40, 24, 8, 7),
+    (40, 5, 1, 160, 32, 16, 11),
+    (32, 4, 5, 64, 28, 14, 5),
+]
+ROWS, WORDS = 3, 50
+BEGIN, PAD, END, MASK = 0, 1, 2, 3
+
+
+class Both:
+    """Their model and ours, of equal weights, with a batch for both."""
+
+    def __init__(self, sizes: tuple[int, ...]) -> None:
+        from torchscale.architecture.config import EncoderConfig
+
+        torch.manual_seed(sum(sizes))
+        width, heads, depth, inner, side, patch, self.length = sizes
+        config = EncoderConfig(
+            img_size=side, patch_size=patch, vocab_size=WORDS, multiway=True, encoder_layers=depth, subln=True,
+            encoder_embed_dim=width, encoder_ffn_embed_dim=inner, encoder_attention_heads=heads, no_output_layer=True,
+            normalize_output=True, max_source_positions=self.length + 2, layernorm_eps=1e-5, dropout=0.0,
+            attention_dropout=0.0, activation_dropout=0.0, drop_path_rate=0.0, checkpoint_activations=False,
+        )  # fmt: skip
+        self.theirs = nn.ModuleDict({"beit3": torchscale.BEiT3(config), "mlm_head": nn.Linear(width, WORDS)}).double()
+        with torch.no_grad():
+            for parameter in self.theirs.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+        self.state = {name: tensor.clone() for name, tensor in self.theirs.state_dict().items()}
+        self.blueprint: CheckedBlueprint = Blueprint.load(
+            "beit3_base",
+            "tasks/masked_captioning",
+            overrides=[
+                f"inputs.image={{type: image, size: {side}}}",
+                f"inputs.caption.max_length={self.length}",
+                f"components.spm={{use: ids, vocab_size: {WORDS}, begin: '0', pad: '1', end: '2', mask: '3'}}",
+                f"components.patches_of={{width: {width}, patch: {patch}}}",
+                f"components.words_of={{width: {width}, length: {self.length}}}",
+                f"components.backbone={{depth: {depth}, heads: {heads}, mlp_width: {inner}, drop_path: 0}}",
+                f"outputs.caption.max_length={self.length}",
+            ],
+        ).check()
+        self.ours: Model = build(self.blueprint).double().eval()
+        load_weights(self.ours, names.import_state(self.state))
+        self.parts: dict[str, Any] = dict(self.ours.components.named_children())
+        self.pixels = torch.randn(ROWS, 3, side, side, dtype=torch.float64)
+        self.hidden = torch.rand(ROWS, (side // patch) ** 2) < 0.4
+        lengths = torch.tensor([self.length, 2, 4])
+        ids = torch.randint(4, WORDS, (ROWS, self.length))
+        self.padding = torch.arange(self.length) >= lengths[:, None]
+        self.text = Text(ids.masked_fill(self.padding, PAD), lengths, self.length, PAD)
+        self.patches = self.hidden.shape[1] + 1
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Of the official parameters: zeros where none arrived."""
+        return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.theirs.named_parameters()}
+
+    def seen_before(self) -> Tensor:
+        """What must not be attended to, as the official captioner has it: 1, and 0 elsewhere."""
+        total = self.patches + self.length
+        seen = torch.zeros(total, total)
+        seen[:, : self.patches] = 1
+        seen[self.patches :, self.patches :] = torch.ones(self.length, self.length).tril()
+        return (1 - seen) * -1e8
+
+    def run_theirs(self, what: str) -> Tensor:
+        image = None if what == "text" else self.pixels
+        text = None if what in ("image", "hidden") else self.text.ids
+        found: Tensor = self.theirs.beit3(  # type: ignore[operator]
+            textual_tokens=text,
+            visual_tokens=image,
+            text_padding_position=None if text is None else self.padding,
+            vision_masked_position=self.hidden if "hidden" in what else None,
+            attn_mask=self.seen_before() if what == "prefix" else None,
+        )["encoder_out"]
+        return found
+
+    def run_ours(self, what: str) -> Sequence:
+        patches = self.parts["patches_of"](Image(self.pixels), Mask(self.hidden) if "hidden" in what else None)
+        words = self.parts["words_of"](self.text)
+        alone = {"image": patches, "hidden": patches, "text": words}
+        x = alone.get(what) or join(vision=patches, language=words)
+        found: Sequence = self.parts["backbone"](x, attention="prefix" if what == "prefix" else "all")
+        return found
+
+
+@pytest.fixture(scope="module", params=SIZES, ids=lambda sizes: "x".join(map(str, sizes)))
+def both(request: pytest.FixtureRequest) -> Both:
+    return Both(request.param)
+
+
+def near(found: Tensor, wanted: Tensor) -> None:
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("what", ["image", "hidden", "text", "pair", "hidden pair", "prefix"])
+def test_each_pass_and_all_its_gradients_are_torchscales(both: Both, what: str) -> None:
+    theirs, ours = both.run_theirs(what), both.run_ours(what)
+    valid = torch.ones(theirs.shape[:2], dtype=torch.bool) if ours.valid is None else ours.valid
+    near(ours.features[valid], theirs.detach()[valid])
+    along = torch.randn(int(valid.sum()), theirs.shape[-1], dtype=torch.float64)
+    both.theirs.zero_grad()
+    both.ours.zero_grad()
+    (theirs[valid] * along).sum().backward()
+    (ours.features[valid] * along).sum().backward()
+    wanted = both.gradients()
+    rules = names.rules(names.Layout.of(both.state))
+    found = to_theirs(rules, {name: g for name, g in gradients_of(both.ours).items() if not name.startswith("losses")})
+    assert found.keys() == wanted.keys()
+    largest = max(float(gradient.norm()) for gradient in wanted.values())
+    reached = {name for name, gradient in wanted.items() if float(gradient.norm()) > 1e-6 * largest}
+    assert len(reached) > 10
+    for name, gradient in wanted.items():
+        assert torch.dist(found[name], gradient) <= 1e-5 * float(gradient.norm()) + 1e-6 * largest, name
+
+
+class Decoded:
+    """The official captioner's incremental decoding (beit3/modeling_finetune.py and engine_for_finetuning.py)."""
+
+    def __init__(self, both: Both) -> None:
+        self.both = both
+        self.kept: dict[int, dict[str, Tensor]] = {n: {} for n in range(len(both.theirs.beit3.encoder.layers))}  # type: ignore[union-attr, arg-type, operator]
+        self.length = 0
+
+    def __call__(self, new: Tensor) -> Tensor:
+        both, first = self.both, self.length == 0
+        ids = torch.cat((new, torch.full((len(new), 1), MASK)), 1)
+        length = self.length + ids.shape[1]
+        total = both.patches + length
+        seen = torch.zeros(total, total)
+        seen[:, : both.patches] = 1
+        seen[both.patches :, both.patches :] = torch.ones(length, length).tril()
+        mask = (1 - seen) * -1e8
+        found = both.theirs.beit3(  # type: ignore[operator]
+            textual_tokens=ids,
+            visual_tokens=both.pixels if first else None,
+            attn_mask=mask if first else mask[-ids.shape[1] :],
+            incremental_state=self.kept,
+            positions=None if first else torch.arange(self.length + 2, length + 2)[None],
+        )["encoder_out"]
+        for layer in self.kept.values():
+            for name in layer:
+                layer[name] = layer[name][:, :, :-1]
+        self.length += new.shape[1]
+        scores: Tensor = both.theirs.mlm_head(found[:, -1])  # type: ignore[operator]
+        return scores
+
+
+@pytest.mark.parametrize("kind", [Cached, Recomputed])
+@torch.no_grad()
+def test_every_step_of_decoding_gives_torchscales_scores(both: Both, kind: Callable[..., Any]) -> None:
+    programs = compile_incremental(both.blueprint, "caption")
+    how = Search(end=END, pad=PAD, max_length=both.length, mask=MASK)
+    start = torch.full((ROWS, 1), BEGIN)
+    ours = kind(both.ours, programs, {"image": Image(both.pixels)}, start, how, both.length)
+    theirs = Decoded(both)
+    near(ours.begin(start)[1], theirs(start))
+    for _ in range(both.length - 2):
+        word = torch.randint(4, WORDS, (ROWS, 1))
+        near(ours.step(word), theirs(word))
