@@ -14,6 +14,8 @@ from compose_vlp.files import is_file
 
 _FLOW = re.compile(r"[{\[\"']")
 _SUFFIXES = (".yaml", ".yml")
+_SEPARATED = re.compile(r"(?P<path>[\w./*]+)(?::\s*|\s+)(?P<value>[^\s/].*)$")
+"""What a colon or a space divides where `=` was meant; `http://...` is not so meant."""
 _FORMS = "an override is path=value, +path={...} or ~path"
 
 
@@ -90,7 +92,9 @@ def _override(source: Source, number: int) -> Override | Problem:
             return Problem("`~path` takes no value", source.span(number, start + len(path)), (_FORMS,))
         return Override(sign, place, None, whole) if path else Problem(_FORMS, whole.span)
     if not path or not equals:
-        return Problem(f"`{line}` is no override", whole.span, (_FORMS,))
+        meant = _SEPARATED.match(path)
+        hint = f"`{sign}{meant['path'].replace('/', '.')}={meant['value']}`" if meant else _FORMS
+        return Problem(f"`{line}` is no override", whole.span, (hint,))
     if not value.strip():
         at = len(line) + 1
         hint = f"did the shell eat a `$name`? write it in single quotes: '{line}$name'"

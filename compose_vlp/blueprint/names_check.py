@@ -125,6 +125,10 @@ def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
     hints = (str(gone),) if gone else did_you_mean(name, known)
     if not hints and name in reads.names:
         hints = (f"`{name}` is a {SECTIONS[reads.names[name]].named}",)
+    if not hints and one.reader[0] == "inputs" and section == "components":
+        hints = (f"a tokenizer is a component: `components: {{{name}: {{use: wordpiece, ...}}}}`",)
+    if section == "components" and state.fields_of is not None and state.fields_of(name) is not None:
+        hints = (f"`{name}` is a kind: a component is a name of yours for it, `words: {{use: {name}, ...}}`",)
     if section == "params" and (name.isupper() or not NAME.match(name)):
         hints = (
             *hints,

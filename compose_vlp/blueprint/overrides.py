@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -193,6 +194,10 @@ class _Target:
 
     def _full_path(self) -> Path:
         parts = tuple(self.written.split("."))
+        if re.search(r"[/:\s]|^-", self.written):
+            path = ".".join(re.findall(r"[\w*-]+", self.written.lstrip("-")))
+            whole = path if self.override.sign == "~" else f"{path}=..."
+            raise self._refused(f"`{self.written}` is no path: names are divided by dots", f"`{whole}`")
         if not all(parts):
             raise self._refused(f"`{self.written}` is no path", "a path is names between dots: inputs.image.size")
         head = parts[0]

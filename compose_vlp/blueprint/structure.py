@@ -161,6 +161,8 @@ def _misformed(name: str, form: str, value: Node) -> Problem:
     hints: tuple[str, ...] = ()
     if form in ("entries", "mapping") and isinstance(value, Items):
         hints = ("leave out the `- ` before each line",)
+    elif form == "entries" and isinstance(value, Scalar):
+        hints = (f"`{name}: {{NAME: {_VALUES.get(name, '{key: value}')}, ...}}`",)
     elif name == "optimizer" and isinstance(value, Scalar):
         hints = (f"`optimizer: {{use: {value.text}, lr: ...}}`",)
     elif name == "start" and isinstance(value, Scalar):
@@ -215,6 +217,8 @@ def _not_graph(name: str, value: Node) -> tuple[str, ...]:
         return ("this is an input: it stands in `inputs`",)
     return ("an expression calls: `normalize(image_proj(vision(image).cls))`",)
 
+
+_VALUES = {"graph": "EXPRESSION", "outputs": "EXPRESSION", "params": "VALUE"}
 
 _EXAMPLES = {
     "components": "use: {}",

@@ -103,13 +103,16 @@ class _Reader:
     problems: list[Problem] = field(default_factory=list)
     silent: bool = False
     """Whether a value was left out that someone else has reported."""
+    reading: list[str] = field(default_factory=list)
+    """Params whose values are being read, which these values may not read again."""
 
     def model(self, mapping: Mapping, model: type[Model], where: Span) -> Model | Any:
         """The mapping as an instance of the model, or `NOTHING`."""
         before = len(self.problems), self.silent
         values = self.fields(mapping, model)
         if (len(self.problems), self.silent) != before:
-            self.problems += _missing(model, mapping, where)
+            if "use" in values or "use" not in mapping:  # a kind that is not there needs nothing
+                self.problems += _missing(model, mapping, where)
             return NOTHING
         try:
             return model.model_validate(values)
@@ -173,7 +176,7 @@ class _Reader:
 
     def _param(self, node: Scalar, annotation: Any, name: str) -> Any:
         entry = self.document.params.entry(node.text[1:])
-        if entry is None:  # reported where names are looked up
+        if entry is None or node.text in self.reading:  # reported where names are looked up, and where params are read
             self.silent = True
             return NOTHING
         is_schedule = isinstance(entry.value, Mapping)
@@ -182,7 +185,9 @@ class _Reader:
             self._refuse(message, node.span, (f"`{node.text}` is one; write a constant",))
             return NOTHING
         before = len(self.problems)
+        self.reading.append(node.text)
         value = self.convert(entry.value, annotation, name)
+        self.reading.pop()
         self.problems[before:] = [
             Problem(p.message, p.span, p.hints, (*p.related, ("read here", node.span))) for p in self.problems[before:]
         ]
@@ -210,6 +215,9 @@ class _Reader:
         if not expected:
             return self._misfit(node, choices, name)
         hints = did_you_mean(node.text, literals)
+        params = {*self.document.params.names, *(one.name for one in self.document.removed if one.section == "params")}
+        if node.text in params:
+            hints += (f"`${node.text}` reads the param of that name",)
         self._refuse(f"`{name}` cannot be `{node.text}`: {'; or '.join(expected)}", node.span, hints)
         return NOTHING
 

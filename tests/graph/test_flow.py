@@ -77,6 +77,36 @@ def test_a_masked_model_must_not_see_what_it_hides(only: Only) -> None:
     assert problem.hints == ("the way: caption -> text -> fusion -> second -> mlm_head",)
 
 
+def seen_beside(masked: str, other: str, losses: str = "") -> str:
+    """A masked model that also looks at a second text."""
+    return (
+        "extends: albef\ncomponents:\n  second: {use: cross_attention_fuser}\n  masker_2: {use: mlm_masker}\n"
+        f"graph:\n  other: {other}\n  hidden: joint(caption={masked})\n"
+        f"  sees: mlm_head(second(hidden, context=text(other.text)))\nlosses:\n  mlm: {{logits: sees{losses}}}\n"
+    )
+
+
+@pytest.mark.parametrize("masker", ["masker", "masker_2"])
+def test_words_that_another_draw_leaves_to_be_seen_leak(only: Only, masker: str) -> None:
+    text = seen_beside("masked.text", f"{masker}(caption)")
+    problem = only(text if masker == "masker_2" else text.replace("  masker_2: {use: mlm_masker}\n", ""))
+    said = "`other.text` has other words hidden, and reaches logits that must foretell those of `masked.text`"
+    assert problem.message.startswith(f"{said}, first in `text` at ")
+    assert problem.hints == ("the way: other.text -> text -> second -> mlm_head",)
+
+
+def test_what_has_more_words_hidden_shows_none(child: Child) -> None:
+    child(seen_beside("masked.text", "masker_2(masked.text)"))
+
+
+@pytest.mark.parametrize("shown", ["caption", "masked.text"])
+def test_what_was_hidden_twice_is_not_to_be_seen_before_either(only: Only, shown: str) -> None:
+    text = seen_beside("other.text", "masker_2(masked.text)", ", labels: other.labels")
+    text = text.replace("extends: albef\n", "extends: albef\ndrop: [losses.mlm.soft, losses.mlm.alpha]\n")
+    problem = only(text.replace("context=text(other.text)", f"context=text({shown})"))
+    assert problem.message.startswith(f"`{shown}` itself reaches the logits that must foretell its hidden words")
+
+
 def test_hidden_patches_must_not_be_seen_either(only: Only) -> None:
     problem = only(
         "extends: beit3\ngraph:\n  seen: joint(words=words_of(half.text))\n  hidden_pair: hide_pair(image)\n"

@@ -67,7 +67,11 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
         if not checker.problems.found:
             checked = checker.with_variants(checked)
     if checker.problems.found:
-        shown = at_their_changes(checker.problems.found, document, problems)
+        # that nothing reads an entry says little while nobody knows what it is
+        telling = [
+            one for one in checker.problems.found if one not in problems or not checker.names.is_without_kind(one.span)
+        ]
+        shown = at_their_changes(telling, document, problems)
         raise BlueprintError(in_order(shown, document), document.lines())
     return checked
 

@@ -38,8 +38,8 @@ def _is_worse(value: ValueType, root: str, above: Flow) -> bool:
     return flow is not None and flow > above
 
 
-def explain_leak(substitution: Substitution, declared: Declared, ref: Ref, root: str, *, hidden: bool = False) -> None:
-    """Note that a loss reads its own target, with the way on which it does."""
+def explain_leak(substitution: Substitution, declared: Declared, ref: Ref, root: str, *, hidden: str = "") -> None:
+    """Note that a loss reads its own target, with the way on which it does; `hidden` says it where words are hidden."""
     calls = substitution.calls
     path = leaking_path(calls, ref, root, Flow.PAST)
     first = path[0]
@@ -49,7 +49,7 @@ def explain_leak(substitution: Substitution, declared: Declared, ref: Ref, root:
     text = value.text.root if isinstance(value, LogitsType) and value.text else root
     if hidden:
         first = _first_reader(calls, ref, root)
-        message = f"`{root}` itself reaches the logits that must foretell its hidden words, first in `{_name(first)}`"
+        message = f"{hidden}, first in `{_name(first)}`"
     else:
         message = f"every position of `{text}` reaches the logits that must foretell it, first in `{_name(first)}`"
     span = first.span
@@ -66,10 +66,15 @@ def _first_reader(calls: Calls, ref: Ref, root: str) -> Call:
     current = ref
     while True:
         call = calls.done[current.call]
-        before = next((one for one in call.refs() if worst(calls.type_of(one), root) is not None), None)
-        if before is None or calls.done[before.call].role == "input":
+        before = _reached(calls, call, root)
+        if before is None or _reached(calls, calls.done[before.call], root) is None:
             return call
         current = before
+
+
+def _reached(calls: Calls, call: Call, root: str) -> Ref | None:
+    """An argument that a text reaches; what makes or hides the text has none."""
+    return next((one for one in call.refs() if worst(calls.type_of(one), root) is not None), None)
 
 
 def _name(call: Call) -> str:

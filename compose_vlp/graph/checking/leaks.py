@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from compose_vlp.graph.checking.flow import explain_leak
@@ -85,21 +85,44 @@ def _next(substitution: Substitution, declared: Declared, bound: Sequence[Bound]
 
 
 def _hidden(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> None:
-    """A text whose words are hidden must not be reached as it was."""
-    covered = frozenset[str]().union(*(_covers(value) for one in bound for value in one.values()))
+    """A text whose words are hidden must not be reached as it was, nor with other ones of its words hidden."""
+    own = {value.root for one in bound for value in map(_hiding, one.values()) if value is not None}
+    made_from = {
+        hiding.root: hiding.covers
+        for call in substitution.calls.done.values()
+        for value in (call.type, *call.type.members().values())
+        if (hiding := _hiding(value)) is not None and hiding.covers
+    }
+    covered = frozenset[str]().union(*(_origins(root, made_from) for root in own))
     for one in bound:
         for ref, value in zip(refs_in(one.given.arg), one.values(), strict=True):
             if isinstance(value, LogitsType) and not one.port.detached:
-                for root in sorted(covered & value.reads.keys()):
-                    explain_leak(substitution, declared, ref, root, hidden=True)
-                    return
+                for root in sorted(value.reads.keys() - own):
+                    origins = _origins(root, made_from)
+                    if not origins & own and covered & {root, *origins}:  # what is made of one's own hides as much
+                        explain_leak(substitution, declared, ref, root, hidden=_seen(root, own, covered))
+                        return
 
 
-def _covers(value: ValueType) -> frozenset[str]:
-    """What was hidden to make these labels, or by this mask."""
-    if isinstance(value, LabelsType) and value.text is not None:
-        return value.text.covers
-    return value.covers if isinstance(value, MaskType) else frozenset()
+def _seen(root: str, own: Iterable[str], covered: Container[str]) -> str:
+    """What messages say of a text that shows what was hidden in `own`."""
+    if root in covered:
+        return f"`{root}` itself reaches the logits that must foretell its hidden words"
+    names = " and ".join(f"`{one}`" for one in sorted(own))
+    return f"`{root}` has other words hidden, and reaches logits that must foretell those of {names}"
+
+
+def _hiding(value: ValueType) -> TextType | MaskType | None:
+    """What has a part hidden: a text, that of labels, or a mask of patches."""
+    if isinstance(value, LabelsType):
+        return value.text
+    return value if isinstance(value, TextType | MaskType) else None
+
+
+def _origins(root: str, made_from: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """All that a text was made from by hiding, and what that was made from."""
+    direct = made_from.get(root, frozenset())
+    return direct.union(*(_origins(one, made_from) for one in direct))
 
 
 def _vocabulary(substitution: Substitution, bound: Sequence[Bound]) -> None:

@@ -88,10 +88,14 @@ def place(target: str, kind: Kind, given: Sequence[Given], span: Span, problems:
         if key in bound:
             problems.add(f"`{key}` of `{target}` is given twice", one.name_span)
         bound[key] = Bound(key, port, one)
-    for port in kind.ports.values() if len(problems) == before else ():
-        if port.required and not port.open and port.name not in bound:
-            problems.add(f"`{target}` needs `{port.name}`", span, ports_line(kind))
-        if port.open and port.required and not any(b.port is port for b in bound.values()):
+    required = [port for port in kind.ports.values() if port.required and len(problems) == before]
+    missing = [f"`{port.name}`" for port in required if not port.open and port.name not in bound]
+    if missing:
+        *most, last = missing
+        what = f"{', '.join(most)} and {last}" if most else last
+        problems.add(f"`{target}` needs {what}", span, ports_line(kind))
+    for port in required if not missing else ():
+        if port.open and not any(b.port is port for b in bound.values()):
             problems.add(f"`{target}` needs at least one argument", span, ports_line(kind))
     order = list(kind.ports)
     return sorted(bound.values(), key=lambda b: order.index(b.port.name)) if len(problems) == before else None
@@ -135,8 +139,9 @@ def _literal(target: str, bound: Bound, constant: Constant, problems: Problems) 
             near = did_you_mean(str(value), port.choices) or (f"it is one of {', '.join(port.choices)}",)
             problems.add(f"`{bound.key}` of `{target}` is not {value!r}", bound.given.span, *near)
     elif port.literal_types and not _is_one_of(value, port.literal_types):
+        hint = (f"a param is read with its sign: `${value}`",) if str(value).isidentifier() else ()
         wanted = " or ".join(_TYPE_WORDS.get(one, one) for one in port.literal_types)
-        problems.add(f"`{bound.key}` of `{target}` takes {wanted}, and this is {value!r}", bound.given.span)
+        problems.add(f"`{bound.key}` of `{target}` takes {wanted}, and this is {value!r}", bound.given.span, *hint)
 
 
 _TYPE_WORDS = {"int": "a whole number", "float": "a number", "str": "a string", "bool": "true or false"}

@@ -28,7 +28,8 @@ def _is_tokenizer(names: Names, name: str, tokenizer: str) -> bool:
         return False
     declared = names.component(tokenizer)
     if declared is not None and declared.kind.category != "tokenizer":
-        near = did_you_mean(tokenizer, _tokenizers(names))
+        known = _tokenizers(names)
+        near = did_you_mean(tokenizer, known) or ((f"tokenizers here: {', '.join(known)}",) if known else ())
         names.problems.add(f"`{tokenizer}` is a {declared.kind.name}, and no tokenizer", _span(names, name), *near)
         return False
     return declared is not None

@@ -136,12 +136,20 @@ class Names:
             self._declared[key] = Declared(name, kind, entry) if entry and kind else None
         return self._declared[key]
 
+    def is_without_kind(self, place: Span | None) -> bool:
+        """Whether the entry whose name stands there was asked for its kind, and has none (noted)."""
+        entries = (
+            self.document.section(section).entry(name) for (section, name), it in self._declared.items() if not it
+        )
+        return any(entry is not None and entry.key.span == place for entry in entries)
+
     def _kind(self, entry: Entry, categories: Sequence[str]) -> Kind | None:
         if not isinstance(entry.value, Mapping):
             return None
         use = entry.value.get("use")
         if not isinstance(use, Scalar):
-            hints = f"{categories[0]}s there are: {', '.join(self.kinds.names(*categories))}"
+            plural = "losses" if categories[0] == "loss" else f"{categories[0]}s"
+            hints = f"{plural} there are: {', '.join(self.kinds.names(*categories))}"
             self.problems.add(f"`{entry.name}` does not say what it is: `use` is missing", entry.key.span, hints)
             return None
         if use.is_broken:

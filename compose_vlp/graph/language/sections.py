@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field
 from typing import Any
 
-from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Scalar
+from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.blueprint.sections import ONE_VALUE, Optimizer, Stage, Start, Teacher, Tracking
@@ -40,11 +41,25 @@ def read(names: Names) -> Sections:
 
 
 def _param(names: Names, entry: Entry) -> Any:
+    for node in () if isinstance(entry.value, Items) else _scalars(entry.value):
+        known = node.text.startswith("$") and names.document.params.entry(node.text[1:]) is not None
+        if known:  # an unknown one is noted where the files were merged
+            message = f"`{entry.name}` is a param, which holds a value of its own and reads no other"
+            names.problems.add(message, node.span, "write the number, or read that param where this one is read")
+            return NOTHING
     if not isinstance(entry.value, Mapping):
         return guess(entry.value)
     value, problems = read_typed(entry.value, Schedule, names.document, entry.name)
     names.problems.extend(problems)
     return value
+
+
+def _scalars(node: Node) -> Iterator[Scalar]:
+    if isinstance(node, Scalar):
+        yield node
+    elif isinstance(node, Items | Mapping):
+        for inner in node:
+            yield from _scalars(inner.value if isinstance(inner, Entry) else inner)
 
 
 def _model(names: Names, entry: Entry, model: type[Any]) -> Any:

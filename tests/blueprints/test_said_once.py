@@ -1,0 +1,93 @@
+"""What follows from a mistake is not said beside it, and the message shows the nearest right thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compose_vlp import Blueprint
+from compose_vlp.errors import BlueprintError
+
+MISTAKES = [
+    ("losses: {extra: {use: vit, logits: logits}}", "`vit` is a component, not a loss", "in `components`"),
+    ("losses: {extra: {use: nosuch}}", "no loss is called `nosuch`", "there are: answer_scores"),
+    ("losses: {extra: {logits: logits}}", "`extra` does not say what it is: `use` is missing", "losses there are: "),
+    (
+        "losses: {captioning: {use: matching}}",
+        "`captioning` needs `positive` and `negatives`",
+        "matching takes positive",
+    ),
+    (
+        "losses: {contrastive: {weight: rate}}\nparams: {rate: 1}\noptimizer: {lr: $rate}",
+        "`weight` cannot be `rate`",
+        "`$rate` reads the param",
+    ),
+    ("components: {more: {use: contrastive}}", "`contrastive` is a loss, not a component", "losses stand in `losses`"),
+    ("components: {more: {use: nosuch}}", "no component is called `nosuch`", "there are: attention_pooler"),
+    ("components: {more: {width: 3}}", "`more` does not say what it is: `use` is missing", "components there are: "),
+    ("optimizer: {use: adam}", "`use` cannot be `adam`: expected adamw", "did you mean 'adamw'?"),
+    ("losses: a b", "`losses` holds a mapping of named entries", "`losses: {NAME: {key: value}, ...}`"),
+    ("graph: vision(image)", "`graph` holds a mapping of named entries", "`graph: {NAME: EXPRESSION, ...}`"),
+    ("inputs: {image: {augment: {flip 0.5}}}", "`:` is missing", "here: `flip: 0.5`"),
+    (
+        "inputs: {caption: {tokenizer: wordpiece}}",
+        "no component is called `wordpiece`",
+        "`words: {use: wordpiece, ...}`",
+    ),
+    (
+        "inputs: {caption: {tokenizer: word}}",
+        "no component is called `word`",
+        "`components: {word: {use: wordpiece, ...}}`",
+    ),
+    (
+        "params: {rate: $rate}\noptimizer: {lr: $rate}",
+        "`rate` is a param, which holds a value of its own",
+        "write the number",
+    ),
+    (
+        "params: {rate: $b, b: 0.1}\noptimizer: {lr: $rate, weight_decay: $b}",
+        "`rate` is a param, which holds a value of its own",
+        "write the number",
+    ),
+    (
+        "params: {rate: {linear: [$b, 1]}, b: 0.1}\noptimizer: {lr: $rate, weight_decay: $b}",
+        "`rate` is a param, which holds",
+        "write the number",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message", "hint"), MISTAKES, ids=[text for text, *_ in MISTAKES])
+def test_a_mistake_is_one_message_with_a_way_out(text: str, message: str, hint: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"extends: tiny/coca\nname: mine\n{text}\n")
+    with pytest.raises(BlueprintError) as refused:
+        Blueprint.load(file).check()
+    (problem,) = refused.value.problems
+    assert problem.message.startswith(message)
+    assert any(hint in one for one in problem.hints), problem.hints
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("batch:64", "`batch=64`"),
+        ("batch: 64", "`batch=64`"),
+        ("batch 64", "`batch=64`"),
+        ("components.vision.depth:3", "`components.vision.depth=3`"),
+        ("components/vision/depth 3", "`components.vision.depth=3`"),
+        ("components/vision/depth=3", "`components.vision.depth=...`"),
+        ("components:vision:depth=3", "`components.vision.depth=...`"),
+        ("components/*/depth=3", "`components.*.depth=...`"),
+        ("vision/depth=3", "`vision.depth=...`"),
+        ("--components.vision.depth=3", "`components.vision.depth=...`"),
+        ("+components/extra={use: projection, out: 3}", "`components.extra=...`"),
+        ("~losses/contrastive", "`losses.contrastive`"),
+    ],
+)
+def test_an_override_in_another_tool_s_form_is_answered_with_ours(override: str, hint: str) -> None:
+    with pytest.raises(BlueprintError) as refused:
+        Blueprint.load("tiny/coca", overrides=[override]).check()
+    (problem,) = refused.value.problems
+    assert problem.hints == (hint,), problem
