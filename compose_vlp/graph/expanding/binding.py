@@ -139,9 +139,8 @@ def _literal(target: str, bound: Bound, constant: Constant, problems: Problems) 
             near = did_you_mean(str(value), port.choices) or (f"it is one of {', '.join(port.choices)}",)
             problems.add(f"`{bound.key}` of `{target}` is not {value!r}", bound.given.span, *near)
     elif port.literal_types and not _is_one_of(value, port.literal_types):
-        hint = (f"a param is read with its sign: `${value}`",) if str(value).isidentifier() else ()
         wanted = " or ".join(_TYPE_WORDS.get(one, one) for one in port.literal_types)
-        problems.add(f"`{bound.key}` of `{target}` takes {wanted}, and this is {value!r}", bound.given.span, *hint)
+        problems.add(f"`{bound.key}` of `{target}` takes {wanted}, and this is {value!r}", bound.given.span)
 
 
 _TYPE_WORDS = {"int": "a whole number", "float": "a number", "str": "a string", "bool": "true or false"}
