@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from compose_vlp.graph.kinds import Category
-from compose_vlp.kind_reader import RUNTIME_ARGUMENTS
+from compose_vlp.protocols import RUNTIME_ARGUMENTS
 
 DECORATORS: Final[Mapping[str, Category]] = {
     "component": "component",
@@ -106,5 +106,5 @@ def _fields(node: ast.ClassDef, shared: Mapping[str, frozenset[str]]) -> frozens
 def _forward_arguments(node: ast.AST) -> frozenset[str]:
     for inner in ast.iter_child_nodes(node):
         if isinstance(inner, ast.FunctionDef) and inner.name == "forward":
-            return frozenset(argument.arg for argument in inner.args.args) - RUNTIME_ARGUMENTS
+            return frozenset(argument.arg for argument in inner.args.args) - {"self", *RUNTIME_ARGUMENTS}
     return frozenset()

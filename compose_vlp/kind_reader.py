@@ -16,19 +16,36 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
 from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.graph.kinds import AuxiliaryLoss, Category, Kind, Pattern, Port, Setting, Traits, with_article
-from compose_vlp.graph.signature import signature
+from compose_vlp.graph.kinds import (
+    AuxiliaryLoss,
+    Category,
+    Compares,
+    Kind,
+    Like,
+    Mark,
+    Pattern,
+    Port,
+    Setting,
+    Traits,
+    When,
+    with_article,
+)
+from compose_vlp.graph.signature import refusing, signature
 from compose_vlp.graph.types import KINDS, Flow
+from compose_vlp.protocols import RUNTIME_ARGUMENTS, check_offers, check_runtime_arguments
 
 DETACHED: Final = "detached"
-# Given by compiled programs, not by people; `tokenizer` is that of the text the call reads.
-RUNTIME_ARGUMENTS: Final = frozenset({"self", "at", "cache", "kv", "rows", "tokenizer"})
 
 
 class Settings(BaseModel):
     """Base of every kind's `Config`: frozen, and no key unknown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+
+@dataclass(frozen=True)
+class OfTokenizer:
+    """Remark on a constant of `forward`: it is a token of the text's tokenizer, which has to know it."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +79,12 @@ def kind_of(
         cached = "cache" in inspect.signature(forward).parameters
     flows = getattr(implementation, "flows", None)
     custom = getattr(implementation, "output", None)
+    describe = getattr(implementation, "describe", None)
     return Kind(
         name=name,
         category=category,
         ports=ports,
-        output=custom or signature(ports, returns, flows),
+        output=refusing(ports, custom or signature(ports, returns, flows, describe)),
         returns=returns if ports else None,
         settings=_settings(config) if config else {},
         config=config,
@@ -75,7 +93,8 @@ def kind_of(
         flows=flows,
         check=getattr(implementation, "check", None),
         check_batch=getattr(implementation, "check_batch", None),
-        describe=getattr(implementation, "describe", None),
+        describe=describe,
+        needs=getattr(implementation, "needs", None),
         tables=getattr(implementation, "tables", None),
         trainable=category == "component",
         cached=cached,
@@ -180,6 +199,16 @@ def check_declaration(name: str, kind: Kind, implementation: Any) -> None:
                 f"{name}: no promise is {field.name}={promise!r}",
                 hints=[*did_you_mean(str(promise), choices), f"{field.name} is one of {known}"],
             )
+    if kind.category == "component":
+        held = {"selects=True": kind.traits.selects, 'context="indexed"': kind.traits.context == "indexed"}
+        check_runtime_arguments(name, implementation.forward, [promise for promise, kept in held.items() if kept])
+    if isinstance(implementation, type):
+        check_offers(name, implementation, keeps=kind.traits.state == "kept")
+    if kind.traits.layers and kind.traits.layers not in kind.settings:
+        raise UserError(
+            f"{name}: `layers` names {kind.traits.layers!r}, which is no setting of its Config",
+            hints=did_you_mean(kind.traits.layers, kind.settings),
+        )
     for setting in kind.traits.noise:
         if setting not in kind.settings:
             raise UserError(
@@ -276,7 +305,7 @@ def _ports(name: str, forward: Callable[..., Any]) -> tuple[dict[str, Port], Pat
     hints = typing.get_type_hints(forward, include_extras=True)
     ports = {}
     for argument in inspect.signature(forward).parameters.values():
-        if argument.name in RUNTIME_ARGUMENTS:
+        if argument.name == "self" or argument.name in RUNTIME_ARGUMENTS:
             continue
         if argument.name not in hints:
             raise UserError(f"{name}: argument {argument.name!r} of forward has no annotation, so it is no port")
@@ -287,6 +316,9 @@ def _ports(name: str, forward: Callable[..., Any]) -> tuple[dict[str, Port], Pat
 
 
 def _result(name: str, hint: Any) -> Pattern | dict[str, Pattern]:
+    like = _marks(hint, Like)
+    if like:
+        return Pattern("Value", marks=like)
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         fields = typing.get_type_hints(hint, include_extras=True)
         return {field: _patterns(name, field, _alternatives(hint)[0])[0] for field, hint in fields.items()}
@@ -318,6 +350,9 @@ def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
         detached=DETACHED in extras,
         choices=choices,
         bounded=bounded,
+        compares=next((x for x in extras if isinstance(x, Compares)), None),
+        when=next((x for x in extras if isinstance(x, When)), None),
+        token=any(isinstance(x, OfTokenizer) for x in typing.get_args(bounded)[1:]),
         beside=next((x.port for x in remarks if isinstance(x, Beside)), ""),
         mixes=any(isinstance(x, Mixing) for x in remarks),
     )
@@ -346,7 +381,13 @@ def _patterns(name: str, argument: str, hint: Any) -> tuple[Pattern, ...]:
             hints=["ports are annotated like Annotated[Sequence, 'rows tokens width']", f"kinds: {', '.join(KINDS)}"],
         )
     dims = next((x for x in extras if isinstance(x, str) and x != DETACHED), "")
-    return (Pattern(kind, tuple(dims.split())),)
+    return (Pattern(kind, tuple(dims.split()), _marks(hint, Mark)),)
+
+
+def _marks(hint: Any, kind: Any) -> tuple[Any, ...]:
+    """The remarks of an annotation that are of this kind."""
+    extras = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
+    return tuple(extra for extra in extras if isinstance(extra, kind))
 
 
 def _settings(config: type[BaseModel]) -> dict[str, Setting]:

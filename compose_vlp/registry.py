@@ -24,12 +24,13 @@ from pydantic import Field
 
 from compose_vlp.catalogue import Listing, catalogue
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.graph.kinds import Category, Keys, Kind, Output, Traits
+from compose_vlp.graph.kinds import AsPart, Category, Compares, Keys, Kind, Like, OnText, Output, Patches, Traits, When
 from compose_vlp.graph.types import Flow
 from compose_vlp.kind_reader import (
     DETACHED,
     Beside,
     Mixing,
+    OfTokenizer,
     Settings,
     check_class,
     check_declaration,
@@ -43,10 +44,17 @@ __all__ = [
     "DETACHED",
     "EACH",
     "PAST",
+    "AsPart",
     "Beside",
+    "Compares",
+    "Like",
     "Listing",
     "Mixing",
+    "OfTokenizer",
+    "OnText",
+    "Patches",
     "Settings",
+    "When",
     "adapter",
     "catalogue",
     "component",
@@ -120,6 +128,7 @@ def component(
     noise: tuple[str, ...] = (),
     context: Literal["indexed", "no"] = "no",
     keys: Callable[[Any], Keys] | None = None,
+    layers: str = "",
     selects: bool = False,
     cuts: bool = False,
     auxiliary: tuple[str, ...] = (),
@@ -135,13 +144,16 @@ def component(
       that say by being 0, all of them, that it does not;
     - `context="indexed"`: it has `keys_values(context)`, and takes `kv` and `rows` in the context's place; `keys` says
       of its settings by what it makes them, so that a context may be projected once for components that share them;
+    - `layers` names the setting that says how many layers look at the context, whose attention may be looked at;
     - `selects`: a head that takes `at`, the flat places at which scores are wanted;
     - `cuts`: a masker, whose words are a text of their own.
 
     `auxiliary` names losses that it has of its own, each called as the setting that is its weight
     (`compose_vlp.components.layers.auxiliary`).
     """
-    traits = Traits(rows, state, draws, context, selects, cuts, auxiliary=auxiliary, noise=noise, keys=keys)
+    traits = Traits(
+        rows, state, draws, context, selects, cuts, auxiliary=auxiliary, noise=noise, layers=layers, keys=keys
+    )
     return _declare("component", name, traits)
 
 

@@ -15,7 +15,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.graph.types import Flow, SequenceType, TextType, merge_reads
 from compose_vlp.graph.types import Part as PartType
-from compose_vlp.registry import ALL, PAST, component, inferred
+from compose_vlp.registry import ALL, PAST, When, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.cache import Cache
 from compose_vlp.values.tables import TextTable
@@ -34,6 +34,7 @@ def _keys(c: "CausalDecoder.Config") -> Keys:
     noise=("dropout",),
     context="indexed",
     keys=_keys,
+    layers="depth",
 )
 class CausalDecoder(nn.Module):
     """Pre-norm transformer in which a position sees only itself and earlier ones.
@@ -96,7 +97,8 @@ class CausalDecoder(nn.Module):
     def forward(
         self,
         x: Annotated[Text, "rows length vocab_size", PAST] | Annotated[Sequence, "rows tokens width", PAST],
-        context: Annotated[Sequence, "rows any_tokens context_width", ALL] | None = None,
+        context: Annotated[Sequence, "rows any_tokens context_width", ALL, When("cross_attention", True, must=True)]
+        | None = None,
         *,
         cache: Cache | None = None,
         kv: ContextKeys | None = None,
@@ -179,9 +181,6 @@ class CausalDecoder(nn.Module):
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
         x, context = ports["x"], ports.get("context")
-        if config.cross_attention != (context is not None):
-            said = "true: give it a `context`" if config.cross_attention else "false: set it, or give no `context`"
-            raise UserError(f"`cross_attention` is {said}")
         seen = [] if context is None else [merge_reads(context.reads, at_least=Flow.ALL)]
         if isinstance(x, TextType):
             own = merge_reads(x.reads, {x.root: Flow.EACH}, at_least=Flow.PAST)

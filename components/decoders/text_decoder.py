@@ -1,7 +1,7 @@
 """BERT as a decoder: every word sees those before it, and a context."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -9,11 +9,8 @@ from torch import Tensor
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
 from compose_vlp.components.layers.transformer import Context, Layer, build_layer, keys_of_stack, no_biases
-from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
-from compose_vlp.graph.types import Flow, SequenceType, merge_reads
-from compose_vlp.graph.types import Part as PartType
-from compose_vlp.registry import ALL, PAST, component, inferred
+from compose_vlp.registry import ALL, PAST, AsPart, When, component, inferred
 from compose_vlp.values import Part, Sequence, Text, as_list
 from compose_vlp.values.cache import Cache
 
@@ -33,6 +30,7 @@ def _keys(c: "TextDecoder.Config") -> Keys:
     noise=("dropout", "attention_dropout"),
     context="indexed",
     keys=_keys,
+    layers="depth",
 )
 class TextDecoder(BertText):
     """BERT's post-norm layers with a causal self-attention and, where a context is given, a cross-attention to it.
@@ -60,12 +58,13 @@ class TextDecoder(BertText):
     def forward(
         self,
         x: Annotated[Text, "rows length vocab_size", PAST],
-        context: Annotated[Sequence, "rows any_tokens context_width", ALL] | None = None,
+        context: Annotated[Sequence, "rows any_tokens context_width", ALL, When("cross_attention", "optional")]
+        | None = None,
         *,
         cache: Cache | None = None,
         kv: ContextKeys | list[ContextKeys] | None = None,
         rows: Tensor | None = None,
-    ) -> Annotated[Sequence, "rows length width"]:
+    ) -> Annotated[Sequence, "rows length width", AsPart("language")]:
         """`[batch, length]` ids to `[batch, length, width]`.
 
         With `cache`, x holds the words that come next. `kv` replaces the context by its keys and values, `rows`
@@ -81,17 +80,6 @@ class TextDecoder(BertText):
     def keys_values(self, context: Sequence) -> list[ContextKeys]:
         """The context's keys and values for every layer: what `forward` takes as `kv`."""
         return self.layers.keys_values([context])
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
-        x, context = ports["x"], ports.get("context")
-        if context is not None and config.cross_attention == "none":
-            raise UserError("`cross_attention` is none: set it to optional, or give no `context`")
-        seen = [] if context is None else [merge_reads(context.reads, at_least=Flow.ALL)]
-        reads = merge_reads(merge_reads(x.reads, {x.root: Flow.EACH}, at_least=Flow.PAST), *seen)
-        return SequenceType(
-            x.rows, reads, width=config.width, parts=(PartType("language", x.length, "none", x, reads),)
-        )
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:

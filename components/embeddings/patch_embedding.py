@@ -12,7 +12,7 @@ from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, pa
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import ImageType, SequenceType, one_part
-from compose_vlp.registry import EACH, Settings, component, inferred, known
+from compose_vlp.registry import EACH, Settings, When, component, inferred, known
 from compose_vlp.values import Image, Mask, Part, Sequence
 from compose_vlp.values.tables import ImageTable
 
@@ -70,7 +70,7 @@ class PatchEmbedding(nn.Module):
     def forward(
         self,
         x: Annotated[Image, "rows size", EACH] | Annotated[Sequence, "rows tokens input_width", EACH],
-        hidden: Annotated[Mask, "rows patches"] | None = None,
+        hidden: Annotated[Mask, "rows patches", When("mask_token", True)] | None = None,
         type: int = 0,  # noqa: A002 (what blueprints write)
     ) -> Annotated[Sequence, "rows tokens width"]:
         """`[batch, 3, size, size]`, or `[batch, patches, input_width]`, to `[batch, patches (+ 1), width]`."""
@@ -94,8 +94,6 @@ class PatchEmbedding(nn.Module):
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
         x, hidden = ports["x"], ports.get("hidden")
-        if hidden is not None and not config.mask_token:
-            raise UserError("`hidden` needs a vector for hidden patches", hints=("mask_token: true",))
         _check_type(config, ports.get("type", 0))
         if isinstance(x, ImageType):
             side = config.size // config.patch if config.size else None

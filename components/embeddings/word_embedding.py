@@ -1,15 +1,13 @@
 """Words as a sequence of positions."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.graph.types import Part as PartType
-from compose_vlp.graph.types import SequenceType, merge_reads
-from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.registry import EACH, AsPart, Settings, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.tables import TextTable
 
@@ -50,7 +48,9 @@ class WordEmbedding(nn.Module):
             if vectors is not None:
                 nn.init.normal_(vectors, std=STD)
 
-    def forward(self, x: Annotated[Text, "rows length vocab_size", EACH]) -> Annotated[Sequence, "rows length width"]:
+    def forward(
+        self, x: Annotated[Text, "rows length vocab_size", EACH]
+    ) -> Annotated[Sequence, "rows length width", AsPart("language", cls="first")]:
         """`[batch, length]` ids to `[batch, length, width]`."""
         words: Tensor = self.embedding(x.ids)
         if self.positions is not None:
@@ -68,9 +68,3 @@ class WordEmbedding(nn.Module):
     @staticmethod
     def tables(config: Config) -> Mapping[str, TextTable]:
         return {"positions": TextTable()} if config.positions == "learned" else {}
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
-        x = ports["x"]
-        part = PartType("language", x.length, "first", x, merge_reads(x.reads))
-        return SequenceType(x.rows, part.reads, width=config.width, parts=(part,))

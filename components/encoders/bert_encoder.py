@@ -1,7 +1,7 @@
 """BERT as an encoder of words, which may look at pictures on the way."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -9,11 +9,8 @@ from torch import Tensor
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
 from compose_vlp.components.layers.transformer import Context, Layer, build_layer, keys_of_stack, no_biases
-from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
-from compose_vlp.graph.types import Flow, SequenceType, merge_reads
-from compose_vlp.graph.types import Part as PartType
-from compose_vlp.registry import ALL, component, inferred
+from compose_vlp.registry import ALL, AsPart, When, component, inferred
 from compose_vlp.values import Part, Sequence, Text, as_list
 
 
@@ -30,6 +27,7 @@ def _keys(c: "BertEncoder.Config") -> Keys:
     noise=("dropout", "attention_dropout"),
     context="indexed",
     keys=_keys,
+    layers="depth",
 )
 class BertEncoder(BertText):
     """BERT (Devlin et al. 2019): post-norm layers in which every word sees every other. The first token is the CLS.
@@ -61,11 +59,12 @@ class BertEncoder(BertText):
     def forward(
         self,
         x: Annotated[Text, "rows length vocab_size", ALL],
-        context: list[Annotated[Sequence, "rows any_tokens context_width", ALL]] | None = None,
+        context: list[Annotated[Sequence, "rows any_tokens context_width", ALL, When("cross_attention", "optional")]]
+        | None = None,
         *,
         kv: ContextKeys | list[ContextKeys] | None = None,
         rows: Tensor | None = None,
-    ) -> Annotated[Sequence, "rows length width"]:
+    ) -> Annotated[Sequence, "rows length width", AsPart("language", cls="first")]:
         """`[batch, length]` ids to `[batch, length, width]`.
 
         `kv` replaces the context by its keys and values, `rows` `[batch]` names the context of each row.
@@ -77,17 +76,6 @@ class BertEncoder(BertText):
     def keys_values(self, context: Sequence | list[Sequence]) -> list[ContextKeys]:
         """Each context's keys and values for every layer: what `forward` takes as `kv`."""
         return self.layers.keys_values(as_list(context))
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
-        x, contexts = ports["x"], as_list(ports.get("context"))
-        if contexts and config.cross_attention == "none":
-            raise UserError("`cross_attention` is none: set it to optional, or give no `context`")
-        seen = [merge_reads(one.reads, at_least=Flow.ALL) for one in contexts]
-        reads = merge_reads(merge_reads(x.reads, {x.root: Flow.ALL}, at_least=Flow.ALL), *seen)
-        return SequenceType(
-            x.rows, reads, width=config.width, parts=(PartType("language", x.length, "first", x, reads),)
-        )
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:

@@ -13,8 +13,8 @@ from compose_vlp.components.attention.rerouted import ThroughAttend
 from compose_vlp.components.layers.options import Options, loading
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.kinds import Clash
-from compose_vlp.graph.types import SequenceType, one_part
-from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.protocols import CountsLayers
+from compose_vlp.registry import EACH, AsPart, Patches, Settings, component, inferred
 from compose_vlp.values import Image, Part, Sequence
 from compose_vlp.values.tables import ImageTable
 
@@ -42,7 +42,7 @@ class Shape(NamedTuple):
 
 # In training batch norms move their statistics, as in timm, and through them rows of a batch reach each other.
 @component("timm", rows="batch", state="effect", draws="noise")
-class TimmEncoder(nn.Module):
+class TimmEncoder(nn.Module, CountsLayers):
     """Any model of timm without its head: `[batch, 3, size, size]` to `[batch, tokens, width]`.
 
     Gives what timm calls the unpooled features (`num_classes=0, global_pool=""`; those before the head where a model
@@ -66,7 +66,9 @@ class TimmEncoder(nn.Module):
             if getattr(module, "fused_attn", None) is False:  # timm keeps Swin, XCiT and Visformer off it by default
                 module.fused_attn = True
 
-    def forward(self, image: Annotated[Image, "rows size", EACH]) -> Annotated[Sequence, "rows tokens width"]:
+    def forward(
+        self, image: Annotated[Image, "rows size", EACH]
+    ) -> Annotated[Sequence, "rows tokens width", AsPart("vision", cls="cls"), Patches("grid")]:
         """`[batch, 3, size, size]` to `[batch, tokens, width]`."""
         if torch.compiler.is_compiling():  # a compiler looks into torch's own function, not into a rerouted one
             x = _tokens(self.model, image.pixels, self.shape.headless)
@@ -92,19 +94,6 @@ class TimmEncoder(nn.Module):
         return {f"model.{path}": None if path in behind else level - 1 for path, level in levels.items()}
 
     @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
-        image = ports["image"]
-        try:
-            shape = measure(config)
-        except UserError:  # said by `check`
-            parts = one_part("vision", None, reads=[image.reads])
-            return SequenceType(image.rows, parts[0].reads, parts=parts)
-        tokens = shape.tokens if config.size else None
-        grid = shape.grid if config.size else None
-        parts = one_part("vision", tokens, cls=shape.cls, reads=[image.reads], grid=grid)
-        return SequenceType(image.rows, parts[0].reads, width=shape.width, parts=parts)
-
-    @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
         try:
             measure(config)
@@ -122,12 +111,16 @@ class TimmEncoder(nn.Module):
 
     @staticmethod
     def describe(config: Config) -> Mapping[str, Any]:
-        """Width, tokens and place of the CLS; nothing where timm has no such model, which `check` says."""
+        """Width, place of the CLS, and tokens and their grid where there is a size.
+
+        Nothing where timm has no such model, which `check` says.
+        """
         try:
             shape = measure(config)
         except UserError:
             return {}
-        return {"width": shape.width, "tokens": shape.tokens, "cls": shape.cls}
+        lies = {"tokens": shape.tokens, "grid": shape.grid} if config.size else {}
+        return {"width": shape.width, "cls": shape.cls, **lies}
 
 
 def measure(config: TimmEncoder.Config) -> Shape:

@@ -16,9 +16,8 @@ from compose_vlp.components.encoders.transformers_model import Facts, facts, mak
 from compose_vlp.components.layers.options import Options
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
-from compose_vlp.graph.types import Flow, SequenceType, merge_reads
-from compose_vlp.graph.types import Part as PartType
-from compose_vlp.registry import ALL, Settings, component, inferred
+from compose_vlp.graph.types import Flow
+from compose_vlp.registry import ALL, AsPart, Settings, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.cache import Cache
 
@@ -55,7 +54,7 @@ class TransformersText(nn.Module):
 
     def forward(
         self, text: Annotated[Text, "rows length vocab_size", ALL], *, cache: Cache | None = None
-    ) -> Annotated[Sequence, "rows length width"]:
+    ) -> Annotated[Sequence, "rows length width", AsPart("language", cls="cls")]:
         """`[batch, length]` ids to `[batch, length, width]`; with `cache`, the ids are those that come next.
 
         Raises:
@@ -95,18 +94,6 @@ class TransformersText(nn.Module):
         from compose_vlp.components.encoders.transformers_cache import borrowed
 
         return {"past_key_values": borrowed(cache, self.model.config.num_hidden_layers), "use_cache": True}
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
-        text = ports["text"]
-        flow = TransformersText.flows(config)["text"]
-        reads = merge_reads(text.reads, {text.root: Flow.EACH}, at_least=flow)
-        try:
-            known = _facts(config)
-        except UserError:  # said by `check`
-            return SequenceType(text.rows, reads, parts=(PartType("language", text.length, text=text, reads=reads),))
-        part = PartType("language", text.length, _cls(known), text, reads)
-        return SequenceType(text.rows, reads, width=known.width, parts=(part,))
 
     @staticmethod
     def flows(config: Config) -> Mapping[str, Flow]:

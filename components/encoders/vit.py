@@ -1,7 +1,7 @@
 """Vision transformer, with the variants that published vision-language models use of it."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -12,8 +12,7 @@ from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
 from compose_vlp.components.layers.transformer import Stack, TowerSettings, build_layer, no_biases
 from compose_vlp.graph.kinds import Clash
-from compose_vlp.graph.types import SequenceType, one_part
-from compose_vlp.registry import EACH, component, inferred, known
+from compose_vlp.registry import EACH, AsPart, Patches, component, inferred
 from compose_vlp.values import Image, Part, Sequence
 from compose_vlp.values.tables import ImageTable
 
@@ -83,7 +82,9 @@ class VisionTransformer(nn.Module):
         )
         self.norm = c.make_norm(c.width) if c.final_norm else None
 
-    def forward(self, image: Annotated[Image, "rows size", EACH]) -> Annotated[Sequence, "rows tokens width"]:
+    def forward(
+        self, image: Annotated[Image, "rows size", EACH]
+    ) -> Annotated[Sequence, "rows tokens width", AsPart("vision", cls="cls"), Patches("size / patch")]:
         """`[batch, 3, size, size]` to `[batch, tokens, width]`, the patches row by row after the CLS."""
         x: Tensor = self.stem(image.pixels)
         if self.cls is not None:
@@ -108,14 +109,6 @@ class VisionTransformer(nn.Module):
         side = torch.arange(1, self.config.size // self.config.patch + 1, device=device)
         grid = torch.cartesian_prod(side, side)
         return grid if self.cls is None else torch.cat((grid.new_zeros(1, 2), grid))
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
-        image = ports["image"]
-        side = config.size // config.patch if known(config.size) else None
-        length, grid = (None, None) if side is None else (side**2 + (config.cls == "first"), (side, side))
-        parts = one_part("vision", length, cls=config.cls, reads=[image.reads], grid=grid)
-        return SequenceType(image.rows, parts[0].reads, width=config.width, parts=parts)
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:

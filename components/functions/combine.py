@@ -8,17 +8,9 @@ import torch
 from torch import Tensor
 
 from compose_vlp.errors import UserError
-from compose_vlp.graph.types import (
-    EmbeddingType,
-    LogitsType,
-    Reads,
-    RowSpace,
-    SequenceType,
-    SimilarityType,
-    merge_reads,
-)
-from compose_vlp.graph.types import Part as PartType
-from compose_vlp.registry import EACH, function
+from compose_vlp.graph.likeness import merged
+from compose_vlp.graph.types import RowSpace, SequenceType
+from compose_vlp.registry import EACH, Like, function
 from compose_vlp.values import Embedding, Index, Logits, Sequence, Similarity, as_list
 
 Scores = (
@@ -32,85 +24,9 @@ Rows = Annotated[Embedding, "any_rows width", EACH] | Annotated[Sequence, "any_r
 AnyValue: TypeAlias = Embedding | Sequence | Similarity | Logits
 
 
-def _alike(ports: Mapping[str, Any]) -> tuple[Any, ...]:
-    values: tuple[Any, ...] = ports["values"]
-    kinds = {value.kind for value in values}
-    if len(kinds) > 1:
-        raise UserError(f"takes values of one kind; these are {' and '.join(sorted(kinds))}")
-    return values
-
-
-def _merged(ports: Mapping[str, Any]) -> Any:
-    """The type of the first value, reached by what reaches any of them, position by position."""
-    values = _alike(ports)
-    reads = merge_reads(*(value.reads for value in values))
-    one = values[0]
-    if isinstance(one, SimilarityType):
-        return replace(one, reads=reads, sides=_sides(values))
-    if isinstance(one, LogitsType):
-        return _scored(values, reads)
-    if not isinstance(one, SequenceType):
-        return replace(one, reads=reads)
-    parts = tuple(
-        replace(part, reads=merge_reads(part.reads, *(_part_reads(value, i) for value in values[1:])))
-        for i, part in enumerate(one.parts)
-    )
-    return replace(one, reads=reads, parts=parts)
-
-
-def _sides(values: tuple[SimilarityType, ...]) -> tuple[frozenset[str], frozenset[str]]:
-    """What all of them compare with what.
-
-    Raises:
-        UserError: one goes from rows to columns, another back.
-    """
-    first = values[0].sides
-    for one in values[1:]:
-        if one.sides != first and one.sides == first[::-1]:
-            raise UserError("takes scores of one direction; one of these goes from rows to columns, another back")
-    rows, columns = zip(*(one.sides for one in values), strict=True)
-    return frozenset().union(*rows), frozenset().union(*columns)
-
-
-def _scored(values: tuple[LogitsType, ...], reads: Reads) -> LogitsType:
-    """Logits of one text, or of none.
-
-    Raises:
-        UserError: they stand on several.
-    """
-    shapes = {one.over_positions for one in values}
-    if len(shapes) > 1:
-        raise UserError("takes logits of one form; some of these have positions, others one vector a row")
-    texts = {one.text.root if one.text is not None else "" for one in values}
-    if len(texts) > 1:
-        words = " and ".join(f"`{text}`" if text else "no text" for text in sorted(texts))
-        raise UserError(f"takes logits that stand on one text; these stand on {words}")
-    return replace(values[0], reads=reads)
-
-
-def _part_reads(value: SequenceType, index: int) -> Mapping[str, Any]:
-    part: PartType | None = value.parts[index] if index < len(value.parts) else None
-    return value.reads if part is None else part.reads
-
-
-def _same(_: None, ports: Mapping[str, Any]) -> Any:
-    return _merged(ports)
-
-
-def _averaged(_: None, ports: Mapping[str, Any]) -> Any:
-    owner = ports.get("owner")
-    one = _merged(ports)
-    if owner is None:
-        return one
-    if not isinstance(one, EmbeddingType):
-        hints = ["`mean(x)` makes one of a sequence"] if isinstance(one, SequenceType) else []
-        raise UserError("only vectors are averaged by their owner", hints=hints)
-    return replace(one, rows=owner.points_at)
-
-
 def _all_channels(_: None, ports: Mapping[str, Any]) -> Any:
     widths = [value.width for value in ports["values"]]
-    return replace(_merged(ports), width=None if None in widths else sum(widths))
+    return replace(merged(ports["values"]), width=None if None in widths else sum(widths))
 
 
 def _all_rows(_: None, ports: Mapping[str, Any]) -> Any:
@@ -119,7 +35,8 @@ def _all_rows(_: None, ports: Mapping[str, Any]) -> Any:
     Raises:
         UserError: sequences of several parts of other lengths.
     """
-    one, values = _merged(ports), ports["values"]
+    values = ports["values"]
+    one = merged(values)
     rows = RowSpace(" & ".join(str(value.rows) for value in values))
     if not isinstance(one, SequenceType):
         return replace(one, rows=rows)
@@ -131,8 +48,8 @@ def _all_rows(_: None, ports: Mapping[str, Any]) -> Any:
     return replace(one, rows=rows, parts=parts)
 
 
-@function("add", output=_same)
-def add(values: list[Values]) -> AnyValue:
+@function("add")
+def add(values: list[Values]) -> Annotated[AnyValue, Like("values")]:
     """The sum of several values of one shape: vectors, scores, or sequences, with the parts and padding of the first.
 
     Raises:
@@ -143,8 +60,10 @@ def add(values: list[Values]) -> AnyValue:
     return total
 
 
-@function("average", rows="batch", output=_averaged)
-def average(values: list[Values], owner: Annotated[Index, "rows"] | None = None) -> AnyValue:
+@function("average", rows="batch")
+def average(
+    values: list[Values], owner: Annotated[Index, "rows"] | None = None
+) -> Annotated[AnyValue, Like("values", rows="owner")]:
     """The mean of several values of one shape: vectors, scores (an ensemble's), or sequences.
 
     Sequences stay Sequences, with the parts and padding of the first. With `owner` the mean over the rows of each

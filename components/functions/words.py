@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 import torch
 
 from compose_vlp.graph.types import TextType
-from compose_vlp.registry import EACH, function
+from compose_vlp.registry import EACH, OfTokenizer, function
 from compose_vlp.values import Text
 
 
@@ -27,7 +27,7 @@ class Words(Protocol):
 
 @function("begin")
 def begin(
-    text: Annotated[Text, "rows length vocab_size", EACH], token: str, *, tokenizer: Words
+    text: Annotated[Text, "rows length vocab_size", EACH], token: Annotated[str, OfTokenizer()], *, tokenizer: Words
 ) -> Annotated[Text, "rows length vocab_size"]:
     """The text with this token instead of its first one (BLIP's `[DEC]` and `[ENC]`).
 

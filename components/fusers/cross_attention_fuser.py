@@ -1,8 +1,7 @@
 """BERT's upper layers, which look from words at pictures."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -10,10 +9,8 @@ from torch import Tensor, nn
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import BertSettings, Pairing, cross_attention, draw_like_bert
 from compose_vlp.components.layers.transformer import Context, Layer, Stack, build_layer, keys_of_stack, no_biases
-from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
-from compose_vlp.graph.types import Flow, SequenceType, merge_reads
-from compose_vlp.registry import ALL, component, inferred
+from compose_vlp.registry import ALL, When, component, inferred
 from compose_vlp.slots import Part as SlotPart
 from compose_vlp.slots import slot
 from compose_vlp.values import Sequence, as_list
@@ -33,6 +30,7 @@ def _keys(c: "CrossAttentionFuser.Config") -> Keys:
     noise=("dropout", "attention_dropout"),
     context="indexed",
     keys=_keys,
+    layers="depth",
 )
 class CrossAttentionFuser(nn.Module):
     """Post-norm layers of self-attention, cross-attention to the context, and an FFN: the upper half of ALBEF's BERT
@@ -80,7 +78,7 @@ class CrossAttentionFuser(nn.Module):
     def forward(
         self,
         x: Annotated[Sequence, "rows tokens width", ALL],
-        context: list[Annotated[Sequence, "rows any_tokens context_width", ALL]] | None = None,
+        context: list[Annotated[Sequence, "rows any_tokens context_width", ALL, When()]] | None = None,
         *,
         kv: ContextKeys | list[ContextKeys] | None = None,
         rows: Tensor | None = None,
@@ -95,17 +93,6 @@ class CrossAttentionFuser(nn.Module):
     def keys_values(self, context: Sequence | list[Sequence]) -> list[ContextKeys]:
         """Each context's keys and values for every layer that looks at it: what `forward` takes as `kv`."""
         return self.layers.keys_values(as_list(context))
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
-        x: SequenceType = ports["x"]
-        if ports.get("context") is None:
-            raise UserError("a fuser looks at a `context`: give it one")
-        everything = [x.reads, *(one.reads for one in as_list(ports["context"]))]
-        reads = merge_reads(*everything, *(part.reads for part in x.parts), at_least=Flow.ALL)
-        return SequenceType(
-            x.rows, reads, width=config.width, parts=tuple(replace(part, reads=reads) for part in x.parts)
-        )
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:

@@ -1,16 +1,14 @@
 """Logits over classes, of each row or of each position."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.components.layers.on_text import text_features
-from compose_vlp.graph.signature import logits_on_text, logits_over
-from compose_vlp.graph.types import LogitsType, SequenceType
-from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.registry import EACH, OnText, Settings, component, inferred
 from compose_vlp.values import Embedding, Logits, Sequence
 
 
@@ -37,7 +35,7 @@ class LinearHead(nn.Module):
         x: Annotated[Embedding, "rows width", EACH] | Annotated[Sequence, "rows tokens width", EACH],
         *,
         at: Tensor | None = None,
-    ) -> Annotated[Logits, "rows classes"]:
+    ) -> Annotated[Logits, "rows tokens classes", OnText()]:
         """`[batch, width]` to `[batch, classes]`, or `[batch, tokens, width]` to `[batch, tokens, classes]`.
 
         With `at` `[chosen]`, places in the flattened `[batch * tokens]`, only these: `[chosen, classes]`.
@@ -52,11 +50,3 @@ class LinearHead(nn.Module):
         inner = features if self.hidden is None else self.hidden(features).relu()
         scores: Tensor = self.map(inner)
         return scores
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> LogitsType:
-        x = ports["x"]
-        words = [part for part in x.parts if part.text is not None] if isinstance(x, SequenceType) else []
-        if len(words) == 1:
-            return logits_on_text(x.rows, words[0], config.classes)
-        return logits_over(x.parts if isinstance(x, SequenceType) else None, x.rows, x.reads, config.classes)

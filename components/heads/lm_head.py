@@ -1,14 +1,13 @@
 """Logits over the vocabulary at every word, or at chosen ones."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
 
-from compose_vlp.components.layers.vocabulary import HEAD_PARTS, VocabularyHead, vocabulary_logits
-from compose_vlp.graph.types import LogitsType
-from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.components.layers.vocabulary import HEAD_PARTS, VocabularyHead
+from compose_vlp.registry import EACH, OnText, Settings, component, inferred
 from compose_vlp.values import Logits, Sequence
 
 
@@ -34,13 +33,9 @@ class LMHead(VocabularyHead):
 
     def forward(
         self, x: Annotated[Sequence, "rows tokens width", EACH], *, at: Tensor | None = None
-    ) -> Annotated[Logits, "rows tokens vocab_size"]:
+    ) -> Annotated[Logits, "rows tokens vocab_size", OnText(required=True)]:
         """`[batch, tokens, width]` to `[batch, length, vocab_size]`, `length` being that of the text.
 
         With `at` `[chosen]`, places in the flattened `[batch * length]`, only these: `[chosen, vocab_size]`.
         """
         return self.score(x, at)
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> LogitsType:
-        return vocabulary_logits(config.vocab_size, ports)

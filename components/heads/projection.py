@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from torch import nn
 
 from compose_vlp.components.layers.linear import Linear
-from compose_vlp.graph.types import EmbeddingType, SequenceType
-from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.registry import EACH, Like, Settings, component, inferred
 from compose_vlp.values import Embedding, Sequence
 
 
@@ -35,14 +34,7 @@ class Projection(nn.Module):
 
     def forward(
         self, x: Annotated[Embedding, "rows width", EACH] | Annotated[Sequence, "rows tokens width", EACH]
-    ) -> Embedding | Sequence:
+    ) -> Annotated[Embedding | Sequence, Like("x", width="out")]:
         """`[..., width]` to `[..., out]`: an Embedding stays one, a Sequence too."""
         inner = x.features if self.hidden is None else self.hidden(x.features).tanh()
         return replace(x, features=self.map(inner))
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> EmbeddingType | SequenceType:
-        x = ports["x"]
-        if isinstance(x, SequenceType):
-            return replace(x, width=config.out)
-        return EmbeddingType(x.rows, x.reads, width=config.out)

@@ -2,21 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import nn
 
 from compose_vlp.components.layers.precision import full, full_precision
-from compose_vlp.graph.types import SimilarityType, merge_reads
+from compose_vlp.protocols import AfterStep
 from compose_vlp.registry import Settings, component
 from compose_vlp.values import Embedding
 from compose_vlp.values import Similarity as SimilarityValue
 
 
 @component("similarity", rows="independent", state="none", draws="none")
-class Similarity(nn.Module):
+class Similarity(nn.Module, AfterStep):
     """Dot products of rows and columns over a temperature, in float32.
 
     `learned: temperature` learns the number that is divided by (ALBEF, BLIP, the CoCa paper); `learned: log_scale` the
@@ -76,8 +76,3 @@ class Similarity(nn.Module):
             self.log_scale.clamp_(-math.log(most), -math.log(least))
         elif self.temperature is not None:
             self.temperature.clamp_(least, most)
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SimilarityType:  # noqa: ARG004
-        x, y = ports["x"], ports["y"]
-        return SimilarityType(x.rows, merge_reads(x.reads, y.reads), columns=y.rows, sides=(x.origins, y.origins))

@@ -1,7 +1,7 @@
 """Scores over the vocabulary: what the language heads have in common."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +9,6 @@ from torch.nn import functional as F
 
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.components.layers.on_text import text_features
-from compose_vlp.errors import UserError
-from compose_vlp.graph.signature import logits_on_text
-from compose_vlp.graph.types import LogitsType
 from compose_vlp.values import Logits, Sequence
 
 HEAD_PARTS: Final[Mapping[str, str]] = {"weight": "weight", "bias": "bias", "transform": "transform"}
@@ -42,20 +39,3 @@ class VocabularyHead(nn.Module):
         if self.transform is not None:
             chosen = self.transform(chosen)
         return Logits(F.linear(chosen, self.weight, self.bias), text, at)
-
-
-def vocabulary_logits(vocab_size: int, ports: Mapping[str, Any]) -> LogitsType:
-    """The type of a language head's scores.
-
-    Raises:
-        UserError: `x` does not stand on one text.
-    """
-    x = ports["x"]
-    words = [part for part in x.parts if part.text is not None]
-    if len(words) != 1:
-        names = ", ".join(part.name for part in x.parts)
-        raise UserError(
-            f"a vocabulary head needs positions of one text; here are {len(words)}",
-            hints=[f"parts: {names}; `x.{part.name}` takes one" for part in words[:1]],
-        )
-    return logits_on_text(x.rows, words[0], vocab_size)

@@ -1,6 +1,5 @@
 """Hidden words, as BERT hides them."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
@@ -9,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from compose_vlp.errors import UserError
-from compose_vlp.graph.types import LabelsType, RecordType
+from compose_vlp.graph.kinds import Need
 from compose_vlp.registry import EACH, Settings, component
 from compose_vlp.values import Labels, Text
 
@@ -101,6 +100,17 @@ class MlmMasker(nn.Module):
         rank = drawn.argsort(1).argsort(1)
         return words & (rank < number[:, None])
 
+    @staticmethod
+    def needs(config: Config) -> tuple[Need, ...]:
+        needs = [Need("mask", " has no mask token", "components.{tokenizer}.mask names one")]
+        if config.end:
+            hint = "`components.{masker}.end: false`, or texts that end with a token"
+            needs.append(Need("end", ": these texts have no end token that `end` could hide", hint))
+        if config.whole_words:
+            hint = "`use: wordpiece`, or `components.{masker}.whole_words: false`"
+            needs.append(Need("pieces", " does not mark the pieces of a word", hint))
+        return tuple(needs)
+
     def _choose(self, ids: Tensor, words: Tensor, tokenizer: Any) -> Tensor:
         drawn = torch.rand(ids.shape, device=ids.device)
         if self.config.whole_words:
@@ -114,8 +124,3 @@ class MlmMasker(nn.Module):
             word = starts.cumsum(1) - 1
             drawn = drawn.gather(1, word.clamp(min=0))  # a word's pieces share one draw
         return words & (drawn < self.config.probability)
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> RecordType:  # noqa: ARG004
-        text = ports["text"]
-        return RecordType(text.rows, fields={"text": text, "labels": LabelsType(text.rows, text=text)})

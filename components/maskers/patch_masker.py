@@ -1,8 +1,7 @@
 """Hidden patches, in blocks, as BEiT hides them."""
 
 import math
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -10,8 +9,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.patches import patch_clashes
 from compose_vlp.graph.kinds import Clash
-from compose_vlp.graph.types import Count, MaskType
-from compose_vlp.registry import EACH, Settings, component, inferred, known
+from compose_vlp.registry import EACH, Patches, Settings, component, inferred, known
 from compose_vlp.values import Image, Mask
 
 SMALLEST = 16
@@ -40,18 +38,15 @@ class PatchMasker(nn.Module):
         super().__init__()
         self.config = config
 
-    def forward(self, image: Annotated[Image, "rows size", EACH]) -> Annotated[Mask, "rows patches"]:
+    def forward(
+        self, image: Annotated[Image, "rows size", EACH]
+    ) -> Annotated[Mask, "rows patches", Patches("size / patch")]:
         """Pixels `[batch, 3, size, size]` to a mask `[batch, patches]`, each row with as many hidden ones."""
         pixels, side = image.pixels, self.config.size // self.config.patch
         if pixels.device.type == "meta":
             return Mask(torch.empty(len(pixels), side**2, dtype=torch.bool, device="meta"))
         # Drawn on the processor: whether a block fits decides what is drawn next, and would stop an accelerator.
         return Mask(draw_blocks(len(pixels), side, hidden_patches(self.config)).to(pixels.device, non_blocking=True))
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> MaskType:
-        side = config.size // config.patch
-        return MaskType(ports["image"].rows, count=Count(side**2, side**2, grid=(side, side)))
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:

@@ -1,24 +1,21 @@
 """Wrong partners that look right: drawn in proportion to how similar they are."""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.miners.candidates import batch_scores, weights_of, wrong_columns
-from compose_vlp.graph.types import IndexType, RecordType
-from compose_vlp.registry import DETACHED, Settings, component
+from compose_vlp.registry import DETACHED, Compares, Settings, component
 from compose_vlp.values import Index, Number, Similarity
 
 
 class Negatives(NamedTuple):
     """`image`: a wrong picture for each text; `text`: a wrong text for each picture."""
 
-    image: Annotated[Index, "any_texts"]
-    text: Annotated[Index, "any_images"]
+    image: Annotated[Index, "any_texts any_seen_images"]
+    text: Annotated[Index, "any_images any_seen_texts"]
 
 
 @component("hard_negative_miner", rows="batch", state="none", draws="choice")
@@ -39,8 +36,8 @@ class HardNegativeMiner(nn.Module):
 
     def forward(
         self,
-        i2t: Annotated[Similarity, "any_images any_texts", DETACHED],
-        t2i: Annotated[Similarity, "any_texts any_images", DETACHED],
+        i2t: Annotated[Similarity, "any_images any_seen_texts", DETACHED, Compares("images", "texts")],
+        t2i: Annotated[Similarity, "any_texts any_seen_images", DETACHED, Compares("texts", "images")],
         same: Annotated[Number, "any_ids"] | None = None,
     ) -> Negatives:
         """`[rows, columns]` each; the temperature is in them already.
@@ -55,12 +52,3 @@ class HardNegativeMiner(nn.Module):
         allowed = wrong_columns(similarity, same)
         weights = weights_of(batch_scores(similarity), allowed, self.config.floor)
         return torch.multinomial(weights, 1)[:, 0]
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> RecordType:  # noqa: ARG004
-        image, text = ports["t2i"], ports["i2t"]
-        fields = {
-            "image": IndexType(image.rows, points_at=replace(image.columns, queue=None)),
-            "text": IndexType(text.rows, points_at=replace(text.columns, queue=None)),
-        }
-        return RecordType(image.rows, fields=fields)

@@ -1,24 +1,21 @@
 """Which of two pictures is a text about?"""
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import nn
 
 from compose_vlp.components.miners.candidates import batch_scores, own_places, weights_of, wrong_columns
-from compose_vlp.graph.types import IndexType, NumberType, RecordType
-from compose_vlp.registry import DETACHED, Settings, component
+from compose_vlp.registry import DETACHED, Compares, Settings, component
 from compose_vlp.values import Index, Number, Similarity
 
 
 class Assignment(NamedTuple):
     """Two pictures for each text; `answer` is 0 where it is about the left one, 1 the right one, 2 neither."""
 
-    left: Annotated[Index, "any_rows"]
-    right: Annotated[Index, "any_rows"]
-    answer: Annotated[Number, "any_rows"]
+    left: Annotated[Index, "any_rows any_images"]
+    right: Annotated[Index, "any_rows any_images"]
+    answer: Annotated[Number, "any_rows 3"]
 
 
 @component("text_assignment", rows="batch", state="none", draws="choice")
@@ -39,7 +36,7 @@ class TextAssignment(nn.Module):
 
     def forward(
         self,
-        i2i: Annotated[Similarity, "any_images any_images", DETACHED],
+        i2i: Annotated[Similarity, "any_rows any_images", DETACHED, Compares("images", "images")],
         same: Annotated[Number, "any_ids"] | None = None,
     ) -> Assignment:
         """Similarity `[rows, columns]` of pictures with each other, the temperature in it already.
@@ -54,9 +51,3 @@ class TextAssignment(nn.Module):
             left = torch.where(answer == 0, own, first)
             right = torch.where(answer == 0, first, torch.where(answer == 1, own, second))
         return Assignment(Index(left), Index(right), Number(answer))
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> RecordType:  # noqa: ARG004
-        seen = ports["i2i"]
-        index = IndexType(seen.rows, points_at=replace(seen.columns, queue=None))
-        return RecordType(seen.rows, fields={"left": index, "right": index, "answer": NumberType(seen.rows, classes=2)})

@@ -1,7 +1,7 @@
 """Pooling by attention: learned queries look at a sequence."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import CrossAttention, Scope, View, heads_divide_width
 from compose_vlp.graph.kinds import Clash
-from compose_vlp.graph.types import SequenceType, one_part
-from compose_vlp.registry import ALL, Settings, component, inferred
+from compose_vlp.registry import ALL, AsPart, Settings, component, inferred
 from compose_vlp.values import Part, Sequence
 
 
@@ -45,19 +44,12 @@ class AttentionPooler(nn.Module):
 
     def forward(
         self, x: Annotated[Sequence, "rows tokens input_width", ALL]
-    ) -> Annotated[Sequence, "rows queries width"]:
+    ) -> Annotated[Sequence, "rows queries width|input_width", AsPart("pooled", cls="cls")]:
         """`[batch, tokens, input_width]` to `[batch, queries, width]`; padding is not looked at."""
         queries = self.query_norm(self.queries).expand(len(x.features), -1, -1)
         keys = self.attention.keys_values(x.features)
         pooled: Tensor = self.norm(self.attention(queries, Scope(), View(keys, x.valid)))
         return Sequence(pooled, (Part("pooled", 0, pooled.shape[1], self.config.cls),))
-
-    @staticmethod
-    def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
-        x = ports["x"]
-        parts = one_part("pooled", config.queries, cls=config.cls, reads=[x.reads])
-        width = config.width or config.input_width
-        return SequenceType(x.rows, parts[0].reads, width=width, parts=parts)
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:

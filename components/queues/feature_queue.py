@@ -14,6 +14,7 @@ from compose_vlp.components.layers.processes import all_rows, together
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import EmbeddingType, NumberType, RecordType
+from compose_vlp.protocols import Keeps
 from compose_vlp.registry import DETACHED, Settings, component, inferred
 from compose_vlp.values import Embedding, Number, Record
 
@@ -24,7 +25,7 @@ TAKEN = ("id", "pointer")
 
 
 @component("feature_queue", rows="batch", state="kept", draws="none")
-class FeatureQueue(nn.Module):
+class FeatureQueue(nn.Module, Keeps):
     """The newest `size` features, oldest replaced first: one queue for each name, all moving together (MoCo, He et al.
     2020; ALBEF, Li et al. 2021, 3.2).
 

@@ -21,6 +21,7 @@ from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
 from compose_vlp.graph.kinds import Kind
+from compose_vlp.protocols import Keeps
 from compose_vlp.values.cache import Cache
 
 
@@ -127,9 +128,8 @@ class Model(nn.Module):
     def commit(self) -> None:
         """Write what kept state (queues) remembers of the last forward in training; once a step, after the backward."""
         for module in (*self.components.modules(), *self.losses.modules()):
-            commit = getattr(module, "commit", None)
-            if callable(commit):
-                commit()
+            if isinstance(module, Keeps):
+                module.commit()
 
     def parts(self) -> dict[str, nn.Module]:
         """What owns weights, by the path of its parameters: components, and losses as `losses.NAME`."""

@@ -35,6 +35,12 @@ class ResolvedComponent:
     inferred: Mapping[str, int] = field(default_factory=dict)
     measures: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def layers(self) -> int:
+        """How many layers look at its context; 0 where it has no such layers."""
+        name = self.kind.traits.layers
+        return int(getattr(self.config, name) or 0) if name else 0
+
 
 @dataclass(frozen=True)
 class AdapterEntry:

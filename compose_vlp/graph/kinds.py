@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from compose_vlp.graph.types import Flow, ValueType
 
@@ -17,16 +17,113 @@ def with_article(category: str) -> str:
 
 
 @dataclass(frozen=True)
+class AsPart:
+    """Remark on a result: its positions are one part of this name.
+
+    `cls` is where their CLS stands, or the name of what says it: a setting, or a fact of `Kind.describe`.
+    """
+
+    name: str
+    cls: str = "none"
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Remark on a result: its positions are patches of a square picture.
+
+    `grid` names the fact that says how they lie, or the settings: `size / patch`, sides in pixels.
+    """
+
+    grid: str
+
+
+@dataclass(frozen=True)
+class OnText:
+    """Remark on logits: they stand at the words of the one text that comes in, where it stands on one.
+
+    A CLS behind the words is left out. `required`: they are scores of its words, and there has to be one.
+    """
+
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Like:
+    """Remark on a result: it is what the port gets; of several values, the first, reached by what reaches any of them.
+
+    `width` names the setting that is its width; `rows` the port whose index says what its rows are.
+    """
+
+    port: str
+    width: str = ""
+    rows: str = ""
+
+    def __str__(self) -> str:
+        changes = [f"{name} `{value}`" for name, value in (("width", self.width), ("rows of", self.rows)) if value]
+        return ", ".join((f"the same as `{self.port}`", *changes))
+
+
+Mark: TypeAlias = AsPart | Patches | OnText | Like
+M = TypeVar("M", AsPart, Patches, OnText, Like)
+
+
+@dataclass(frozen=True)
+class When:
+    """Remark on a port: it is given only where this setting has this value, and there has to be, if it `must`.
+
+    Without a setting it always has to be: only a compiled program leaves it out.
+    """
+
+    setting: str = ""
+    value: Any = None
+    must: bool = False
+
+    def refusal(self, config: Any, port: str, given: bool) -> str | None:
+        """Say why the port may not be given, or left out, with these settings; None where it may."""
+        if not self.setting:
+            return None if given else f"it needs a `{port}`"
+        value = getattr(config, self.setting)
+        if given and value != self.value:
+            now = str(value).lower() if isinstance(value, bool) else value
+            change = "set it" if self.value is True else f"set it to {self.value}"
+            return f"`{self.setting}` is {now}: {change}, or give no `{port}`"
+        if not given and self.must and value == self.value:
+            return f"`{self.setting}` is {str(value).lower()}: give it a `{port}`"
+        return None
+
+
+Shown = Literal["images", "texts"]
+
+
+@dataclass(frozen=True)
+class Compares:
+    """Remark on a port of similarities: what their rows show, and what their columns."""
+
+    rows: Shown
+    columns: Shown
+
+
+@dataclass(frozen=True)
 class Pattern:
     """A kind of value with named dimensions, e.g. `Sequence` and `("rows", "tokens", "width")`.
 
-    The first dimension is the row variable. A dimension named as a setting of the component is unified with it.
+    The first dimension is the row variable. A dimension named as a setting of the component is unified with it; that of
+    a result may name several, of which the first that is known counts (`width|input_width`). `marks` say of a result
+    what its dimensions cannot.
     """
 
     kind: str
     dims: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
+
+    def mark(self, kind: type[M]) -> M | None:
+        """The remark of this kind, if there is one."""
+        return next((mark for mark in self.marks if isinstance(mark, kind)), None)
 
     def __str__(self) -> str:
+        like = self.mark(Like)
+        if like is not None:
+            return str(like)
         return f"{self.kind}[{' '.join(self.dims)}]" if self.dims else self.kind
 
 
@@ -45,7 +142,10 @@ class Port:
     choices: tuple[str, ...] = ()  # of a literal string port
     literal_types: tuple[str, ...] = ()  # which constants it takes: str, int, float, bool (any, where empty)
     bounded: Any = None  # the annotation of a constant with bounds
+    token: bool = False  # takes a token that the text's tokenizer has to know
     beside: str = ""  # the port without which nothing reads this one
+    compares: Compares | None = None  # what a similarity goes from and to, where that matters
+    when: When | None = None  # the settings with which it may, or has to, be given
     mixes: bool = False  # a constant that, where it is given, makes rows depend on each other
 
     @property
@@ -81,6 +181,18 @@ class Clash:
 
 
 @dataclass(frozen=True)
+class Need:
+    """A fact that a tokenizer must not deny (`describe`) where a masker hides words of its texts.
+
+    `lacking` says what such a tokenizer lacks; in `hint` stand `{masker}` and `{tokenizer}` for the two components.
+    """
+
+    fact: Literal["mask", "end", "pieces"]
+    lacking: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class Keys:
     """By what a component makes keys and values of a context.
 
@@ -106,6 +218,7 @@ class Traits:
     foretells: Literal["nothing", "next", "hidden"] = "nothing"  # a loss whose logits must not have seen its target
     auxiliary: tuple[str, ...] = ()  # losses of its own, each called as the setting that is its weight
     noise: tuple[str, ...] = ()  # settings that say by being 0, all of them, that no noise is drawn (else it always is)
+    layers: str = ""  # the setting that says how many layers look at the context
     keys: Callable[[Any], Keys] | None = None  # of the settings; none: no other component's keys are like its own
 
     def frozen(self) -> Traits:
@@ -153,6 +266,7 @@ class Kind:
     check: Callable[[Any], tuple[Clash, ...]] | None = None
     check_batch: Callable[[Any, int], tuple[Clash, ...]] | None = None  # settings against the records of a step
     describe: Callable[[Any], Mapping[str, Any]] | None = None  # sizes that only a library knows (timm's widths)
+    needs: Callable[[Any], tuple[Need, ...]] | None = None  # what a masker asks of a tokenizer
     tables: Callable[[Any], Mapping[str, Any]] | None = None  # weights with a row for each position, by their path
     trainable: bool = True  # has weights
     cached: bool = False  # takes `cache=`: goes on from the positions that came before

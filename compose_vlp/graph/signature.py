@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from compose_vlp.graph.kinds import Output, Pattern, Port
+from compose_vlp.errors import UserError
+from compose_vlp.graph.kinds import AsPart, Like, OnText, Output, Patches, Pattern, Port
+from compose_vlp.graph.likeness import alike, values_of
 from compose_vlp.graph.types import (
     KINDS,
+    Count,
     EmbeddingType,
     Flow,
+    Grid,
     ImageType,
     IndexType,
+    LabelsType,
     LogitsType,
+    MaskType,
+    NumberType,
     Part,
     Reads,
     RecordType,
@@ -48,15 +57,6 @@ def bind(pattern: Pattern, value: ValueType) -> Bindings:
     return {ours: sizes[theirs] for ours, theirs in pairs if sizes.get(theirs) is not None}
 
 
-def values_of(argument: Any) -> tuple[ValueType, ...]:
-    """The values in an argument: none in a literal, several in a list."""
-    if isinstance(argument, ValueType):
-        return (argument,)
-    if isinstance(argument, tuple):
-        return tuple(one for one in argument if isinstance(one, ValueType))
-    return ()
-
-
 def matching(port: Port, value: ValueType) -> Pattern | None:
     """The pattern of a port that takes this kind of value."""
     return next((p for p in port.accepts if p.kind == "Value" or (p.kind == value.kind and _fits(p, value))), None)
@@ -69,68 +69,164 @@ def _fits(pattern: Pattern, value: ValueType) -> bool:
     return (len(pattern.dims) > 2) == value.over_positions
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A call as the type of its result is read off annotations: the ports, what they get, and the settings.
+
+    `facts` are those that only the kind's library knows.
+    """
+
+    ports: Mapping[str, Port]
+    flows: Mapping[str, Flow]
+    config: Any
+    arguments: Mapping[str, Any]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def env(self) -> Bindings:
+        """Row variables and sizes by the names that the ports give them."""
+        env: Bindings = {}
+        for name, argument in self.arguments.items():
+            port = self.ports.get(name) or next((p for p in self.ports.values() if p.open), None)
+            for value in values_of(argument):
+                pattern = matching(port, value) if port else None
+                for dim, size in bind(pattern, value).items() if pattern else ():
+                    env.setdefault(dim, size)
+        return env
+
+    def fact(self, name: str) -> Any:
+        """A setting, or what the kind's library says."""
+        found = getattr(self.config, name, None)
+        return self.facts.get(name) if found is None else found
+
+    def size(self, dims: str) -> int | None:
+        """The size of a dimension: a number, or that of the first of these names that is known."""
+        if dims.isdigit():
+            return int(dims)
+        sizes = (self.env.get(dim, self.fact(dim)) for dim in dims.split("|"))
+        return next((size for size in sizes if isinstance(size, int)), None)
+
+    def rows(self, pattern: Pattern) -> RowSpace:
+        """What a row of the result stands for."""
+        return self.env.get(pattern.dims[0], RowSpace()) if pattern.dims else RowSpace()
+
+    def shown(self, rows: str) -> frozenset[str]:
+        """The inputs on which the values stand that give a row variable this name."""
+        given = ((self.ports[name], value) for name, a in self.arguments.items() for value in values_of(a))
+        patterns = ((matching(port, value), value) for port, value in given)
+        return next((value.origins for found, value in patterns if found and found.dims[:1] == (rows,)), frozenset())
+
+    def everything(self, least: Flow = Flow.ALL) -> Reads:
+        """All that the arguments read."""
+        values = (value for argument in self.arguments.values() for value in values_of(argument))
+        return merge_reads(*(value.reads for value in values), at_least=least)
+
+    def reached(self) -> Reads:
+        """All that the arguments read, by the flows of their ports."""
+        flows = {name: self.flows.get(name, port.flow) for name, port in self.ports.items()}
+        given = ((value, flows.get(name, Flow.ALL)) for name, a in self.arguments.items() for value in values_of(a))
+        return merge_reads(*(merge_reads(value.reads, at_least=flow) for value, flow in given))
+
+    def grid(self, pattern: Pattern) -> Grid | None:
+        """How the patches of the result lie, where it is said and known."""
+        mark = pattern.mark(Patches)
+        if mark is None:
+            return None
+        size, _, patch = mark.grid.partition(" / ")
+        if not patch:
+            grid: Grid | None = self.fact(size)
+            return grid
+        sides = self.fact(size), self.fact(patch)
+        side = None if None in sides else sides[0] // sides[1]
+        return None if side is None else (side, side)
+
+
 def default_output(
     ports: Mapping[str, Port],
     returns: Pattern | Mapping[str, Pattern],
     flows: Mapping[str, Flow],
     config: Any,
     arguments: Mapping[str, Any],
+    facts: Mapping[str, Any] | None = None,
 ) -> ValueType:
-    """The type that the annotations promise: named dimensions from the arguments, else from the settings."""
-    env: Bindings = {}
-    for name, argument in arguments.items():
-        port = ports.get(name) or next((p for p in ports.values() if p.open), None)
-        for value in values_of(argument):
-            pattern = matching(port, value) if port else None
-            for dim, size in bind(pattern, value).items() if pattern else ():
-                env.setdefault(dim, size)
+    """The type that the annotations promise: named dimensions from the arguments, else from settings and facts."""
+    call = _Call(ports, flows, config, arguments, facts or {})
     if isinstance(returns, Pattern):
-        return _build(returns, env, ports, flows, config, arguments)
-    fields = {name: _build(p, env, ports, flows, config, arguments) for name, p in returns.items()}
+        return _build(returns, call)
+    fields = {name: _build(pattern, call) for name, pattern in returns.items()}
     return RecordType(rows=next(iter(fields.values())).rows, fields=fields)
 
 
-def _size(dim: str, env: Bindings, config: Any) -> int | None:
-    if dim.isdigit():
-        return int(dim)
-    found = env.get(dim, getattr(config, dim, None))
-    return found if isinstance(found, int) else None
-
-
-def _build(
-    pattern: Pattern,
-    env: Bindings,
-    ports: Mapping[str, Port],
-    flows: Mapping[str, Flow],
-    config: Any,
-    arguments: Mapping[str, Any],
-) -> ValueType:
-    rows = env.get(pattern.dims[0], RowSpace()) if pattern.dims else RowSpace()
-    everything = merge_reads(
-        *(value.reads for argument in arguments.values() for value in values_of(argument)), at_least=Flow.ALL
-    )
-    tail = pattern.dims[1:]
+def _build(pattern: Pattern, call: _Call) -> ValueType:
+    like = pattern.mark(Like)
+    if like is not None:
+        return alike(like, call.arguments, call.size(like.width) if like.width else None)
+    rows, tail = call.rows(pattern), pattern.dims[1:]
     if pattern.kind == "Sequence":
-        width = _size(tail[1], env, config) if len(tail) > 1 else None
-        parts = _parts(tail[0], ports, flows, arguments)
-        if parts is None:
-            parts = one_part("tokens", _size(tail[0], env, config), reads=[everything])
-        return SequenceType(rows, merge_reads(*(part.reads for part in parts)), width=width, parts=parts)
+        return _sequence(pattern, call)
     if pattern.kind == "Logits":
-        classes = _size(tail[-1], env, config)
-        inside = _parts(tail[0], ports, flows, arguments) if len(tail) > 1 else None
-        return logits_over(inside, rows, everything, classes)
+        return _logits(pattern, call)
     if pattern.kind == "Embedding":
-        return EmbeddingType(rows, everything, width=_size(tail[0], env, config))
+        return EmbeddingType(rows, call.everything(), width=call.size(tail[0]))
     if pattern.kind == "Similarity":
-        return SimilarityType(rows, everything, columns=env.get(tail[0], RowSpace()))
+        sides = call.shown(pattern.dims[0]), call.shown(tail[0])
+        return SimilarityType(rows, call.everything(Flow.EACH), columns=call.env.get(tail[0], RowSpace()), sides=sides)
     if pattern.kind in ("Text", "Image"):
-        inputs = [v for a in arguments.values() for v in values_of(a) if isinstance(v, TextType | ImageType)]
+        inputs = [v for a in call.arguments.values() for v in values_of(a) if isinstance(v, TextType | ImageType)]
         same = next((v for v in inputs if v.kind == pattern.kind), None)
-        return same or KINDS[pattern.kind](rows, everything)
+        return same or KINDS[pattern.kind](rows, call.everything())
     if pattern.kind == "Index":
-        return IndexType(rows)
-    return KINDS[pattern.kind](rows, everything)
+        target = call.env.get(tail[0], RowSpace()) if tail else RowSpace()
+        return IndexType(rows, points_at=dataclasses.replace(target, queue=None))
+    if pattern.kind == "Number" and tail:
+        return NumberType(rows, call.everything(), classes=call.size(tail[0]))
+    if pattern.kind == "Labels":
+        return LabelsType(rows, text=_text_of(pattern, call))
+    if pattern.kind == "Mask" and (grid := call.grid(pattern)) is not None:
+        patches = grid[0] * grid[1]
+        return MaskType(rows, count=Count(patches, patches, grid=grid))
+    return KINDS[pattern.kind](rows, call.everything())
+
+
+def _sequence(pattern: Pattern, call: _Call) -> SequenceType:
+    tail = pattern.dims[1:]
+    width = call.size(tail[1]) if len(tail) > 1 else None
+    parts = _parts(tail[0], call.ports, call.flows, call.arguments)
+    if parts is None:
+        parts = one_part("tokens", call.size(tail[0]), reads=[call.everything()])
+    mark, grid = pattern.mark(AsPart), call.grid(pattern)
+    if mark is not None:
+        cls: Any = mark.cls if mark.cls in ("first", "last", "none") else call.fact(mark.cls) or "none"
+        length = parts[0].length
+        if grid is not None and length is None:
+            length = grid[0] * grid[1] + (cls != "none")
+        parts = (dataclasses.replace(parts[0], name=mark.name, cls=cls, length=length, grid=grid),)
+    return SequenceType(call.rows(pattern), merge_reads(*(part.reads for part in parts)), width=width, parts=parts)
+
+
+def _logits(pattern: Pattern, call: _Call) -> LogitsType:
+    """Scores of classes at each position that comes in; one vector a row where no positions do."""
+    rows, classes, mark = call.rows(pattern), call.size(pattern.dims[-1]), pattern.mark(OnText)
+    inside = _parts(pattern.dims[1], call.ports, call.flows, call.arguments) if len(pattern.dims) > 2 else None
+    words = [part for part in inside or () if part.text is not None]
+    if mark is not None and len(words) == 1:
+        return logits_on_text(rows, words[0], classes)
+    if mark is not None and mark.required:
+        names = ", ".join(part.name for part in inside or ())
+        raise UserError(
+            f"scores of words need positions of one text; here are {len(words)}",
+            hints=[f"parts: {names}; `x.{part.name}` takes one" for part in words[:1]],
+        )
+    return logits_over(inside, rows, call.reached(), classes)
+
+
+def _text_of(pattern: Pattern, call: _Call) -> TextType | None:
+    """The text at whose positions labels stand."""
+    for name, value in call.arguments.items():
+        found = matching(call.ports[name], value) if name in call.ports and isinstance(value, TextType) else None
+        if found is not None and found.dims[1:2] == pattern.dims[1:2]:
+            return value  # type: ignore[no-any-return] # narrowed above
+    return None
 
 
 def _parts(
@@ -185,10 +281,31 @@ def logits_on_text(rows: RowSpace, part: Part, classes: int | None) -> LogitsTyp
     return LogitsType(rows, part.reads, classes=classes, text=part.text, counted=part.count if fewer else None)
 
 
-def signature(ports: Mapping[str, Port], returns: Pattern | Mapping[str, Pattern], flows: Any = None) -> Output:
+def signature(
+    ports: Mapping[str, Port], returns: Pattern | Mapping[str, Pattern], flows: Any = None, describe: Any = None
+) -> Output:
     """The default `Kind.output` for these ports and this result."""
 
     def output(config: Any, arguments: Mapping[str, Any]) -> ValueType:
-        return default_output(ports, returns, flows(config) if flows else {}, config, arguments)
+        facts = describe(config) if describe else {}
+        return default_output(ports, returns, flows(config) if flows else {}, config, arguments, facts)
 
     return output
+
+
+def refusing(ports: Mapping[str, Port], output: Output) -> Output:
+    """An output that refuses first what `When` says may not be given, or left out, with these settings.
+
+    Raises:
+        UserError: naming the setting and the port.
+    """
+    told = {name: port.when for name, port in ports.items() if port.when is not None}
+
+    def checked(config: Any, arguments: Mapping[str, Any]) -> ValueType:
+        for name, when in told.items():
+            refusal = when.refusal(config, name, arguments.get(name) is not None)
+            if refusal is not None:
+                raise UserError(refusal)
+        return output(config, arguments)
+
+    return checked if told else output

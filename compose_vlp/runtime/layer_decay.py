@@ -9,19 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 from torch import nn
 
 from compose_vlp.blueprint.sections import LayerDecay
-
-
-@runtime_checkable
-class Counted(Protocol):
-    """A component that knows its layers itself."""
-
-    def layer_numbers(self) -> Mapping[str, int | None]:
-        """By the paths of parameters: the number of their layer, -1 below the first, None behind the last."""
+from compose_vlp.protocols import CountsLayers
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class Layered:
     @classmethod
     def of(cls, module: nn.Module) -> Layered:
         """Count the layers of a component."""
-        numbers = dict(module.layer_numbers() if isinstance(module, Counted) else _numbers(module))
+        numbers = dict(module.layer_numbers() if isinstance(module, CountsLayers) else _numbers(module))
         count = max((number for number in numbers.values() if number is not None), default=-1) + 1
         return cls(count, numbers) if count else cls(1, dict.fromkeys(numbers, 0), whole=True)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from compose_vlp.errors import UserError
-from compose_vlp.graph.kinds import Category, Clash, Kind, Pattern, Port, Setting, Traits
+from compose_vlp.graph.kinds import Category, Clash, Compares, Kind, Pattern, Port, Setting, Traits
 from compose_vlp.graph.signature import signature
 from compose_vlp.graph.types import (
     EmbeddingType,
@@ -579,8 +579,8 @@ def miner_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
 kind(
     "hard_negative_miner",
     [
-        port("i2t", "Similarity any_images any_texts", detached=True),
-        port("t2i", "Similarity any_texts any_images", detached=True),
+        port("i2t", "Similarity any_images any_texts", detached=True, compares=Compares("images", "texts")),
+        port("t2i", "Similarity any_texts any_images", detached=True, compares=Compares("texts", "images")),
         port("same", "Number rows", default=None),
     ],
     config=MinerConfig,
@@ -672,7 +672,7 @@ function(
 )
 function(
     "begin",
-    [port("text", "Text rows length vocab_size", flow=EACH), port("token", literal_types=("str",))],
+    [port("text", "Text rows length vocab_size", flow=EACH), port("token", literal_types=("str",), token=True)],
     output=lambda _, ports: ports["text"],
 )
 function(

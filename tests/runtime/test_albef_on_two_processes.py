@@ -21,6 +21,7 @@ from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.teachers import taught_by
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.verify import checked
+from compose_vlp.protocols import AfterStep
 from compose_vlp.runtime.optimizer import AdamW, Optimizer, choose_trained, make_optimizer, parameter_paths, set_modes
 from compose_vlp.runtime.processes import ALONE, Processes
 from compose_vlp.runtime.training.gradients import InOneGo, Losses
@@ -112,7 +113,7 @@ def learn(rank: int, world: int, how: How, *overrides: str, local: bool = False)
     loop = StageLoop(
         model=model, gradients=Replay(inner), optimizer=optimizer, batches=recorded(rank, world, local=local),
         weights=lambda _: WEIGHTS, params=lambda _: {"alpha": 0.4}, decays=lambda _: {}, processes=processes,
-        after_step=[module for module in model.modules() if hasattr(module, "after_step")],
+        after_step=[module for module in model.modules() if isinstance(module, AfterStep)],
     )  # fmt: skip
     losses = [dict(report.losses) for report in loop.run(0, STEPS)]
     return {"losses": losses, "state": {name: whole(t).tolist() for name, t in model.state_dict().items()}}

@@ -157,7 +157,8 @@ class Outputs:
             self.problems.add(message, _span(mapping, "relevance"), "Logits over classes, or a Similarity")
             return
         looker = calls.sizings.get(through)
-        depth = getattr(looker.config, "depth", None) if looker is not None else None
+        counts = looker.declared.kind.traits.layers if looker is not None else ""
+        depth = getattr(looker.config, counts) if looker is not None and counts else None
         if isinstance(depth, int) and layer >= depth:
             last = f"`{through}` has {depth} layers, counted from 0" if depth else f"`{through}` has no layers"
             self.problems.add(f"no layer {layer}: {last}", _span(mapping, "layer"))

@@ -225,17 +225,13 @@ class Calls:
             tokenizer = self.sizings.get(text.tokenizer)
             described = tokenizer.described if tokenizer is not None else {}
             what = f"`{masker.declared.name}` hides words of `{text.root}`, and its tokenizer `{text.tokenizer}`"
-            if described.get("mask") is False:
-                self.problems.add(f"{what} has no mask token", span, f"components.{text.tokenizer}.mask names one")
             spec = self.inputs.get(text.root)
-            if getattr(masker.config, "end", False) and (
-                described.get("end") is False or (isinstance(spec, TextInput) and not spec.end)
-            ):
-                hint = f"`components.{masker.declared.name}.end: false`, or texts that end with a token"
-                self.problems.add(f"{what}: these texts have no end token that `end` could hide", span, hint)
-            if getattr(masker.config, "whole_words", False) and described.get("pieces") is False:
-                hint = f"`use: wordpiece`, or `components.{masker.declared.name}.whole_words: false`"
-                self.problems.add(f"{what} does not mark the pieces of a word", span, hint)
+            if isinstance(spec, TextInput) and not spec.end:
+                described = {**described, "end": False}
+            for need in masker.declared.kind.needs(masker.config) if masker.declared.kind.needs else ():
+                if described.get(need.fact) is False:
+                    hint = need.hint.format(masker=masker.declared.name, tokenizer=text.tokenizer)
+                    self.problems.add(f"{what}{need.lacking}", span, hint)
         return len(self.problems) == before
 
     def _first_of(self, callee: Callee) -> bool:
@@ -248,11 +244,11 @@ class Calls:
         return False
 
     def _tokens_exist(self, bound: Sequence[Bound]) -> bool:
-        """A literal port named `token` takes a token of the text's tokenizer."""
+        """Whether the tokens that ports take are those of the text's tokenizer."""
         texts = [v for one in bound for v in one.values() if isinstance(v, TextType)]
         before = len(self.problems)
         for one in bound:
-            if one.port.name == "token" and isinstance(one.given.arg, Constant) and texts:
+            if one.port.token and isinstance(one.given.arg, Constant) and texts:
                 self._token(str(one.given.arg.value), texts[0].tokenizer, one.given.span)
         return len(self.problems) == before
 

@@ -18,9 +18,8 @@ def check_mirrors(bound: Sequence[Bound], inputs: Mapping[str, Input], problems:
     """Whether the similarities of one call go together; notes those that do not.
 
     Those in one list go from rows to columns and back, each as often; lists side by side compare the same at each
-    place. Of two ports that take one each, the names of the dimensions decide: `a b` and `b a` mirror each other,
-    `a b` twice is the same. `any_images any_texts` goes from pictures to texts, and `any_images any_images` compares
-    pictures with each other.
+    place. Of two ports that take one each, what they are declared to compare decides, or the names of the dimensions:
+    `a b` and `b a` mirror each other, `a b` twice is the same.
     """
     found = [(one, [value for value in one.values() if isinstance(value, SimilarityType)]) for one in bound]
     sides = [(one, scores) for one, scores in found if scores]
@@ -64,22 +63,29 @@ def _side_by_side(first: Side, second: Side, problems: Problems) -> None:
 
 def _pair(first: Side, second: Side, problems: Problems) -> None:
     (one, (mine,)), (other, (its,)) = first, second
-    ours, theirs = matching(one.port, mine), matching(other.port, its)
-    if ours is None or theirs is None or len(ours.dims) < 2 or set(ours.dims) != set(theirs.dims):
+    ours, theirs = _ends(one, mine), _ends(other, its)
+    if len(ours) < 2 or set(ours) != set(theirs):
         return
-    mirrored = ours.dims == theirs.dims[::-1]
+    mirrored = ours == theirs[::-1]
     if its.sides != (mine.sides[::-1] if mirrored else mine.sides):
         wanted = "must mirror" if mirrored else "must compare the same as"
         message = f"`{other.key}` compares {_words(its)}, and {wanted} `{one.key}`, which compares {_words(mine)}"
         problems.add(message, other.given.span)
 
 
+def _ends(one: Bound, score: SimilarityType) -> tuple[str, ...]:
+    """What a port takes from rows to columns: as declared, or else by the names of its dimensions."""
+    if one.port.compares is not None:
+        return one.port.compares.rows, one.port.compares.columns
+    pattern = matching(one.port, score)
+    return () if pattern is None else pattern.dims
+
+
 def _right_sides(one: Bound, score: SimilarityType, inputs: Mapping[str, Input], problems: Problems) -> None:
     """Whether a similarity goes the way that its port says: swapped arguments would fit otherwise."""
-    pattern = matching(one.port, score)
-    if pattern is None or len(pattern.dims) < 2 or not pattern.dims[0].startswith("any_"):
+    if one.port.compares is None:
         return
-    rows, columns = (dim.removeprefix("any_") for dim in pattern.dims[:2])
+    rows, columns = one.port.compares.rows, one.port.compares.columns
     if rows == columns and score.sides[0] != score.sides[1]:
         message = f"`{one.key}` compares {_words(score)}, and takes {rows} compared with each other"
         problems.add(message, one.given.span)

@@ -60,7 +60,7 @@ def _possible(blueprint: CheckedBlueprint) -> Iterator[OutputEntry]:
             continue
         for call in way:
             to = next((one for one in _looked_at(call) if _has_patches(blueprint.type_of(one))), None)
-            depth = getattr(blueprint.components[call.target].config, "depth", 0) if to is not None else 0
+            depth = blueprint.components[call.target].layers if to is not None else 0
             if to is not None and depth and _says(blueprint, call):
                 layer = (depth - 1) // 2
                 settings = Relevance(relevance=name, to=str(to), through=call.target, layer=layer)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from compose_vlp.compiler.model import Model, Step
+from compose_vlp.protocols import AfterStep
 from compose_vlp.runtime.optimizer import Optimizer
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.state import generators
@@ -61,7 +62,7 @@ class StageLoop:
     params: Callable[[int], Mapping[str, float]]
     decays: Callable[[int], Mapping[str, float]]
     processes: Processes
-    after_step: List[Any] = ()  # modules with a method of that name, called after every optimiser step
+    after_step: List[AfterStep] = ()
 
     def run(self, first: int, last: int) -> Iterator[StepReport]:
         """Do the steps, one at each `next`.

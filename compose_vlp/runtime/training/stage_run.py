@@ -23,6 +23,7 @@ from compose_vlp.errors import Stopped, UserError
 from compose_vlp.graph.checking.schedules import too_short
 from compose_vlp.graph.checking.trainings import without_others
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.protocols import AfterStep
 from compose_vlp.readable import count
 from compose_vlp.runtime.device import autocast, peak_memory
 from compose_vlp.runtime.inference.outputs import Asker
@@ -303,7 +304,7 @@ class StageRun:
             params=self.values.at,
             decays=teacher_decays(self.blueprint, self.values),
             processes=self.processes,
-            after_step=[module for module in self.model.modules() if hasattr(module, "after_step")],
+            after_step=[module for module in self.model.modules() if isinstance(module, AfterStep)],
         )
 
     def _batches(self) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from compose_vlp import registry
 from compose_vlp.components.decoders.causal_decoder import CausalDecoder
 from compose_vlp.components.functions.join import join
 from compose_vlp.errors import UserError
@@ -248,7 +249,7 @@ VISION = SequenceType(width=12, parts=one_part("vision", 5))
 def test_words_read_what_came_before_and_all_of_the_context() -> None:
     config = Config(width=16, cls="last", cross_attention=True, **WORDS)
     other = replace(VISION, reads={"question": Flow.PAST})
-    said = CausalDecoder.output(config, {"x": CAPTION, "context": other})
+    said = registry.get(CausalDecoder.kind_name).output(config, {"x": CAPTION, "context": other})
     (part,) = said.parts
     assert (part.name, part.length, part.cls, part.text) == ("language", 9, "last", CAPTION)
     assert part.reads == said.reads == {"caption": Flow.PAST, "question": Flow.ALL}
@@ -259,7 +260,7 @@ def test_a_later_part_sees_all_of_an_earlier_one() -> None:
         return PartType(root, 4, text=replace(CAPTION, root=root), reads={root: Flow.EACH})
 
     x = SequenceType(width=16, parts=(on("question"), on("answer")))
-    said = CausalDecoder.output(Config(width=16), {"x": x})
+    said = registry.get(CausalDecoder.kind_name).output(Config(width=16), {"x": x})
     assert said.parts[0].reads == {"question": Flow.PAST}
     assert said.parts[1].reads == {"question": Flow.ALL, "answer": Flow.PAST}
 
@@ -280,7 +281,7 @@ def test_ports_that_do_not_fit_the_settings_are_told(
     settings: dict[str, Any], ports: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(UserError, match=said):
-        CausalDecoder.output(Config(width=16, **settings), ports)
+        registry.get(CausalDecoder.kind_name).output(Config(width=16, **settings), ports)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from compose_vlp import registry
 from compose_vlp.components.decoders.text_decoder import TextDecoder
 from compose_vlp.components.encoders.bert_encoder import BertEncoder
 from compose_vlp.components.layers.attention import MergedCrossAttention, Scope, View
@@ -226,14 +227,16 @@ VISION = SequenceType(width=12, parts=one_part("vision", 5), reads={"image": Flo
 
 
 def test_every_word_reads_all_of_text_and_context() -> None:
-    said = BertEncoder.output(BertEncoder.Config(**LOOKING), {"x": CAPTION, "context": (VISION, VISION)})
+    said = registry.get(BertEncoder.kind_name).output(
+        BertEncoder.Config(**LOOKING), {"x": CAPTION, "context": (VISION, VISION)}
+    )
     (part,) = said.parts
     assert (part.name, part.length, part.cls, part.text, said.width) == ("language", 9, "first", CAPTION, 16)
     assert part.reads == said.reads == {"caption": Flow.ALL, "image": Flow.ALL}
 
 
 def test_a_decoders_words_read_what_came_before() -> None:
-    said = TextDecoder.output(TextDecoder.Config(**LOOKING), {"x": CAPTION, "context": VISION})
+    said = registry.get(TextDecoder.kind_name).output(TextDecoder.Config(**LOOKING), {"x": CAPTION, "context": VISION})
     assert said.parts[0].reads == {"caption": Flow.PAST, "image": Flow.ALL}
     assert said.parts[0].cls == "none"
 

@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 
+from compose_vlp import registry
 from compose_vlp.components.attention import attend
 from compose_vlp.components.encoders.timm_encoder import TimmEncoder
 from compose_vlp.errors import UserError
@@ -101,7 +102,9 @@ def test_gradients_through_our_attention_are_timms(name: str) -> None:
 def test_its_shape_is_known_before_a_weight_exists(name: str) -> None:
     options, size, tokens, width, cls, _ = MODELS[name]
     config = TimmEncoder.Config(model=name, options=options, size=size)
-    typed = TimmEncoder.output(config, {"image": ImageType(RowSpace("main"), size=size, root="image")})
+    typed = registry.get(TimmEncoder.kind_name).output(
+        config, {"image": ImageType(RowSpace("main"), size=size, root="image")}
+    )
     assert isinstance(typed, SequenceType)
     assert (typed.width, typed.parts[0].length, typed.parts[0].cls) == (width, tokens, cls)
     assert TimmEncoder.describe(config) == {"width": width, "tokens": tokens, "cls": cls}
@@ -109,7 +112,7 @@ def test_its_shape_is_known_before_a_weight_exists(name: str) -> None:
 
 
 def test_the_width_is_known_before_the_size_is() -> None:
-    typed = TimmEncoder.output(TimmEncoder.Config(model="test_vit"), {"image": ImageType()})
+    typed = registry.get(TimmEncoder.kind_name).output(TimmEncoder.Config(model="test_vit"), {"image": ImageType()})
     assert (typed.width, typed.parts[0].length) == (64, None)
 
 
@@ -151,7 +154,9 @@ def test_what_timm_cannot_make_is_a_clash_of_settings(
     assert clash.settings == named
     with pytest.raises(UserError):
         TimmEncoder(config)
-    assert TimmEncoder.output(config, {"image": ImageType()}).sizes()["width"] is None, "said once, by the clash"
+    assert registry.get(TimmEncoder.kind_name).output(config, {"image": ImageType()}).sizes()["width"] is None, (
+        "said once, by the clash"
+    )
     assert TimmEncoder.describe(config) == {}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from compose_vlp import registry
 from compose_vlp.components.attention import attend
 from compose_vlp.components.encoders.transformers_model import make, read_config, sized
 from compose_vlp.components.encoders.transformers_text import TransformersText
@@ -114,7 +115,7 @@ def test_flow_cls_and_width_are_known_before_a_weight_exists(name: str) -> None:
     causal, cls = MODELS[name][1:3]
     config = config_of(name)
     caption = TextType(RowSpace("main"), {"caption": Flow.EACH}, length=7, vocab_size=50, root="caption")
-    typed = TransformersText.output(config, {"text": caption})
+    typed = registry.get(TransformersText.kind_name).output(config, {"text": caption})
     assert isinstance(typed, SequenceType)
     flow = Flow.PAST if causal else Flow.ALL
     width = tower(name)(words()).features.shape[2]
@@ -273,5 +274,7 @@ def test_what_transformers_cannot_make_is_a_clash_of_settings(
     assert hint in " ".join(clash.hints)
     assert clash.settings[0] in ("model", "options")
     caption = TextType(root="caption")
-    assert TransformersText.output(config, {"text": caption}).sizes()["width"] is None, "said once, by the clash"
+    assert registry.get(TransformersText.kind_name).output(config, {"text": caption}).sizes()["width"] is None, (
+        "said once, by the clash"
+    )
     assert TransformersText.describe(config) == {}

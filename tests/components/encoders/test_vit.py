@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from compose_vlp import registry
 from compose_vlp.components.encoders.vit import VisionTransformer
 from compose_vlp.graph.types import ImageType, SequenceType
 from compose_vlp.values import Image
@@ -27,7 +28,7 @@ def pictures(size: int = 32, rows: int = 2) -> Image:
 def test_what_is_said_beforehand_is_what_comes_out(stem: str, cls: str, tokens: int) -> None:
     tower = vit(stem=stem, cls=cls)
     out = tower(pictures())
-    said = tower.output(tower.config, {"image": ImageType(size=32)})
+    said = registry.get(tower.kind_name).output(tower.config, {"image": ImageType(size=32)})
     assert isinstance(said, SequenceType)
     assert out.features.shape == (2, tokens, 16) == (2, said.sizes()["tokens"], said.width)
     assert [(p.name, p.length, p.cls) for p in out.parts] == [(p.name, p.length, p.cls) for p in said.parts]
@@ -35,7 +36,7 @@ def test_what_is_said_beforehand_is_what_comes_out(stem: str, cls: str, tokens: 
 
 
 def test_without_a_size_the_number_of_tokens_is_open() -> None:
-    said = VisionTransformer.output(Config(), {"image": ImageType()})
+    said = registry.get(VisionTransformer.kind_name).output(Config(), {"image": ImageType()})
     assert said.parts[0].length is None
 
 

@@ -126,7 +126,7 @@ def test_averages_by_owner_have_a_row_for_each_owner() -> None:
     owner = IndexType(texts, points_at=lines)
     said = type_of("average", values=(EmbeddingType(texts, width=2),), owner=owner)
     assert (said.rows, said.width) == (lines, 2)
-    with pytest.raises(UserError, match="only vectors are averaged by their owner"):
+    with pytest.raises(UserError, match="only vectors are put together by their owner"):
         type_of("average", values=(SequenceType(texts, width=2),), owner=owner)
 
 
@@ -168,7 +168,7 @@ def test_the_types_of_scores_made_one() -> None:
     assert type_of("add", values=(LogitsType(classes=3, text=text),) * 2).text is text
     with pytest.raises(UserError, match="these stand on `caption` and `question`"):
         type_of("add", values=(LogitsType(text=text), LogitsType(text=replace(text, root="question"))))
-    with pytest.raises(UserError, match="only vectors are averaged by their owner"):
+    with pytest.raises(UserError, match="only vectors are put together by their owner"):
         type_of("average", values=(LogitsType(classes=3),), owner=IndexType())
 
 

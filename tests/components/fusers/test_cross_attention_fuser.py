@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from compose_vlp import registry
 from compose_vlp.components.encoders.bert_encoder import BertEncoder
 from compose_vlp.components.fusers.cross_attention_fuser import CrossAttentionFuser
 from compose_vlp.components.layers.attention import Scope, View
@@ -90,13 +91,13 @@ def test_every_position_reads_every_other_and_all_of_the_context() -> None:
     caption = TextType(length=6, root="caption", reads={"caption": Flow.EACH})
     x = SequenceType(width=16, parts=one_part("language", 6, cls="first", text=caption, reads=[caption.reads]))
     vision = SequenceType(width=12, parts=one_part("vision", 5), reads={"image": Flow.EACH})
-    said = CrossAttentionFuser.output(Config(**SIZES), {"x": x, "context": vision})
+    said = registry.get(CrossAttentionFuser.kind_name).output(Config(**SIZES), {"x": x, "context": vision})
     assert said.parts[0].reads == said.reads == {"caption": Flow.ALL, "image": Flow.ALL}
     assert (said.parts[0].text, said.parts[0].cls) == (caption, "first")
 
 
 def test_mistakes_are_told() -> None:
-    with pytest.raises(UserError, match="looks at a `context`: give it one"):
-        CrossAttentionFuser.output(Config(**SIZES), {"x": SequenceType(width=16)})
+    with pytest.raises(UserError, match="it needs a `context`"):
+        registry.get(CrossAttentionFuser.kind_name).output(Config(**SIZES), {"x": SequenceType(width=16)})
     (clash,) = CrossAttentionFuser.check(Config(**{**SIZES, "heads": 3}))
     assert clash.message == "heads 3 does not divide width 16"

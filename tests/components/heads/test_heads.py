@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from compose_vlp import registry
 from compose_vlp.components.heads.linear_head import LinearHead
 from compose_vlp.components.heads.lm_head import LMHead
 from compose_vlp.components.heads.projection import Projection
@@ -45,10 +46,12 @@ def test_a_projection_keeps_the_kind_of_what_it_is_given() -> None:
     projected = projection(sequence)
     assert isinstance(projected, Sequence)
     assert (projected.features.shape, projected.parts) == ((2, 4, 3), sequence.parts)
-    said = Projection.output(Projection.Config(out=3, width=6), {"x": words_type()})
+    said = registry.get(Projection.kind_name).output(Projection.Config(out=3, width=6), {"x": words_type()})
     assert isinstance(said, SequenceType)
     assert (said.width, said.parts) == (3, words_type().parts)
-    assert Projection.output(Projection.Config(out=3), {"x": EmbeddingType(width=6)}) == EmbeddingType(width=3)
+    assert registry.get(Projection.kind_name).output(
+        Projection.Config(out=3), {"x": EmbeddingType(width=6)}
+    ) == EmbeddingType(width=3)
 
 
 def test_a_projection_has_a_bias_unless_it_is_told_not_to() -> None:
@@ -127,7 +130,7 @@ def test_bounds_that_bound_nothing_are_refused(clamp: tuple[float, float]) -> No
 def test_a_similarity_remembers_its_two_sides() -> None:
     image = EmbeddingType(origins=frozenset({"image"}), reads={}, width=6)
     caption = EmbeddingType(RowSpace(gathered=True), {"caption": Flow.ALL}, frozenset({"caption"}), width=6)
-    said = Similarity.output(Similarity.Config(), {"x": image, "y": caption})
+    said = registry.get(Similarity.kind_name).output(Similarity.Config(), {"x": image, "y": caption})
     assert said.sides == (image.origins, caption.origins)
     assert (said.rows, said.columns, said.reads) == (image.rows, caption.rows, {"caption": Flow.ALL})
 
@@ -146,12 +149,12 @@ def test_a_linear_head_scores_rows_or_positions() -> None:
 
 def test_a_linear_head_says_what_its_scores_stand_on() -> None:
     config = LinearHead.Config(classes=3, width=6)
-    rows = LinearHead.output(config, {"x": EmbeddingType(width=6)})
+    rows = registry.get(LinearHead.kind_name).output(config, {"x": EmbeddingType(width=6)})
     assert (rows.classes, rows.text, rows.part) == (3, None, None)
-    on_text = LinearHead.output(config, {"x": words_type()})
+    on_text = registry.get(LinearHead.kind_name).output(config, {"x": words_type()})
     assert (on_text.text, on_text.reads) == (CAPTION, {"caption": Flow.PAST})
     vision = SequenceType(width=6, parts=(PartType("vision", 5),))
-    assert LinearHead.output(config, {"x": vision}).part == "vision"
+    assert registry.get(LinearHead.kind_name).output(config, {"x": vision}).part == "vision"
 
 
 def lm_head(**settings: Any) -> LMHead:
@@ -199,10 +202,10 @@ def test_the_transform_is_dense_gelu_and_norm() -> None:
 
 def test_a_vocabulary_head_wants_one_text() -> None:
     config = LMHead.Config(width=6, vocab_size=9)
-    assert LMHead.output(config, {"x": words_type()}).text == CAPTION
+    assert registry.get(LMHead.kind_name).output(config, {"x": words_type()}).text == CAPTION
     two = SequenceType(width=6, parts=(PartType("question", 4, text=CAPTION), PartType("answer", 4, text=CAPTION)))
     with pytest.raises(UserError, match="positions of one text; here are 2") as caught:
-        LMHead.output(config, {"x": two})
+        registry.get(LMHead.kind_name).output(config, {"x": two})
     assert caught.value.problems[0].hints == ("parts: question, answer; `x.question` takes one",)
     with pytest.raises(UserError, match="here are 0"):
-        LMHead.output(config, {"x": SequenceType(width=6, parts=(PartType("vision", 4),))})
+        registry.get(LMHead.kind_name).output(config, {"x": SequenceType(width=6, parts=(PartType("vision", 4),))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from compose_vlp import registry
 from compose_vlp.components.heads.mlm_head import MLMHead
 from compose_vlp.graph.types import Part as PartType
 from compose_vlp.graph.types import SequenceType, TextType
@@ -36,5 +37,5 @@ def test_it_is_the_head_of_transformers() -> None:
 def test_its_scores_stand_on_the_text() -> None:
     text = TextType(length=4, vocab_size=9, root="caption")
     x = SequenceType(width=6, parts=(PartType("language", 4, "first", text),))
-    said = MLMHead.output(MLMHead.Config(width=6, vocab_size=9), {"x": x})
+    said = registry.get(MLMHead.kind_name).output(MLMHead.Config(width=6, vocab_size=9), {"x": x})
     assert (said.text, said.classes) == (text, 9)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
+from compose_vlp import registry
 from compose_vlp.components.functions.gathered import gathered
 from compose_vlp.components.queues.feature_queue import NOBODY, FeatureQueue
 from compose_vlp.errors import UserError
@@ -147,7 +148,7 @@ def test_rows_of_all_processes_enter_in_the_order_of_their_ranks() -> None:
 def test_what_it_gives_has_the_batchs_rows_and_the_queues() -> None:
     config = FeatureQueue.Config(size=8, width=4)
     ports = {"image": EmbeddingType(width=4), "text": EmbeddingType(width=4), "id": NumberType()}
-    said = FeatureQueue.output(config, ports)
+    said = registry.get(FeatureQueue.kind_name).output(config, ports)
     assert {name: type(field) for name, field in said.fields.items()} == {n: type(p) for n, p in ports.items()}
     assert {field.rows for field in said.fields.values()} == {RowSpace("main", queue="kept")}
 
@@ -155,7 +156,7 @@ def test_what_it_gives_has_the_batchs_rows_and_the_queues() -> None:
 def test_names_that_are_not_its_queues_are_told() -> None:
     config = FeatureQueue.Config(size=8, width=4)
     with pytest.raises(UserError, match="keeps image, text; given are image, video") as caught:
-        FeatureQueue.output(config, {"image": EmbeddingType(), "video": EmbeddingType()})
+        registry.get(FeatureQueue.kind_name).output(config, {"image": EmbeddingType(), "video": EmbeddingType()})
     assert caught.value.problems[0].hints == ("queues: [image, video]",)
     clashes = FeatureQueue.check(FeatureQueue.Config(size=8, width=4, queues=("image", "pointer", "train")))
     assert [clash.message.split("'")[1] for clash in clashes] == ["pointer", "train"]
