@@ -203,7 +203,7 @@ def check_declaration(name: str, kind: Kind, implementation: Any) -> None:
         held = {"selects=True": kind.traits.selects, 'context="indexed"': kind.traits.context == "indexed"}
         check_runtime_arguments(name, implementation.forward, [promise for promise, kept in held.items() if kept])
     if isinstance(implementation, type):
-        check_offers(name, implementation, keeps=kind.traits.state == "kept")
+        check_offers(name, implementation, kind.traits.state)
     if kind.traits.layers and kind.traits.layers not in kind.settings:
         raise UserError(
             f"{name}: `layers` names {kind.traits.layers!r}, which is no setting of its Config",

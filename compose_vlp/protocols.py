@@ -26,7 +26,7 @@ HOOKS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class Keeps:
-    """A module that keeps a state from step to step, which its kind promises by `state="kept"`."""
+    """A module that keeps a state from step to step, which its kind declares by `state="kept"` or `"learns"`."""
 
     def commit(self) -> None:
         """Write what is remembered of the last forward in training: called once a step, after the backward."""
@@ -80,7 +80,7 @@ def check_runtime_arguments(name: str, forward: Callable[..., Any], promises: Co
             raise UserError(f"{name}: programs give `{argument}` by name alone", hints=[f"forward(..., *, {argument})"])
 
 
-def check_offers(name: str, implementation: type, *, keeps: bool) -> None:
+def check_offers(name: str, implementation: type, state: str) -> None:
     """Refuse hooks that cannot be called as they are, and methods that nobody would call.
 
     Raises:
@@ -92,9 +92,11 @@ def check_offers(name: str, implementation: type, *, keeps: bool) -> None:
                 f"{name}: nobody calls `{method}` of a class that does not extend `{base.__name__}`",
                 hints=[f"class {implementation.__name__}(nn.Module, {base.__name__}), of `{__name__}`"],
             )
-    if keeps != issubclass(implementation, Keeps):
-        what = 'is declared with state="kept"' if not keeps else "extends `Keeps`, whose `commit` writes its state"
-        raise UserError(f"{name}: what keeps a state {what}")
+    extends = issubclass(implementation, Keeps)
+    if extends and state not in ("kept", "learns"):
+        raise UserError(f'{name}: what extends `Keeps` is declared with state="kept" or state="learns", not {state!r}')
+    if state == "kept" and not extends:
+        raise UserError(f'{name}: what is declared with state="kept" extends `Keeps`, whose `commit` writes its state')
     for hook, problem in _wrong_hooks(implementation):
         call = ", ".join(HOOKS[hook])
         raise UserError(f"{name}: `{hook}` {problem}", hints=[f"@staticmethod; def {hook}({call}): ..."])

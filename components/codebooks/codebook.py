@@ -15,6 +15,7 @@ from compose_vlp.components.layers.precision import full_precision
 from compose_vlp.components.layers.processes import all_rows, together
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import LabelsType, NumberType, RecordType, SequenceType
+from compose_vlp.protocols import Keeps
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Labels, Number, Record, Sequence
 
@@ -23,7 +24,7 @@ ROUNDS = 10
 
 
 @component("codebook", rows="batch", state="learns", draws="none")
-class Codebook(nn.Module):
+class Codebook(nn.Module, Keeps):
     """Each position gets the code whose vector is nearest to it (BEiT v2, Peng et al. 2022, 2.2 and 2.3).
 
     A position is mapped to `code_width` features by two maps with a tanh between, in float32, and normed to length
