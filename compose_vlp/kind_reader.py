@@ -199,9 +199,6 @@ def check_declaration(name: str, kind: Kind, implementation: Any) -> None:
                 f"{name}: no promise is {field.name}={promise!r}",
                 hints=[*did_you_mean(str(promise), choices), f"{field.name} is one of {known}"],
             )
-    if kind.category == "component":
-        held = {"selects=True": kind.traits.selects, 'context="indexed"': kind.traits.context == "indexed"}
-        check_runtime_arguments(name, implementation.forward, [promise for promise, kept in held.items() if kept])
     if isinstance(implementation, type):
         check_offers(name, implementation, kind.traits.state)
     if kind.traits.layers and kind.traits.layers not in kind.settings:
@@ -222,6 +219,9 @@ def check_declaration(name: str, kind: Kind, implementation: Any) -> None:
         )
     if kind.traits.context == "indexed" and not callable(getattr(implementation, "keys_values", None)):
         raise UserError(f'{name}: what promises context="indexed" has a method `keys_values(context)`')
+    if kind.category == "component":
+        held = {"selects=True": kind.traits.selects, 'context="indexed"': kind.traits.context == "indexed"}
+        check_runtime_arguments(name, implementation.forward, [promise for promise, kept in held.items() if kept])
 
 
 def _check_auxiliary(name: str, kind: Kind, implementation: Any) -> None:

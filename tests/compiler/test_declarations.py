@@ -91,3 +91,36 @@ def test_a_component_that_is_only_shared_from_needs_its_sizes() -> None:
     with pytest.raises(UserError, match="`width` of `multimodal` follows from nothing here"):
         Blueprint.load("tiny/coca", overrides=changes).check()
     Blueprint.load("tiny/coca", overrides=[*changes, "components.multimodal.width=128"]).check()
+
+
+@pytest.mark.parametrize(
+    ("promise", "more", "message"),
+    [
+        ("", "def commit(self): ...", "nobody calls `commit` of a class that does not extend `Keeps`"),
+        ("", "def after_step(self): ...", "nobody calls `after_step` of a class that does not extend `AfterStep`"),
+        ("", "def layer_numbers(self): ...", "does not extend `CountsLayers`"),
+        ('state="kept"', "", "extends `Keeps`, whose `commit` writes its state"),
+        ("", "def check(self): ...", "`check` is called with settings before there is a module"),
+        ("", "@staticmethod\n    def check(config, ports): ...", "`check` is called with config: missing"),
+        ("", "@staticmethod\n    def check_batch(config): ...", "`check_batch` is called with config, rows: too many"),
+        ("", "@staticmethod\n    def tabels(config): ...", "no hook is called `tabels`"),
+        ("", "@staticmethod\n    def outputs(config, ports): ...", "no hook is called `outputs`"),
+        ('layers="depht"', "", "`layers` names 'depht', which is no setting"),
+        ("", "def forward(self, x: Annotated[Embedding, 'rows width'], *, at=None) -> Embedding: ...",
+         "`at` of forward is given by programs, where the kind is declared with selects=True"),
+        ("selects=True", "", "`at` of forward goes with selects=True"),
+        ("selects=True", "def forward(self, x: Annotated[Embedding, 'rows width'], at=None) -> Embedding: ...",
+         "programs give `at` by name alone"),
+    ],
+)  # fmt: skip
+def test_what_nobody_would_call_is_refused(tmp_path: Path, promise: str, more: str, message: str) -> None:
+    number = abs(hash((promise, more)))
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, f'component("offers_{number}", {promise})', more)
+    assert message in str(caught.value)
+    assert caught.value.problems[0].span is not None, "the class is shown"
+
+
+def test_helpers_with_names_of_their_own_are_no_hooks(tmp_path: Path) -> None:
+    load(tmp_path, 'component("offers_helper")', "@staticmethod\n    def chunked(x): ...\n    def reset(self): ...")
+    assert registry.get("offers_helper").check is None

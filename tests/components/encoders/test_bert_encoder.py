@@ -245,6 +245,6 @@ def test_a_decoders_words_read_what_came_before() -> None:
 def test_mistakes_are_told(kind: Any) -> None:
     blind = kind.Config(**{**SIZES, "cross_attention": "none"})
     with pytest.raises(UserError, match="`cross_attention` is none"):
-        kind.output(blind, {"x": CAPTION, "context": VISION})
+        registry.get(kind.kind_name).output(blind, {"x": CAPTION, "context": VISION})
     (clash,) = kind.check(kind.Config(**{**SIZES, "heads": 3}))
     assert clash.message == "heads 3 does not divide width 16"

@@ -107,7 +107,8 @@ def test_its_shape_is_known_before_a_weight_exists(name: str) -> None:
     )
     assert isinstance(typed, SequenceType)
     assert (typed.width, typed.parts[0].length, typed.parts[0].cls) == (width, tokens, cls)
-    assert TimmEncoder.describe(config) == {"width": width, "tokens": tokens, "cls": cls}
+    grid = typed.parts[0].grid
+    assert TimmEncoder.describe(config) == {"width": width, "tokens": tokens, "cls": cls, "grid": grid}
     assert TimmEncoder.check(config) == ()
 
 
