@@ -170,7 +170,7 @@ def _contexts(call: Call) -> list[Ref]:
 def _attention(asker: Asker, entry: OutputEntry, looker: Call) -> nn.Module:
     """The cross-attention of the layer that looks at `to`: of layers that take turns, that whose turn it is."""
     through, number, contexts = entry.settings.through, entry.settings.layer, _contexts(looker)
-    component = asker.model.student.get_submodule(through)
+    component: nn.Module = getattr(asker.model.student, through)
     stack = next((module for module in component.children() if isinstance(module, Stack)), None)
     if stack is None or entry.to is None:
         raise UserError(f"output {entry.name!r}: `{through}` has no layers whose cross-attention could be read")
