@@ -172,15 +172,15 @@ def _twice(adapter: AdapterEntry, chosen: list[_Map], taken: Mapping[int, Adapte
 
 
 def _put(adapter: AdapterEntry, chosen: list[_Map], seed: int | None) -> list[Problem]:
-    """Make an adapter for each map; what does not fit is told in one problem for each reason."""
-    refused: dict[str, list[str]] = {}
+    """Make an adapter for each map; that several do not fit is one problem."""
+    reasons: dict[str, str] = {}
     draws = may_draw(adapter.kind, adapter.config)
     for one in chosen:
-        first = next(iter(one.modules.values()))
+        linear = next(iter(one.modules.values()))
         reason = _reason(adapter, one)
         if reason is None:
             try:
-                sizes = MapSizes(first.in_features, first.out_features)
+                sizes = MapSizes(linear.in_features, linear.out_features)
                 make = partial(adapter.kind.implementation, adapter.config, sizes)
                 made = drawn_by_path(f"{one.paths[0]}.{adapter.name}", make, seed)
             except UserError as error:
@@ -189,8 +189,13 @@ def _put(adapter: AdapterEntry, chosen: list[_Map], seed: int | None) -> list[Pr
                 for module in one.modules.values():
                     Adapted.make(module, adapter.name, made, one.paths[0], draws=draws)
         if reason is not None:
-            refused.setdefault(reason, []).append(one.paths[0])
-    return [_refusal(adapter, reason, paths) for reason, paths in refused.items()]
+            reasons[one.paths[0]] = reason
+    if not reasons:
+        return []
+    first = next(iter(reasons.values()))
+    span = next((place for name, place in adapter.settings.items() if f"`{name}`" in first), adapter.span)
+    hint = f"it is for {_some(list(reasons))}; `except` leaves maps out"
+    return [Problem(f"adapter `{adapter.name}`: {first}", span, (hint,))]
 
 
 def _reason(adapter: AdapterEntry, one: _Map) -> str | None:
@@ -201,13 +206,6 @@ def _reason(adapter: AdapterEntry, one: _Map) -> str | None:
         if hasattr(module, adapter.name):
             return f"linear maps have something of their own that is called `{adapter.name}`"
     return None
-
-
-def _refusal(adapter: AdapterEntry, reason: str, paths: list[str]) -> Problem:
-    span = next((place for name, place in adapter.settings.items() if f"`{name}`" in reason), adapter.span)
-    return Problem(
-        f"adapter `{adapter.name}`: {reason}", span, (f"it is for {_some(paths)}; `except` leaves maps out",)
-    )
 
 
 def _some(paths: list[str]) -> str:

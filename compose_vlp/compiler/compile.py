@@ -13,7 +13,7 @@ from compose_vlp.compiler.auxiliary_losses import with_auxiliary
 from compose_vlp.compiler.model import build
 from compose_vlp.compiler.noise import may_draw
 from compose_vlp.compiler.passes import Applied, PassContext, run_passes
-from compose_vlp.compiler.promises import holding
+from compose_vlp.compiler.promises import holding, holding_adapter
 from compose_vlp.compiler.sharing import keys_owner
 from compose_vlp.compiler.source import Program, load_program, write_program
 from compose_vlp.graph.graph import AdapterEntry, CheckedBlueprint, fragment
@@ -74,8 +74,13 @@ def kinds_that_hold(blueprint: CheckedBlueprint, plan: Plan) -> tuple[dict[str, 
 
 
 def adapters_of(blueprint: CheckedBlueprint) -> dict[str, list[AdapterEntry]]:
-    """The adapters within each part of a model that do not promise all that a component may, by the part's name."""
-    loud = {name: one for name, one in blueprint.adapters.items() if not is_silent(one)}
+    """The adapters within each part of a model that do not promise all that a component may, by the part's name.
+
+    Raises:
+        UserError: a plugin's adapter breaks a promise.
+    """
+    held = {name: holding_adapter(one) for name, one in blueprint.adapters.items()}
+    loud = {name: one for name, one in held.items() if not is_silent(one)}
     if not loud:
         return {}
     parts = build(blueprint, "meta").parts()

@@ -61,6 +61,34 @@ def probe(kind: Kind, implementation: Any, arguments: Mapping[str, Any]) -> list
     return broken
 
 
+def probe_adapter(kind: Kind, config: Any, adapter: nn.Module, linear: nn.Linear, x: Tensor) -> list[str]:
+    """The promises of an adapter that it breaks on this map and `x` `[rows, positions, inputs]`, as `probe` does.
+
+    One that can be merged has to compute in evaluation what the merged weight does.
+    """
+
+    def call(given: Mapping[str, Any]) -> Any:
+        return adapter(given["x"], linear.weight, linear.bias)
+
+    def afresh(given: Mapping[str, Any]) -> Any:
+        return copy.deepcopy(adapter)(given["x"], linear.weight, linear.bias)
+
+    arguments, own, broken = {"x": x}, frozenset({"x"}), list[str]()
+    if kind.traits.state == "none":
+        broken = state_unchanged(call, arguments, adapter) or nothing_remembered(call, arguments)
+    if kind.traits.rows == "independent":
+        broken += [*rows_by_filling(afresh, arguments, own), *rows_by_derivative(afresh, arguments, own)]
+    if not may_draw(kind, config):
+        broken += nothing_drawn(call, arguments)
+    merged = getattr(adapter, "merged", None)
+    if callable(merged):
+        for parameter in adapter.eval().parameters():
+            nn.init.normal_(parameter, std=0.1)  # one that begins as nothing is trained to be something
+        if not _near(call(arguments), nn.functional.linear(x, merged(linear.weight), linear.bias)):
+            broken.append("merged: the merged weight gives other products in evaluation")
+    return broken
+
+
 def row_ports(kind: Kind, arguments: Mapping[str, Any]) -> frozenset[str]:
     """The arguments whose rows are those of the result: their first dimension is named as that of the first port."""
     found = {}

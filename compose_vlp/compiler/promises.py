@@ -21,11 +21,13 @@ import torch
 from torch import nn
 
 from compose_vlp import registry
-from compose_vlp.compiler.probes import generators_kept, probe
+from compose_vlp.adapters import MapSizes
+from compose_vlp.compiler.probes import generators_kept, probe, probe_adapter
 from compose_vlp.compiler.results import mismatch
 from compose_vlp.compiler.synthetic import StandIn
 from compose_vlp.compiler.tiny import WORDS, CannotMakeError, Maker, shrunk
 from compose_vlp.errors import Span, UserError
+from compose_vlp.graph.graph import AdapterEntry
 from compose_vlp.graph.kinds import Kind, Traits
 from compose_vlp.graph.plan import Arg, Constant, ParamRef, Plan, Ref, refs_in
 from compose_vlp.graph.plan import Call as PlanCall
@@ -37,6 +39,9 @@ LARGEST: Final = 40_000_000
 """Parameters beyond which it is not made a second time."""
 DIVISORS: Final = (16, 8, 4, 2)
 """By what the sizes of a larger one are divided: the first that works."""
+
+TRIED: Final = MapSizes(256, 192)
+"""The linear map on which an adapter is tried."""
 
 Ports = Mapping[str, Any]
 """Arguments as an `output` hook is given them: types, tuples of them, literals."""
@@ -109,6 +114,43 @@ def _promised(traits: Traits) -> str:
     made = [f'rows="{traits.rows}"', f'state="{traits.state}"', f'draws="{traits.draws}"']
     made += [f'context="{traits.context}"'] if traits.context != "no" else []
     return ", ".join(made + (["selects=True"] if traits.selects else []))
+
+
+def holding_adapter(adapter: AdapterEntry) -> AdapterEntry:
+    """An adapter with the promises that hold, tried on a map of its own.
+
+    Raises:
+        UserError: a promise is broken, or what it computes is of another shape than a map's product.
+    """
+    if registry.is_built_in(adapter.kind):
+        return adapter
+    key = (adapter.kind.implementation, _written(adapter.config))
+    if key not in _TRIALS:
+        _TRIALS[key] = _adapter_tried(adapter)
+    trial = _TRIALS[key]
+    if trial.wrong or trial.broken:
+        source = adapter.kind.implementation
+        file, line = inspect.getsourcefile(source) or adapter.kind.source, inspect.getsourcelines(source)[1]
+        said = trial.wrong or f"breaks a promise of adapter {adapter.kind.name!r}: {'; '.join(trial.broken)}"
+        hints = [f"promised are {_promised(adapter.kind.traits)}; leave out of the declaration what does not hold"]
+        raise UserError(f"`adapters.{adapter.name}` {said}", span=Span(file, line, 1, 2), hints=hints)
+    traits = _nothing(adapter.kind.traits) if trial.doubt else adapter.kind.traits
+    return dataclasses.replace(adapter, kind=dataclasses.replace(adapter.kind, traits=traits))
+
+
+def _adapter_tried(adapter: AdapterEntry) -> Trial:
+    try:
+        with _apart():
+            linear = nn.Linear(TRIED.inputs, TRIED.outputs)
+            made = adapter.kind.implementation(adapter.config, TRIED).train()
+            x = torch.randn(3, 5, TRIED.inputs)
+            shape = made(x, linear.weight, linear.bias).shape
+            if shape != (3, 5, TRIED.outputs):
+                return Trial(wrong=f"gives {list(shape)} where a map gives {[3, 5, TRIED.outputs]}")
+            return Trial(broken=tuple(probe_adapter(adapter.kind, adapter.config, made, linear, x)))
+    except Exception as error:  # noqa: BLE001 - whatever a plugin raises on made-up values; on real ones it is raised again
+        lines = str(error).splitlines() or [""]
+        return Trial(doubt=f"it could not be tried ({type(error).__name__}: {lines[0]})")
 
 
 # --- trying

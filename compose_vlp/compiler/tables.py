@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Size
 
-from compose_vlp.compiler.model import make_on_meta
+from compose_vlp.compiler.adapting import AdapterError, of_adapters
+from compose_vlp.compiler.model import build, make_on_meta
 from compose_vlp.errors import BlueprintError, Problem, UserError
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, ResolvedComponent
 from compose_vlp.values.tables import Table, resize_table
@@ -35,7 +37,11 @@ def check_shapes(blueprint: CheckedBlueprint) -> None:
     Raises:
         BlueprintError: it does not; each with the stage's place.
     """
-    problems = [problem for stage in blueprint.variants for problem in _changed(blueprint, stage)]
+    problems = [
+        problem
+        for stage in blueprint.variants
+        for problem in (*_changed(blueprint, stage), *_adapters_changed(blueprint, stage))
+    ]
     if problems:
         raise BlueprintError(problems, blueprint.document.lines())
 
@@ -56,6 +62,36 @@ def _changed(blueprint: CheckedBlueprint, stage: str) -> Iterator[Problem]:
             elif before[path] != after[path] and (reason := _refused(now[name], path, before[path], after[path])):
                 message = f"stage `{stage}` makes {name}.{path} {list(after[path])}, which is {list(before[path])}"
                 yield Problem(f"{message}: {reason}", span, (hint,))
+
+
+def _adapters_changed(blueprint: CheckedBlueprint, stage: str) -> Iterator[Problem]:
+    """A stage may set what adapters compute, and neither which maps they are for nor the shapes of what they own."""
+    variant = blueprint.of_stage(stage)
+    if _facts(blueprint) == _facts(variant):
+        return
+    entry = blueprint.document.at("stages", stage, "set")
+    span = None if entry is None else entry.key.span
+    try:
+        before, after = (_of_adapters(one) for one in (blueprint, variant))
+    except AdapterError as error:
+        place = () if span is None else ((f"with what stage `{stage}` sets here", span),)
+        yield from (replace(problem, related=(*problem.related, *place)) for problem in error.problems)
+        return
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        hint = "`set` keeps the maps and the sizes of adapters; a blueprint of its own can start from these weights"
+        yield Problem(f"stage `{stage}` changes the weights of adapters: {changed[0]}{more}", span, (hint,))
+
+
+def _facts(blueprint: CheckedBlueprint) -> dict[str, Any]:
+    return {name: (one.kind.name, one.config, one.match, one.but) for name, one in blueprint.adapters.items()}
+
+
+def _of_adapters(blueprint: CheckedBlueprint) -> dict[str, Size]:
+    parts = build(blueprint, "meta").parts()
+    states = {name: (of_adapters(part), part.state_dict()) for name, part in parts.items()}
+    return {f"{name}.{path}": state[path].shape for name, (own, state) in states.items() for path in own}
 
 
 def _parts(blueprint: CheckedBlueprint) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from compose_vlp.compiler.adapting import adapted_maps, merged_weight, of_adapters
 from compose_vlp.compiler.model import Model
 from compose_vlp.compiler.teachers import Teacher
 from compose_vlp.errors import UserError
@@ -55,6 +56,22 @@ def weights_of(model: Model) -> dict[str, Tensor]:
     found |= {f"{LOSSES}{path}": tensor for path, tensor in model.losses.state_dict().items()}
     for name, teacher in teachers_of(model).items():
         found |= {f"{name}.{path}": tensor for path, tensor in teacher.state_dict().items() if path != "_started"}
+    return found
+
+
+def merged_weights_of(model: Model) -> dict[str, Tensor]:
+    """All weights with adapters merged into the maps that they adapt: those of the model that has no adapters.
+
+    Raises:
+        UserError: an adapter cannot be merged.
+    """
+    found = weights_of(model)
+    homes = [(f"{name}.", teacher) for name, teacher in teachers_of(model).items()]
+    for prefix, home in (("", model.components), (LOSSES, model.losses), *homes):
+        for name in of_adapters(home):
+            found.pop(f"{prefix}{name}", None)
+        with torch.no_grad():
+            found |= {f"{prefix}{path}.weight": merged_weight(one) for path, one in adapted_maps(home).items()}
     return found
 
 

@@ -1,0 +1,43 @@
+"""`compose-vlp export`: a trained model's weights as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compose_vlp.cli.console import out, print_json
+from compose_vlp.cli.options import Json, Plugins, Run, load_run
+from compose_vlp.readable import storage
+
+EXAMPLES = (
+    ("weights for another blueprint's `start`, adapters merged", "compose-vlp export runs/albef-1 albef.safetensors"),
+    ("the adapters beside the maps that they adapt", "compose-vlp export runs/albef-1 albef.safetensors --apart"),
+)
+
+
+def command(
+    run: Run,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .safetensors file to write.", show_default=False)],
+    apart: Annotated[
+        bool, typer.Option("--apart", help="Leave adapters beside the maps that they adapt, as the run has them.")
+    ] = False,
+    plugins: Plugins = None,
+    as_json: Json = False,
+) -> None:
+    """Write a trained model's weights as one file, adapters merged.
+
+    The names are those by which `start` fills a blueprint: `start: [{from: albef.safetensors}]`. Merged, LoRA's factors
+    are part of the weights that they adapt, and the file fits the blueprint without `adapters`.
+    """
+    from compose_vlp.interop.export import export
+
+    loaded = load_run(run, plugins, "cpu")
+    written = export(loaded.asker.model, file, apart=apart)
+    if as_json:
+        print_json(written.as_json())
+        return
+    maps = "; ".join(f"{name} merged into {count} linear maps" for name, count in written.merged.items())
+    told = f"{written.file}: {written.tensors} tensors, {storage(written.bytes)}" + (f"; {maps}" if maps else "")
+    out().print(told, soft_wrap=True)
