@@ -54,7 +54,13 @@ PAPERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             *_MULTIWAY,
             "components.backbone.depth=2",
             "components.words_of.length=16",
-            "components.spm.vocab_size=300",
+            "components.spm={use: wordpiece, vocab_size: 300}",
+            "components.hide_pair.patch=8",
+            "~losses.images",  # their codes are those of a tokenizer that a file brings
+            "~losses.pair_images",
+            "stages.pretrain.data={main: pairs, texts: texts}",
+            "~start",
+            "~freeze",
         ),
     ),
 }
