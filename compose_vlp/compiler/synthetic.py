@@ -68,6 +68,10 @@ class StandIn:
     mask_id: int = 3
 
     @property
+    def highest_id(self) -> int:
+        return self.vocab_size - 1
+
+    @property
     def special(self) -> dict[str, int]:
         return {"[PAD]": self.pad_id, "[CLS]": self.begin_id, "[SEP]": self.end_id, "[MASK]": self.mask_id}
 
