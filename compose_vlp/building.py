@@ -53,7 +53,7 @@ def build(
     from compose_vlp.runtime.stage import compile_stages
     from compose_vlp.runtime.state.run_folder import RunFolder
     from compose_vlp.tracked import open_tracker
-    from compose_vlp.training import prepare_folder, program_sources, sizes
+    from compose_vlp.training import parameter_counts, prepare_folder, program_sources, sizes
 
     measured = _stage(list(checked.stages), stage)
     stages: dict[str, Compiled] = compile_stages(checked, without=without)
@@ -63,7 +63,9 @@ def build(
     facts = [("parameters", count(report.parameters["total"]))]
     facts += [(f"step of {batch}", work(step))] if step is not None else []
     alike = measured is None or checked.of_stage(measured) is checked
-    compared = figures(checked.document, by_component if alike else sizes(checked).parameters)
+    compared = figures(
+        checked.document, by_component if alike else sizes(checked).parameters, lambda: parameter_counts(checked)
+    )
     folder = RunFolder.create(checked.name, 0, command, at=out)
     folder.update(kind="build")
     ending: Ending = "FAILED"

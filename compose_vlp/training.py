@@ -245,6 +245,14 @@ def sizes(checked: CheckedBlueprint) -> Numbers:
     return Numbers(by_component, (("parameters", count(sum(by_component.values()))),))
 
 
+def parameter_counts(checked: CheckedBlueprint) -> dict[str, int]:
+    """How many numbers each parameter has, by its path."""
+    from compose_vlp.compiler.model import build
+    from compose_vlp.runtime.optimizer import parameter_paths
+
+    return {path: parameter.numel() for path, parameter in parameter_paths(build(checked, "meta").parts()).items()}
+
+
 def program_sources(checked: CheckedBlueprint, stages: Mapping[str, Compiled]) -> dict[str, str]:
     """The generated source of every stage, of all outputs that are values, and of each that writes or ranks texts."""
     from compose_vlp.compiler.compile import compile_outputs

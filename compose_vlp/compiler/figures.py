@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from compose_vlp.blueprint.document import Document
 from compose_vlp.blueprint.nodes import Mapping as Tree
+from compose_vlp.blueprint.patterns import matches, matches_any
 from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.trees import find
 from compose_vlp.errors import UserError
@@ -21,10 +22,10 @@ CLOSE = 0.01
 
 @dataclass(frozen=True)
 class Figure:
-    """A line of a paper's table: parameters of some components, as built and as printed."""
+    """A line of a paper's table: parameters of some components, or below some paths, as built and as printed."""
 
     label: str
-    components: tuple[str, ...]
+    components: tuple[str, ...]  # or patterns of paths
     built: int
     printed: str
 
@@ -42,11 +43,16 @@ class Figure:
         return abs(self.ratio - 1) <= CLOSE or round(self.built / _UNITS[found[2]], digits) == float(found[1])
 
 
-def figures(document: Document, by_component: Mapping[str, int]) -> tuple[Figure, ...]:
-    """The figures under `x-paper.parameters`: `{label: {components: [...], count: 86M}}`.
+def figures(
+    document: Document, by_component: Mapping[str, int], by_path: Callable[[], Mapping[str, int]] = dict
+) -> tuple[Figure, ...]:
+    """The figures under `x-paper.parameters`: `{label: {components: [...], count: 86M}}`, or `match: [...]`.
+
+    `by_path` counts every parameter by its path, and is asked where a figure has patterns. A figure of the paper's
+    model of which the blueprint has dropped a part is left out.
 
     Raises:
-        UserError: a figure that is not of this form, or that names no component.
+        UserError: a figure that is not of this form, or that names no component or no parameter.
     """
     section = find(document.root, ("x-paper", "parameters"))
     if section is None:
@@ -58,24 +64,38 @@ def figures(document: Document, by_component: Mapping[str, int]) -> tuple[Figure
         said = guess(entry.value)
         if not isinstance(said, dict) or not _COUNT.fullmatch(str(said.get("count"))):
             raise UserError(f"x-paper figure `{entry.name}` has no count", span=entry.value.span, hints=_FORM)
-        listed = said.get("components", ())
-        if not isinstance(listed, list | tuple):
-            raise UserError(
-                f"`components` of x-paper figure `{entry.name}` is a list", span=entry.value.span, hints=_FORM
-            )
+        key = "match" if "match" in said else "components"
+        listed = said.get(key, ())
+        if not isinstance(listed, list | tuple) or {"match", "components"} <= said.keys():
+            wrong = f"`{key}` of x-paper figure `{entry.name}` is a list, and one of `components` and `match`"
+            raise UserError(wrong, span=entry.value.span, hints=_FORM)
         names = tuple(map(str, listed))
-        if any(one.name in names and one.name not in document.components for one in document.removed):
-            continue  # a figure of the paper's model, of which this blueprint has dropped a part
-        unknown = [name for name in names if name not in document.components]
-        if unknown or not names:
-            wrong = f"names `{unknown[0]}`, which is no component" if unknown else "names no components"
-            raise UserError(f"x-paper figure `{entry.name}` {wrong}", span=entry.value.span, hints=_FORM)
-        built = sum(by_component.get(name, 0) for name in names)
+        gone = {one.name for one in document.removed if one.name not in document.components}
+        if gone & {name.partition(".")[0] for name in names}:
+            continue
+        try:
+            built = _below(names, by_path()) if key == "match" else _of(names, document, by_component)
+        except ValueError as wrong:
+            raise UserError(f"x-paper figure `{entry.name}` {wrong}", span=entry.value.span, hints=_FORM) from None
         found.append(Figure(entry.name, names, built, str(said["count"])))
     return tuple(found)
 
 
-_FORM = ("write `label: {components: [vision], count: 86M}`",)
+def _of(names: Collection[str], document: Document, by_component: Mapping[str, int]) -> int:
+    unknown = [name for name in names if name not in document.components]
+    if unknown or not names:
+        raise ValueError(f"names `{unknown[0]}`, which is no component" if unknown else "names no components")
+    return sum(by_component.get(name, 0) for name in names)
+
+
+def _below(patterns: Collection[str], by_path: Mapping[str, int]) -> int:
+    for pattern in patterns:
+        if not any(matches(pattern, path) for path in by_path):
+            raise ValueError(f"names no parameter by `{pattern}`")
+    return sum(count for path, count in by_path.items() if matches_any(patterns, path))
+
+
+_FORM = ('write `label: {components: [vision], count: 86M}`, or `match: ["**.experts.vision"]`',)
 
 
 def _number(printed: str) -> float:

@@ -44,6 +44,7 @@ class Recipe:
     clip: float | None = None
     precision: str = "fp32"
     size: int = 224
+    code_size: int | None = None  # of pictures of which codes are made, where it is another
     crop: tuple[float, float] | None = None
     flip: float = 0.0
     jitter: float = 0.0
@@ -129,6 +130,8 @@ RECIPES = {
         VLMO, peak=3e-5, batch=128, length="10 epochs", warmup=RECORDS // 128, size=480, head=20.0
     ),  # `task_finetune_vqa_base_image480`
     ("beit3_base",): BEIT3,
+    ("beit3_large",): BEIT3,
+    ("beit3",): replace(BEIT3, code_size=256),
     # get_started/*.md
     ("beit3_base", "tasks/beit3/retrieval"): replace(
         BEIT3_FINE, peak=2e-4, batch=3072, length="15 epochs", warmup=3 * (RECORDS // 3072), size=384, layer_decay=0.65
@@ -288,7 +291,7 @@ def test_sizes_precision_and_augmentation_are_the_sources(names: tuple[str, ...]
         augment = picture.augment
         drawn = augment.randaugment if augment else None
         found = (augment.crop, augment.flip, augment.jitter) if augment else (None, 0.0, 0.0)
-        assert picture.size == recipe.size and picture.interpolation == "bicubic"
+        assert picture.size in (recipe.size, recipe.code_size) and picture.interpolation == "bicubic"
         assert found == (recipe.crop, recipe.flip, recipe.jitter)
         assert (drawn and (drawn.count, drawn.level)) == recipe.randaugment
     if recipe.alpha is None:

@@ -60,3 +60,27 @@ def test_malformed_figure_is_the_user_s_mistake(paper: str, says: str) -> None:
     (problem,) = caught.value.problems
     assert problem.span is not None
     assert "components: [vision]" in problem.hints[0]
+
+
+PATHS = {"vision.experts.vision.fc1": 5, "vision.experts.text.fc1": 7, "text.experts.vision.fc1": 11, "text.norm": 13}
+
+
+def test_patterns_count_parameters_by_their_paths() -> None:
+    paper = "{parameters: {v: {match: ['**.experts.vision'], count: 16}, t: {match: [text.norm, vision], count: 25}}}"
+    first, second = figures(document(paper), {}, lambda: PATHS)
+    assert (first.built, first.components, second.built) == (16, ("**.experts.vision",), 25)
+    assert first.agrees and second.agrees
+
+
+@pytest.mark.parametrize(
+    ("figure", "says"),
+    [
+        ("{match: ['**.experts.audio'], count: 1}", r"names no parameter by `\*\*\.experts\.audio`"),
+        ("{match: text, count: 1}", "`match` of x-paper figure `a` is a list"),
+        ("{match: [text], components: [text], count: 1}", "one of `components` and `match`"),
+    ],
+)
+def test_patterns_that_name_nothing_are_the_user_s_mistake(figure: str, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        figures(document(f"{{parameters: {{a: {figure}}}}}"), {}, lambda: PATHS)
+    assert caught.value.problems[0].span is not None

@@ -1,0 +1,53 @@
+"""BEiT-3's three sizes have the published numbers of parameters, and the giant is cut as its paper says."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.figures import figures
+from compose_vlp.compiler.model import build
+from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.training import parameter_counts
+
+
+@cache
+def checked(name: str) -> CheckedBlueprint:
+    return Blueprint.load(name).check()
+
+
+@pytest.mark.parametrize("name", ["beit3_base", "beit3_large", "beit3"])
+def test_every_published_figure_agrees(name: str) -> None:
+    blueprint = checked(name)
+    found = figures(
+        blueprint.document, build(blueprint, "meta").component_parameters(), lambda: parameter_counts(blueprint)
+    )
+    assert [one.label for one in found if not one.agrees] == []
+    counts = {one.label: one.built for one in found}
+    if name == "beit3":  # table 2, each within 1 %
+        table = {"vision experts": 692, "language experts": 692, "vision-language experts": 52, "attention": 317}
+        assert {label: counts[label] / 1e6 for label in table} == {
+            label: pytest.approx(count, rel=0.01) for label, count in table.items()
+        }
+
+
+def test_the_giants_pairs_go_to_their_own_expert_in_the_top_three_layers() -> None:
+    blueprint = checked("beit3")
+    lower, upper = (blueprint.components[name].config for name in ("backbone", "top"))
+    assert (lower.depth, upper.depth) == (37, 3)
+    assert (lower.layers_after, upper.layers_before) == (3, 37), "drop-path and initial weights count all forty"
+    calls = [call for call in blueprint.plan.calls if call.target == "top"]
+    experts: list[Any] = [getattr(call.arg("expert"), "value", None) for call in calls]
+    assert "vision_language" in experts and None in experts
+
+
+def test_the_giants_codes_are_of_the_same_places() -> None:
+    blueprint = checked("beit3")
+    for shown, coded in (("image", "code_image"), ("lone_image", "code_lone_image")):
+        one, other = blueprint.inputs[shown], blueprint.inputs[coded]
+        assert (one.size // 14, one.view, one.source, one.augment) == (
+            other.size // 16, other.view, other.source, other.augment
+        )  # fmt: skip
