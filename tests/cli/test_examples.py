@@ -27,7 +27,12 @@ PLACEHOLDERS = {"...", "BLUEPRINT", "FILE"}
 def _of_help() -> Iterator[str]:
     yield from (f"{PROGRAM} {line}" for line, _ in FIRST_STEPS)
     for entry in COMMANDS:
-        yield from (line.partition(">")[0] for _, line in importlib.import_module(entry.module).EXAMPLES)
+        yield from (_without_file(line) for _, line in importlib.import_module(entry.module).EXAMPLES)
+
+
+def _without_file(line: str) -> str:
+    """A command without the file that its output goes into; a `>` between quotation marks is its own."""
+    return re.sub(r" > \S+$", "", line)
 
 
 def _of_hints() -> Iterator[str]:
