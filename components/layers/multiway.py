@@ -244,6 +244,13 @@ class BiasTable:
             return table
         return torch.cat((resize_distances(table[: before**2], before, after), table[before**2 :]))
 
+    def with_pictures(self, table: Tensor, fresh: Tensor) -> Tensor:
+        """`fresh` with the rows of a table of pictures alone (BEiT's: patches and their CLS), these resized."""
+        rest = BiasRows(1, self.frame).total - 1
+        before, after = self._side(len(table) - CLS_ROWS), self._side(len(fresh) - rest)
+        patches = table[: before**2] if before == after else resize_distances(table[: before**2], before, after)
+        return torch.cat((patches, table[before**2 :], fresh[after**2 + CLS_ROWS :].to(table)))
+
     @staticmethod
     def _side(rows: int) -> int:
         side = isqrt(max(rows, 0))

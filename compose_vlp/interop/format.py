@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -13,15 +14,35 @@ from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.comparison import Outcome
 from compose_vlp.interop.oracle import Oracle
+from compose_vlp.values.tables import Table
 
 State = Mapping[str, Tensor]
-Importer = Callable[[State, Collection[str]], dict[str, Tensor]]
-"""Gives a state dict our names; the second argument are the names of the weights that it is to fill."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """The model that a file is to fill: its weights by name, how its tables are resized, and the weights that are meant
+    (those that `to` names)."""
+
+    tensors: State
+    tables: Mapping[str, Table]
+    meant: Collection[str]
+
+
+class Imported(NamedTuple):
+    """A file's tensors under our names, and the names in the file of those that have no place in this model."""
+
+    tensors: dict[str, Tensor]
+    left: tuple[str, ...] = ()
+
+
+Importer = Callable[[State, Filled], Imported]
+"""Gives a state dict our names."""
 
 
 def by_itself(rename: Callable[[State], dict[str, Tensor]]) -> Importer:
     """An importer whose files tell everything themselves, whatever model they fill."""
-    return lambda state, _: rename(state)
+    return lambda state, _: Imported(rename(state))
 
 
 MODULES: Mapping[str, str] = {

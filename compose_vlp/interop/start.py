@@ -15,8 +15,8 @@ from compose_vlp.compiler.adapting import of_adapters
 from compose_vlp.compiler.tables import tables_of
 from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.interop import albef, beit3, blip, open_clip_coca, transformers_blip, vlmo, vqkd
-from compose_vlp.interop.format import Importer, by_itself
+from compose_vlp.interop import albef, beit, beit3, blip, open_clip_coca, transformers_blip, vlmo, vqkd
+from compose_vlp.interop.format import Filled, Importer, by_itself
 from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
 from compose_vlp.interop.maps.positions import first_positions, fit_positions
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WHOLE: Mapping[str, Importer] = {
     "albef": by_itself(albef.import_state),
+    "beit": beit.import_state,
     "beit3": by_itself(beit3.import_state),
     "blip": by_itself(blip.import_state),
     "open_clip_coca": by_itself(open_clip_coca.import_state),
@@ -44,7 +45,7 @@ WHOLE: Mapping[str, Importer] = {
 HOLDERS = ("model.", "net.", "network.", "backbone.")
 """Names under which training loops hold a model."""
 
-PLAIN_BICUBIC = frozenset({"albef", "beit3", "blip", "transformers_blip"})
+PLAIN_BICUBIC = frozenset({"albef", "beit3", "blip", "transformers_blip", "vlmo", "beit"})
 """Formats whose own code resizes positions without antialiasing."""
 
 
@@ -177,6 +178,8 @@ class _Work:
         file, state, used = str(origin), origin.read(), set[str]()
         for name, allowed in self._allowed(patterns).items():
             one, below = self.components[name], _named_below(state, of or name)
+            if one.kind == "multiway_transformer" and form is None:
+                beit.check_whole(state, name)
             _check_of(of, below, state, file)
             spellings = (below,) if of else (below, *_spellings(state))
             chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
@@ -191,8 +194,9 @@ class _Work:
         file, state, used = str(origin), origin.read(), set[str]()
         if not any(_named_below(state, name) for name in self.components):
             state = {name: state[original] for name, original in next(_spellings(state)).items()}
+        left: tuple[str, ...] = ()
         if form is not None and form in WHOLE:
-            state = WHOLE[form](state, self.tensors.keys() - self.adapters)
+            state, left = WHOLE[form](state, self._filled(patterns))
         elif form not in (None, "ours"):
             raise UserError(f"`start`: a file of format {form!r} fills one component: say which, by `to`")
         for name, allowed in self._allowed(patterns).items():
@@ -209,7 +213,13 @@ class _Work:
                     "a file of another format fills one component: say which, by `to`",
                 ],
             )
-        self._left(file, state, used)
+        self._left(file, (*state, *left), used)
+
+    def _filled(self, patterns: Sequence[str]) -> Filled:
+        """The model as an importer sees it."""
+        tables = {f"{name}.{path}": t for name, one in self.components.items() for path, t in one.tables.items()}
+        own = {name: tensor for name, tensor in self.tensors.items() if name not in self.adapters}
+        return Filled(own, tables, frozenset[str]().union(*self._allowed(patterns).values()))
 
     def _allowed(self, patterns: Sequence[str]) -> dict[str, frozenset[str]]:
         """The parameters that these patterns name, by component; `**` is every one, a teacher's too."""
@@ -222,9 +232,9 @@ class _Work:
             found[name] = frozenset(n for n in mine if every or any(self._means(one, n) for one in patterns))
         return {name: allowed for name, allowed in found.items() if allowed}
 
-    def _left(self, file: str, state: Mapping[str, Tensor], used: set[str]) -> None:
+    def _left(self, file: str, names: Iterable[str], used: set[str]) -> None:
         """Note what of a file no weight came from, by this item or one before it."""
-        before = self.told.unused.get(file, tuple(state))
+        before = self.told.unused.get(file, tuple(names))
         self.told.unused[file] = tuple(name for name in before if name not in used)
 
     def _take(self, converted: Converted, name: str, file: str, allowed: frozenset[str]) -> set[str]:

@@ -10,10 +10,11 @@ import torch
 from compose_vlp import registry
 from compose_vlp.blueprint.resolve import resolve
 from compose_vlp.compiler.model import build
+from compose_vlp.errors import UserError
 from compose_vlp.graph.checking.check import check
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop.comparison import Comparison, Tolerances, compare
-from compose_vlp.interop.format import format_named
+from compose_vlp.interop.format import Filled, format_named
 from compose_vlp.interop.oracle import read_oracle
 from compose_vlp.interop.weights import load_weights
 
@@ -41,9 +42,11 @@ def verify(
     model = build(blueprint)
     tokenizers = {name: part for name, part in blueprint.components.items() if part.kind.category == "tokenizer"}
     model.tokenizers = {name: part.kind.implementation(part.config) for name, part in tokenizers.items()}
-    load_weights(
-        model, form.import_state(oracle.weights, model.components.state_dict()), spare=blueprint.unread_components
-    )
+    own = model.components.state_dict()
+    imported = form.import_state(oracle.weights, Filled(own, {}, own))
+    if imported.left:
+        raise UserError(f"{folder} has tensors that no class of {form.name} has: {', '.join(imported.left)}")
+    load_weights(model, imported.tensors, spare=blueprint.unread_components)
     outcome = form.replay(blueprint, model.to(device), oracle, without)
     unused = tuple(sorted(oracle.inputs.unread))
     return compare(outcome, oracle.wanted, unused=unused, tolerances=tolerances)

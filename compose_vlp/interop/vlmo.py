@@ -7,16 +7,30 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from compose_vlp.errors import UserError
 from compose_vlp.interop import bert
-from compose_vlp.interop.rules import Rule, named, same, to_ours
+from compose_vlp.interop.format import Filled, Imported
+from compose_vlp.interop.rules import Rule, named, same, to_ours, to_theirs
 
 Task = Literal["pretrain", "textmlm", "retrieval", "vqa", "nlvr2"]
 EXPERTS = {"vision": "imag", "language": "text", "vision_language": "vl"}
 """Our names of the experts, and theirs."""
 TABLE = "relative_position_bias_table"
+HEADS = {
+    "pooler": ("pooler.dense.weight", "pooler.map.weight"),
+    "mlm_score": ("mlm_score.bias", "mlm_head.bias"),
+    "itm_score": ("itm_score.fc.weight", "itm_head.map.weight"),
+    "itc": ("itc_text_proj.fc.weight", "text_proj.map.weight"),
+    "itc_vl": ("itc_vl_text_proj.fc.weight", "text_vl.map.weight"),
+    "logit_scale": ("logit_scale", "similarity.log_scale"),
+    "logit_vl_scale": ("logit_vl_scale", "similarity_vl.log_scale"),
+    "vqa_classifier": ("vqa_classifier.0.weight", "judge.first.weight"),
+    "nlvr2_classifier": ("nlvr2_classifier.0.weight", "judge.first.weight"),
+}
+"""By their names, a tensor that each has in their files and in ours."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +38,12 @@ class Layout:
     """What the names depend on: the model class, layers below and above the first vision-language expert, and what a
     model of this size has: a bias table and scales, or absolute positions.
 
-    `upper` counts the layers that have a vision-language expert, or would have one where the file has none.
+    `upper` counts the layers that have a vision-language expert, or would have one where the file has none; `heads` are
+    the heads that there are (see `HEADS`), by their own names.
     """
 
     task: Task
+    heads: frozenset[str]
     lower: int
     upper: int
     joint_expert: bool
@@ -55,6 +71,7 @@ class Layout:
         lower = min(joint) if joint else depth - (upper or 0)
         return cls(
             _task(state),
+            frozenset(head for head, (mark, _) in HEADS.items() if mark in state),
             lower,
             depth - lower,
             bool(joint),
@@ -62,6 +79,30 @@ class Layout:
             "transformer.pos_embed" in state,
             "transformer.blocks.0.gamma_1" in state,
             len(state["token_type_embeddings.weight"]),
+        )
+
+    @classmethod
+    def of_ours(cls, state: Mapping[str, Tensor]) -> Layout:
+        """Read off our names.
+
+        Raises:
+            UserError: they are not VLMo's.
+        """
+        if "words_of.embedding.weight" not in state or "upper.layers.0.experts.vision.norm.weight" not in state:
+            raise UserError("no weights of VLMo: it has `words_of`, and layers of experts in `upper`")
+        judge = "nlvr2_classifier" if len(state.get("judge.last.bias", ())) == len(("no", "yes")) else "vqa_classifier"
+        heads = {head for head, (_, mark) in HEADS.items() if mark in state and not head.endswith("classifier")}
+        heads |= {judge} if HEADS[judge][1] in state else set()
+        return cls(
+            _task({HEADS[head][0]: state["patches_of.cls"] for head in heads}),
+            frozenset(heads),
+            bert.depth(state, "lower.layers"),
+            bert.depth(state, "upper.layers"),
+            "upper.layers.0.experts.vision_language.norm.weight" in state,
+            "upper.relative_bias.table" in state,
+            "patches_of.positions" in state,
+            "upper.layers.0.ffn_scale" in state,
+            1 + len(state["patches_of.types"]),
         )
 
 
@@ -75,16 +116,43 @@ def _task(state: Mapping[str, Tensor]) -> Task:
     return "retrieval" if "itc_text_proj.fc.weight" in state else "textmlm"
 
 
-def import_state(state: Mapping[str, Tensor], filled: Collection[str] = ()) -> dict[str, Tensor]:
-    """A state dict of VLMo under our names, every tensor of it used but tables that its code never reads.
+def import_state(state: Mapping[str, Tensor], filled: Filled) -> Imported:
+    """A state dict of VLMo under our names: every tensor of it is used, but tables that its code never reads; what no
+    class of VLMo has is left over.
 
-    Where it has no vision-language expert, the model that is `filled` tells how many layers are upper ones.
+    Where it has no vision-language expert, the model that is filled tells how many layers are upper ones.
 
     Raises:
-        UserError: a tensor is missing, or one is there that no class of VLMo has.
+        UserError: a tensor is missing, or the file's vision-language expert begins at another layer than the model's.
     """
-    upper = bert.depth(filled, "upper.layers") or None
-    return to_ours(rules(Layout.of(state, upper)), without_derived(state))
+    upper = bert.depth(filled.tensors, "upper.layers") or None
+    layout = Layout.of(state, upper)
+    if upper is not None and layout.upper != upper:
+        lower = layout.lower + layout.upper - upper
+        raise UserError(
+            f"the file's vision-language expert begins at layer {layout.lower}, and `upper` of this model at {lower}",
+            hints=[f"components.lower.depth={layout.lower} components.upper.depth={layout.upper}"],
+        )
+    read = without_derived(state)
+    wanted = {name for rule in rules(layout) for name in rule.theirs}
+    tensors = to_ours(rules(layout), {name: tensor for name, tensor in read.items() if name in wanted})
+    tensors["patches_of.types"] = _with_types(tensors["patches_of.types"], filled.tensors.get("patches_of.types"))
+    return Imported(tensors, tuple(name for name in read if name not in wanted))
+
+
+def _with_types(types: Tensor, ours: Tensor | None) -> Tensor:
+    """A type for every one that the model has: those beyond the file's begin as its last (NLVR2's second picture)."""
+    more = 0 if ours is None else len(ours) - len(types)
+    return types if more <= 0 else torch.cat((types, types[-1:].expand(more, -1)))
+
+
+def export_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights under VLMo's names, as its own code saves them but for BERT's unused table of positions.
+
+    Raises:
+        UserError: they are not those of VLMo's blueprint or one of its tasks.
+    """
+    return to_theirs(rules(Layout.of_ours(state)), state)
 
 
 def without_derived(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -150,18 +218,21 @@ def _layer(theirs: str, ours: str, experts: Iterable[str], layout: Layout) -> It
 
 
 def _heads(layout: Layout) -> Iterator[Rule]:
-    yield from named("pooler.dense", "pooler.map")
-    if layout.task in ("pretrain", "textmlm"):
+    if "pooler" in layout.heads:
+        yield from named("pooler.dense", "pooler.map")
+    if "mlm_score" in layout.heads:
         yield from bert.word_head("mlm_score", "mlm_head")
-    if layout.task in ("pretrain", "retrieval"):
-        for name in ("text", "image"):
-            yield same(f"itc_{name}_proj.fc.weight", f"{name}_proj.map.weight")
-        yield same("logit_scale", "similarity.log_scale", "scalar")
-    if layout.task == "pretrain":
-        for name in ("text", "image"):
-            yield same(f"itc_vl_{name}_proj.fc.weight", f"{name}_vl.map.weight")
-        yield same("logit_vl_scale", "similarity_vl.log_scale", "scalar")
+    if "itm_score" in layout.heads:
         yield from named("itm_score.fc", "itm_head.map")
-    if layout.task in ("vqa", "nlvr2"):
+    for kind, ours in (("itc", "proj"), ("itc_vl", "vl")):
+        if kind in layout.heads:
+            for name in ("text", "image"):
+                yield same(f"{kind}_{name}_proj.fc.weight", f"{name}_{ours}.map.weight")
+    for scale in ("logit_scale", "logit_vl_scale"):
+        if scale in layout.heads:
+            yield same(scale, HEADS[scale][1], "scalar")
+    # a file of both classes, whose last one it was is not known, gives none of them to the one `judge`
+    judges = [head for head in ("vqa_classifier", "nlvr2_classifier") if head in layout.heads]
+    if len(judges) == 1:
         for number, ours in (("0", "first"), ("1", "norm"), ("3", "last")):
-            yield from named(f"{layout.task}_classifier.{number}", f"judge.{ours}")
+            yield from named(f"{judges[0]}.{number}", f"judge.{ours}")

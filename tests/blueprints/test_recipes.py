@@ -123,6 +123,8 @@ RECIPES = {
     ("vqkd_base",): VQKD,
     ("vlmo_base",): VLMO,
     ("vlmo_staged",): replace(VLMO, frozen=TOKENIZER),  # of its last stage
+    ("vlmo_base_plus",): replace(VLMO, peak=1e-4),  # `task_mlm_itm_itc_base_plus`
+    ("vlmo_large",): replace(VLMO, peak=5e-5),  # `task_mlm_itm_itc_large`
     ("vlmo_base", "tasks/vlmo/nlvr2"): replace(
         VLMO, peak=5e-5, batch=128, length="10 epochs", warmup=RECORDS // 128, size=384
     ),  # `task_finetune_nlvr2_base`
