@@ -220,7 +220,11 @@ def check_declaration(name: str, kind: Kind, implementation: Any) -> None:
     if kind.traits.context == "indexed" and not callable(getattr(implementation, "keys_values", None)):
         raise UserError(f'{name}: what promises context="indexed" has a method `keys_values(context)`')
     if kind.category == "component":
-        held = {"selects=True": kind.traits.selects, 'context="indexed"': kind.traits.context == "indexed"}
+        held = {
+            "selects=True": kind.traits.selects,
+            "last_layer=True": kind.traits.last_layer,
+            'context="indexed"': kind.traits.context == "indexed",
+        }
         check_runtime_arguments(name, implementation.forward, [promise for promise, kept in held.items() if kept])
 
 

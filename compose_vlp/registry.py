@@ -132,6 +132,7 @@ def component(
     selects: bool = False,
     cuts: bool = False,
     auxiliary: tuple[str, ...] = (),
+    last_layer: bool = False,
 ) -> Callable[[Any], Any]:
     """Register an `nn.Module` class with `Config` and an annotated `forward`.
 
@@ -146,13 +147,25 @@ def component(
       of its settings by what it makes them, so that a context may be projected once for components that share them;
     - `layers` names the setting that says how many layers look at the context, whose attention may be looked at;
     - `selects`: a head that takes `at`, the flat places at which scores are wanted;
+    - `last_layer`: a tower that takes `read` (`components.layers.chosen.Reads`), what is read of its result, and whose
+      last layer computes these positions alone;
     - `cuts`: a masker, whose words are a text of their own.
 
     `auxiliary` names losses that it has of its own, each called as the setting that is its weight
     (`compose_vlp.components.layers.auxiliary`).
     """
     traits = Traits(
-        rows, state, draws, context, selects, cuts, auxiliary=auxiliary, noise=noise, layers=layers, keys=keys
+        rows,
+        state,
+        draws,
+        context,
+        selects,
+        last_layer,
+        cuts,
+        auxiliary=auxiliary,
+        noise=noise,
+        layers=layers,
+        keys=keys,
     )
     return _declare("component", name, traits)
 

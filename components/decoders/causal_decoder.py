@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys, CrossAttention, Scope, heads_divide_width
+from compose_vlp.components.layers.chosen import Reads, choose_positions
 from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.transformer import Layer, Stack, TowerSettings, build_layer, keys_of_stack, no_biases
 from compose_vlp.errors import UserError
@@ -35,6 +36,7 @@ def _keys(c: "CausalDecoder.Config") -> Keys:
     context="indexed",
     keys=_keys,
     layers="depth",
+    last_layer=True,
 )
 class CausalDecoder(nn.Module):
     """Pre-norm transformer in which a position sees only itself and earlier ones.
@@ -103,6 +105,7 @@ class CausalDecoder(nn.Module):
         cache: Cache | None = None,
         kv: ContextKeys | None = None,
         rows: Tensor | None = None,
+        read: Reads | None = None,
     ) -> Annotated[Sequence, "rows tokens width"]:
         """`[batch, tokens]` ids or `[batch, tokens, width]` to `[batch, tokens (+ 1), width]`.
 
@@ -115,7 +118,8 @@ class CausalDecoder(nn.Module):
             kv = kv.of(rows)
         seen = kv or context
         scope = Scope(valid, causal=True, places=self._places(hidden, cache), cache=cache)
-        hidden = self.layers(hidden, scope, [seen] if seen else ())
+        chosen = choose_positions(read, self._result(x, hidden, cache).parts, hidden)
+        hidden = self.layers(hidden, scope, [seen] if seen else (), chosen)
         return self._result(x, self._normed(hidden, cache), cache)
 
     def keys_values(self, context: Sequence) -> ContextKeys:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
+from compose_vlp.components.layers.chosen import Reads, choose_positions
 from compose_vlp.components.layers.transformer import Context, Layer, build_layer, keys_of_stack, no_biases
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.registry import ALL, PAST, AsPart, When, component, inferred
@@ -31,6 +32,7 @@ def _keys(c: "TextDecoder.Config") -> Keys:
     context="indexed",
     keys=_keys,
     layers="depth",
+    last_layer=True,
 )
 class TextDecoder(BertText):
     """BERT's post-norm layers with a causal self-attention and, where a context is given, a cross-attention to it.
@@ -64,6 +66,7 @@ class TextDecoder(BertText):
         cache: Cache | None = None,
         kv: ContextKeys | list[ContextKeys] | None = None,
         rows: Tensor | None = None,
+        read: Reads | None = None,
     ) -> Annotated[Sequence, "rows length width", AsPart("language")]:
         """`[batch, length]` ids to `[batch, length, width]`.
 
@@ -74,8 +77,10 @@ class TextDecoder(BertText):
         contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
         embedded = self.embed(x.ids, 0 if cache is None else cache.length)
         valid = x.valid if cache is None else None
-        features = self.layers(embedded, Scope(valid, causal=True, cache=cache), contexts)
-        return Sequence(features, (Part("language", 0, x.ids.shape[1], text=x),), x.valid)
+        parts = (Part("language", 0, x.ids.shape[1], text=x),)
+        chosen = choose_positions(read, parts, embedded)
+        features = self.layers(embedded, Scope(valid, causal=True, cache=cache), contexts, chosen)
+        return Sequence(features, parts, x.valid)
 
     def keys_values(self, context: Sequence) -> list[ContextKeys]:
         """The context's keys and values for every layer: what `forward` takes as `kv`."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
+from compose_vlp.components.layers.chosen import Reads, choose_positions
 from compose_vlp.components.layers.transformer import Context, Layer, build_layer, keys_of_stack, no_biases
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.registry import ALL, AsPart, When, component, inferred
@@ -28,6 +29,7 @@ def _keys(c: "BertEncoder.Config") -> Keys:
     context="indexed",
     keys=_keys,
     layers="depth",
+    last_layer=True,
 )
 class BertEncoder(BertText):
     """BERT (Devlin et al. 2019): post-norm layers in which every word sees every other. The first token is the CLS.
@@ -64,14 +66,16 @@ class BertEncoder(BertText):
         *,
         kv: ContextKeys | list[ContextKeys] | None = None,
         rows: Tensor | None = None,
+        read: Reads | None = None,
     ) -> Annotated[Sequence, "rows length width", AsPart("language", cls="first")]:
         """`[batch, length]` ids to `[batch, length, width]`.
 
         `kv` replaces the context by its keys and values, `rows` `[batch]` names the context of each row.
         """
         contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
-        features = self.layers(self.embed(x.ids), Scope(x.valid), contexts)
-        return Sequence(features, (Part("language", 0, x.ids.shape[1], "first", x),), x.valid)
+        embedded, parts = self.embed(x.ids), (Part("language", 0, x.ids.shape[1], "first", x),)
+        features = self.layers(embedded, Scope(x.valid), contexts, choose_positions(read, parts, embedded))
+        return Sequence(features, parts, x.valid)
 
     def keys_values(self, context: Sequence | list[Sequence]) -> list[ContextKeys]:
         """Each context's keys and values for every layer: what `forward` takes as `kv`."""

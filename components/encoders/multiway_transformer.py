@@ -8,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import Run, Scope, SelfAttention, heads_divide_width
+from compose_vlp.components.layers.attention import Scope, SelfAttention, heads_divide_width
+from compose_vlp.components.layers.chosen import Reads, Run, choose_positions
 from compose_vlp.components.layers.linear import Linear, branch_std
 from compose_vlp.components.layers.multiway import (
     BiasTable,
@@ -32,7 +33,9 @@ from compose_vlp.values import Part, Sequence
 from compose_vlp.values.cache import Cache
 
 
-@component("multiway_transformer", rows="independent", state="none", draws="noise", noise=("drop_path",))
+@component(
+    "multiway_transformer", rows="independent", state="none", draws="noise", noise=("drop_path",), last_layer=True
+)
 class MultiwayTransformer(nn.Module):
     """Pre-norm layers in which all positions attend to each other, and each modality has an FFN and norm of its own.
 
@@ -107,6 +110,7 @@ class MultiwayTransformer(nn.Module):
         attention: Literal["all", "prefix"] = "all",
         *,
         cache: Cache | None = None,
+        read: Reads | None = None,
     ) -> Annotated[Sequence, "rows tokens width"]:
         """`[batch, tokens, width]` to `[batch, tokens, width]`.
 
@@ -117,8 +121,12 @@ class MultiwayTransformer(nn.Module):
         valid = x.valid if cache is None else cache.valid(x.valid, x.features.shape[1])
         scope = Scope(valid, runs=runs, biases=self._biases(x, attention, cache), cache=cache)
         hidden = x.features
+        chosen = choose_positions(read, x.parts, hidden, runs) if len(self.layers) else None
         for number, layer in enumerate(self.layers):
-            hidden = layer(hidden, scope.at(number))
+            if chosen is not None and number == len(self.layers) - 1:
+                hidden = chosen.spread(layer(hidden, scope.at(number), chosen))
+            else:
+                hidden = layer(hidden, scope.at(number))
         if cache is not None:
             cache.advance(hidden.shape[1])
         return x.with_features(self._normed(hidden, runs))

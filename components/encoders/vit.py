@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import Scope, heads_divide_width
+from compose_vlp.components.layers.chosen import Reads, choose_positions
 from compose_vlp.components.layers.linear import branch_std
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
 from compose_vlp.components.layers.transformer import Stack, TowerSettings, build_layer, no_biases
@@ -17,7 +18,7 @@ from compose_vlp.values import Image, Part, Sequence
 from compose_vlp.values.tables import ImageTable
 
 
-@component("vit", rows="independent", state="none", draws="noise", noise=("drop_path",))
+@component("vit", rows="independent", state="none", draws="noise", noise=("drop_path",), last_layer=True)
 class VisionTransformer(nn.Module):
     """Vision transformer: pre-norm layers over patches with learned positions.
 
@@ -83,7 +84,7 @@ class VisionTransformer(nn.Module):
         self.norm = c.make_norm(c.width) if c.final_norm else None
 
     def forward(
-        self, image: Annotated[Image, "rows size", EACH]
+        self, image: Annotated[Image, "rows size", EACH], *, read: Reads | None = None
     ) -> Annotated[Sequence, "rows tokens width", AsPart("vision", cls="cls"), Patches("size / patch")]:
         """`[batch, 3, size, size]` to `[batch, tokens, width]`, the patches row by row after the CLS."""
         x: Tensor = self.stem(image.pixels)
@@ -93,10 +94,11 @@ class VisionTransformer(nn.Module):
             x = x + self.positions
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
-        x = self.layers(x, Scope(places=self._places(x.device)))
+        parts = (Part("vision", 0, x.shape[1], self.config.cls),)
+        x = self.layers(x, Scope(places=self._places(x.device)), chosen=choose_positions(read, parts, x))
         if self.norm is not None:
             x = self.norm(x)
-        return Sequence(x, (Part("vision", 0, x.shape[1], self.config.cls),))
+        return Sequence(x, parts)
 
     @staticmethod
     def tables(config: Config) -> Mapping[str, ImageTable]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import BertSettings, Pairing, cross_attention, draw_like_bert
+from compose_vlp.components.layers.chosen import Reads, choose_positions
 from compose_vlp.components.layers.transformer import Context, Layer, Stack, build_layer, keys_of_stack, no_biases
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.registry import ALL, When, component, inferred
@@ -31,6 +32,7 @@ def _keys(c: "CrossAttentionFuser.Config") -> Keys:
     context="indexed",
     keys=_keys,
     layers="depth",
+    last_layer=True,
 )
 class CrossAttentionFuser(nn.Module):
     """Post-norm layers of self-attention, cross-attention to the context, and an FFN: the upper half of ALBEF's BERT
@@ -82,13 +84,15 @@ class CrossAttentionFuser(nn.Module):
         *,
         kv: ContextKeys | list[ContextKeys] | None = None,
         rows: Tensor | None = None,
+        read: Reads | None = None,
     ) -> Annotated[Sequence, "rows tokens width"]:
         """`[batch, tokens, width]`, looking at `[batch, context_tokens, context_width]`, to `[batch, tokens, width]`.
 
         `kv` replaces the context by its keys and values, `rows` `[batch]` names the context of each row.
         """
         contexts: list[Context] = [*as_list(context), *picked(kv, rows)]
-        return x.with_features(self.layers(x.features, Scope(x.valid), contexts))
+        chosen = choose_positions(read, x.parts, x.features)
+        return x.with_features(self.layers(x.features, Scope(x.valid), contexts, chosen))
 
     def keys_values(self, context: Sequence | list[Sequence]) -> list[ContextKeys]:
         """Each context's keys and values for every layer that looks at it: what `forward` takes as `kv`."""

@@ -4,27 +4,21 @@ from collections.abc import Callable
 from collections.abc import Sequence as List
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from compose_vlp.components.attention.attend import attend
+from compose_vlp.components.layers.chosen import Chosen, Run
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.errors import nearest_numbers
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.values import as_list
 from compose_vlp.values.cache import Cache, KeysValues
-
-
-class Run(NamedTuple):
-    """Positions that go to one expert."""
-
-    expert: str
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -177,29 +171,79 @@ class SelfAttention(nn.Module):
         self.sub_norm = sub_norm
         self.out = Linear(width, width, std=std)
 
-    def forward(self, x: Float[Tensor, "batch n width"], scope: Scope) -> Float[Tensor, "batch n width"]:
-        """Attend within `scope`; with a cache, x holds new positions only, which attend to those before them too."""
-        return self.mix(self.attend(self.project(x), scope))
+    def forward(
+        self, x: Float[Tensor, "batch n width"], scope: Scope, chosen: Chosen | None = None
+    ) -> Float[Tensor, "batch n width"]:
+        """Attend within `scope`; with a cache, x holds new positions only, which attend to those before them too.
+
+        With `chosen`, what these positions alone attend to.
+        """
+        if chosen is None:
+            return self.mix(self.attend(self.project(x), scope))
+        if not self.parts_apart:
+            return self.mix(self.attend(self.project(x), scope, chosen))
+        keys_values = self.project_part(x, queries=False)
+        return self.mix(self.attend_at(self.project_part(chosen.of(x), queries=True), keys_values, scope, chosen))
+
+    @property
+    def parts_apart(self) -> bool:
+        """May queries be mapped without keys and values? Not where places turn them, or an adapter is in the way."""
+        return self.positions is None and type(self.qkv) is Linear
+
+    def project_part(self, x: Float[Tensor, "batch n width"], *, queries: bool) -> Float[Tensor, "batch n any_width"]:
+        """Queries alone `[batch, n, width]`, or keys and values `[batch, n, 2 * width]`."""
+        width = len(self.qkv.weight) // 3
+        bias = self._bias
+        weights, biases = (None if one is None else one.split([width, 2 * width]) for one in (self.qkv.weight, bias))
+        assert weights is not None
+        number = 0 if queries else 1
+        return F.linear(x, weights[number], None if biases is None else biases[number])
+
+    @property
+    def _bias(self) -> Tensor | None:
+        """Of queries, keys and values."""
+        if self.q_bias is None or self.v_bias is None:
+            return self.qkv.bias
+        return torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
 
     def project(self, x: Float[Tensor, "batch n width"]) -> Float[Tensor, "batch n three_widths"]:
         """Queries, keys and values of each position."""
-        if self.q_bias is None or self.v_bias is None:
+        if self.q_bias is None:
             projected: Tensor = self.qkv(x)
             return projected
-        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        return self.qkv.with_bias(x, bias)
+        return self.qkv.with_bias(x, self._bias)
 
-    def attend(self, projected: Float[Tensor, "batch n three_widths"], scope: Scope) -> Float[Tensor, "batch n width"]:
-        """Let each position attend to those of its scope."""
+    def attend(
+        self, projected: Float[Tensor, "batch n three_widths"], scope: Scope, chosen: Chosen | None = None
+    ) -> Float[Tensor, "batch n width"]:
+        """Let each position, or each chosen one, attend to those of its scope."""
         queries, keys, values = projected.unflatten(-1, (3, self.heads, -1)).unbind(2)
         if self.positions is not None:
             places = scope.places_of(projected.shape[1], projected.device)
             queries, keys = self.positions(queries, places), self.positions(keys, places)
         keys, values = scope.grown(keys, values)
+        if chosen is not None:
+            return self._chosen(chosen.of(queries), keys, values, scope, chosen)
         dropout = self.dropout if self.training else 0.0
         return attend(
             queries, keys, values, valid=scope.valid, causal=scope.causal, bias=scope.bias, dropout=dropout
         ).flatten(2)
+
+    def attend_at(
+        self,
+        queries: Float[Tensor, "batch k width"],
+        keys_values: Float[Tensor, "batch n two_widths"],
+        scope: Scope,
+        chosen: Chosen,
+    ) -> Float[Tensor, "batch k width"]:
+        """Let chosen positions, which have these queries, attend to those of their scope."""
+        keys, values = keys_values.unflatten(-1, (2, self.heads, -1)).unbind(2)
+        return self._chosen(queries.unflatten(-1, (self.heads, -1)), keys, values, scope, chosen)
+
+    def _chosen(self, queries: Tensor, keys: Tensor, values: Tensor, scope: Scope, chosen: Chosen) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        bias = chosen.bias(scope.bias, scope.causal)
+        return attend(queries, keys, values, valid=scope.valid, bias=bias, dropout=dropout).flatten(2)
 
     def mix(self, seen: Float[Tensor, "batch n width"]) -> Float[Tensor, "batch n width"]:
         """Map what all heads attended to."""

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import Run, Scope, SelfAttention
+from compose_vlp.components.layers.attention import Scope, SelfAttention
 from compose_vlp.components.layers.auxiliary import window
+from compose_vlp.components.layers.chosen import Chosen, Run
 from compose_vlp.components.layers.transformer import Residual, drop_path
 from compose_vlp.errors import UserError
 from compose_vlp.values import Part
@@ -82,12 +83,24 @@ class MultiwayAttention(nn.Module):
         self.norms = nn.ModuleDict(norms)
         self.maps = nn.ModuleDict(attentions)
 
-    def forward(self, x: Float[Tensor, "batch n width"], scope: Scope) -> Float[Tensor, "batch n width"]:
-        """Attend within `scope`, positions mapped by their runs."""
+    def forward(
+        self, x: Float[Tensor, "batch n width"], scope: Scope, chosen: Chosen | None = None
+    ) -> Float[Tensor, "batch n width"]:
+        """Attend within `scope`, positions mapped by their runs; with `chosen`, what these alone attend to."""
         maps = {run.expert: self._maps(run.expert) for run in scope.runs}
-        projected = [maps[run.expert].project(self.norms[run.expert](_cut(x, run, scope))) for run in scope.runs]
-        seen = maps[scope.runs[0].expert].attend(joined(projected), scope)
-        return joined([maps[run.expert].mix(_cut(seen, run, scope)) for run in scope.runs])
+        first = maps[scope.runs[0].expert]
+        normed = [self.norms[run.expert](_cut(x, run, scope.runs)) for run in scope.runs]
+        if chosen is None or not all(one.parts_apart for one in maps.values()):
+            projected = [maps[run.expert].project(one) for run, one in zip(scope.runs, normed, strict=True)]
+            seen = first.attend(joined(projected), scope, chosen)
+        else:
+            pairs = zip(scope.runs, normed, strict=True)
+            keys_values = joined([maps[run.expert].project_part(one, queries=False) for run, one in pairs])
+            asking = chosen.of(joined(normed))
+            asked = [maps[run.expert].project_part(_cut(asking, run, chosen.runs), queries=True) for run in chosen.runs]
+            seen = first.attend_at(joined(asked), keys_values, scope, chosen)
+        runs = scope.runs if chosen is None else chosen.runs
+        return joined([maps[run.expert].mix(_cut(seen, run, runs)) for run in runs])
 
     def _maps(self, expert: str) -> SelfAttention:
         maps = self.maps[expert]
@@ -95,8 +108,8 @@ class MultiwayAttention(nn.Module):
         return maps
 
 
-def _cut(x: Tensor, run: Run, scope: Scope) -> Tensor:
-    return x if len(scope.runs) == 1 else x[:, run.start : run.stop]
+def _cut(x: Tensor, run: Run, runs: List[Run]) -> Tensor:
+    return x if len(runs) == 1 else x[:, run.start : run.stop]
 
 
 class MultiwayLayer(nn.Module):
@@ -122,11 +135,13 @@ class MultiwayLayer(nn.Module):
         self.drop_path = drop_path
         self.drop_by_part = drop_by_part
 
-    def forward(self, x: Float[Tensor, "batch n width"], scope: Scope) -> Float[Tensor, "batch n width"]:
-        """Attend within `scope`, and send each of its runs through its expert."""
-        x = self.self_attention(x, scope)
+    def forward(
+        self, x: Float[Tensor, "batch n width"], scope: Scope, chosen: Chosen | None = None
+    ) -> Float[Tensor, "batch n width"]:
+        """Attend within `scope`, and send each of its runs through its expert; with `chosen`, these positions alone."""
+        x = self.self_attention(x, scope, chosen=chosen)
         rate = self.drop_path if self.training else 0.0
-        pieces = self.experts(x, scope.runs)
+        pieces = self.experts(x, scope.runs if chosen is None else chosen.runs)
         if self.drop_by_part:
             pieces = [drop_path(piece, rate) for piece in pieces]
         added = joined(pieces)

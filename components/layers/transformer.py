@@ -22,6 +22,7 @@ from compose_vlp.components.layers.attention import (
     SelfAttention,
     View,
 )
+from compose_vlp.components.layers.chosen import Chosen
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.registry import Settings
 from compose_vlp.slots import Part, Place, slot
@@ -127,9 +128,14 @@ class Residual(nn.Module):
         self.dropout = dropout
         self.drop_path = drop_path
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor, *args: Any, chosen: Chosen | None = None) -> Tensor:
+        """With `chosen`, these positions alone, `[batch, k, width]`; the branch is told which they are."""
         before = self.norm(x) if self.placement == "pre" else x
-        added = F.dropout(self.branch(before, *args, **kwargs), self.dropout, self.training)
+        if chosen is None:
+            branch = self.branch(before, *args)
+        else:
+            branch, x = self.branch(before, *args, chosen), chosen.of(x)
+        added = F.dropout(branch, self.dropout, self.training)
         if self.scale is not None:
             added = added * self.scale
         total = x + drop_path(added, self.drop_path if self.training else 0.0)
@@ -184,10 +190,17 @@ class Layer(nn.Module):
         return branch.keys_values(context)
 
     def forward(
-        self, x: Float[Tensor, "batch n width"], scope: Scope, view: View | List[View] | None = None
+        self,
+        x: Float[Tensor, "batch n width"],
+        scope: Scope,
+        view: View | List[View] | None = None,
+        chosen: Chosen | None = None,
     ) -> Float[Tensor, "batch n width"]:
-        """Attend within `scope`, and to the context of `view`; a layer that merges takes a list of views."""
-        x = self.self_attention(x, scope)
+        """Attend within `scope`, and to the context of `view`; a layer that merges takes a list of views.
+
+        With `chosen`, what becomes of these positions alone, `[batch, k, width]`.
+        """
+        x = self.self_attention(x, scope, chosen=chosen)
         if self.self_ffn is not None:
             x = self.self_ffn(x)
         if self.cross_attention is not None and view is not None:
@@ -247,11 +260,22 @@ class Stack(nn.ModuleList):
     """
 
     def forward(
-        self, x: Float[Tensor, "batch n width"], scope: Scope, contexts: List[Context] = ()
+        self,
+        x: Float[Tensor, "batch n width"],
+        scope: Scope,
+        contexts: List[Context] = (),
+        chosen: Chosen | None = None,
     ) -> Float[Tensor, "batch n width"]:
-        """Run all layers; with a cache, the positions of x count as seen afterwards."""
+        """Run all layers; with a cache, the positions of x count as seen afterwards.
+
+        With `chosen`, the last layer computes these positions alone, and all others of the result are 0.
+        """
         for i, layer in enumerate(self):
-            x = layer(x, scope.at(i), self._view(i, cast(Layer, layer), contexts))
+            view = self._view(i, cast(Layer, layer), contexts)
+            if chosen is not None and i == len(self) - 1:
+                x = chosen.spread(layer(x, scope.at(i), view, chosen))
+            else:
+                x = layer(x, scope.at(i), view)
         if scope.cache is not None:
             scope.cache.advance(x.shape[1])
         return x

@@ -129,5 +129,6 @@ def promises(traits: Traits) -> list[str]:
         "nothing is drawn at random": traits.draws == "none",
         "one context serves several rows": traits.context == "indexed",
         "only positions that are asked for are computed": traits.selects,
+        "its last layer computes positions that are read alone": traits.last_layer,
     }
     return [sentence for sentence, holds in held.items() if holds]

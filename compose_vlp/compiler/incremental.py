@@ -109,7 +109,7 @@ def over_of(blueprint: CheckedBlueprint, output: str) -> str:
 def _split(blueprint: CheckedBlueprint, output: str) -> tuple[Compiled, Growing]:
     wanted = {LOGITS: blueprint.outputs[output].ref}
     # a merged call would need what comes once and what comes with every word at the same time
-    whole = compile_plan(blueprint, output, wanted, trainable=lambda _: False, without=["batch"])
+    whole = compile_plan(blueprint, output, wanted, trainable=lambda _: False, without=["batch", "last_layer"])
     return whole, split(whole.plan.calls, over_of(blueprint, output))
 
 

@@ -58,6 +58,8 @@ def probe(kind: Kind, implementation: Any, arguments: Mapping[str, Any]) -> list
         broken += context_indexed(implementation, arguments)
     if kind.traits.selects:
         broken += chosen_alike(implementation, arguments)
+    if kind.traits.last_layer:
+        broken += read_alike(implementation, arguments)
     return broken
 
 
@@ -191,6 +193,27 @@ def chosen_alike(head: Any, arguments: Mapping[str, Any]) -> list[str]:
     chosen = _seeded(lambda given: head(**given), {**arguments, "at": at})
     alike = torch.equal(chosen.at, at) and torch.allclose(chosen.scores, flat[at], rtol=1e-5, atol=1e-6)
     return [] if alike else ["selects: `at` gives other scores than the whole result has there"]
+
+
+def read_alike(tower: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """`read=` gives what the whole result has at the positions that it names; without noise, which is drawn anew."""
+    still = copy.deepcopy(tower).eval()
+    whole = still(**arguments)
+    part = whole.parts[0]
+    flat = torch.tensor([1, 2, part.length + 1])  # two of the first row, one of the second, none of others
+    reads: list[list[Any]] = [["at", part.name, flat]]
+    places = [flat // part.length, flat % part.length + part.start]
+    if part.cls != "none":
+        reads.append(["cls", part.name])
+        place = part.start if part.cls == "first" else part.start + part.length - 1
+        rows = torch.arange(len(whole.features))
+        places = [torch.cat((places[0], rows)), torch.cat((places[1], torch.full_like(rows, place)))]
+    found = still(**arguments, read=reads).features
+    wanted = whole.features
+    alike = found.shape == wanted.shape and torch.allclose(
+        found[places[0], places[1]], wanted[places[0], places[1]], rtol=1e-4, atol=1e-5
+    )
+    return [] if alike else ["last_layer: `read` gives other features than the whole result has at these positions"]
 
 
 # --- losses

@@ -91,6 +91,7 @@ def _nothing(traits: Traits) -> Traits:
         context="no",
         keys=None,
         selects=False,
+        last_layer=False,
     )
 
 
@@ -113,7 +114,8 @@ def _blamed(kind: Kind, call: PlanCall, trial: Trial) -> UserError:
 def _promised(traits: Traits) -> str:
     made = [f'rows="{traits.rows}"', f'state="{traits.state}"', f'draws="{traits.draws}"']
     made += [f'context="{traits.context}"'] if traits.context != "no" else []
-    return ", ".join(made + (["selects=True"] if traits.selects else []))
+    made += ["selects=True"] if traits.selects else []
+    return ", ".join(made + (["last_layer=True"] if traits.last_layer else []))
 
 
 def holding_adapter(adapter: AdapterEntry) -> AdapterEntry:

@@ -87,15 +87,21 @@ def test_losses_gradients_and_what_enters_queues_stay_the_same(name: str) -> Non
 
 
 def test_albefs_four_uses_of_the_fusion_are_one_call_on_keys_and_values_made_once() -> None:
-    source = program(checked("tiny/albef")).source
+    source = program(checked("tiny/albef"), "last_layer").source
     assert source.count(" m.fusion(") == source.count(" m.fusion.keys_values(") == 1
     assert "take(v," not in source, "a context is never indexed before its projection"
     assert source.count(" m.text(") == source.count(" m_momentum.text(") == source.count(" m.itm_head(") == 1
     assert "joint, wrong_image_joint, wrong_text_joint, predicted_joint = split(" in source
 
 
+def test_uses_of_which_other_positions_are_read_are_calls_of_their_own() -> None:
+    source = program(checked("tiny/albef")).source
+    assert source.count(" m.fusion(") == 2 and source.count(" m.fusion.keys_values(") == 1
+    assert "joint, wrong_image_joint, wrong_text_joint = split(" in source
+
+
 def test_blips_decoder_reads_the_keys_and_values_that_the_encoder_made() -> None:
-    source = program(checked("tiny/blip")).source
+    source = program(checked("tiny/blip"), "last_layer").source
     assert source.count("keys_values(v)") == 1
     assert "m.decoder(x=logits_begin, kv=v_keys_of_text)" in source
     assert "m.text(x=joint_rows, kv=v_keys_of_text, rows=joint_looks)" in source
@@ -111,7 +117,7 @@ def test_parameters_that_are_not_the_same_make_keys_and_values_of_their_own() ->
 
 def test_calls_that_wait_for_each_other_stay_apart() -> None:
     blueprint = checked("tiny/albef", "graph.joint=fusion(fusion(t, context=v), context=v)")
-    source = program(blueprint).source
+    source = program(blueprint, "last_layer").source
     assert source.count(" m.fusion(") == 2
     assert source.count(" m.fusion.keys_values(v)") == 1
     assert_same(blueprint)

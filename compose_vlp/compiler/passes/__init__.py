@@ -10,6 +10,7 @@ from compose_vlp.compiler.passes.batch import batch
 from compose_vlp.compiler.passes.context import PassContext
 from compose_vlp.compiler.passes.dedupe import dedupe
 from compose_vlp.compiler.passes.frozen import frozen
+from compose_vlp.compiler.passes.last_layer import last_layer
 from compose_vlp.compiler.passes.prune import prune
 from compose_vlp.compiler.passes.rows import rows
 from compose_vlp.errors import UserError, did_you_mean
@@ -17,7 +18,14 @@ from compose_vlp.graph.plan import Plan
 
 Pass = Callable[[Plan, PassContext], Plan]
 
-PASSES: dict[str, Pass] = {"prune": prune, "dedupe": dedupe, "rows": rows, "frozen": frozen, "batch": batch}
+PASSES: dict[str, Pass] = {
+    "prune": prune,
+    "dedupe": dedupe,
+    "rows": rows,
+    "last_layer": last_layer,
+    "frozen": frozen,
+    "batch": batch,
+}
 """All passes in the order in which they run."""
 
 

@@ -88,7 +88,8 @@ class Explainer:
             "relevance",
             wanted,
             trainable=lambda component: component == looker.target,
-            without=("dedupe", "rows", "batch"),  # calls stay as they are written, so that theirs can be told
+            # calls stay as they are written, so that theirs can be told
+            without=("dedupe", "rows", "last_layer", "batch"),
         )
 
     def maps(self, given: Mapping[str, Sequence[Any]]) -> Maps:
