@@ -45,7 +45,17 @@ def guarded() -> Iterator[Outcome]:
 def _explain(error: UserError) -> None:
     from compose_vlp.cli import problems
 
-    problems.show(error)
+    if _speaks(str(error)):
+        problems.show(error)
+
+
+def _speaks(words: str) -> bool:
+    """Whether this process says it: under `torchrun`, a mistake that all processes meet is shown once."""
+    if "LOCAL_RANK" not in os.environ:
+        return True  # without the import of torch
+    from compose_vlp.runtime.processes import is_first_to_say
+
+    return is_first_to_say(words)
 
 
 def _forget_output() -> None:
@@ -59,7 +69,9 @@ def _report(error: Exception) -> int:
     from compose_vlp.cli.machine import is_of_another_process, machine_fault
 
     if is_of_another_process(error):
-        print("another process of this run has ended; what it says is the reason", file=sys.stderr)
+        said = "another process of this run has ended; what it says is the reason"
+        if _speaks(said):
+            print(said, file=sys.stderr)
         return FAILED
     machine = machine_fault(error)
     if machine is not None:

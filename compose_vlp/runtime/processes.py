@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,6 +23,8 @@ BUCKET = 25 * 2**20
 PATIENCE = timedelta(hours=6)
 """How long processes wait for each other: one evaluates or saves while the others wait. A dead one is noticed by who
 started it."""
+TO_SAY = timedelta(seconds=2)
+"""How long one process needs to say what ended it."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,27 @@ def join_processes(device: torch.device) -> Processes:
     state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
     own = state.device if device.type != "cpu" and state.num_processes > 1 else device
     return Processes(state.process_index, state.num_processes, own)
+
+
+def is_first_to_say(words: str) -> bool:
+    """Whether no other process of this run has said the same: what all of them meet, one of them says.
+
+    Asked before processes have met, too, over the store that `torchrun` keeps; without one, every process speaks. One
+    that is not the first waits a moment, since `torchrun` ends all others when one ends.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    run = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "")
+    key = hashlib.sha256(repr((run, words)).encode()).hexdigest()
+    try:
+        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = dist.TCPStore(*place, is_master=False, wait_for_workers=False, timeout=TO_SAY)  # type: ignore[attr-defined]
+        first: bool = store.add(f"said/{key}", 1) == 1
+    except (KeyError, ValueError, RuntimeError):  # what `torchrun` left there is of no use, or gone
+        return True
+    if not first:
+        time.sleep(TO_SAY.total_seconds())
+    return first
 
 
 def leave_processes() -> bool:

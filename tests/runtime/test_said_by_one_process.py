@@ -1,0 +1,55 @@
+"""What all processes of a run meet is shown by one of them, also before they have met each other."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from torch.distributed import TCPStore
+
+from compose_vlp.cli import guard
+from compose_vlp.errors import UserError
+from compose_vlp.runtime import processes
+
+
+@pytest.fixture
+def under_torchrun(monkeypatch: pytest.MonkeyPatch) -> TCPStore:
+    """The store that `torchrun` keeps for its processes, and the variables that name it."""
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    for name, value in {**known, "TORCHELASTIC_RUN_ID": "a", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(processes, "TO_SAY", timedelta(milliseconds=500))
+    return store
+
+
+def code_of(error: Exception) -> int:
+    with guard.guarded() as outcome:
+        raise error
+    return outcome.code
+
+
+def test_a_mistake_that_each_process_meets_is_shown_once(
+    under_torchrun: TCPStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [code_of(UserError("a batch of 7")) for _ in range(3)] == [guard.MISTAKE] * 3
+    assert capsys.readouterr().err.count("a batch of 7") == 1
+    code_of(UserError("only here"))
+    assert "only here" in capsys.readouterr().err, "another process's own mistake is shown too"
+
+
+def test_what_was_said_before_a_restart_is_said_again(
+    under_torchrun: TCPStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [processes.is_first_to_say("x"), processes.is_first_to_say("x")] == [True, False]
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert processes.is_first_to_say("x")
+
+
+def test_where_nobody_keeps_a_store_every_process_speaks(
+    under_torchrun: TCPStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTER_PORT", "none")
+    assert [processes.is_first_to_say("x"), processes.is_first_to_say("x")] == [True, True]
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
+    assert processes.is_first_to_say("y")
