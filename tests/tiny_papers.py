@@ -41,7 +41,6 @@ PAPERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "components.upper.depth=1",
             "components.lower.layers_after=1",
             "components.upper.layers_before=1",
-            "components.*.frame=16",
             "components.*_proj.out=12",
             "components.*_vl.out=12",
             "components.bert.vocab_size=300",

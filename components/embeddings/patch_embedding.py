@@ -7,12 +7,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from compose_vlp.components.layers.attention import has_table
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import ImageType, SequenceType, one_part
 from compose_vlp.registry import EACH, Settings, When, component, inferred, known
+from compose_vlp.slots import Part as SlotPart
+from compose_vlp.slots import slot
 from compose_vlp.values import Image, Mask, Part, Sequence
 from compose_vlp.values.tables import ImageTable
 
@@ -39,7 +42,7 @@ class PatchEmbedding(nn.Module):
         )
         bias: bool = Field(True, description="has the map of the patches a bias?")
         cls: Literal["first", "none"] = Field("first", description="where the CLS vector stands")
-        positions: Literal["learned", "none"] = Field("learned", description="what tells the positions' places")
+        positions: SlotPart = slot("positions", "learned", "what tells the positions' places; a table if `learned`")
         types: int = Field(0, ge=0, description="vectors of which the port `type` chooses one to be added")
         mask_token: bool = Field(False, description="is there a vector for hidden patches?")
         size: int | None = inferred("x.size", "side of the image in pixels")
@@ -55,7 +58,7 @@ class PatchEmbedding(nn.Module):
         side = _side(c)
         rows = side**2 + (c.cls == "first")
         self.cls = _vectors(c.cls == "first", c.width)
-        self.positions = _vectors(c.positions == "learned", rows, c.width)
+        self.positions = _vectors(has_table(c.positions), rows, c.width)
         self.types = _vectors(c.types > 0, c.types, c.width)
         self.mask_token = nn.Parameter(torch.zeros(c.width)) if c.mask_token else None
 

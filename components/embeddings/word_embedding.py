@@ -7,7 +7,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from compose_vlp.components.layers.attention import has_table
 from compose_vlp.registry import EACH, AsPart, Settings, component, inferred
+from compose_vlp.slots import Part as SlotPart
+from compose_vlp.slots import Place, slot
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.tables import TextTable
 
@@ -18,15 +21,17 @@ STD = 0.02
 class WordEmbedding(nn.Module):
     """A vector for each word, with its position; the first token is the CLS.
 
-    With `norm` as BERT has it (Devlin et al. 2019): the vector of the first of its two types is added, and the sum is
-    normed. `type` adds one vector to all words behind that, as VLMo tells words from pictures (Bao et al. 2022, 3.1).
+    With `embedding_norm` as BERT has it (Devlin et al. 2019): the vector of the first of its two types is added, and
+    the sum is normed. `type` adds one vector to all words behind that, as VLMo tells words from pictures (Bao et al.
+    2022, 3.1).
     """
 
     class Config(Settings):
         width: int = Field(768, gt=0, description="features of a position")
-        norm: bool = Field(True, description="BERT's first type and LayerNorm?")
-        norm_eps: float = Field(1e-12, gt=0, description="added to the variance in the LayerNorm")
-        positions: Literal["learned", "none"] = Field("learned", description="what tells the words' places")
+        embedding_norm: bool = Field(True, description="BERT's first type, and a norm of the sum?")
+        norm: SlotPart = slot("norm", "layer_norm", "the norm of the sum")
+        norm_eps: float = Field(1e-12, gt=0, description="added to the variance in the norm")
+        positions: SlotPart = slot("positions", "learned", "what tells the words' places; a table if `learned`")
         type: bool = Field(False, description="is a vector of the modality added to every word?")
         zero_padding: bool = Field(False, description="are the vectors of padding 0?")
         dropout: float = Field(0.0, ge=0, lt=1, description="of the words, in training")
@@ -39,9 +44,9 @@ class WordEmbedding(nn.Module):
         super().__init__()
         self.config = c = config
         self.embedding = nn.Embedding(c.vocab_size, c.width)
-        self.positions = nn.Parameter(torch.empty(c.length, c.width)) if c.positions == "learned" else None
-        self.token_types = nn.Parameter(torch.empty(2, c.width)) if c.norm else None
-        self.norm = nn.LayerNorm(c.width, eps=c.norm_eps) if c.norm else None
+        self.positions = nn.Parameter(torch.empty(c.length, c.width)) if has_table(c.positions) else None
+        self.token_types = nn.Parameter(torch.empty(2, c.width)) if c.embedding_norm else None
+        self.norm = c.norm.make(Place(c.width, eps=c.norm_eps)) if c.embedding_norm else None
         self.modality = nn.Parameter(torch.empty(1, c.width)) if c.type else None
         self.dropout = nn.Dropout(c.dropout)
         for vectors in (self.embedding.weight, self.positions, self.token_types, self.modality):
@@ -67,4 +72,4 @@ class WordEmbedding(nn.Module):
 
     @staticmethod
     def tables(config: Config) -> Mapping[str, TextTable]:
-        return {"positions": TextTable()} if config.positions == "learned" else {}
+        return {"positions": TextTable()} if has_table(config.positions) else {}

@@ -17,6 +17,7 @@ from compose_vlp.components.layers.multiway import (
     MultiwayAttention,
     MultiwayLayer,
     RelativeBias,
+    RelativeSettings,
     choose,
     joined,
     runs_of,
@@ -67,11 +68,6 @@ class MultiwayTransformer(nn.Module):
         positions: SlotPart = slot(
             "positions", "none", "what tells positions apart beside what comes in; `relative`: a bias of attention"
         )
-        frame: int | None = Field(
-            None,
-            gt=1,
-            description="longest text that a `relative` table can take; the longest that comes in if left out",
-        )
         final_norm: bool = Field(True, description="a norm after the last layer?")
         norm_eps: float = Field(1e-6, gt=0, description="added to the variance in every norm")
         layers_before: int = Field(0, ge=0, description="layers of the whole tower below this one")
@@ -83,6 +79,12 @@ class MultiwayTransformer(nn.Module):
         grid: int | None = inferred("x.grid", "patches a side of the picture that comes in")
         length: int | None = inferred("x.length", "positions of the longest text that comes in")
 
+        @property
+        def frame(self) -> int | None:
+            """The longest text that a relative table can take."""
+            settings = self.positions.settings
+            return (settings.frame if isinstance(settings, RelativeSettings) else None) or self.length
+
     parts: Mapping[str, str] = {
         "self_attention": "layers.*.self_attention",
         "experts": "layers.*.experts",
@@ -93,9 +95,7 @@ class MultiwayTransformer(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = c = config
-        self.relative_bias = (
-            RelativeBias(c.grid or 1, c.frame or c.length or 2, c.heads, c.depth) if c.biases_scores else None
-        )
+        self.relative_bias = RelativeBias(c.grid or 1, c.frame or 2, c.heads, c.depth) if c.biases_scores else None
         self.layers = nn.ModuleList(_layer(c, number) for number in range(c.depth))
         self.norm = _final_norm(c)
         if c.init_std is not None:
@@ -153,7 +153,7 @@ class MultiwayTransformer(nn.Module):
 
     @staticmethod
     def tables(config: Config) -> Mapping[str, BiasTable]:
-        return {"relative_bias.table": BiasTable(config.frame or config.length or 2)} if config.biases_scores else {}
+        return {"relative_bias.table": BiasTable(config.frame or 2)} if config.biases_scores else {}
 
     @staticmethod
     def output(config: Config, ports: Mapping[str, Any]) -> SequenceType:
@@ -177,13 +177,9 @@ class MultiwayTransformer(nn.Module):
         if config.has_table:
             hints = ("positions: none", "embeddings have tables: `patch_embedding`, `word_embedding`")
             clashes.append(Clash("a multiway tower has no table of positions", ("positions",), hints))
-        if config.frame is not None and not config.biases_scores:
-            clashes.append(
-                Clash("`frame` is that of relative positions", ("frame", "positions"), ("positions: relative",))
-            )
         if config.biases_scores and config.frame and config.length and config.length > config.frame:
             message = f"a text of {config.length} tokens is longer than the frame {config.frame} of the relative table"
-            clashes.append(Clash(message, ("frame",), (f"frame: {config.length}",)))
+            clashes.append(Clash(message, ("positions",), (f"positions: {{use: relative, frame: {config.length}}}",)))
         return tuple(clashes)
 
 

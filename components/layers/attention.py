@@ -17,6 +17,7 @@ from compose_vlp.components.layers.chosen import Chosen, Run
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.errors import nearest_numbers
 from compose_vlp.graph.kinds import Clash
+from compose_vlp.slots import Part
 from compose_vlp.values import as_list
 from compose_vlp.values.cache import Cache, KeysValues
 
@@ -138,6 +139,12 @@ class Positions(nn.Module):
     ) -> Float[Tensor, "batch n heads head_width"]:
         """Turn queries or keys by the places at which they stand."""
         return heads
+
+
+def has_table(positions: Part) -> bool:
+    """Is a vector for each position added to what comes in?"""
+    kind: type[Positions] = positions.kind.implementation
+    return kind.table
 
 
 class SelfAttention(nn.Module):

@@ -11,6 +11,7 @@ from math import isqrt
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import Scope, SelfAttention
@@ -18,6 +19,7 @@ from compose_vlp.components.layers.auxiliary import window
 from compose_vlp.components.layers.chosen import Chosen, Run
 from compose_vlp.components.layers.transformer import Residual, drop_path
 from compose_vlp.errors import UserError
+from compose_vlp.registry import Settings
 from compose_vlp.values import Part
 
 ANY = "any"
@@ -26,6 +28,14 @@ CLS_ROWS = 3
 """Rows of each modality's CLS: it looks at another position, that looks at it, and it looks at itself."""
 ACROSS_ROWS = 2
 """Rows of all pairs across: a word looks at a picture's position, and the other way round."""
+
+
+class RelativeSettings(Settings):
+    """The settings of relative positions."""
+
+    frame: int | None = Field(
+        None, gt=1, description="longest text that the table can take; the longest that comes in if left out"
+    )
 
 
 def choose(name: str, experts: Iterable[str]) -> str | None:

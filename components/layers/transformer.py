@@ -21,6 +21,7 @@ from compose_vlp.components.layers.attention import (
     Scope,
     SelfAttention,
     View,
+    has_table,
 )
 from compose_vlp.components.layers.chosen import Chosen
 from compose_vlp.graph.kinds import Clash, Keys
@@ -61,8 +62,7 @@ class TowerSettings(Settings):
     @property
     def has_table(self) -> bool:
         """Is a vector for each position added to what comes in?"""
-        kind: type[Positions] = self.positions.kind.implementation
-        return kind.table
+        return has_table(self.positions)
 
     @property
     def biases_scores(self) -> bool:

@@ -9,23 +9,25 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.linear import Linear
 from compose_vlp.registry import EACH, Settings, component, inferred
+from compose_vlp.slots import Part, Place, slot
 from compose_vlp.values import Embedding
 
 
 @component("pooler", rows="independent", state="none", draws="none")
 class Pooler(nn.Module):
-    """A map of equal width and tanh (BERT, Devlin et al. 2019; VLMo); with `norm` a LayerNorm first (BEiT-3)."""
+    """A map of equal width and tanh (BERT, Devlin et al. 2019; VLMo); with `normed` a norm first (BEiT-3)."""
 
     class Config(Settings):
-        norm: bool = Field(False, description="LayerNorm before the map?")
-        norm_eps: float = Field(1e-5, gt=0, description="added to the variance in the LayerNorm")
+        normed: bool = Field(False, description="a norm before the map?")
+        norm: Part = slot("norm", "layer_norm", "this norm")
+        norm_eps: float = Field(1e-5, gt=0, description="added to the variance in the norm")
         width: int = inferred(description="features that come in, and go out")
 
     parts: Mapping[str, str] = {"norm": "norm", "map": "map"}
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.norm else None
+        self.norm = config.norm.make(Place(config.width, eps=config.norm_eps)) if config.normed else None
         self.map = Linear(config.width, config.width, std=0.02)
 
     def forward(self, x: Annotated[Embedding, "rows width", EACH]) -> Annotated[Embedding, "rows width"]:

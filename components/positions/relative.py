@@ -3,7 +3,8 @@
 from typing import ClassVar
 
 from compose_vlp.components.layers.attention import Positions
-from compose_vlp.registry import Settings, fills
+from compose_vlp.components.layers.multiway import RelativeSettings
+from compose_vlp.registry import fills
 from compose_vlp.slots import Place
 
 
@@ -17,7 +18,7 @@ class Relative(Positions):
 
     biases: ClassVar[bool] = True
 
-    class Config(Settings):
+    class Config(RelativeSettings):
         pass
 
     def __init__(self, config: Config, place: Place) -> None:  # noqa: ARG002 (as every part is made)

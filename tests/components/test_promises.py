@@ -121,20 +121,23 @@ CASES: dict[str, list[Case]] = {
     "word_embedding": [
         Case({"width": 8, "vocab_size": 20, "length": 6, "type": True}, lambda: {"x": text()}),
         Case({"width": 8, "vocab_size": 20, "length": 6, "dropout": 0.5}, lambda: {"x": text()}),
-        Case({"width": 8, "vocab_size": 20, "length": 6, "norm": False, "zero_padding": True}, lambda: {"x": text()}),
+        Case(
+            {"width": 8, "vocab_size": 20, "length": 6, "embedding_norm": False, "zero_padding": True},
+            lambda: {"x": text()},
+        ),
     ],
     "multiway_transformer": [
         Case(TOWER, lambda: {"x": pair()}),
         Case({**TOWER, "attention_experts": True, "sub_norm": True, "drop_path": 0.5}, lambda: {"x": pair()}),
         Case(
-            {**TOWER, "positions": "relative", "frame": 9, "grid": 2, "layer_scale": 0.1, "key_bias": False},
+            {**TOWER, "positions": {"use": "relative", "frame": 9}, "grid": 2, "layer_scale": 0.1, "key_bias": False},
             lambda: {"x": pair()},
         ),
         Case({**TOWER, "experts": ("any",), "drop_path": 0.5, "skips": "part"}, lambda: {"x": pair()}),
     ],
     "pooler": [
         Case({"width": 8}, lambda: {"x": embedding()}),
-        Case({"width": 8, "norm": True}, lambda: {"x": embedding()}),
+        Case({"width": 8, "normed": True}, lambda: {"x": embedding()}),
     ],
     "mlp_head": [
         Case({"width": 8, "classes": 4}, lambda: {"x": embedding()}),

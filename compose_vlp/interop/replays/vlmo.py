@@ -72,9 +72,9 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
     for stack in ("lower", "upper"):
         stacks = {"heads": config["h"], "drop_path": 0}
         if layout.relative:
-            stacks["frame"] = config["Linit"]
+            stacks["positions"] = f"{{use: relative, frame: {config['Linit']}}}"
         else:
-            stacks |= {"positions": "none", "frame": "null"}
+            stacks["positions"] = "none"
         if not layout.scaled:
             stacks["layer_scale"] = "null"
         sizes |= {f"components.{stack}.{name}": value for name, value in stacks.items()}

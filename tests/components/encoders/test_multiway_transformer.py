@@ -17,7 +17,7 @@ from compose_vlp.errors import BlueprintError
 from compose_vlp.values import Image, Mask, Part, Sequence, Text
 
 SIZES: dict[str, Any] = {"width": 48, "depth": 3, "heads": 4}
-PAIR: dict[str, Any] = {"positions": "relative", "frame": 12, "grid": 2}
+PAIR: dict[str, Any] = {"positions": {"use": "relative", "frame": 12}, "grid": 2}
 
 
 def tower(**settings: Any) -> MultiwayTransformer:
@@ -49,7 +49,7 @@ def test_a_picture_is_read_as_timms_beit_reads_it(relative: bool) -> None:
     ).double().eval()  # fmt: skip
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter.data, std=0.1)
-    positions = {"positions": "relative", "frame": 9, "grid": 4} if relative else {}
+    positions = {"positions": {"use": "relative", "frame": 9}, "grid": 4} if relative else {}
     ours = tower(layer_scale=0.1 if relative else None, key_bias=False, **positions)
     patches = PatchEmbedding(
         PatchEmbedding.Config(width=48, patch=8, size=32, positions="none" if relative else "learned")
@@ -190,14 +190,13 @@ TYPE = ("+graph.on_right=patches_of(image, type=1)", "+outputs.right=first(on_ri
          "`upper`: no expert is called `vision_language`", "experts: vision, language"),
         (["components.lower.experts=[vision, audio]"],
          "`lower`: no expert takes the part `language`", "experts: vision, audio"),
-        (["components.*.frame=20"],
-         "`lower`: a text of 40 tokens is longer than the frame 20 of the relative table", "frame: 40"),
+        (["components.lower.positions={use: relative, frame: 20}"],
+         "`lower`: a text of 40 tokens is longer than the frame 20 of the relative table",
+         "positions: {use: relative, frame: 40}"),
         (["components.patches_of.cls=none"],
          "`lower`: `positions: relative` needs a CLS before the positions of `vision`", ""),
-        (["components.lower.positions=learned", "components.lower.frame=null"],
+        (["components.lower.positions=learned"],
          "`lower`: a multiway tower has no table of positions", "positions: none"),
-        (["components.lower.positions=none"],
-         "`lower`: `frame` is that of relative positions", "positions: relative"),
         (TYPE, "`patches_of`: `type` is one of 1 vectors, counted from 0; it is 1", "types: 2"),
         (["components.patches_of.patch=7"],
          "`patches_of`: patch 7 does not divide size 32", "patch: 4 or 8 for size 32"),
