@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,7 +48,6 @@ class TrialSettings:
         environment: Variables of both, such as the number of threads.
         minutes: What it may take, where that decides its length; of `stage`.
         gpus: Processes of one run, one a GPU, where there are several.
-        cost: What is known of its cost beforehand: `parameters`, `flops_per_step`.
     """
 
     cell: str
@@ -63,7 +62,6 @@ class TrialSettings:
     minutes: float | None = None
     stage: str | None = None
     gpus: int = 1
-    cost: Mapping[str, float | None] = field(default_factory=dict)
 
 
 class TrialFolder:
@@ -100,8 +98,7 @@ class TrialFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if (self.path / TRIAL_FILE).is_file():
             before = self.settings
-            kept = asdict(settings) | {"environment": before.environment, "cost": dict(before.cost)}
-            settings = TrialSettings(**kept)
+            settings = replace(settings, environment=before.environment)
         if not self.blueprint.is_file():
             write_atomic(self.blueprint, blueprint)
         write_atomic(self.path / TRIAL_FILE, json.dumps(asdict(settings), indent=2) + "\n")
@@ -144,12 +141,23 @@ class TrialFolder:
 
 @dataclass(frozen=True)
 class KnownCell:
-    """A cell as `sweep.json` has it: its identity, and the folder of each seed's run, relative to the sweep's."""
+    """A cell as `sweep.json` has it.
+
+    Attributes:
+        levels: The level of each factor.
+        words: The command line that means the same.
+        identity: What it computes.
+        trials: The folder of each seed's run, relative to the sweep's.
+        parameters: Of its model.
+        flops_per_step: By stage; None where they cannot be counted.
+    """
 
     levels: dict[str, str]
     words: tuple[str, ...]
     identity: dict[str, str]
     trials: dict[str, str] = field(default_factory=dict)
+    parameters: int | None = None
+    flops_per_step: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,12 @@ class Cell:
     identity: Identity
     stage: str | None = None
 
+    def cost(self) -> tuple[int | None, dict[str, float | None]]:
+        """Parameters of the model, and FLOPs of a step of each stage; None where they cannot be counted."""
+        stages = list(self.blueprint.check().stages)
+        parameters = int(self.blueprint.report(stages[0] if stages else None).parameters["total"])
+        return parameters, {stage: _flops_of_step(self.blueprint, stage) for stage in stages}
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -9,17 +9,20 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from compose_vlp.blueprint.nodes import Entry, Scalar
+from compose_vlp.blueprint.sections import Tracking
 from compose_vlp.blueprint.trees import put
 from compose_vlp.blueprint.write import write
 from compose_vlp.errors import Span, UserError
 from compose_vlp.sweep.document import Factor, Search, Sweep
 from compose_vlp.sweep.engines import Resources, engine
-from compose_vlp.sweep.folder import FORMAT, KnownCell, KnownSweep, SweepFolder, TrialSettings
+from compose_vlp.sweep.folder import FORMAT, SWEEP_FILE, KnownCell, KnownSweep, SweepFolder, TrialSettings
 from compose_vlp.sweep.identity import Identity
 from compose_vlp.sweep.plan import Cell, Plan, Planner, plan
 from compose_vlp.sweep.running import Feed, Job, Listed, Watching, run_all
 from compose_vlp.sweep.search import Searching, ends_of
-from compose_vlp.tracking import versions
+from compose_vlp.tracked import tracking_of
+from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSettings, versions
+from compose_vlp.tracking.layout import TrackFolder
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Options:
         again: Whether to train what has been trained already.
         device: As `train` takes it.
         plugins: Files with kinds of one's own.
+        track: Whether MLflow has the sweep and its runs.
         train: Further options of `train`.
         command: The command line, for the record.
     """
@@ -46,6 +50,7 @@ class Options:
     again: bool = False
     device: str = "auto"
     plugins: tuple[Path, ...] = ()
+    track: bool = True
     train: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
@@ -60,6 +65,8 @@ class Session:
     jobs: list[Job] = field(default_factory=list)
     cells: dict[str, Cell] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    parent: str | None = None
+    costs: dict[str, tuple[int | None, dict[str, float | None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.path = (self.options.out or Path("runs") / f"sweep-{self.sweep.name}").absolute()
@@ -77,12 +84,31 @@ class Session:
         with self._claimed():
             trainer = engine(self.options.on, self.options.jobs, self.options.resources, self.path)
             try:
-                feed = self._searched() if planned is None else self._listed(planned)
-                run_all(feed, trainer, self.options.retries, watching, asked)
+                with self._tracked(planned) as tracker:
+                    feed = self._searched() if planned is None else self._listed(planned)
+                    run_all(feed, trainer, self.options.retries, _Counting(self, watching), asked)
+                    for name in self.cells.keys() - self.costs.keys():  # of cells that another sweep has trained
+                        self.costs[name] = self.cells[name].cost()
+                    self.folder.write(self._known())
+                    tracker.artifacts({SWEEP_FILE: self.path / SWEEP_FILE})
             finally:
                 trainer.close()
                 if self.cells:
                     self.folder.write(self._known())
+
+    @contextmanager
+    def _tracked(self, planned: Plan | None) -> Iterator[Tracker]:
+        """The sweep as a run of its own in MLflow, below which its runs are shown."""
+        if not self.options.track:
+            yield NullTracker()
+            return
+        written = tracking_of(planned.cells[0].blueprint.check()) if planned is not None else Tracking()
+        where = TrackSettings(written.experiment or self.sweep.name, self.sweep.name, uri=written.uri)
+        with OutboxTracker.start(self.path, where) as tracker:
+            target = TrackFolder(self.path).read_target()
+            self.parent = target.key if target is not None else None
+            tracker.tags({"kind": "sweep", "x-sweep": self.sweep.name, "mlflow.note.content": self.sweep.question})
+            yield tracker
 
     def planned(self, tick: Callable[[str], None]) -> Plan:
         """The cells of a design that is known beforehand; of a search, those at the ends of its ranges.
@@ -146,6 +172,9 @@ class Session:
     def jobs_of(self, cell: Cell) -> list[Job]:
         """The runs of a cell, one a seed, their folders made ready."""
         self.cells[cell.name] = cell
+        before = self.before.cells.get(cell.name) if self.before is not None else None
+        if before is not None and before.parameters is not None and Identity(**before.identity) == cell.identity:
+            self.costs[cell.name] = (before.parameters, before.flops_per_step)
         made = [self._job(cell, seed) for seed in self.sweep.seeds]
         fresh = {job.trial.path: job for job in self.jobs}
         for job in made:
@@ -156,7 +185,7 @@ class Session:
     def _job(self, cell: Cell, seed: int) -> Job:
         digest = cell.identity.of_seed(seed)
         trial = self.folder.trial(cell.name, seed, digest, again=self.options.again)
-        trial.write(self._settings(cell, seed, digest), _document(self.sweep, cell, seed))
+        trial.write(self._settings(cell, seed, digest), self._document(cell, seed))
         return Job(cell.name, seed, trial, "known" if trial.scores() is not None else "waiting")
 
     def _settings(self, cell: Cell, seed: int, digest: str) -> TrialSettings:
@@ -176,6 +205,19 @@ class Session:
             stage=cell.stage,
             gpus=max(1, int(options.resources.gpus)),
         )
+
+    def _document(self, cell: Cell, seed: int) -> str:
+        """The resolved blueprint of a run, with what tracking is told of it."""
+        document, span = cell.blueprint.document, Span("sweep", 0, 1, 2)
+        root = document.root
+        told: dict[tuple[str, ...], str] = {(name,): text for name, text in tags_of(self.sweep, cell, seed).items()}
+        if self.parent is not None:
+            told[("tracking", "parent")] = self.parent
+            told[("tracking", "experiment")] = tracking_of(cell.blueprint.check()).experiment or self.sweep.name
+            told[("tracking", "run_name")] = f"{cell.name}, seed {seed}"
+        for path, text in told.items():
+            root = put(root, path, Entry(Scalar(path[-1], span), Scalar(text, span, "single")))
+        return write(replace(document, root=root))
 
     def _environment(self) -> dict[str, str]:
         """Threads: cores shared among the runs of this machine, so that they do not stand in each other's way."""
@@ -205,7 +247,13 @@ class Session:
             budget=str(sweep.budget or ""),
             measure=sweep.measure.model_dump(mode="json"),
             cells={
-                cell.name: KnownCell(dict(cell.levels), cell.words, asdict(cell.identity), trials.get(cell.name, {}))
+                cell.name: KnownCell(
+                    dict(cell.levels),
+                    cell.words,
+                    asdict(cell.identity),
+                    trials.get(cell.name, {}),
+                    *self.costs.get(cell.name, (None, {})),
+                )
                 for cell in self.cells.values()
             },
             left_out=list(self.left_out),
@@ -235,13 +283,20 @@ def tags_of(sweep: Sweep, cell: Cell, seed: int) -> Mapping[str, str]:
     return {"x-sweep": sweep.name, "x-cell": cell.name, "x-seed": str(seed), **factors}
 
 
-def _document(sweep: Sweep, cell: Cell, seed: int) -> str:
-    """The resolved blueprint of a run, with what tracking is told."""
-    document = cell.blueprint.document
-    root, span = document.root, Span("sweep", 0, 1, 2)
-    for name, text in tags_of(sweep, cell, seed).items():
-        root = put(root, (name,), Entry(Scalar(name, span), Scalar(text, span, "single")))
-    return write(replace(document, root=root))
+@dataclass
+class _Counting:
+    """Counts parameters and FLOPs of a cell while its runs go on, for whoever else watches."""
+
+    session: Session
+    watching: Watching
+
+    def changed(self, job: Job) -> None:
+        self.watching.changed(job)
+        if job.state == "running" and job.cell not in self.session.costs:
+            self.session.costs[job.cell] = self.session.cells[job.cell].cost()
+
+    def tick(self, running: list[Job]) -> None:
+        self.watching.tick(running)
 
 
 def states(jobs: Sequence[Job]) -> dict[str, int]:

@@ -111,6 +111,7 @@ def command(
         again=again,
         device=device,
         plugins=tuple(plugins or ()),
+        track=not no_track,
         train=("--checkpoint-every", str(checkpoint_every), *(("--no-track",) if no_track else ())),
         command=tuple(sys.argv),
     )

@@ -1,0 +1,125 @@
+"""What came of a sweep, read from its folder: the study that a report is made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from compose_vlp.errors import UserError
+from compose_vlp.report.recorded import cost_of, curves_of
+from compose_vlp.report.trials import Cost, Curve, Study, Trial
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.training.log import LOG
+from compose_vlp.sweep.folder import SWEEP_FILE, KnownCell, KnownSweep, SweepFolder, TrialFolder, read_json
+
+_STEPS = re.compile(r"  (\S+) (\d+)/(\d+)  (.*)")
+_LOSS = re.compile(r"(\S+) (-?\d+\.\d+)(?=  |$)")
+
+
+def is_sweep_folder(folder: Path) -> bool:
+    """Is there a sweep in this folder?"""
+    return (folder / SWEEP_FILE).is_file()
+
+
+def read_sweep(folder: Path) -> Study:
+    """The cells, runs and scores of a sweep as they are now, those that lack something named with the reason.
+
+    Raises:
+        UserError: no sweep is there, or its files are damaged.
+    """
+    known = SweepFolder(folder).known()
+    if known is None:
+        hint = "`compose-vlp sweep FILE --out FOLDER` makes one"
+        raise UserError(f"{folder} is no folder of a sweep: it has no {SWEEP_FILE}", hints=(hint,))
+    trials: list[Trial] = []
+    missing = dict.fromkeys(known.left_out, "left out of the design")
+    for name, cell in known.cells.items():
+        lacking = []
+        for seed in known.seeds:
+            trial = TrialFolder((folder / cell.trials[str(seed)]).resolve()) if str(seed) in cell.trials else None
+            scores = trial.scores() if trial is not None else None
+            if trial is None or not scores:
+                lacking.append(f"seed {seed} {_why(trial)}")
+            else:
+                trials.append(_trial(name, cell, seed, scores, trial))
+        if lacking:
+            missing[name] = "; ".join(lacking)
+    told = {name: _told(cell) for name, cell in known.cells.items()} | dict.fromkeys(known.left_out, "left out")
+    return Study(
+        name=known.name,
+        question=known.question,
+        factors=known.factors if known.design != "search" else {},
+        baseline=next(iter(known.cells), ""),
+        cells=told,
+        trials=trials,
+        scores=tuple(known.measure.get("scores", ())),
+        missing=missing,
+        settings=dict(_settings(known)),
+    )
+
+
+def _trial(name: str, cell: KnownCell, seed: int, scores: Mapping[str, float], trial: TrialFolder) -> Trial:
+    run = RunFolder.open(trial.run)
+    curves = curves_of(run.path) or _curves_of_log(run.logs / LOG)
+    return Trial(name, cell.levels, seed, scores, _cost(run, cell, trial), curves, run.path)
+
+
+def _why(trial: TrialFolder | None) -> str:
+    """Why a run has no scores."""
+    if trial is None or not trial.run.exists():
+        return f"failed: {trial.reason}" if trial is not None and trial.reason else "has not begun"
+    status = (read_json(trial.run / "run.json") or {}).get("status", "")
+    if trial.reason:
+        return f"failed: {trial.reason}"
+    return "is trained and not measured" if status == "FINISHED" else "is not trained to its end"
+
+
+def _told(cell: KnownCell) -> str:
+    """A cell as words of a command line."""
+    return " ".join(f"'{word}'" if re.search(r"[\s{\[\]}*]", word) else word for word in cell.words)
+
+
+def _cost(run: RunFolder, cell: KnownCell, trial: TrialFolder) -> Cost:
+    """What the run recorded, and its FLOPs: those of a step of each stage by the stage's steps."""
+    recorded = cost_of(run)
+    memory = recorded.memory or (read_json(trial.path / "memory.json") or {}).get("bytes")
+    steps = {stage: last for stage, _, last, _ in _lines(run.logs / LOG)}
+    flops = [each * steps[stage] for stage, each in cell.flops_per_step.items() if each is not None and stage in steps]
+    counted = len(flops) == len(steps) and bool(flops)
+    return Cost(recorded.parameters or cell.parameters, sum(flops) if counted else None, recorded.seconds, memory)
+
+
+def _curves_of_log(log: Path) -> dict[str, Curve]:
+    """Losses as the log has them, where a run was not tracked; steps are counted over all stages."""
+    curves: dict[str, dict[int, float]] = {}
+    lengths: dict[str, int] = {}
+    for stage, done, steps, text in _lines(log):
+        lengths[stage] = steps
+        before = sum(lengths.values()) - steps
+        for name, value in _LOSS.findall(text):
+            curves.setdefault(f"{stage}.{name}", {})[before + done - 1] = float(value)
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def _lines(log: Path) -> Iterator[tuple[str, int, int, str]]:
+    """What a log says of steps: stage, steps done, steps of the stage, and the losses."""
+    if log.is_file():
+        for line in log.read_text(errors="replace").splitlines():
+            found = _STEPS.search(line)
+            if found is not None:
+                yield found[1], int(found[2]), int(found[3]), found[4]
+
+
+def _settings(known: KnownSweep) -> Iterator[tuple[str, str]]:
+    measure = known.measure
+    yield "design", known.design.replace("_", " ")
+    yield "seeds", ", ".join(map(str, known.seeds))
+    if known.budget:
+        yield "budget", f"{known.budget} for every run"
+    what = ", ".join(measure.get("tasks") or ["all tasks that outputs and data allow"])
+    where = f" on `{measure['data']}`" if measure.get("data") else ""
+    changed = f" with {' '.join(measure['changes'])}" if measure.get("changes") else ""
+    yield "measured", f"{what}{where}{changed}, {measure.get('count')} records at most"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in known.versions.items())
+    yield "command", " ".join(known.command)
