@@ -34,6 +34,8 @@ PRUNERS: Final = {
     "hyperband": "HyperbandPruner",
 }
 _LOOK_S: Final = 1.0
+PATIENCE_S: Final = 10.0
+"""Seconds for which a database that somebody else has locked is waited for."""
 _MISTAKES: Final = 10
 """Drawn cells that may be wrong one after the other: more, and there is nothing to be found."""
 
@@ -233,20 +235,23 @@ def _study(sweep: Sweep, settings: Search, database: Path) -> optuna.Study:
         hint = "pip install 'compose-vlp[search]'"
         raise UserError("a search needs the package optuna, which is not installed", hints=(hint,)) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    sampler: Any = getattr(optuna.samplers, SAMPLERS[settings.sampler])
-    try:
-        made = sampler(seed=settings.seed)
-    except ImportError as error:
-        raise UserError(f"sampler `{settings.sampler}` needs a package that is not installed: {error}") from None
     with _database(database):
-        return optuna.create_study(
-            storage=f"sqlite:///{database}",
+        study = optuna.create_study(
+            storage=optuna.storages.RDBStorage(
+                f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": PATIENCE_S}}
+            ),
             study_name=sweep.name,
             load_if_exists=True,
             direction=settings.direction,
-            sampler=made,
             pruner=getattr(optuna.pruners, PRUNERS[settings.pruner])(),
         )
+
+        sampler: Any = getattr(optuna.samplers, SAMPLERS[settings.sampler])
+        try:  # a study that goes on draws on, and not what it drew at its beginning
+            study.sampler = sampler(seed=settings.seed + len(study.get_trials(deepcopy=False)))
+        except ImportError as error:
+            raise UserError(f"sampler `{settings.sampler}` needs a package that is not installed: {error}") from None
+        return study
 
 
 def _states() -> Any:

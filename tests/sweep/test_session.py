@@ -1,6 +1,7 @@
 """A sweep from its file to scores: paired seeds, nothing twice, failures told, and going on."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import torch
 from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock
 from compose_vlp.sweep.document import Sweep
+from compose_vlp.sweep.folder import TrialFolder
+from compose_vlp.sweep.reading import read_sweep_file
 from compose_vlp.sweep.results import read_sweep
 from compose_vlp.sweep.session import Options, Session
+from tests.sweep.conftest import BASE as SMALL
 from tests.sweep.inline import Quiet, run_inline
 
 Written = Callable[..., Sweep]
@@ -20,34 +24,54 @@ LINES = (
     "budget: {steps: 4}",
     "measure: {count: 12, tasks: [retrieval]}",
 )
+WEIGHT = "vary: {weight: {full: [], half: [losses.contrastive.weight=0.5]}}"
+MINE = "extends: tiny/coca\nlosses: {captioning: {weight: 1.5}}\n"
+BASE = f"base: [mine, {', '.join(repr(word) for word in SMALL[1:])}]"
 SCORE = "retrieval.image_to_text_recall_at_1"
 
 
-def test_a_sweep_is_trained_measured_and_read(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    session, engine, _ = run_inline(written(*LINES, "seeds: 2"), monkeypatch)
-    assert [(job.cell, job.seed, job.state) for job in session.jobs] == [
-        ("baseline", 0, "done"),
-        ("baseline", 1, "done"),
-        ("teacher=on", 0, "done"),
-        ("teacher=on", 1, "done"),
-    ]
-    study = read_sweep(session.path)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep of two cells and one seed, which was run to its end."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "mine.yaml").write_text(MINE)
+    (folder / "question.yaml").write_text("\n".join(["sweep: question", BASE, *LINES]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        session, _, _ = run_inline(read_sweep_file(Path("question.yaml")), patch)
+    assert [(job.cell, job.state) for job in session.jobs] == [("baseline", "done"), ("teacher=on", "done")]
+    return session.path
+
+
+@pytest.fixture
+def ran(trained: Path, written: Written) -> Written:
+    """`ran(...)` reads a sweep in a folder in which the first one has run already: a copy of that one's."""
+    Path("mine.yaml").write_text(MINE)
+    shutil.copytree(trained, Path("runs") / trained.name)
+    return lambda *lines: written(*(lines or LINES), base=BASE)
+
+
+def test_what_was_trained_is_read_as_a_study(trained: Path) -> None:
+    study = read_sweep(trained)
     assert study.baseline == "baseline"
     assert study.factors == {"teacher": ["off", "on"]}
-    assert {(trial.cell, trial.seed) for trial in study.trials} == {(job.cell, job.seed) for job in session.jobs}
+    assert [(trial.cell, trial.seed) for trial in study.trials] == [("baseline", 0), ("teacher=on", 0)]
     assert all(SCORE in trial.scores for trial in study.trials)
     assert study.missing == {}
     assert study.settings["budget"] == "4 steps for every run"
-    first, last = study.trials[0], study.trials[-1]
+    first, last = study.trials
     assert first.curves["pretrain.contrastive"][-1][0] == 3
-    assert None not in (first.cost.parameters, first.cost.flops, first.cost.seconds)
+    assert None not in (first.cost.parameters, first.cost.seconds, first.cost.memory)
+    assert first.cost.flops is not None
     assert last.cost.flops is not None
     assert last.cost.flops > first.cost.flops, "a teacher's forward is counted"
 
-    again, engine, notes = run_inline(session.sweep, monkeypatch)
+
+def test_the_same_command_again_trains_nothing(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    again, engine, notes = run_inline(ran(), monkeypatch)
     assert engine.started == []
-    assert "4 of 4 runs are trained and measured already" in notes
-    assert [job.state for job in again.jobs] == ["known"] * 4
+    assert "2 of 2 runs are trained and measured already" in notes
+    assert [job.state for job in again.jobs] == ["known", "known"]
 
 
 def test_paired_runs_see_the_same_records_and_begin_with_the_same_weights(written: Written) -> None:
@@ -68,42 +92,46 @@ def test_paired_runs_see_the_same_records_and_begin_with_the_same_weights(writte
 
 
 def test_a_cell_that_another_sweep_has_trained_is_not_trained_again(
-    written: Written, monkeypatch: pytest.MonkeyPatch
+    ran: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_inline(written(*LINES), monkeypatch, out=Path("runs/one"))
-    other = written("vary: {weight: {full: [], half: [losses.contrastive.weight=0.5]}}", *LINES[1:])
-    session, engine, _ = run_inline(other, monkeypatch, out=Path("runs/two"))
+    session, engine, _ = run_inline(ran(WEIGHT, *LINES[1:]), monkeypatch, out=Path("runs/two"))
     assert [job.state for job in session.jobs] == ["known", "done"]
     assert len(engine.started) == 1
-    assert len(read_sweep(Path("runs/two").absolute()).trials) == 2
-    _, engine, _ = run_inline(other, monkeypatch, out=Path("runs/two"), again=True)
+    assert len(read_sweep(session.path).trials) == 2
+
+
+def test_again_trains_anew_and_keeps_what_was(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, _, _ = run_inline(ran(), monkeypatch)
+    before = {job.trial.path: job.trial.scores() for job in known.jobs}
+    session, engine, _ = run_inline(ran(), monkeypatch, again=True)
     assert len(engine.started) == 2
+    assert {job.trial.path: job.trial.scores() for job in session.jobs} == before, "and comes out the same"
+    assert all(path.with_name(f"{path.name}~1").is_dir() for path in before)
 
 
-def test_another_measure_of_trained_runs_trains_nothing(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, _, _ = run_inline(written(*LINES), monkeypatch)
-    before = {job.trial.run: (job.trial.run / "run.json").read_text() for job in first.jobs}
-    second, engine, _ = run_inline(written(*LINES[:2], "measure: {count: 6, tasks: [retrieval]}"), monkeypatch)
+def test_another_measure_of_trained_runs_trains_nothing(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, _, _ = run_inline(ran(), monkeypatch)
+    before = {job.trial.path: (job.trial.run / "checkpoints").stat().st_mtime_ns for job in known.jobs}
+    second, engine, _ = run_inline(ran(*LINES[:2], "measure: {count: 6, tasks: [retrieval]}"), monkeypatch)
     assert len(engine.started) == 2
     assert [job.state for job in second.jobs] == ["done", "done"]
-    assert {job.trial.run: (job.trial.run / "run.json").read_text() for job in second.jobs} == before
+    assert {job.trial.path: (job.trial.run / "checkpoints").stat().st_mtime_ns for job in second.jobs} == before
 
 
-def test_a_changed_base_makes_new_cells_and_says_so(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Path("mine.yaml")
-    mine.write_text("extends: tiny/coca\ndata: {pairs: {count: 24, size: 16}}\ninputs: {image: {size: 16}}\nbatch: 6\n")
-    small = "'components.vision.width=32', 'components.*.depth=1', stages.pretrain.batch=6"
-    base = f"base: [mine, {small}]"
-    first, _, _ = run_inline(written(*LINES, base=base), monkeypatch)
-    mine.write_text(mine.read_text() + "optimizer: {weight_decay: 0.5}\n")
-    second, engine, notes = run_inline(written(*LINES, base=base), monkeypatch)
+def test_a_changed_base_makes_new_cells_and_says_so(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _, _ = run_inline(ran(), monkeypatch)
+    Path("mine.yaml").write_text(MINE + "optimizer: {weight_decay: 0.5}\n")
+    second, engine, notes = run_inline(ran(), monkeypatch, before=lambda _: "stopped")
     assert len(engine.started) == 2
     assert any("the blueprint of all 2 cells has changed since this sweep last ran" in note for note in notes)
     assert all(job.trial.scores() for job in first.jobs), "what was trained before is kept"
     assert {job.trial.path for job in first.jobs}.isdisjoint(job.trial.path for job in second.jobs)
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_fails_is_told_and_the_others_go_on(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, _, _ = run_inline(ran(), monkeypatch)
+    for job in known.jobs:
+        shutil.rmtree(job.trial.path)
     tries: list[Path] = []
 
     def crash(folder: Path) -> str:
@@ -112,34 +140,31 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(written: Written, monkeyp
             return "training was killed by SIGKILL"
         return ""
 
-    session, _, _ = run_inline(written(*LINES), monkeypatch, before=crash, retries=2)
+    session, _, _ = run_inline(ran(), monkeypatch, before=crash, retries=2)
     assert [job.state for job in session.jobs] == ["failed", "done"]
     assert len(tries) == 3
     study = read_sweep(session.path)
     assert [trial.cell for trial in study.trials] == ["teacher=on"]
     assert "seed 0" in study.missing["baseline"]
 
-    healed, _, _ = run_inline(session.sweep, monkeypatch)
-    assert [job.state for job in healed.jobs] == ["done", "known"]
 
-
-def test_a_mistake_while_training_has_its_last_lines(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    sweep = written("vary: {lr: {good: [], wild: [optimizer.lr=1e30, '~optimizer.clip']}}", *LINES[1:])
+def test_a_mistake_while_training_has_its_last_lines(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = ran("vary: {lr: {good: [], wild: [optimizer.lr=1e30, '~optimizer.clip']}}", *LINES[1:])
     session, _, _ = run_inline(sweep, monkeypatch)
     good, wild = session.jobs
-    assert (good.state, wild.state) == ("done", "failed")
+    assert (good.state, wild.state) == ("known", "failed")
     assert "train ended with exit code 2" in wild.reason
     assert "not finite" in wild.trial.tail() or "nan" in wild.trial.tail()
     assert "failed: train ended" in read_sweep(session.path).missing["lr=wild"]
 
 
-def test_what_was_running_goes_on_bit_for_bit(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One run dies after a checkpoint and goes on; its twin in another folder never stopped."""
+def test_what_was_running_goes_on_bit_for_bit(ran: Written, monkeypatch: pytest.MonkeyPatch, trained: Path) -> None:
+    """A run dies after a checkpoint and goes on; its twin never stopped."""
     from compose_vlp.runtime.state import checkpoint
     from compose_vlp.runtime.training.stage_run import StageRun
 
-    sweep = written(*LINES)
-    whole, _, _ = run_inline(sweep, monkeypatch, out=Path("whole/sweep"))
+    known, _, _ = run_inline(ran(), monkeypatch)
+    shutil.rmtree(known.jobs[0].trial.path)
     after, deaths = StageRun._after, [3]
 
     def die(self: StageRun, report: object) -> None:
@@ -149,35 +174,38 @@ def test_what_was_running_goes_on_bit_for_bit(written: Written, monkeypatch: pyt
             raise RuntimeError("killed")
 
     monkeypatch.setattr(StageRun, "_after", die)
-    first, _, _ = run_inline(sweep, monkeypatch, out=Path("died/sweep"))
-    assert [job.state for job in first.jobs] == ["failed", "done"]
-    second, _, _ = run_inline(sweep, monkeypatch, out=Path("died/sweep"))
+    first, _, _ = run_inline(ran(), monkeypatch)
+    assert [job.state for job in first.jobs] == ["failed", "known"]
+    second, _, _ = run_inline(ran(), monkeypatch)
     assert [job.state for job in second.jobs] == ["done", "known"]
-    assert "resuming from step-" in second.jobs[0].trial.output.read_text()
-    for mine, yours in zip(second.jobs, whole.jobs, strict=True):
-        assert mine.trial.scores() == yours.trial.scores()
-        one, two = (checkpoint.load(checkpoint.latest(job.trial.run / "checkpoints"))["model"] for job in (mine, yours))
-        assert all(torch.equal(one[name], two[name]) for name in one)
+    mine = second.jobs[0].trial
+    twin = TrialFolder(trained / "trials" / mine.path.name)
+    assert "resuming from step-" in mine.output.read_text()
+    assert mine.scores() == twin.scores()
+    one, two = (checkpoint.load(checkpoint.latest(trial.run / "checkpoints"))["model"] for trial in (mine, twin))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_a_stopped_sweep_starts_no_more_runs_and_goes_on(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = iter([0, 0, 15])
-    session, engine, _ = run_inline(written(*LINES, "seeds: 2"), monkeypatch, asked=lambda: next(calls, 15))
-    assert len(engine.started) < 4
-    again, _, _ = run_inline(session.sweep, monkeypatch)
-    assert {job.state for job in again.jobs} == {"done", "known"}
+def test_a_stopped_sweep_starts_no_more_runs(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = iter([0])
+    asked = lambda: next(calls, 15)  # noqa: E731
+    sweep = ran(WEIGHT, *LINES[1:], "seeds: 3")
+    session, engine, _ = run_inline(sweep, monkeypatch, asked=asked, before=lambda _: "stopped")
+    assert len(engine.started) == 1
+    assert [job.state for job in session.jobs] == ["known", "stopped", "waiting", "waiting", "waiting", "waiting"]
 
 
 def test_minutes_become_steps_by_a_measurement(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("compose_vlp.sweep.work.PROBE_STEPS", 2)
-    sweep = written("vary: {'losses.contrastive.weight': [1, 0.5]}", "budget: {minutes: 0.002}", LINES[2])
-    session, _, _ = run_inline(sweep, monkeypatch)
-    for job in session.jobs:
-        assert job.state == "done"
-        known = json.loads((job.trial.path / "steps.json").read_text())
-        told = json.loads((job.trial.run / "run.json").read_text())["extra"]["stages"]["pretrain"]
-        assert told["steps"] == known["steps"] == max(1, int(0.12 / known["seconds_per_step"]))
-        assert not (job.trial.path / "probe").exists()
+    sweep = written(WEIGHT, "budget: {minutes: 0.002}", LINES[2])
+    only_first = lambda folder: "" if "baseline" in folder.name else "stopped"  # noqa: E731
+    session, _, _ = run_inline(sweep, monkeypatch, before=only_first)
+    job = session.jobs[0]
+    assert job.state == "done"
+    known = json.loads((job.trial.path / "steps.json").read_text())
+    told = json.loads((job.trial.run / "run.json").read_text())["extra"]["stages"]["pretrain"]
+    assert told["steps"] == known["steps"] == max(1, int(0.12 / known["seconds_per_step"]))
+    assert not (job.trial.path / "probe").exists()
 
 
 def test_a_sweep_that_runs_already_or_cannot_write_is_refused(
