@@ -60,6 +60,7 @@ def build(
     report = measure(checked, measured, stages[measured] if measured is not None else None, batch)
     by_component = report.parameters["by_component"]
     step = report.flops["step"]
+    adapted = sizes(checked).adapted if checked.adapters else {}
     facts = [("parameters", count(report.parameters["total"]))]
     facts += [(f"step of {batch}", work(step))] if step is not None else []
     alike = measured is None or checked.of_stage(measured) is checked
@@ -70,7 +71,7 @@ def build(
     folder.update(kind="build")
     ending: Ending = "FAILED"
     try:
-        files = prepare_folder(checked, folder.path, stages, Numbers(by_component, tuple(facts)))
+        files = prepare_folder(checked, folder.path, stages, Numbers(by_component, tuple(facts), adapted))
         tracker = open_tracker(checked, folder, files, track)
         tracker.tags({"kind": "build"})
         measures = {"build.parameters": report.parameters["total"], "build.flops": step}

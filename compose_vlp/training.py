@@ -237,12 +237,13 @@ def prepare_folder(
 
 
 def sizes(checked: CheckedBlueprint) -> Numbers:
-    """Parameters by component, for the picture."""
+    """Parameters and adapted maps by component, for the picture."""
     from compose_vlp.compiler.model import build
     from compose_vlp.picture import Numbers
 
-    by_component = build(checked, "meta").component_parameters()
-    return Numbers(by_component, (("parameters", count(sum(by_component.values()))),))
+    model = build(checked, "meta")
+    by_component = model.component_parameters()
+    return Numbers(by_component, (("parameters", count(sum(by_component.values()))),), model.adapted())
 
 
 def parameter_counts(checked: CheckedBlueprint) -> dict[str, int]:

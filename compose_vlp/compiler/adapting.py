@@ -202,7 +202,7 @@ def _reason(adapter: AdapterEntry, one: _Map) -> str | None:
     """Why a map cannot have an adapter of this name, or any."""
     for module in one.modules.values():
         if type(module).forward is not nn.Linear.forward:
-            return f"a {type(module).__name__} computes something of its own, and is no plain linear map"
+            return f"`{type(module).__name__}` computes something of its own, and is no plain linear map"
         if hasattr(module, adapter.name):
             return f"linear maps have something of their own that is called `{adapter.name}`"
     return None

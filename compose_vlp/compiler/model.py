@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -153,6 +154,13 @@ class Model(nn.Module):
         own = {name: _count(module.parameters(), seen) for name, module in modules.items() if name not in counts}
         own = {name: count for name, count in own.items() if count}
         return {name: counts[name] for name in modules if name in counts} | own | adapters
+
+    def adapted(self) -> dict[str, dict[str, int]]:
+        """Of each component with adapted maps, how many of them each adapter is for."""
+        names = {
+            part: [one.adapter_name for one in adapted_maps(module).values()] for part, module in self.parts().items()
+        }
+        return {part: dict(Counter(found)) for part, found in names.items() if found}
 
 
 def _teachers(blueprint: CheckedBlueprint, built: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

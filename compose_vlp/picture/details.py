@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Call
@@ -13,11 +13,12 @@ Rows = tuple[tuple[str, str], ...]
 Details = tuple[tuple[str, Rows], ...]
 
 
-def details_of(checked: CheckedBlueprint, call: Call, parameters: int) -> Details:
-    """Headings with their lines, of a call."""
+def details_of(checked: CheckedBlueprint, call: Call, parameters: int, adapted: Mapping[str, int]) -> Details:
+    """Headings with their lines, of a call; `adapted` says how many maps of its component which adapter is for."""
     sections = {
         "Positions": tuple(_value(call.type)),
         "Settings": tuple(_settings(checked, call)),
+        "Adapters": tuple(_adapters(checked, adapted)) if call.role == "component" else (),
         "Weights": (("parameters", f"{parameters:,}"),) if parameters else (),
         "In the blueprint": tuple(_place(call)),
     }
@@ -51,6 +52,14 @@ def _settings(checked: CheckedBlueprint, call: Call) -> Iterator[tuple[str, str]
         value = getattr(config, name)
         if value is not None:
             yield name, f"{_written(value)}{' (inferred)' if name in inferred else ''}"
+
+
+def _adapters(checked: CheckedBlueprint, adapted: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    for name, maps in adapted.items():
+        adapter = checked.adapters[name]
+        settings = ((key, value) for key, value in adapter.config if value is not None)
+        written = ", ".join(f"{key} {_written(value)}" for key, value in settings)
+        yield name, f"{adapter.kind.name} on {maps} linear maps" + (f": {written}" if written else "")
 
 
 def _written(value: object) -> str:

@@ -31,10 +31,12 @@ FOLDERS: Final[Mapping[str, Family]] = {
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a build knows: parameters by component, and facts to stand beside the title."""
+    """What a build knows: parameters by component, facts to stand beside the title, and of each adapted component how
+    many of its linear maps which adapter is for."""
 
     parameters: Mapping[str, int] = field(default_factory=dict)
     facts: tuple[tuple[str, str], ...] = ()
+    adapted: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def diagram_of(checked: CheckedBlueprint, numbers: Numbers | None = None) -> Diagram:
@@ -95,7 +97,7 @@ class _Drawing:
             pruned=call.id not in self.needed,
             share=parameters / self.total,
             twin=call.target if component else "",
-            details=details_of(self.checked, call, parameters),
+            details=details_of(self.checked, call, parameters, self.numbers.adapted.get(call.target, {})),
         )
 
     def title(self, call: Call) -> str:

@@ -14,6 +14,10 @@ from compose_vlp.compiler.compile import compile_stage, kinds_that_hold
 from compose_vlp.compiler.model import Step, build, fingerprint
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import BlueprintError, UserError
+from compose_vlp.picture.of_blueprint import diagram_of
+from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
+from compose_vlp.runtime.stage import Scale, Values, optimizer_of
+from compose_vlp.training import sizes
 from tests.support import assert_near
 from tests.tiny_papers import tiny_paper
 
@@ -97,7 +101,7 @@ def test_a_map_that_computes_something_of_its_own_is_refused(tmp_path: Path, sma
     )  # fmt: skip
     adapter = '+adapters.lora={use: lora, match: "vision.**.ffn"}'
     ((_, message, hints),) = problems_of(small_coca("components.vision.ffn=odd", adapter, plugins=[file]))
-    assert message == "adapter `lora`: a Odd computes something of its own, and is no plain linear map"
+    assert message == "adapter `lora`: `Odd` computes something of its own, and is no plain linear map"
     assert "`vision.layers.0.ffn.branch.map`" in hints and "`except` leaves maps out" in hints
 
 
@@ -206,6 +210,35 @@ def test_counts_and_memory_are_those_of_what_is_trained(small_coca: Load) -> Non
     assert adapted.memory["optimizer"] == 8 * adapted.parameters["trainable"]
     assert 0 < adapted.parameters["trainable"] <= own
     assert adapted.flops["step"] < plain.flops["step"], "no gradient of the maps' own weights is computed"
+
+
+def test_a_picture_tells_of_adapters_where_they_are(small_coca: Load) -> None:
+    checked = small_coca('+adapters.lora={use: lora, match: "vision.**.self_attention", rank: 4}').check()
+    diagram = diagram_of(checked, sizes(checked))
+    told = {box.twin: dict(rows) for box in diagram.boxes for heading, rows in box.details if heading == "Adapters"}
+    depth = checked.components["vision"].config.depth
+    assert told == {"vision": {"lora": f"lora on {2 * depth} linear maps: rank 4, dropout 0.0"}}
+
+
+def test_noise_is_refused_where_a_tower_reads_weights_past_its_maps() -> None:
+    adapter = '+adapters.lora={use: lora, match: "vision.**.qkv", dropout: 0.1, rank: 2}'
+    blueprint = Blueprint.load("tiny/coca", overrides=[TIMM % "beit_base_patch16_224", adapter])
+    with pytest.raises(UserError, match="is read past the map, where 'lora' cannot draw its noise") as caught:
+        blueprint.report()
+    assert caught.value.problems[0].hints == ("`adapters.lora.dropout=0`, or `except` leaves the map as it is",)
+
+
+def test_rules_of_the_optimizer_name_adapters(small_coca: Load) -> None:
+    rule = 'optimizer.rules=[{match: "**.lora", weight_decay: 0, lr_scale: 2}, {match: "**.lora.up", lr_scale: 4}]'
+    checked = small_coca(LORA, rule).check()
+    parts = build(checked, "meta").parts()
+    paths = parameter_paths(parts)
+    assert checked.optimizer is not None
+    how = optimizer_of(checked.optimizer, Values(checked.params, Scale(8, 8, 10)), parts)
+    groups = {id(p): group for group in make_optimizer(paths, how).torch.param_groups for p in group["params"]}
+    decays = {path: groups[id(parameter)]["weight_decay"] for path, parameter in paths.items()}
+    assert {decay for path, decay in decays.items() if ".lora." in path} == {0}
+    assert {decay for path, decay in decays.items() if ".lora." not in path} != {0}
 
 
 def test_adapters_are_part_of_what_a_checkpoint_must_fit(small_coca: Load) -> None:
