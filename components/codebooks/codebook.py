@@ -37,6 +37,7 @@ class Codebook(nn.Module, Keeps):
         size: int = Field(8192, gt=1, description="codes")
         code_width: int = Field(32, gt=0, description="features of a code")
         decay: float = Field(0.99, gt=0, lt=1, description="of the moving average by which codes follow")
+        init_std: float | None = Field(None, gt=0, description="of both maps' weights; by their widths if left out")
         width: int = inferred(description="features of a position")
 
     parts: Mapping[str, str] = {"projection": "projection"}
@@ -47,7 +48,7 @@ class Codebook(nn.Module, Keeps):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.projection = tanh_map(config.width, config.code_width)
+        self.projection = tanh_map(config.width, config.code_width, config.init_std)
         self.register_buffer("codes", F.normalize(torch.randn(config.size, config.code_width), dim=1))
         self.register_buffer("started", torch.zeros(1, dtype=torch.bool))
         self.centres: Tensor | None = None  # of the first batch, until the step is done

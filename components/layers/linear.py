@@ -30,6 +30,6 @@ def branch_std(width: int, depth: int) -> float:
     return float((2 * depth * width) ** -0.5)
 
 
-def tanh_map(inputs: int, outputs: int) -> nn.Sequential:
+def tanh_map(inputs: int, outputs: int, std: float | None = None) -> nn.Sequential:
     """Two maps with a tanh between, as BEiT v2 puts before and behind its codes (Peng et al. 2022, 2.2)."""
-    return nn.Sequential(Linear(inputs, inputs, std=0.02), nn.Tanh(), Linear(inputs, outputs, std=0.02))
+    return nn.Sequential(Linear(inputs, inputs, std=std), nn.Tanh(), Linear(inputs, outputs, std=std))
