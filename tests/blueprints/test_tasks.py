@@ -100,7 +100,7 @@ def test_a_task_fits_a_paper_or_says_what_is_missing(paper: str, task: str) -> N
 
 
 @pytest.mark.parametrize("task", TINY)
-@pytest.mark.parametrize("paper", (*PAPERS, *BASE))
+@pytest.mark.parametrize("paper", [*PAPERS, *BASE])
 def test_a_tiny_task_fits_a_tiny_paper_or_says_what_is_missing(paper: str, task: str) -> None:
     crossed([f"tiny/{paper}", f"tiny/tasks/{task}"], TINY[task].get(BASE.get(paper, paper), []), "tasks/")
 

@@ -92,7 +92,8 @@ def test_words_are_learnt_with_all_else_as_it_was(whole: tuple[Path, Told, dict[
     folder, _, _ = whole
     start = f"start=[{{from: {folder}}}]"
     dropped = ("~stages.codes", "~stages.vision", start)
-    before = dict(train(tmp_path / "still", Told(), *dropped, "stages.language.length=1 steps", "~stages.pairs").asker.model.state_dict())  # fmt: skip
+    once = train(tmp_path / "once", Told(), *dropped, "stages.language.length=1 steps", "~stages.pairs")
+    before = dict(once.asker.model.state_dict())
     told = Told()
     after = dict(train(tmp_path / "run", told, *dropped, "~stages.pairs").asker.model.state_dict())
     assert list(told.totals) == [("language", step) for step in range(3)]
@@ -108,7 +109,8 @@ def test_a_run_begins_with_the_pairs_of_a_file(whole: tuple[Path, Told, dict[str
     folder, _, _ = whole
     told = Told()
     fresh = '{new: ["**.vision_language.**"]}'
-    train(tmp_path / "run", told, "~stages.codes", "~stages.vision", "~stages.language", f"start=[{fresh}, {{from: {folder}}}]")  # fmt: skip
+    begun = ("~stages.codes", "~stages.vision", "~stages.language")
+    train(tmp_path / "run", told, *begun, f"start=[{fresh}, {{from: {folder}}}]")
     assert list(told.totals) == [("pairs", step) for step in range(3)]
     assert any("vision_language" in note and "anew" in note for note in told.notes)
 
