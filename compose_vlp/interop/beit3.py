@@ -10,7 +10,7 @@ from torch import Tensor
 
 from compose_vlp.errors import UserError
 from compose_vlp.interop import bert
-from compose_vlp.interop.rules import Rule, named, same, to_ours
+from compose_vlp.interop.rules import Rule, named, same, to_ours, to_theirs
 
 Task = Literal["pretrain", "retrieval", "vqa", "nlvr2", "classification"]
 EXPERTS = {"vision": "A", "language": "B"}
@@ -33,6 +33,15 @@ JUDGES: Mapping[Task, tuple[tuple[str, str], ...]] = {
     "classification": (("fc_norm", "input_norm"), ("head", "last")),
 }
 """Their names of the last layers, and ours below `judge`."""
+
+OUR_MARKS: tuple[tuple[Task, str], ...] = (
+    ("retrieval", "image_proj.map.weight"),
+    ("vqa", "pooler.map.weight"),
+    ("nlvr2", "judge.first.weight"),
+    ("classification", "judge.last.weight"),
+)
+"""A weight of ours that tells the downstream class; the first that is there."""
+_LAYER = "backbone.layers.0"
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,42 @@ class Layout:
             "mlm_head.weight" in state,
             "mim_head.weight" in state,
         )
+
+    @classmethod
+    def of_ours(cls, state: Mapping[str, Tensor]) -> Layout:
+        """Read off the names of our weights; those that no class of BEiT-3 has are none of it.
+
+        Raises:
+            UserError: they are not those of a model as it was released.
+        """
+        if f"{_LAYER}.self_attention.branch.maps.vision.qkv.weight" not in state:
+            raise UserError(
+                "no weights of BEiT-3 as it was released: `backbone` has no attention of each modality's own",
+                hints=["beit3_base, beit3_large, and tasks/beit3/* over them"],
+            )
+        task: Task = next((task for task, mark in OUR_MARKS if mark in state), "pretrain")
+        heads = task == "pretrain"
+        return cls(
+            task,
+            bert.depth(state, "backbone.layers"),
+            "backbone.norm.vision.weight" in state,
+            heads and "word_head.weight" in state,
+            heads and "code_head.map.weight" in state,
+        )
+
+
+def export_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights under BEiT-3's names, for `load_state_dict(strict=True)` of its model classes.
+
+    `state` may hold more than the class has (the tokenizer of pictures, a task's unread heads). Of both tables of
+    positions the first two rows, which no position uses, are 0.
+
+    Raises:
+        UserError: a weight is missing, or the model is not that of a released class.
+    """
+    every = rules(Layout.of_ours(state))
+    mine = {name for rule in every for name in rule.ours}
+    return to_theirs(every, {name: tensor for name, tensor in state.items() if name in mine})
 
 
 def import_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch import Tensor
 
 from compose_vlp.compiler.adapting import Adapted
 from compose_vlp.compiler.model import Model
-from compose_vlp.errors import UserError
+from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.files import write_atomic
+from compose_vlp.interop import beit3, open_clip_coca, vlmo
 from compose_vlp.interop.weights import merged_weights_of, weights_of
 
 SUFFIX = ".safetensors"
+FORMATS: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
+    "beit3": beit3.export_state,
+    "open_clip_coca": open_clip_coca.export_state,
+    "vlmo": vlmo.export_state,
+}
+"""Formats of other implementations, and what gives our weights their names."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +40,27 @@ class Exported:
         return asdict(self)
 
 
-def export(model: Model, file: Path, *, apart: bool = False) -> Exported:
+def export(model: Model, file: Path, *, apart: bool = False, form: str | None = None) -> Exported:
     """Write all weights by the names that `start` reads, `vision.layers.0...`; a teacher's below its name.
+
+    With `form` the names are those of another implementation, and the weights those that it has.
 
     Adapters are merged into the maps that they adapt, so that the file fits the blueprint without them; `apart` leaves
     them beside the maps.
 
     Raises:
-        UserError: an adapter that cannot be merged; a file of another ending, or that cannot be written.
+        UserError: an adapter that cannot be merged; a file of another ending, or that cannot be written; no such form,
+            or a model that is none of it.
     """
     if file.suffix != SUFFIX:
         raise UserError(f"{file} is no {SUFFIX} file", hints=(f"{file.with_suffix(SUFFIX)}",))
+    if form is not None and form not in FORMATS:
+        hints = did_you_mean(form, FORMATS) or [f"formats: {', '.join(FORMATS)}"]
+        raise UserError(f"no format is called {form!r}", hints=hints)
+    if form is not None and apart:
+        raise UserError(f"adapters have no names in {form!r}", hints=["without `--apart` they are merged"])
     state = weights_of(model) if apart else merged_weights_of(model)
+    state = state if form is None else FORMATS[form](state)
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()})
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

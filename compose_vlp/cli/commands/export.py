@@ -13,6 +13,7 @@ from compose_vlp.readable import storage
 
 EXAMPLES = (
     ("weights for another blueprint's `start`, adapters merged", "compose-vlp export runs/albef-1 albef.safetensors"),
+    ("BEiT-3's weights under its authors' names", "compose-vlp export runs/beit3-1 beit3.safetensors --as beit3"),
     ("the adapters beside the maps that they adapt", "compose-vlp export runs/albef-1 albef.safetensors --apart"),
 )
 
@@ -23,6 +24,10 @@ def command(
     apart: Annotated[
         bool, typer.Option("--apart", help="Leave adapters beside the maps that they adapt, as the run has them.")
     ] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--as", help="Names of another implementation: beit3, open_clip_coca, vlmo.", show_default=False),
+    ] = None,
     plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -34,7 +39,7 @@ def command(
     from compose_vlp.interop.export import export
 
     loaded = load_run(run, plugins, "cpu")
-    written = export(loaded.asker.model, file, apart=apart)
+    written = export(loaded.asker.model, file, apart=apart, form=form)
     if as_json:
         print_json(written.as_json())
         return
