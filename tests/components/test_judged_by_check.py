@@ -12,6 +12,7 @@ from compose_vlp.errors import BlueprintError, Problem
 
 BPE = "components.bert={use: bpe, vocab_size: 512, mask: '<m>', begin: '[CLS]', end: '[SEP]', pad: '[PAD]'}"
 IDS = "components.bpe={use: ids, vocab_size: 512, begin: '1', end: '2'}"
+BOTH_WAYS = "writing=word_head(backbone(join(vision=patches, language=words)).language)"
 OTHER = ("+inputs.heading={type: text, like: caption, tokenizer: other}", "+outputs.shown=heading_seen.cls")
 LEARNT = "+components.other={use: bpe, vocab_size: 512}"
 SECOND = "+components.second={use: causal_decoder, width: 128, depth: 1, heads: 4, cls: last, share: {%s}}"
@@ -42,6 +43,18 @@ def problems(names: Sequence[str], overrides: Sequence[str]) -> list[Problem]:
         ("tiny/albef", ["components.bert.mask=null"], "its tokenizer `bert` has no mask token"),
         ("tiny/albef", [BPE, "components.masker.whole_words=true"], "does not mark the pieces of a word"),
         ("tiny/albef", ["components.masker.end=true"], "these texts have no end token that `end` could hide"),
+        ("tiny/albef", ["losses.itc.alpha={linear: [0, 1.4]}"],
+         "`alpha` should be less than or equal to 1; this schedule"),
+        ("beit3_base tasks/masked_captioning", ["losses.lm.drop_worst={step: [0, 1.2], at: 9 steps}"],
+         "`drop_worst` should be less than 1; this schedule"),
+        ("beit3_base tasks/masked_captioning", ["losses.lm.drop_worst=1.0"], "`drop_worst` should be less than 1"),
+        ("beit3_base tasks/masked_captioning", ["components.spm.mask=null"], "tokenizer `spm` has no mask token"),
+        ("beit3_base tasks/masked_captioning", [BOTH_WAYS], "lets positions of `caption` see later words"),
+        ("beit3_base tasks/masked_captioning", ["writing=word_head(backbone(patches, attention='prefix'))"],
+         "needs one text, as the last part of what comes in"),
+        ("beit3", ["inputs.code_image.size=224"], "size 224 of code_image against size 256"),
+        ("beit3", ["joint=top(backbone(join(vision=patches, language=words)), expert='vl')"],
+         "`top`: no expert is called `vl`"),
         ("beit3_base tasks/masked_captioning", ["components.spm.end=null"], "these texts have no end token that `end`"),
         ("tiny/coca", [*OTHER, LEARNT, "+graph.heading_seen=unimodal(heading)"],
          "`unimodal` is of the words of `other`"),

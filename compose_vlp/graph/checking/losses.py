@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.plain import guess
@@ -88,7 +89,7 @@ class Losses:
 
     def _argument(self, declared: Declared, port: Port, node: Node) -> tuple[Arg, str] | None:
         if isinstance(node, Mapping) and port.takes_number:
-            param = self._in_place(declared, port.name, node)
+            param = self._in_place(declared, port.name, node, port.bounded)
             return None if param is None else (param, f"{port.name} of {declared.name}")
         if not isinstance(node, Scalar):
             self.problems.add(f"`{port.name}` takes a name, a field, or a list of these", node.span)
@@ -144,9 +145,10 @@ class Losses:
             return ParamRef(node.text[1:])
         return float(value)
 
-    def _in_place(self, declared: Declared, key: str, node: Mapping) -> ParamRef | None:
-        """A schedule that has no name in `params`: it is called by where it stands."""
-        value, problems = read_typed(node, Schedule, self.substitution.names.document, key)
+    def _in_place(self, declared: Declared, key: str, node: Mapping, bounded: Any = None) -> ParamRef | None:
+        """A schedule that has no name in `params`: it is called by where it stands. `bounded` is its port's type."""
+        kind = Schedule if bounded is None else bounded | Schedule
+        value, problems = read_typed(node, kind, self.substitution.names.document, key)
         self.problems.extend(problems)
         if value is NOTHING:
             return None
