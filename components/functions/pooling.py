@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+import torch
+
 from compose_vlp.registry import ALL, function
 from compose_vlp.values import Embedding, Sequence
 
@@ -10,6 +12,16 @@ from compose_vlp.values import Embedding, Sequence
 def first(x: Annotated[Sequence, "rows tokens width", ALL]) -> Annotated[Embedding, "rows width"]:
     """The features of the first position, `[batch, width]`."""
     return Embedding(x.features[:, 0])
+
+
+@function("last")
+def last(x: Annotated[Sequence, "rows tokens width", ALL]) -> Annotated[Embedding, "rows width"]:
+    """The features of the last position that is not padding, `[batch, width]`: CLIP's end token."""
+    if x.valid is None:
+        return Embedding(x.features[:, -1])
+    places = torch.arange(x.valid.shape[1], device=x.valid.device)
+    ends = (x.valid * places).argmax(1)
+    return Embedding(x.features[torch.arange(len(ends), device=ends.device), ends])
 
 
 @function("mean")

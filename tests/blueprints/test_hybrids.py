@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from compose_vlp.api import Blueprint
+from compose_vlp.blueprint.document import Document
 from compose_vlp.evaluation.results import evaluate, possible_tasks
 from compose_vlp.run import Run
 from compose_vlp.runtime.sources import stage_sources
@@ -34,6 +35,126 @@ LIBRARY = [
     *((f"tiny/{paper}", f"tiny/tasks/{task}") for paper, tasks in TASKS_OF.items() for task in tasks),
     ("tiny/coca", "hybrids/coca_momentum"),
 ]
+VISION = (
+    "inputs.image.size=16",
+    "components.vision.patch=8",
+    "components.vision.width=32",
+    "components.vision.heads=4",
+)
+MULTIWAY = (
+    "inputs.image.size=16", "components.patches_of.patch=8", "components.patches_of.width=32",
+    "components.words_of.width=32", "components.*.heads=4", "components.*.mlp_width=48", "components.*.depth=1",
+)  # fmt: skip
+WORDS = "+components.learned={use: wordpiece, vocab_size: 300}"
+PAIRS = "data.pairs={use: scenes, count: 12, size: 16}"
+TEXTS = PAIRS.replace("pairs", "texts")
+OTHERS = {
+    ("tiny/albef", "hybrids/albef_multiway"): (
+        "inputs.image.size=16",
+        "components.vision.patch=8",
+        "components.vision.stem=patch",
+        "components.vision.width=32",
+        "components.words_of.width=32",
+        "components.backbone.depth=1",
+        "components.backbone.heads=4",
+        "components.*.mlp_width=48",
+        "components.image_proj.out=24",
+        "components.text_proj.out=24",
+        "components.bert.vocab_size=320",
+        "components.memory.size=8",
+        PAIRS,
+    ),
+    ("tiny/blip", "hybrids/blip_pooled"): (
+        *TOWERS,
+        "components.memory.size=8",
+        "components.pool.queries=3",
+        "components.pool.heads=4",
+        PAIRS,
+    ),
+    ("tiny/albef", "hybrids/albef_convnext_roberta"): (
+        "inputs.image.size=32",
+        "components.vision.model=test_convnext",
+        "components.text.options={num_hidden_layers: 1, hidden_size: 32, num_attention_heads: 4}",
+        "components.fusion.mlp_width=48",
+        "components.image_proj.out=24",
+        "components.text_proj.out=24",
+        "components.bert.vocab_size=320",
+        "components.memory.size=8",
+        "data.pairs={use: scenes, count: 12, size: 32}",
+    ),
+    ("hybrids/vlmo_captioner",): (
+        *MULTIWAY,
+        "components.decoder.width=32",
+        "components.bert.vocab_size=320",
+        TEXTS,
+        PAIRS,
+        "inputs.image.augment={}",
+    ),
+    ("hybrids/beit3_contrast",): (
+        *MULTIWAY,
+        WORDS,
+        "inputs.caption.tokenizer=learned",
+        "~components.spm",
+        "components.memory.size=8",
+        "components.code_patches.width=32",
+        "components.code_patches.patch=8",
+        "components.hide.patch=8",
+        "components.hide_pair.patch=8",
+        "components.codebook.size=16",
+        "components.code_head.classes=16",
+        "components.codebook.code_width=8",
+        "inputs.image.augment={}",
+        "~start",
+        "~freeze",
+        PAIRS,
+        TEXTS,
+        "data.pictures={use: scenes, count: 12, size: 16}",
+        "stages.pretrain.losses=[texts, pair_texts, itc, itm]",  # codes come from a file
+        "stages.pretrain.data={main: pairs, texts: texts}",
+    ),
+    ("clip",): (
+        *VISION,
+        "components.text.width=32",
+        "components.text.depth=1",
+        "components.text.heads=4",
+        "components.vision.depth=1",
+        "components.*.mlp_width=48",
+        WORDS,
+        "inputs.caption.tokenizer=learned",
+        "~components.clip",
+        "precision=fp32",
+        PAIRS,
+        "inputs.image.augment={}",
+    ),
+    ("siglip",): (
+        *VISION,
+        "components.vision.depth=1",
+        "components.pool.heads=4",
+        "components.words_of.width=32",
+        "components.text.depth=1",
+        "components.text.heads=4",
+        "components.text_proj.out=32",
+        "components.words.vocab_size=300",
+        "components.*.mlp_width=48",
+        "precision=fp32",
+        PAIRS,
+    ),
+    ("lit",): (
+        *VISION,
+        "components.text.width=32",
+        "components.text.depth=1",
+        "components.text.heads=4",
+        "components.vision.depth=1",
+        "components.*.mlp_width=48",
+        WORDS,
+        "inputs.caption.tokenizer=learned",
+        "~components.clip",
+        "precision=fp32",
+        PAIRS,
+        "inputs.image.augment={}",
+    ),
+}
+"""Hybrids and papers whose smallest size is said one by one."""
 SCENES = """\
 data: {pairs: {use: scenes, count: 12, size: 16}}
 stages: {one: {data: pairs, length: 2 steps, batch: 4, losses: [LOSSES]}}
@@ -127,13 +248,19 @@ SHARED = ("two towers of other patches side by side", "a queue of the whole batc
 
 def small(names: Sequence[str]) -> Blueprint:
     """A blueprint at the smallest size at which it is one."""
-    document = Blueprint.load(*names).document
+    chosen = OTHERS.get(tuple(names), ())
+    document = Blueprint.load(*names, overrides=chosen).document
+    if chosen:
+        return Blueprint.load(*names, overrides=[*chosen, *steps(document)])
     wanted = COCA if "bpe" in document.names else (*TOWERS, "components.memory.size=8")
     sizes = [one for one in wanted if one.split(".")[1] == "*" or document.at(*one.split("=")[0].split(".")[:2])]
-    stages = document.stages.names
-    steps = [f"stages.{stage}.{line}" for stage in stages for line in ("length=2 steps", "batch=4")]
     data = [f"data.{name}.{line}" for name in document.section("data").names for line in ("count=12", "size=16")]
-    return Blueprint.load(*names, overrides=[*sizes, *steps, *data])
+    return Blueprint.load(*names, overrides=[*sizes, *steps(document), *data])
+
+
+def steps(document: Document) -> list[str]:
+    """Two steps of four records in each stage."""
+    return [f"stages.{stage}.{line}" for stage in document.stages.names for line in ("length=2 steps", "batch=4")]
 
 
 def own(name: str, folder: Path) -> Blueprint:
@@ -175,7 +302,7 @@ def ask(run: Run, blueprint: Blueprint) -> None:
         evaluate(run.asker, source, tasks, 4)
 
 
-@pytest.mark.parametrize("names", LIBRARY, ids="+".join)
+@pytest.mark.parametrize("names", [*LIBRARY, *OTHERS], ids="+".join)
 def test_what_the_repository_offers_runs_through(names: tuple[str, ...], tmp_path: Path) -> None:
     run_through(small(names), tmp_path, twice=False)
 

@@ -100,7 +100,20 @@ BEIT3 = Recipe(
 # run_beit3_finetuning.py, optim_factory.py, datasets.py; no decay: modeling_utils.py, no_weight_decay
 BEIT3_FINE = replace(BEIT3, end=1e-6, betas=(0.9, 0.999), eps=1e-8, clip=None, crop=(0.5, 1), jitter=0.0, frozen=())
 
+# CLIP 2.5 and appendix F; crops as open_clip has them; SigLIP 4 and LiT 4, warm-up and AdamW as the headers say
+CLIP = replace(OPEN_CLIP, batch=32768, length="32 epochs", warmup=2000)
+SIGLIP = Recipe(
+    "cosine", 1e-3, 0.0, 32768, "9000000000 samples", 20_000, decay=1e-4, betas=(0.9, 0.95), clip=1.0, precision="bf16"
+)
+LIT = replace(
+    CLIP, peak=1e-3, batch=16384, length="18 epochs", warmup=10_000, decay=1e-4, betas=(0.9, 0.999), clip=1.0,
+    frozen=("vision",),
+)  # fmt: skip
+
 RECIPES = {
+    ("clip",): CLIP,
+    ("siglip",): SIGLIP,
+    ("lit",): LIT,
     ("albef",): ALBEF,
     ("albef", "tasks/albef/retrieval"): ALBEF_RETRIEVAL,
     ("albef", "tasks/albef/grounding"): replace(ALBEF_RETRIEVAL, crop=None),  # configs/Grounding.yaml; resized pictures

@@ -180,6 +180,7 @@ CASES: dict[str, list[Case]] = {
         Case(arguments=lambda: {"x": Similarity(torch.randn(ROWS, 4))}),
     ],
     "first": [Case(arguments=lambda: {"x": features()})],
+    "last": [Case(arguments=lambda: {"x": features()}), Case(arguments=lambda: {"x": features(padded=False)})],
     "mean": [Case(arguments=lambda: {"x": features()}), Case(arguments=lambda: {"x": features(padded=False)})],
     "join": [Case(arguments=lambda: {"vision": features(padded=False), "language": features(words=True)})],
     "add": [Case(arguments=lambda: {"values": [embedding(), embedding()]})],
