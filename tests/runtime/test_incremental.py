@@ -20,7 +20,7 @@ from compose_vlp.compiler.model import build
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import BlueprintError
 from compose_vlp.graph.graph import CheckedBlueprint
-from compose_vlp.runtime.inference.generate import Cached, Recomputed
+from compose_vlp.runtime.inference.generate import Cached, Recomputed, generate
 from compose_vlp.runtime.inference.search import Search
 from compose_vlp.values import Image, Text
 from tests.models import tiny
@@ -153,6 +153,37 @@ def test_a_word_read_at_a_mask_leaves_nothing_of_the_mask_behind() -> None:
     # padding hidden by its id, and an attention of its own
     for names in ("blip", "coca_openclip_vit_b_32", "beit3_base tasks/masked_captioning"):
         assert max(differences(shrunk(*names.split()), "caption", mask=3)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"beams": 1},
+        {"beams": 3},
+        {"beams": 3, "length_penalty": 0.6, "repetition_penalty": 1.3},
+        {"top_p": 0.9},
+        {"top_k": 5, "temperature": 0.7},
+    ],
+    ids=str,
+)
+def test_captions_at_masks_are_the_same_texts_with_keys_kept_greedy_by_beams_and_drawn(how: dict[str, Any]) -> None:
+    blueprint = shrunk("beit3_base", "tasks/masked_captioning")
+    programs = compile_incremental(blueprint, "caption")
+    model = build(blueprint, seed=11).double().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0 if parameter.dim() > 1 else 1.0).add_(torch.randn_like(parameter) * 0.1)
+    batch, start = batch_of(blueprint, programs), torch.zeros(ROWS, 1, dtype=torch.long)
+    search = Search(end=2, pad=1, max_length=12, min_length=6, mask=3, **how)
+    kept, whole = (
+        generate(
+            model, programs, batch, start, search,
+            frame=64, cached=cached, generator=torch.Generator().manual_seed(2),
+        )
+        for cached in (True, False)
+    )  # fmt: skip
+    assert torch.equal(kept, whole)
+    assert kept.shape[1] > 5 and len({tuple(row) for row in kept.tolist()}) > 1
 
 
 @pytest.mark.parametrize("mask", [None, 3])
