@@ -52,6 +52,8 @@ class ImageAugment(_Mapping):
             raise ValueError("crop: bounds are two shares of the area above 0, the smaller one first")
         if self.ratio[0] > self.ratio[1]:
             raise ValueError("ratio: the smaller bound comes first")
+        if self.crop is None and "ratio" in self.model_fields_set:
+            raise ValueError("ratio: it is a crop's, and there is no `crop`")
         return self
 
 

@@ -29,7 +29,7 @@ LARGE = """\
 extends: tiny/NAME
 inputs:
   image: {view: shared}
-  large: {type: image, like: image, size: 24, from: image}
+  large: {type: image, like: image, size: 24, from: image, view: shared}
 components:
   wide: {use: vit, width: 32, depth: 1, heads: 4, patch: 8}
 graph:

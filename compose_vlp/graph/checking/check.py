@@ -30,7 +30,7 @@ from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.language import sections
 from compose_vlp.graph.language.adapters import read_adapters
 from compose_vlp.graph.language.data import check_data
-from compose_vlp.graph.language.inputs import texts_without_tokenizer
+from compose_vlp.graph.language.inputs import judge_views, texts_without_tokenizer
 from compose_vlp.graph.language.names import Declared, Kinds, Names
 from compose_vlp.graph.language.reads import Reads
 from compose_vlp.graph.language.settings import read_input, read_settings
@@ -192,6 +192,7 @@ class Checker:
             sizing = read_settings(self.names, loss, skip) if loss else None
             if sizing is not None:
                 self.loss_sizings[name] = sizing
+        judge_views(self.names, self.inputs)
         for name in texts_without_tokenizer(self.names, self.inputs):
             del self.inputs[name]
 

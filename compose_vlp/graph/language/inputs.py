@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping as Dict
 
-from compose_vlp.blueprint.inputs import Input, TextInput
+from compose_vlp.blueprint.inputs import ImageInput, Input, TextInput
 from compose_vlp.blueprint.nodes import Mapping
 from compose_vlp.errors import Span, did_you_mean
 from compose_vlp.graph.language.names import Names
@@ -17,6 +18,18 @@ def texts_without_tokenizer(names: Names, inputs: Dict[str, Input]) -> list[str]
         if isinstance(spec, TextInput) and not _is_tokenizer(names, name, spec.tokenizer):
             unsound.append(name)
     return unsound
+
+
+def judge_views(names: Names, inputs: Dict[str, Input]) -> None:
+    """Note views that one input has alone: they say what two sizes of a picture share."""
+    views = Counter(spec.view for spec in inputs.values() if isinstance(spec, ImageInput))
+    if any(one.section == "inputs" for one in names.document.removed):
+        return  # the other one may be among these
+    for name, spec in inputs.items():
+        if isinstance(spec, ImageInput) and spec.view is not None and views[spec.view] == 1:
+            message = f"no other input has the view `{spec.view}`, so `{name}` shares its draws with none"
+            near = did_you_mean(spec.view, [one for one in views if one not in (None, spec.view)])
+            names.problems.add(message, _span(names, name, "view"), *near)
 
 
 def _is_tokenizer(names: Names, name: str, tokenizer: str) -> bool:
@@ -40,7 +53,7 @@ def _tokenizers(names: Names) -> list[str]:
     return [one.name for one in declared if one is not None and one.kind.category == "tokenizer"]
 
 
-def _span(names: Names, name: str) -> Span:
+def _span(names: Names, name: str, field: str = "tokenizer") -> Span:
     entry = names.entry(name)
-    written = entry.value.get("tokenizer") if isinstance(entry.value, Mapping) else None
+    written = entry.value.get(field) if isinstance(entry.value, Mapping) else None
     return written.span if written is not None else entry.key.span
