@@ -11,6 +11,7 @@ from compose_vlp.api import Blueprint
 from compose_vlp.compiler.figures import figures
 from compose_vlp.compiler.model import build
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.plan import Ref
 from compose_vlp.training import parameter_counts
 
 
@@ -51,3 +52,11 @@ def test_the_giants_codes_are_of_the_same_places() -> None:
         assert (one.size // 14, one.view, one.source, one.augment) == (
             other.size // 16, other.view, other.source, other.augment
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["vqa_scores", "vqa_classify", "nlvr2_two_passes", "entailment"])
+def test_tasks_that_read_the_fused_pair_fit_the_giant_too(task: str) -> None:
+    blueprint = Blueprint.load("beit3", f"tasks/{task}").check()
+    (loss,) = blueprint.losses.values()
+    read = {call.target for call in blueprint.fragment([Ref(loss.call)])}
+    assert {"backbone", "top"} <= read

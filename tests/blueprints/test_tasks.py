@@ -59,7 +59,11 @@ LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that eac
 RECIPES = [  # papers, as their authors fine-tune them
     *[("albef", task) for task in ("entailment", "grounding", "nlvr2", "retrieval", "vqa")],
     *[("vlmo_base", task) for task in ("nlvr2", "vqa")],
-    *[("beit3_base", task) for task in ("captioning", "classification", "nlvr2", "retrieval", "vqa")],
+    *[
+        (paper, task)
+        for paper in ("beit3_base", "beit3_large")
+        for task in ("captioning", "classification", "nlvr2", "retrieval", "vqa")
+    ],
     *[(paper, task) for paper in ("blip", "blip_large") for task in ("captioning", "nlvr2", "retrieval", "vqa")],
 ]
 TINY: dict[str, dict[str, list[str]]] = (
