@@ -236,13 +236,13 @@ def _check_auxiliary(name: str, kind: Kind, implementation: Any) -> None:
                 f"{name}: `auxiliary` names {loss!r}, and its Config has no number of this name",
                 hints=[f"{loss}: float = Field(0.01, ge=0): its weight", *did_you_mean(loss, kind.settings)],
             )
-    module = sys.modules.get("compose_vlp.components.layers.auxiliary")
+    module = sys.modules.get("compose_vlp.auxiliary")
     gives = module is not None and isinstance(implementation, type) and issubclass(implementation, module.Auxiliary)
     if gives and not kind.traits.auxiliary:
         raise UserError(f"{name}: its class extends `Auxiliary`, and `auxiliary=(...)` names none of its losses")
     if kind.traits.auxiliary and not gives:
         hints = [
-            "from compose_vlp.components.layers.auxiliary import Auxiliary",
+            "from compose_vlp.auxiliary import Auxiliary",
             f"class {_name_of(implementation)}(Auxiliary)",
         ]
         raise UserError(f"{name}: the class of what has auxiliary losses extends `Auxiliary`", hints=hints)

@@ -147,12 +147,12 @@ def component(
       of its settings by what it makes them, so that a context may be projected once for components that share them;
     - `layers` names the setting that says how many layers look at the context, whose attention may be looked at;
     - `selects`: a head that takes `at`, the flat places at which scores are wanted;
-    - `last_layer`: a tower that takes `read` (`components.layers.chosen.Reads`), what is read of its result, and whose
+    - `last_layer`: a tower that takes `read` (`compose_vlp.values.chosen.Reads`), what is read of its result, and whose
       last layer computes these positions alone;
     - `cuts`: a masker, whose words are a text of their own.
 
     `auxiliary` names losses that it has of its own, each called as the setting that is its weight
-    (`compose_vlp.components.layers.auxiliary`).
+    (`compose_vlp.auxiliary`).
     """
     traits = Traits(
         rows,

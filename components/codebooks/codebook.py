@@ -10,14 +10,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.linear import tanh_map
+from compose_vlp.components.layers.attention import tanh_map
 from compose_vlp.components.layers.precision import full_precision
-from compose_vlp.components.layers.processes import all_rows, together
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import LabelsType, NumberType, RecordType, SequenceType
 from compose_vlp.protocols import Keeps
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Labels, Number, Record, Sequence
+from compose_vlp.values.processes import all_rows, together
 
 ROUNDS = 10
 """Rounds of k-means on the first batch."""

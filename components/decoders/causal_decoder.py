@@ -8,9 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import ContextKeys, CrossAttention, Scope, heads_divide_width
-from compose_vlp.components.layers.chosen import Reads, choose_positions
-from compose_vlp.components.layers.linear import branch_std
+from compose_vlp.components.layers.attention import ContextKeys, CrossAttention, Scope, branch_std, heads_divide_width
 from compose_vlp.components.layers.transformer import Layer, Stack, TowerSettings, build_layer, keys_of_stack, no_biases
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash, Keys
@@ -19,6 +17,7 @@ from compose_vlp.graph.types import Part as PartType
 from compose_vlp.registry import ALL, PAST, When, component, inferred
 from compose_vlp.values import Part, Sequence, Text
 from compose_vlp.values.cache import Cache
+from compose_vlp.values.chosen import Reads, choose_positions
 from compose_vlp.values.tables import TextTable
 
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import TEXT_PARTS, BertText, BertTextSettings, cross_attention
-from compose_vlp.components.layers.chosen import Reads, choose_positions
 from compose_vlp.components.layers.transformer import Context, Layer, build_layer, keys_of_stack, no_biases
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.registry import ALL, PAST, AsPart, When, component, inferred
 from compose_vlp.values import Part, Sequence, Text, as_list
 from compose_vlp.values.cache import Cache
+from compose_vlp.values.chosen import Reads, choose_positions
 
 BERT_HEAD = 64
 """Features of a head in BERT's models of every size."""

@@ -7,8 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import has_table
-from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.attention import Linear, has_table
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash

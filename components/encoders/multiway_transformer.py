@@ -8,9 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import Scope, SelfAttention, heads_divide_width
-from compose_vlp.components.layers.chosen import Reads, Run, choose_positions
-from compose_vlp.components.layers.linear import Linear, branch_std
+from compose_vlp.components.layers.attention import Linear, Scope, SelfAttention, branch_std, heads_divide_width
 from compose_vlp.components.layers.multiway import (
     BiasTable,
     Experts,
@@ -32,6 +30,7 @@ from compose_vlp.slots import Part as SlotPart
 from compose_vlp.slots import slot
 from compose_vlp.values import Part, Sequence
 from compose_vlp.values.cache import Cache
+from compose_vlp.values.chosen import Reads, Run, choose_positions
 
 
 @component(

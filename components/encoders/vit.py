@@ -7,14 +7,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.attention import Scope, heads_divide_width
-from compose_vlp.components.layers.chosen import Reads, choose_positions
-from compose_vlp.components.layers.linear import branch_std
+from compose_vlp.components.layers.attention import Scope, branch_std, heads_divide_width
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
 from compose_vlp.components.layers.transformer import Stack, TowerSettings, build_layer, no_biases
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.registry import EACH, AsPart, Patches, component, inferred
 from compose_vlp.values import Image, Part, Sequence
+from compose_vlp.values.chosen import Reads, choose_positions
 from compose_vlp.values.tables import ImageTable
 
 

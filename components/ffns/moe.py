@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.auxiliary import Auxiliary
-from compose_vlp.components.layers.linear import Linear
+from compose_vlp.auxiliary import Auxiliary
+from compose_vlp.components.layers.attention import Linear
 from compose_vlp.components.layers.precision import full, full_precision
 from compose_vlp.registry import Settings, fills
 from compose_vlp.slots import Part, Place, slot

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.attention import Linear
 from compose_vlp.components.layers.transformer import Activation, activate
 from compose_vlp.registry import Settings, fills
 from compose_vlp.slots import Place

@@ -9,11 +9,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.processes import all_rows, all_rows_with_gradient, together
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import SequenceType, TextType
 from compose_vlp.registry import EACH, function
 from compose_vlp.values import Embedding, Image, Number, Part, Sequence, Text
+from compose_vlp.values.processes import all_rows, all_rows_with_gradient, together
 
 
 def _gathered(_: None, ports: Mapping[str, Any]) -> Any:

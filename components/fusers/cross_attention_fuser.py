@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import BertSettings, Pairing, cross_attention, draw_like_bert
-from compose_vlp.components.layers.chosen import Reads, choose_positions
 from compose_vlp.components.layers.transformer import Context, Layer, Stack, build_layer, keys_of_stack, no_biases
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.registry import ALL, When, component, inferred
 from compose_vlp.slots import Part as SlotPart
 from compose_vlp.slots import slot
 from compose_vlp.values import Sequence, as_list
+from compose_vlp.values.chosen import Reads, choose_positions
 
 
 def _keys(c: "CrossAttentionFuser.Config") -> Keys:

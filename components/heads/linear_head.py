@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.attention import Linear
 from compose_vlp.components.layers.on_text import text_features
 from compose_vlp.registry import EACH, OnText, Settings, component, inferred
 from compose_vlp.values import Embedding, Logits, Sequence

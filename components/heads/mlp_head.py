@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.attention import Linear
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Embedding, Logits
 

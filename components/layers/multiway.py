@@ -14,13 +14,13 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from compose_vlp.auxiliary import window
 from compose_vlp.components.layers.attention import Scope, SelfAttention
-from compose_vlp.components.layers.auxiliary import window
-from compose_vlp.components.layers.chosen import Chosen, Run
 from compose_vlp.components.layers.transformer import Residual, drop_path
 from compose_vlp.errors import UserError
 from compose_vlp.registry import Settings
 from compose_vlp.values import Part
+from compose_vlp.values.chosen import Chosen, Run
 
 ANY = "any"
 """The expert that takes what has none of its own name."""

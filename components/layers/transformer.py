@@ -23,12 +23,12 @@ from compose_vlp.components.layers.attention import (
     View,
     has_table,
 )
-from compose_vlp.components.layers.chosen import Chosen
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.registry import Settings
 from compose_vlp.slots import Part, Place, slot
 from compose_vlp.values import Sequence
 from compose_vlp.values.cache import KeysValues
+from compose_vlp.values.chosen import Chosen
 
 Activation = Literal["gelu", "quick_gelu", "silu"]
 Placement = Literal["pre", "post"]

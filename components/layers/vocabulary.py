@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.attention import Linear
 from compose_vlp.components.layers.on_text import text_features
 from compose_vlp.values import Logits, Sequence
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.attention import Linear
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.slots import Part, Place, slot
 from compose_vlp.values import Embedding

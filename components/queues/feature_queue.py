@@ -10,13 +10,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.processes import all_rows, together
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import EmbeddingType, NumberType, RecordType
 from compose_vlp.protocols import Keeps
 from compose_vlp.registry import DETACHED, Settings, component, inferred
 from compose_vlp.values import Embedding, Number, Record
+from compose_vlp.values.processes import all_rows, together
 
 NOBODY = -100
 """Id of the entries that a queue begins with."""

@@ -154,13 +154,13 @@ def _terms(blueprint: CheckedBlueprint, plan: Plan, loss: str) -> Call | None:
 
 
 def _of_kind(kind: type[ValueType], loss: Call, plan: Plan) -> Ref | None:
-    return next((ref for ref in loss.refs() if isinstance(_type(plan, ref), kind)), None)
+    return next((ref for ref in loss.refs() if isinstance(plan.type_of(ref), kind)), None)
 
 
 def _text(loss: Call, plan: Plan) -> Ref | None:
     """The text on which the loss's logits stand: the last one of that identity on the way to them."""
     for logits in loss.refs():
-        kind = _type(plan, logits)
+        kind = plan.type_of(logits)
         if isinstance(kind, LogitsType) and kind.text is not None:
             way = fragment(plan, [logits])
             found = [ref for call in way for ref in _texts(call) if _root(plan, ref) == kind.text.root]
@@ -175,15 +175,8 @@ def _texts(call: Call) -> list[Ref]:
 
 
 def _root(plan: Plan, ref: Ref) -> str:
-    kind = _type(plan, ref)
+    kind = plan.type_of(ref)
     return kind.root if isinstance(kind, TextType) else ""
-
-
-def _type(plan: Plan, ref: Ref) -> object:
-    kind = plan.by_id()[ref.call].type
-    for name in ref.path:
-        kind = kind.members()[name]
-    return kind
 
 
 def _handed(names: Iterable[str]) -> dict[str, Ref]:

@@ -196,9 +196,7 @@ def _text_of(call: Call, plan: Plan) -> TextType:
     """The text that a call reads first."""
     calls = plan.by_id()
     for ref in call.refs():
-        kind = calls[ref.call].type
-        for name in ref.path:
-            kind = kind.members()[name]
+        kind = calls[ref.call].type.at(ref.path)
         if isinstance(kind, TextType):
             return kind
     raise AssertionError(f"{call.id} reads no text, and asks for its tokenizer")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils import _pytree as pytree
 
-from compose_vlp.components.layers.auxiliary import auxiliary, with_terms
+from compose_vlp.auxiliary import auxiliary, with_terms
 from compose_vlp.values import Embedding, Index, Labels, Logits, Mask, Sequence, Text, Value, rows_of
 
 __all__ = ["auxiliary", "picks", "select", "split", "stack", "take", "text_of", "with_terms"]

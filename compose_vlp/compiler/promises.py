@@ -241,12 +241,7 @@ def _type(arg: Arg, plan: Plan, kind: Kind, name: str) -> Any:
     if isinstance(arg, ParamRef):
         return ScalarType()
     calls = plan.by_id()
-    found = []
-    for ref in refs_in(arg):
-        value = calls[ref.call].type
-        for member in ref.path:
-            value = value.members()[member]
-        found.append(value)
+    found = [calls[ref.call].type.at(ref.path) for ref in refs_in(arg)]
     port = kind.ports.get(name)
     return found[0] if isinstance(arg, Ref) and not (port and port.several) else tuple(found)
 

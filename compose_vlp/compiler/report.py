@@ -146,8 +146,6 @@ def shapes(blueprint: CheckedBlueprint) -> dict[str, dict[str, Any]]:
     calls = blueprint.plan.by_id()
     found: dict[str, dict[str, Any]] = {}
     for name, ref in blueprint.values.items():
-        kind = calls[ref.call].type
-        for field in ref.path:
-            kind = kind.fields[field] if hasattr(kind, "fields") else kind
+        kind = calls[ref.call].type.at(ref.path)
         found[name] = {"kind": kind.kind, "shape": [*kind.shape()]}
     return found

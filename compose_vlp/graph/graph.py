@@ -136,10 +136,7 @@ class CheckedBlueprint:
 
     def type_of(self, ref: Ref) -> ValueType:
         """The type of any value of the plan."""
-        found = self.calls[ref.call].type
-        for name in ref.path:
-            found = found.members()[name]
-        return found
+        return self.calls[ref.call].type.at(ref.path)
 
     def fragment(self, wanted: Iterable[Ref]) -> tuple[Call, ...]:
         """The calls that these values need, inputs included, in the plan's order."""

@@ -112,6 +112,10 @@ class Plan:
     def by_id(self) -> dict[str, Call]:
         return {call.id: call for call in self.calls}
 
+    def type_of(self, ref: Ref) -> ValueType:
+        """The type of a value of the plan."""
+        return self.by_id()[ref.call].type.at(ref.path)
+
     def replace(self, calls: Iterable[Call], note: str | None = None) -> Plan:
         notes = (*self.notes, note) if note else self.notes
         return dataclasses.replace(self, calls=tuple(calls), notes=notes)

@@ -111,6 +111,13 @@ class ValueType:
         """The values that `.name` gives without a call: fields of a record, the owner and weight of a text."""
         return {}
 
+    def at(self, path: Iterable[str]) -> ValueType:
+        """The value behind these names, one after the other; this one itself where there are none."""
+        found: ValueType = self
+        for name in path:
+            found = found.members()[name]
+        return found
+
     def sizes(self) -> dict[str, int | None]:
         """Named sizes that ports and inferred settings can ask for (`width`, `length`, `vocab_size` ...)."""
         return {}

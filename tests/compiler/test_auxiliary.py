@@ -11,13 +11,13 @@ import torch
 from torch.utils import _pytree as pytree
 
 from compose_vlp.api import Blueprint
+from compose_vlp.auxiliary import auxiliary, with_terms
 from compose_vlp.blame import blamed
 from compose_vlp.compiler.accumulation import compile_pieces
 from compose_vlp.compiler.compile import compile_outputs, compile_stage
 from compose_vlp.compiler.materialise import materialise
 from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
-from compose_vlp.components.layers.auxiliary import auxiliary, with_terms
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.picture import diagram_of
@@ -39,7 +39,7 @@ DRIFT = """
 from typing import Annotated
 from pydantic import Field
 from torch import nn
-from compose_vlp.components.layers.auxiliary import Auxiliary
+from compose_vlp.auxiliary import Auxiliary
 from compose_vlp.registry import EACH, Settings, component, inferred
 from compose_vlp.values import Sequence
 

@@ -15,13 +15,12 @@ from compose_vlp.compiler.compile import Compiled, compile_plan, compile_stage
 from compose_vlp.compiler.flops import FlopCounter
 from compose_vlp.compiler.model import Step, build
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
-from compose_vlp.components.layers.attention import Scope, SelfAttention
-from compose_vlp.components.layers.chosen import Chosen, Run, choose_positions
-from compose_vlp.components.layers.linear import Linear
+from compose_vlp.components.layers.attention import Linear, Scope, SelfAttention
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.plugins import load_plugin
 from compose_vlp.values import Part, Text
+from compose_vlp.values.chosen import Chosen, Run, choose_positions
 from tests.compiler.sameness import assert_same, outcome
 from tests.components.test_promises import CASES
 from tests.models import TINY

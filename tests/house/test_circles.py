@@ -41,3 +41,15 @@ def test_a_circle_is_found_wherever_the_import_stands(
     monkeypatch.syspath_prepend(tmp_path)
     (circle,) = house.circles(house.import_graph("turning"))
     assert {"turning.first", "turning.second"} <= set(circle)
+
+
+def test_a_tower_is_understood_from_four_files() -> None:
+    """Its own file and what it imports within `components/`; how attention is computed stands behind one function."""
+    towers = house.towers(house.import_graph())
+    assert len(towers) >= 9
+    assert {tower.name: tower.files for tower in towers if len(tower.files) > 4} == {}
+
+
+def test_few_results_are_worked_out_by_hand() -> None:
+    """What annotations cannot say of a result is the exception: everything else is declared beside it."""
+    assert len(house.hooks()["output"]) <= 12

@@ -50,7 +50,7 @@ def _groups(plan: Plan, looks: Looks, context: PassContext) -> list[list[str]]:
     for call in plan.calls:
         if _may_merge(plan, call, looks, context):
             bases = looks[call.id].bases if call.id in looks else ()
-            form = _form(_type(plan, _x(call)))
+            form = _form(plan.type_of(_x(call)))
             rest = tuple((name, repr(arg)) for name, arg in call.args[1:] if name != "context")
             without = call.no_grad or call.world is not None
             alike[call.world, call.target, without, bases, form, rest].append(call)
@@ -79,7 +79,7 @@ def _may_merge(plan: Plan, call: Call, looks: Looks, context: PassContext) -> bo
     others = [arg for name, arg in call.args[1:] if not (looked and name == "context")]
     if any(True for arg in others for _ in refs_in(arg)):
         return False
-    x = _type(plan, _x(call))
+    x = plan.type_of(_x(call))
     return _form(x) is not None and _splits(x, call.type) and (looked or _length(x) <= SMALL)
 
 
@@ -111,7 +111,7 @@ def _text(kind: ValueType) -> TextType | None:
 
 
 def _like_length(plan: Plan, calls: Sequence[Call]) -> bool:
-    lengths = [_length(_type(plan, _x(call))) for call in calls]
+    lengths = [_length(plan.type_of(_x(call))) for call in calls]
     return min(lengths) >= ALIKE * max(lengths)
 
 
@@ -173,7 +173,7 @@ def _merged(plan: Plan, calls: Sequence[Call], looks: Looks) -> Unit:
     first = calls[0]
     xs = tuple(_x(call) for call in calls)
     rows, whole = f"{first.id}:rows", f"{first.id}:all"
-    stack = dataclasses.replace(first, id=rows, role="stack", target="", args=(("x", xs),), type=_type(plan, xs[0]))
+    stack = dataclasses.replace(first, id=rows, role="stack", target="", args=(("x", xs),), type=plan.type_of(xs[0]))
     if first.id in looks:
         body = _looking(calls, Ref(rows), looks, whole)
     else:
@@ -242,13 +242,6 @@ def _x(call: Call) -> Ref:
     given = call.args[0][1]
     assert isinstance(given, Ref), "only such calls are merged, and a call that looks at a context has such a port"
     return given
-
-
-def _type(plan: Plan, ref: Ref) -> ValueType:
-    kind = plan.by_id()[ref.call].type
-    for name in ref.path:
-        kind = kind.members()[name]
-    return kind
 
 
 def _ids(calls: Iterable[Call]) -> list[str]:

@@ -12,7 +12,7 @@ from collections import Counter
 
 from compose_vlp.compiler.passes.context import PassContext
 from compose_vlp.graph.plan import Call, Plan, Ref
-from compose_vlp.graph.types import IndexType, LabelsType, LogitsType, MaskType, ValueType
+from compose_vlp.graph.types import IndexType, LabelsType, LogitsType, MaskType
 
 
 def rows(plan: Plan, context: PassContext) -> Plan:
@@ -50,14 +50,8 @@ def _heads(loss: Call, calls: dict[str, Call], context: PassContext) -> list[Cal
 
 
 def _select(loss: Call, head: Call, calls: dict[str, Call]) -> Call:
-    own = [ref for kind in (MaskType, LabelsType) for ref in loss.refs() if isinstance(_type(ref, calls), kind)]
+    types = [(ref, calls[ref.call].type.at(ref.path)) for ref in loss.refs()]
+    own = [ref for kind in (MaskType, LabelsType) for ref, value in types if isinstance(value, kind)]
     source = own[0] if own else next(head.refs())
     name = f"{loss.id}_at" if own else f"{head.id}_at"
     return Call(name, "select", loss.target, (("x", source),), IndexType(), span=loss.span)
-
-
-def _type(ref: Ref, calls: dict[str, Call]) -> ValueType:
-    kind = calls[ref.call].type
-    for field in ref.path:
-        kind = kind.members().get(field, kind)
-    return kind

@@ -48,10 +48,7 @@ class Growing:
 
     def type_of(self, ref: Ref) -> ValueType:
         """The type of a value of the plan."""
-        found = self._types[ref.call]
-        for name in ref.path:
-            found = found.members()[name]
-        return found
+        return self._types[ref.call].at(ref.path)
 
     def add(self, call: Call) -> None:
         """Put the next call where it belongs."""

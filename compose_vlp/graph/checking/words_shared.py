@@ -44,9 +44,7 @@ def _read(call: Call, calls: Mapping[str, Call], sizings: Mapping[str, Sizing]) 
     parts = sizings[call.target].declared.kind.parts
     if EMBEDDING in parts:
         for ref in (ref for _, arg in call.args for ref in refs_in(arg)):
-            value = calls[ref.call].type
-            for name in ref.path:
-                value = value.members()[name]
+            value = calls[ref.call].type.at(ref.path)
             if isinstance(value, TextType):
                 yield EMBEDDING, value.tokenizer
     elif isinstance(call.type, LogitsType) and call.type.text is not None:

@@ -56,10 +56,7 @@ class Calls:
 
     def type_of(self, ref: Ref) -> ValueType:
         """The type of a value."""
-        found = self.done[ref.call].type
-        for name in ref.path:
-            found = found.members()[name]
-        return found
+        return self.done[ref.call].type.at(ref.path)
 
     def weightless_world(self, args: Iterable[Arg], world: str | None) -> str | None:
         """Where a call without weights belongs: to the world of its values, to `world` where they are of several.

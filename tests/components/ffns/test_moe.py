@@ -9,10 +9,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from compose_vlp.auxiliary import auxiliary, with_terms
 from compose_vlp.components.encoders.multiway_transformer import MultiwayTransformer
 from compose_vlp.components.encoders.vit import VisionTransformer
 from compose_vlp.components.ffns.moe import MoE
-from compose_vlp.components.layers.auxiliary import auxiliary, with_terms
 from compose_vlp.slots import Place
 from compose_vlp.values import Image, Part, Sequence
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from compose_vlp.components.ffns.mlp import MLP
-from compose_vlp.components.layers.attention import Scope, SelfAttention
-from compose_vlp.components.layers.linear import Linear, branch_std
+from compose_vlp.components.layers.attention import Linear, Scope, SelfAttention, branch_std
 from compose_vlp.components.layers.on_text import text_features
 from compose_vlp.components.layers.transformer import Layer, Residual, activate, drop_path
 from compose_vlp.slots import Place

@@ -37,10 +37,10 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compose_vlp import registry
-from compose_vlp.components.layers.processes import all_rows_with_gradient, together
 from compose_vlp.errors import UserError
 from compose_vlp.kind_reader import placed
 from compose_vlp.values import Scalar, Sequence
+from compose_vlp.values.processes import all_rows_with_gradient, together
 
 Terms: TypeAlias = dict[str, dict[str, tuple[Tensor, Tensor]]]
 """Of each module, by its path in the component, each term that it added, summed over the positions of a row

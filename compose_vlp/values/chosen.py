@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from compose_vlp.values import Part
+from compose_vlp.values.values import Part
 
 
 class Run(NamedTuple):
