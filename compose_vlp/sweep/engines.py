@@ -196,9 +196,10 @@ class Slurm:
         except ModuleNotFoundError:
             raise _missing("slurm", "submitit") from None
         self.at_once = jobs
+        parameters = _slurm_parameters(resources, cluster)
         try:
             self.executor = submitit.AutoExecutor(folder=folder / "slurm" / "%j", cluster=cluster)
-            self.executor.update_parameters(**_slurm_parameters(resources, cluster))
+            self.executor.update_parameters(**parameters)
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             first = str(error).strip().splitlines()[0]
             raise UserError(f"Slurm: {first}", hints=("run it where `sbatch` is, on a login node",)) from None
