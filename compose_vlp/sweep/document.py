@@ -25,7 +25,7 @@ class Search(_Part):
 
     use: Literal["search"]
     trials: int = Field(ge=1, description="how many cells are drawn")
-    objective: str = Field(description="the score that is looked for, such as `recall_at_1`")
+    objective: str = Field(description="the score that is looked for, such as `retrieval.mean_recall`")
     direction: Literal["maximize", "minimize"] = Field("maximize", description="which way the score is better")
     sampler: str = Field("tpe", description="Optuna's sampler: tpe, random, gp, cmaes, nsgaii, qmc")
     pruner: str = Field("none", description="Optuna's pruner: none, median, successive_halving, hyperband, ...")

@@ -304,7 +304,9 @@ def _design_of_words(said: Mapping[str, Any], *, drawn: bool) -> Design:
         if len(wanted) < 2 or "design" in said:
             raise UserError(
                 "a search has `--trials` and `--objective`, and no other design",
-                hints=("--vary 'optimizer.lr=log(1e-4, 1e-2)' --trials 20 --objective text_to_image_recall_at_1",),
+                hints=(
+                    "--vary 'optimizer.lr=log(1e-4, 1e-2)' --trials 20 --objective retrieval.text_to_image_recall_at_1",
+                ),
             )
         return Search(use="search", trials=said["trials"], objective=said["objective"])
     if design not in get_args(Plain):

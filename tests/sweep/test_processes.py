@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -55,7 +56,7 @@ def of_folder(folder: Path, word: str = "") -> list[psutil.Process]:
     return found
 
 
-def wait(for_what: Callable[[], object]) -> object:
+def wait(for_what: Callable[[], Any]) -> Any:
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until:
         if value := for_what():
@@ -82,7 +83,7 @@ def test_a_sweep_that_is_killed_leaves_no_process_and_goes_on(folder: Path) -> N
 
     with Path("second.log").open("w") as log:
         sweep = subprocess.Popen(command("--retries", "1"), stdout=log, stderr=log)
-    (training,) = wait(lambda: of_folder(folder, "--resume"))  # type: ignore[misc]
+    training = wait(lambda: of_folder(folder, "--resume"))[0]
     (output,) = folder.glob("runs/*/trials/*/output.log")
     wait(lambda: "resuming from step-" in output.read_text())
     training.kill()

@@ -31,7 +31,7 @@ EXAMPLES = (
         "a learning rate by search",
         (
             "compose-vlp sweep tiny/coca --vary 'optimizer.lr=log(1e-4, 1e-2)' --trials 20 "
-            "--objective text_to_image_recall_at_1"
+            "--objective retrieval.text_to_image_recall_at_1"
         ),
     ),
     ("what would be trained, and is it right?", "compose-vlp sweep sweeps/albef_parts --dry-run"),
