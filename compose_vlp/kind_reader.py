@@ -28,11 +28,11 @@ from compose_vlp.graph.kinds import (
     Setting,
     Traits,
     When,
-    with_article,
 )
 from compose_vlp.graph.signature import refusing, signature
 from compose_vlp.graph.types import KINDS, Flow
 from compose_vlp.protocols import RUNTIME_ARGUMENTS, check_offers, check_runtime_arguments
+from compose_vlp.readable import with_article
 
 DETACHED: Final = "detached"
 

@@ -14,6 +14,11 @@ def count(number: float) -> str:
     return _three(number) if number % 1 else f"{number:.0f}"
 
 
+def with_article(noun: str) -> str:
+    """`a component`, `an adapter`."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def work(operations: float) -> str:
     """Floating-point operations as `17.0 TFLOP`."""
     for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):

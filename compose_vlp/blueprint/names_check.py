@@ -12,6 +12,7 @@ from compose_vlp.blueprint.reads import Key, Reads, Unresolved
 from compose_vlp.blueprint.state import State, live_keys
 from compose_vlp.blueprint.trees import find, scalars
 from compose_vlp.errors import Problem, Span, did_you_mean
+from compose_vlp.readable import with_article
 
 
 def judge_names(state: State, own: Mapping) -> None:
@@ -46,7 +47,7 @@ def _clash(root: Mapping, section: str, entry: Entry) -> Problem | None:
             [(other, first.key.span), (section, entry.key.span)], key=lambda one: _age(one[1], entry.key.span)
         )
         named = SECTIONS[other if later_section == section else section].named
-        message = f"`{entry.name}` is the name of a {named} already: all names are in one namespace"
+        message = f"`{entry.name}` is the name of {with_article(named)} already: all names are in one namespace"
         return Problem(message, later, related=(("first", earlier),))
     return None
 
@@ -124,7 +125,7 @@ def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
     gone = state.gone(name, [section])
     hints = (str(gone),) if gone else did_you_mean(name, known)
     if not hints and name in reads.names:
-        hints = (f"`{name}` is a {SECTIONS[reads.names[name]].named}",)
+        hints = (f"`{name}` is {with_article(SECTIONS[reads.names[name]].named)}",)
     if not hints and one.reader[0] == "inputs" and section == "components":
         hints = (f"a tokenizer is a component: `components: {{{name}: {{use: wordpiece, ...}}}}`",)
     if section == "components" and state.fields_of is not None and state.fields_of(name) is not None:

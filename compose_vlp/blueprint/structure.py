@@ -10,6 +10,7 @@ from compose_vlp.blueprint.merge import OUTPUT_FORMS
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.syntax import unseparated, unseparated_problem
 from compose_vlp.errors import Problem, did_you_mean, nearest
+from compose_vlp.readable import with_article
 
 _FORMS = {
     "text": "one value",
@@ -187,7 +188,7 @@ def _entry(section: str, entry: Entry) -> Iterator[Problem]:
     name, value, named = entry.name, entry.value, SECTIONS[section].named
     if not NAME.match(name):
         if not entry.key.is_broken:
-            message = f"`{name}` is no name for a {named}"
+            message = f"`{name}` is no name for {with_article(named)}"
             yield Problem(message, entry.key.span, ("a name is a letter, then letters, digits and `_`",))
         return
     if section in NAMESPACE and name in RESERVED:

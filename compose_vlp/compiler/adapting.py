@@ -29,6 +29,15 @@ class AdapterError(UserError):
         self.problems = tuple(problems)
 
 
+@dataclass(frozen=True)
+class _Put:
+    """What an adapted map knows of its adapter: the name, its own path, and whether noise is drawn in training."""
+
+    name: str
+    path: str
+    draws: bool
+
+
 class Adapted(nn.Linear):
     """A linear map whose product an adapter computes, the module `name` below it.
 
@@ -37,16 +46,24 @@ class Adapted(nn.Linear):
     gets the merged one.
     """
 
-    adapter_name: str
-    path: str
-    draws: bool  # what reads the weight past the map cannot have noise
+    _put: _Put
 
     @staticmethod
     def make(linear: nn.Linear, name: str, adapter: nn.Module, path: str, *, draws: bool) -> None:
         """Turn a plain linear map into an adapted one."""
         linear.add_module(name, adapter)
         linear.__class__ = Adapted
-        linear.adapter_name, linear.path, linear.draws = name, path, draws  # type: ignore[assignment]
+        linear._put = _Put(name, path, draws)  # type: ignore[assignment]  # noqa: SLF001 (it is one of ours now)
+
+    @property
+    def adapter_name(self) -> str:
+        """What the blueprint calls the adapter."""
+        return self._put.name
+
+    @property
+    def path(self) -> str:
+        """The first path of the map, `vision.layers.0.ffn.branch.fc1`."""
+        return self._put.path
 
     @property
     def adapter(self) -> nn.Module:
@@ -69,7 +86,7 @@ class Adapted(nn.Linear):
         Raises:
             UserError: the adapter has none, or draws noise in training, which no weight can have.
         """
-        if self.draws and self.training:
+        if self._put.draws and self.training:
             raise UserError(
                 f"the weight of {self.path} is read past the map, where {self.adapter_name!r} cannot draw its noise",
                 hints=[f"`adapters.{self.adapter_name}.dropout=0`, or `except` leaves the map as it is"],
@@ -203,7 +220,7 @@ def _reason(adapter: AdapterEntry, one: _Map) -> str | None:
     for module in one.modules.values():
         if type(module).forward is not nn.Linear.forward:
             return f"`{type(module).__name__}` computes something of its own, and is no plain linear map"
-        if hasattr(module, adapter.name):
+        if hasattr(module, adapter.name) or hasattr(Adapted, adapter.name):
             return f"linear maps have something of their own that is called `{adapter.name}`"
     return None
 

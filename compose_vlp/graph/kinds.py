@@ -11,11 +11,6 @@ from compose_vlp.graph.types import Flow, ValueType
 Category = Literal["component", "loss", "function", "slot", "adapter", "tokenizer", "source", "optimizer"]
 
 
-def with_article(category: str) -> str:
-    """`a component`, `an adapter`."""
-    return f"{'an' if category[0] in 'aeiou' else 'a'} {category}"
-
-
 @dataclass(frozen=True)
 class AsPart:
     """Remark on a result: its positions are one part of this name.

@@ -63,6 +63,9 @@ def problems_of(blueprint: Blueprint) -> list[tuple[str, str, str]]:
         ("{use: lora, match: []}", "[]", "an empty list names nothing: leave the key out", ""),
         ("{use: lor, match: vision}", "lor", "no adapter is called `lor`", "did you mean 'lora'?"),
         ("{use: vit, match: vision}", "vit", "`vit` is a component, not an adapter", "stand in `components`"),
+        ("{use: lora, match: null}", "null", "`null` matches nothing: no component is called `null`", ""),
+        ("{use: lora, match: {a: b}}", "{a: b}", "`match` is a list or one value, not a mapping", ""),
+        ('{use: lora, match: "vision.**.bias"}', '"vision.**.bias"', "`vision.**.bias` names no linear map", ""),
         ("{match: vision}", "lora", "`lora` does not say what it is: `use` is missing", "adapters there are: lora"),
     ],
 )  # fmt: skip
@@ -83,7 +86,17 @@ def test_a_map_has_one_adapter(small_coca: Load) -> None:
     assert counts["adapters.lora"] > 0 and counts["adapters.more"] > 0
 
 
-@pytest.mark.parametrize("name", ["weight", "forward", "std", "in_features"])
+@pytest.mark.parametrize("name", ["vision", "lora2", "down", "über"])
+def test_an_adapter_may_have_any_other_name(small_coca: Load, name: str) -> None:
+    checked = small_coca(f"+adapters.{name}={{use: lora, match: vision, rank: 2}}").check()
+    model = build(checked, seed=0)
+    maps = adapted_maps(model.parts()["vision"])
+    assert maps and all(one.adapter_name == name and one.path == f"vision.{path}" for path, one in maps.items())
+    assert all(one.get_parameter(f"{name}.up") is one.adapter.get_parameter("up") for one in maps.values())
+    assert next(iter(maps.values()))(torch.randn(2, 32)).shape == (2, 96)
+
+
+@pytest.mark.parametrize("name", ["weight", "forward", "std", "in_features", "adapter", "path", "own_weight"])
 def test_an_adapter_is_not_called_as_what_a_map_has(small_coca: Load, name: str) -> None:
     ((_, message, _),) = problems_of(small_coca(f"+adapters.{name}={{use: lora, match: vision}}"))
     assert message == f"adapter `{name}`: linear maps have something of their own that is called `{name}`"

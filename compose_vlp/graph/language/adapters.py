@@ -34,20 +34,13 @@ def read_adapters(names: Names) -> dict[str, AdapterEntry]:
                 common.match,
                 common.but,
                 declared.span,
-                _places(names, declared.mapping),
+                _places(declared.mapping),
                 {field.name: field.value.span for field in declared.mapping},
             )
     return read
 
 
-def _places(names: Names, fields: Mapping) -> dict[str, Span]:
-    """Where each pattern stands, one that is a param's value too."""
-    places = {}
-    for key in ("match", "except"):
-        for item in as_items(fields.get(key)):
-            param = (
-                names.document.params.get(item.text[1:]) if isinstance(item, Scalar) and item.text[:1] == "$" else None
-            )
-            written = [item] if param is None else as_items(param)
-            places.update({one.text: one.span for one in written if isinstance(one, Scalar)})
-    return places
+def _places(fields: Mapping) -> dict[str, Span]:
+    """Where each pattern stands."""
+    patterns = [item for key in ("match", "except") for item in as_items(fields.get(key))]
+    return {item.text: item.span for item in patterns if isinstance(item, Scalar)}

@@ -9,9 +9,10 @@ from typing import Literal, NamedTuple, Protocol
 from compose_vlp.blueprint.document import Document
 from compose_vlp.blueprint.nodes import Entry, Mapping, Scalar
 from compose_vlp.errors import BlueprintError, Span, UserError, did_you_mean
-from compose_vlp.graph.kinds import Kind, with_article
+from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.language.expressions import Apply, Expression, Field, Name, parse, unparse
 from compose_vlp.graph.problems import Problems
+from compose_vlp.readable import with_article
 
 Section = Literal["inputs", "params", "components", "teachers", "graph"]
 
