@@ -28,7 +28,8 @@ from tests.support import in_float64
 
 VLMO = (
     *(f"components.{name}.width=16" for name in ("patches_of", "words_of")),
-    *(f"components.{name}.{key}" for name in ("lower", "upper") for key in ("heads=2", "drop_path=0", "frame=40")),
+    *(f"components.{name}.{key}" for name in ("lower", "upper")
+      for key in ("heads=2", "drop_path=0", "positions.frame=40")),
     "components.lower.depth=2", "components.words_of.dropout=0", "inputs.image.size=64", "inputs.caption.max_length=12",
     *(f"components.{name}.out=16" for name in ("image_proj", "text_proj", "image_vl", "text_vl")),
     "components.bert={use: ids, vocab_size: 60, begin: '1', pad: '0', mask: '3'}",

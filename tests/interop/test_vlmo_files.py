@@ -36,7 +36,7 @@ SMALL = (
     "inputs.caption.max_length=8",
     f"components.bert={{use: ids, vocab_size: {WORDS}, begin: '1', pad: '0', mask: '3'}}",
 )
-RELATIVE = tuple(f"components.{stack}.frame={FRAME}" for stack in ("lower", "upper"))
+RELATIVE = tuple(f"components.{stack}.positions.frame={FRAME}" for stack in ("lower", "upper"))
 PROJECTED = tuple(f"components.{name}.out=16" for name in ("image_proj", "text_proj"))
 PAIRS = tuple(f"components.{name}.out=16" for name in ("image_vl", "text_vl"))
 JUDGE = ("components.judge.hidden=32",)
