@@ -114,7 +114,12 @@ def test_swiglu_is_its_formula_and_has_as_many_weights_as_an_mlp() -> None:
         ("[mlp]", "[mlp]", "`ffn` is the name of a kind, or a mapping of its settings, not a list", ""),
         ("{use: [mlp]}", "[mlp]", "the `use` of `ffn` is one name", ""),
         ("{use: moe, inner: swiglo}", "swiglo", "no kind for `ffn` is called `swiglo`", "did you mean 'swiglu'?"),
-        ("{use: moe, inner: moe}", "moe}", "`inner: moe` has auxiliary losses of its own, which no expert may have", ""),
+        (
+            "{use: moe, inner: moe}",
+            "moe}",
+            "`inner: moe` has auxiliary losses of its own, which no expert may have",
+            "",
+        ),
         ("{use: moe, top: 9}", "9", "`top` 9 is more than there are experts, 8", ""),
     ],
 )
