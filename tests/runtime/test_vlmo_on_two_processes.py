@@ -20,7 +20,8 @@ WEIGHTS = {"itc": 0.5, "itc_vl": 0.5, "itm": 1.0, "mlm": 0.25}
 SMALL = [
     "inputs.image.size=16", f"inputs.caption.max_length={LENGTH}", "components.patches_of.patch=8",
     *(f"components.{name}.width=16" for name in ("patches_of", "words_of")), "components.words_of.dropout=0",
-    *(f"components.{name}.{key}" for name in ("lower", "upper") for key in ("heads=2", "drop_path=0", "positions.frame=12")),
+    *(f"components.{name}.{key}" for name in ("lower", "upper")
+      for key in ("heads=2", "drop_path=0", "positions.frame=12")),
     "components.lower.depth=2", "components.lower.layers_after=2", "stages.language.set={}",
     *(f"components.{name}.out=16" for name in ("image_proj", "text_proj", "image_vl", "text_vl")),
     f"components.bert={{use: ids, vocab_size: {WORDS}, begin: '1', pad: '0', mask: '3'}}",
