@@ -286,7 +286,7 @@ def graphs(draw: st.DrawFn) -> dict[str, str]:
     text, body = draw(st.sampled_from(TEXTS)), draw(st.sampled_from(BODIES))
     before = ", ".join(f"{name}={FIXED[name]}" for name in parts)
     last = body.format(part=draw(st.sampled_from(parts)))
-    return {"all": f"join({before}, language={text})", "last": last, "logits": "head(last.language)"}
+    return {"all": f"join({before}, language={text})", "read": last, "logits": "head(read.language)"}
 
 
 @settings(
