@@ -22,9 +22,35 @@ from tests.models import tiny
 COUNT = 14
 
 
-@pytest.fixture(scope="module", params=["tiny/albef", "tiny/blip"])
+SMALL_VLMO = (
+    "inputs.image.size=16", "components.patches_of={width: 16, patch: 8}", "components.words_of.width=16",
+    "components.lower={depth: 1, heads: 2}", "components.upper.heads=2", "components.bert.vocab_size=320",
+    *(f"components.{name}.out=16" for name in ("image_proj", "text_proj", "image_vl", "text_vl")),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["tiny/albef", "tiny/blip", "vlmo_base"])
 def asker(request: pytest.FixtureRequest) -> Asker:
+    if request.param == "vlmo_base":  # without cross-attention: the pair is read as one
+        return tiny("vlmo_base", overrides=["+outputs.raw=matched"], small=SMALL_VLMO)
     return tiny(request.param, overrides=["+outputs.raw=matched"])
+
+
+def test_one_vlmo_serves_both_embeddings_and_the_match(source: Source) -> None:
+    asker = tiny("vlmo_base", overrides=["+outputs.raw=matched"], small=SMALL_VLMO)
+    records = [source.record(n) for n in range(3)]
+    pictures, texts = [one["image"]() for one in records], [one["caption"] for one in records]
+    image = asker.value("image_embedding", {"image": pictures})
+    text = asker.value("text_embedding", {"caption": texts})
+    assert image.shape == text.shape == (3, 16)
+    for embedding in (image, text):
+        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(3))
+    match = asker.value("match", {"image": pictures, "caption": texts})
+    torch.testing.assert_close(match.sum(1), torch.ones(3))
+    torch.testing.assert_close(match, asker.value("raw", {"image": pictures, "caption": texts}).softmax(1))
+    swapped = asker.value("match", {"image": pictures[::-1], "caption": texts})
+    torch.testing.assert_close(swapped[1], match[1])
+    assert (swapped[0] - match[0]).abs().max() > 1e-6, "each word sees the picture"
 
 
 @pytest.fixture(scope="module")
