@@ -1,6 +1,6 @@
-"""Kinds without a tensor: what the checker needs to know of every component that the five papers use.
+"""Kinds without a tensor, for what the real ones do not show: all others are those of the registry.
 
-They stand in for real components, so that the language is judged by five papers before the first of them is built.
+They have settings and ports of the language's five papers in `tests/data/papers`, of which no model is built.
 """
 
 from __future__ import annotations
@@ -11,20 +11,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from compose_vlp.errors import UserError
-from compose_vlp.graph.kinds import Category, Clash, Compares, Kind, Pattern, Port, Setting, Traits
+from compose_vlp import registry
+from compose_vlp.graph.kinds import Category, Clash, Kind, Pattern, Port, Setting, Traits
 from compose_vlp.graph.signature import signature
 from compose_vlp.graph.types import (
-    EmbeddingType,
     Flow,
-    IndexType,
     LabelsType,
-    LogitsType,
     MaskType,
     NumberType,
     Part,
-    RecordType,
-    RowSpace,
     SequenceType,
     SimilarityType,
     TextType,
@@ -44,16 +39,15 @@ class Library:
         self.kinds = {**KINDS, **{kind.name: kind for kind in more}}
 
     def get(self, name: str) -> Kind:
-        if name not in self.kinds:
-            raise UserError(f"no kind is called {name!r}")
-        return self.kinds[name]
+        return self.kinds[name] if name in self.kinds else registry.get(name)
 
     def names(self, *categories: str) -> list[str]:
-        return sorted(name for name, kind in self.kinds.items() if not categories or kind.category in categories)
+        mine = {name for name, kind in self.kinds.items() if not categories or kind.category in categories}
+        return sorted({*mine, *registry.names(*categories)} - {name for name in self.kinds if name not in mine})
 
     def fields_of(self, name: str) -> frozenset[str] | None:
         kind = self.kinds.get(name)
-        return frozenset({*kind.settings, *kind.ports}) if kind else None
+        return frozenset({*kind.settings, *kind.ports}) if kind else registry.fields_of(name)
 
 
 # --- building kinds -----------------------------------------------------------------------------------------------
@@ -208,17 +202,6 @@ kind("swin", [port("image", "Image rows size", flow=EACH)], config=SwinConfig, o
 # --- text towers --------------------------------------------------------------------------------------------------
 
 
-class BertConfig(Settings):
-    width: int = Field(768, gt=0)
-    depth: int = Field(12, ge=0)
-    heads: int = Field(12, gt=0)
-    cross_attention: Literal["none", "optional", "always"] = "none"
-    token_types: bool = True
-    vocab_size: int = inferred()
-    length: int = inferred()
-    context_width: int | None = inferred()
-
-
 def text_sequence(x: Any, reads: Mapping[str, Flow], width: int | None, **more: Any) -> SequenceType:
     """A Sequence on the words of `x`, a Text or a Sequence."""
     text = x if isinstance(x, TextType) else x.parts[0].text
@@ -232,63 +215,12 @@ def context_reads(ports: Mapping[str, Any]) -> dict[str, Flow]:
     return merge_reads(*(one.reads for one in several), at_least=ALL)
 
 
-def bert_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
-    x = ports["x"]
-    reads = merge_reads(merge_reads(x.reads, at_least=ALL), context_reads(ports))
-    return text_sequence(x, reads, config.width, cls="first")
-
-
 TEXT_PARTS = {
     "embedding": "embedding.weight",
     "self_attention": "layers.*.self_attention",
     "cross_attention": "layers.*.cross_attention",
     "ffn": "layers.*.ffn",
 }
-
-kind(
-    "bert_encoder",
-    [
-        port("x", "Text rows length vocab_size"),
-        port("context", "Sequence rows any_tokens context_width", default=None, several=True),
-    ],
-    config=BertConfig,
-    output=bert_output,
-    check=heads_divide,
-    traits=Traits("independent", "none", "noise", "indexed"),
-    parts=TEXT_PARTS,
-)
-
-
-class TextDecoderConfig(Settings):
-    width: int = inferred("context.width", free=True)
-    depth: int = Field(12, ge=0)
-    heads: int = Field(12, gt=0)
-    cross_attention: Literal["none", "optional", "always"] = "optional"
-    token_types: bool = True
-    vocab_size: int = inferred()
-    length: int = inferred()
-    context_width: int | None = inferred()
-
-
-def decoder_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
-    x = ports["x"]
-    reads = merge_reads(merge_reads(x.reads, at_least=PAST), context_reads(ports))
-    return text_sequence(x, reads, config.width)
-
-
-kind(
-    "text_decoder",
-    [
-        port("x", "Text rows length vocab_size", flow=PAST),
-        port("context", "Sequence rows any_tokens context_width", default=None),
-    ],
-    config=TextDecoderConfig,
-    output=decoder_output,
-    check=heads_divide,
-    traits=Traits("independent", "none", "noise", "indexed"),
-    parts=TEXT_PARTS,
-    cached=True,
-)
 
 
 class CausalConfig(Settings):
@@ -327,32 +259,6 @@ kind(
 
 
 # --- fusing -------------------------------------------------------------------------------------------------------
-
-
-class FuserConfig(Settings):
-    width: int = inferred()
-    depth: int = Field(6, ge=0)
-    heads: int = Field(12, gt=0)
-    contexts: int = inferred("context.count")
-    context_width: int = inferred()
-
-
-def fuser_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
-    x = ports["x"]
-    reads = merge_reads(merge_reads(x.reads, at_least=ALL), context_reads(ports))
-    return replace(x, parts=tuple(replace(part, reads=reads) for part in x.parts))
-
-
-kind(
-    "cross_attention_fuser",
-    [
-        port("x", "Sequence rows tokens width"),
-        port("context", "Sequence rows any_tokens context_width", several=True),
-    ],
-    config=FuserConfig,
-    output=fuser_output,
-    traits=Traits("independent", "none", "noise", "indexed"),
-)
 
 
 class MultiwayConfig(Settings):
@@ -445,34 +351,11 @@ for _name in ("bert_embedding", "token_embedding"):
 # --- pooling and heads --------------------------------------------------------------------------------------------
 
 
-class PoolConfig(Settings):
-    queries: int = Field(gt=0)
-    heads: int = 8
-    width: int = inferred()
-
-
-def pool_output(config: Any, ports: Mapping[str, Any]) -> SequenceType:
-    x = ports["x"]
-    return SequenceType(x.rows, width=config.width, parts=one_part("pooled", config.queries, reads=[x.reads]))
-
-
-kind("attention_pooler", [port("x", "Sequence rows tokens width")], config=PoolConfig, output=pool_output)
-
-
 class WidthConfig(Settings):
     width: int = inferred()
 
 
 kind("pooler", [port("x", "Embedding rows width", flow=EACH)], "Embedding rows width", config=WidthConfig)
-
-
-class ProjectionConfig(Settings):
-    out: int = Field(gt=0)
-    bias: bool = True
-    width: int = inferred()
-
-
-kind("projection", [port("x", "Embedding rows width", flow=EACH)], "Embedding rows out", config=ProjectionConfig)
 
 
 class AdapterConfig(Settings):
@@ -485,128 +368,7 @@ kind(
 )
 
 
-class SimilarityConfig(Settings):
-    temperature: float = Field(0.07, gt=0)
-    clamp: tuple[float, float] | None = None
-
-
-kind(
-    "similarity",
-    [port("x", "Embedding rows width"), port("y", "Embedding columns width")],
-    "Similarity rows columns",
-    config=SimilarityConfig,
-)
-
-
-class LinearHeadConfig(Settings):
-    classes: int = Field(gt=1)
-    width: int = inferred()
-
-
-def linear_output(config: Any, ports: Mapping[str, Any]) -> LogitsType:
-    x = ports["x"]
-    if isinstance(x, SequenceType):
-        return LogitsType(x.rows, x.reads, classes=config.classes, text=x.parts[0].text, part=x.parts[0].name)
-    return LogitsType(x.rows, x.reads, classes=config.classes)
-
-
-kind(
-    "linear_head",
-    [port("x", "Embedding rows width | Sequence rows tokens width", flow=EACH)],
-    config=LinearHeadConfig,
-    output=linear_output,
-)
-
-
-class WordHeadConfig(Settings):
-    transform: bool = False
-    width: int = inferred()
-    vocab_size: int = inferred("x.vocab_size")
-
-
-for _name in ("lm_head", "mlm_head"):
-    kind(
-        _name,
-        [port("x", "Sequence rows tokens width", flow=EACH)],
-        "Logits rows tokens vocab_size",
-        config=WordHeadConfig,
-        traits=Traits("independent", "none", "none", selects=True),
-        parts={"weight": "weight", "bias": "bias"},
-    )
-
-
 # --- choices and state --------------------------------------------------------------------------------------------
-
-
-class QueueConfig(Settings):
-    size: int = Field(65536, gt=0)
-    image_width: int = inferred("image.width")
-    text_width: int = inferred("text.width")
-
-
-def queue_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
-    rows = RowSpace("main", queue="memory")
-    return RecordType(fields={name: replace(ports[name], rows=rows) for name in ("image", "text")})
-
-
-kind(
-    "feature_queue",
-    [
-        port("image", "Embedding rows image_width", detached=True),
-        port("text", "Embedding rows text_width", detached=True),
-    ],
-    config=QueueConfig,
-    output=queue_output,
-    traits=Traits("batch", "kept", "none"),
-)
-
-
-class MinerConfig(Settings):
-    floor: float = 0.0
-
-
-def miner_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
-    image, text = ports["t2i"], ports["i2t"]
-    return RecordType(
-        image.rows,
-        fields={
-            "image": IndexType(image.rows, points_at=replace(image.columns, queue=None)),
-            "text": IndexType(text.rows, points_at=replace(text.columns, queue=None)),
-        },
-    )
-
-
-kind(
-    "hard_negative_miner",
-    [
-        port("i2t", "Similarity any_images any_texts", detached=True, compares=Compares("images", "texts")),
-        port("t2i", "Similarity any_texts any_images", detached=True, compares=Compares("texts", "images")),
-        port("same", "Number rows", default=None),
-    ],
-    config=MinerConfig,
-    output=miner_output,
-    traits=Traits("batch", "none", "choice"),
-)
-
-
-class MaskerConfig(Settings):
-    probability: float = Field(0.15, gt=0, le=1)
-    mask: float = 0.8
-    whole_words: bool = False
-
-
-def masker_output(config: Any, ports: Mapping[str, Any]) -> RecordType:
-    text = ports["text"]
-    return RecordType(text.rows, fields={"text": text, "labels": LabelsType(text.rows, text=text)})
-
-
-kind(
-    "mlm_masker",
-    [port("text", "Text rows length vocab_size", flow=EACH)],
-    config=MaskerConfig,
-    output=masker_output,
-    traits=Traits("independent", "none", "choice", cuts=True),
-)
 
 
 class PatchMaskerConfig(Settings):
@@ -641,55 +403,6 @@ def function(name: str, ports: list[Port], returns: str | None = None, **more: A
     kind(name, ports, returns, category="function", **more)
 
 
-def joined(_: None, ports: Mapping[str, Any]) -> SequenceType:
-    parts = tuple(replace(value.parts[0], name=name) for name, value in ports.items())
-    one = next(iter(ports.values()))
-    return SequenceType(one.rows, width=one.width, parts=parts)
-
-
-def pooled(_: None, ports: Mapping[str, Any]) -> EmbeddingType:
-    x = ports["x"]
-    return EmbeddingType(x.rows, merge_reads(x.reads, at_least=ALL), width=x.width)
-
-
-def first_of(_: None, ports: Mapping[str, Any]) -> Any:
-    return ports["values"][0]
-
-
-def by_line(_: None, ports: Mapping[str, Any]) -> Any:
-    return replace(ports["x"], rows=ports["owner"].points_at)
-
-
-function("normalize", [port("x", "Embedding rows width", flow=EACH)], "Embedding rows width")
-function("first", [port("x", "Sequence rows tokens width")], output=pooled)
-function("mean", [port("x", "Sequence rows tokens width")], output=pooled)
-function("softmax", [port("x", "Logits rows classes", flow=EACH)], "Logits rows classes")
-function(
-    "gathered",
-    [port("x", "Value rows", flow=EACH)],
-    output=lambda _, ports: replace(ports["x"], rows=replace(ports["x"].rows, gathered=True)),
-    traits=Traits("batch", "none", "none"),
-)
-function(
-    "begin",
-    [port("text", "Text rows length vocab_size", flow=EACH), port("token", literal_types=("str",), token=True)],
-    output=lambda _, ports: ports["text"],
-)
-function(
-    "prompt",
-    [port("words", literal_types=("str",)), port("text", "Text rows length vocab_size", flow=EACH)],
-    output=lambda _, ports: ports["text"],
-)
-function("join", [port("values", "Sequence rows any_tokens width", flow=EACH, open=True)], output=joined)
-function("add", [port("values", "Embedding rows width | Sequence rows tokens width", several=True)], output=first_of)
-function(
-    "concat",
-    [port("values", "Embedding rows channels", several=True)],
-    output=lambda _, ports: replace(ports["values"][0], width=sum(v.width for v in ports["values"])),
-)
-function("average", [port("x", "Embedding rows width"), port("owner", "Index rows")], output=by_line)
-
-
 # --- losses -------------------------------------------------------------------------------------------------------
 
 
@@ -697,34 +410,6 @@ def loss(name: str, ports: list[Port], config: type[Settings] | None = None, for
     kind(name, ports, category="loss", config=config, traits=Traits("batch", "none", "none", foretells=foretells))
 
 
-class LabelSmoothing(Settings):
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-
-
-loss(
-    "contrastive",
-    [
-        port("scores", "Similarity rows_of columns_of", several=True),
-        port("soft", "Similarity rows_of columns_of", several=True, detached=True, default=None),
-        port("alpha", literal_types=("float",), default=0.0),
-        port("same", "Number rows", default=None),
-    ],
-    LabelSmoothing,
-)
-loss(
-    "matching",
-    [port("positive", "Logits rows classes"), port("negatives", "Logits rows classes", several=True)],
-)
-loss(
-    "next_token",
-    [
-        port("logits", "Logits rows length classes"),
-        port("weights", "Number rows", default=None),
-        port("per", "Value groups", default=None),
-    ],
-    LabelSmoothing,
-    "next",
-)
 loss(
     "masked_lm",
     [
@@ -744,6 +429,5 @@ loss(
     ],
     foretells="hidden",
 )
-loss("cross_entropy", [port("logits", "Logits rows classes"), port("labels", "Number rows")], LabelSmoothing)
 
 __all__ = ["KINDS", "Library", "NumberType", "SimilarityType", "kind", "port"]

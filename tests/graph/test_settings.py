@@ -79,8 +79,7 @@ def test_a_component_without_use_says_what_there_is(only: Only) -> None:
 
 def test_a_port_that_must_be_fed(only: Only) -> None:
     problem = only("extends: albef\ngraph:\n  joint: fusion(t)\n  wrong_image: matched(t=t[neg.text])\n")
-    assert problem.message == "`fusion` needs `context`"
-    assert problem.hints == ("cross_attention_fuser takes x: Sequence, context: list of Sequence",)
+    assert problem.message == "`fusion`: it needs a `context`"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,12 @@ def test_an_argument_that_does_not_fit_its_port(said: Said, expression: str, pla
 
 def test_a_wrong_kind_is_offered_the_usual_way_to_the_right_one(only: Only) -> None:
     problem = only(edited(SMALL, ("image_proj(v.cls)", "image_proj(v)")))
-    assert problem.hints == ("`v.cls` is its CLS, `mean(v)` pools its tokens, `first(v)` is the first of them",)
+    assert problem.hints == (
+        (
+            "`image_proj(v).cls` is its CLS, `mean(image_proj(v))` pools its tokens, "
+            "`first(image_proj(v))` is the first of them"
+        ),
+    )
 
 
 def test_a_tower_without_a_cls_is_pointed_at_where_it_was_chosen(said: Said, only: Only) -> None:
@@ -223,9 +227,7 @@ def test_who_shares_everything_takes_unwritten_settings_and_says_what_is_its_own
                 "graph:\n  more: twin(caption)\noutputs:\n  more_of: more\n")  # fmt: skip
     assert own.notes == (
         "twin: embedding is its own, fusion has none",
-        "twin: self_attention is its own, fusion has none",
-        "twin: cross_attention is its own, fusion has none",
-        "twin: ffn is its own, fusion has none",
+        "twin: positions is its own, fusion has none",
     )
 
 

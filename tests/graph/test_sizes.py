@@ -161,5 +161,5 @@ def test_the_later_value_may_be_the_images_size() -> None:
 def test_a_default_that_clashes_is_said_to_be_one(only: Only) -> None:
     problem = only(edited(SMALL, ("text:       {use: bert_encoder, width: 64, depth: 1, heads: 4}",
                                   "text:       {use: bert_encoder, width: 64, depth: 1}")))  # fmt: skip
-    assert problem.message == "`text`: heads 12 do not divide width 64"
+    assert problem.message == "`text`: heads 12 does not divide width 64"
     assert problem.related == (("heads 12 is the default of bert_encoder", problem.related[0][1]),)
