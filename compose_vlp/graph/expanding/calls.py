@@ -265,8 +265,18 @@ class Calls:
             return kind.output(sizing.config if sizing else None, binding.as_ports(bound))
         except UserError as error:
             for problem in error.problems:
-                self.problems.add(f"`{target}`: {problem.message}", problem.span or span, *problem.hints)
+                place = problem.span or _literal_named(bound, problem.message) or span
+                self.problems.add(f"`{target}`: {problem.message}", place, *problem.hints)
             return None
+
+
+def _literal_named(bound: Sequence[Bound], message: str) -> Span | None:
+    """Where the literal stands that a message names: its value between backticks, or as it is written."""
+    for one in bound:
+        value = one.given.arg.value if isinstance(one.given.arg, Constant) else None
+        if isinstance(value, str) and (f"`{value}`" in message or f'`{one.key}="{value}"`' in message):
+            return one.given.span
+    return None
 
 
 def _class_count(spec: LabelInput) -> int | None:

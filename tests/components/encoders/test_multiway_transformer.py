@@ -220,3 +220,22 @@ def test_a_prefix_needs_a_text_behind_it(what: str) -> None:
     (problem,) = caught.value.problems
     assert '`attention="prefix"` needs one text, as the last part of what comes in' in problem.message
     assert problem.span is not None
+
+
+def test_the_caret_of_an_unknown_expert_stands_under_its_name() -> None:
+    override = 'joint=upper(lower(join(language=words, vision=patches)), expert="vison_language")'
+    with pytest.raises(BlueprintError) as caught:
+        Blueprint.load("vlmo_base", overrides=[override]).check()
+    (problem,) = caught.value.problems
+    assert problem.span is not None
+    assert override[problem.span.column - 1 : problem.span.end_column - 1] == '"vison_language"'
+    assert "experts: vision, language, vision_language" in problem.hints
+
+
+def test_relative_positions_know_pictures_on_a_grid_and_texts_alone() -> None:
+    pooled = 'joint=upper(lower(join(language=words, vision=few(lower(patches)))), expert="vision_language")'
+    overrides = ["+components.few={use: attention_pooler, queries: 4, heads: 12}", pooled]
+    with pytest.raises(BlueprintError) as caught:
+        Blueprint.load("vlmo_base", overrides=overrides).check()
+    found = [problem for problem in caught.value.problems if "knows pictures on a grid and texts" in problem.message]
+    assert found and found[0].span is not None and "`vision` is neither" in found[0].message
