@@ -43,6 +43,7 @@ COMMANDS: Final = (
         "Use",
         "Compare trained runs: scores, differences, cost, settings.",
     ),
+    Entry("report", "Use", "Report a sweep: differences, effects, cost, as a page."),
     Entry("generate", "Use", "Write captions for pictures with a trained model."),
     Entry("explain", "Use", "Show where in a picture a model sees what a text says."),
     Entry("export", "Use", "Write a trained model's weights as one file, adapters merged."),

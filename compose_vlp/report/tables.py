@@ -80,7 +80,7 @@ def cell_table(summary: Summary, own: ScoreSummary) -> DataFrame:
             {
                 "cell": result.cell,
                 "seeds": result.estimate.seeds if result.estimate else 0,
-                own.score: mean_text(result.estimate),
+                "mean": mean_text(result.estimate),
                 "difference": "baseline" if base else difference_text(result.difference),
                 "p (Holm)": "" if base else _p(result.difference),
                 "": "" if base else verdict(result.difference),
@@ -131,9 +131,9 @@ def markdown(frame: DataFrame) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
 
 
-def latex(frame: DataFrame) -> str:
+def latex(frame: DataFrame, caption: str) -> str:
     """A frame of texts as a LaTeX table with booktabs' rules."""
-    text = str(frame.to_latex(index=False, escape=True))
+    text = str(frame.to_latex(index=False, escape=True, caption=caption.replace("_", r"\_")))
     for sign, command in _LATEX.items():
         text = text.replace(sign, command)
     return text

@@ -32,7 +32,7 @@ def write_report(summary: Summary, folder: Path) -> list[Path]:
     texts = {
         INDEX: page(summary, drawings),
         "report.md": "".join(as_markdown(summary, drawings)),
-        "table.tex": "\n".join(tables.latex(tables.cell_table(summary, own)) for own in summary.scores),
+        "table.tex": "\n".join(tables.latex(tables.cell_table(summary, own), own.score) for own in summary.scores),
         "numbers.csv": tables.numbers(summary).to_csv(index=False),
         "trials.csv": tables.trials(summary).to_csv(index=False),
         **{f"{name}.svg": plots.for_file(svg) for name, (_, svg) in drawings.items()},

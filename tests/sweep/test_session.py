@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from compose_vlp.cli.run import run as run_command
 from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock
 from compose_vlp.sweep.document import Sweep
@@ -229,3 +230,21 @@ def test_a_folder_that_is_no_sweep_or_damaged_is_refused(tmp_path: Path) -> None
     (tmp_path / "sweep.json").write_text('{"format": 99}')
     with pytest.raises(UserError, match="later version"):
         read_sweep(tmp_path)
+
+
+def test_a_sweep_is_reported_by_its_folder_or_its_name(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained.parent.parent)
+    assert trained.relative_to(Path.cwd()) == Path("runs/sweep-question")
+    assert run_command(["report", "question", "--score", SCORE, "--json"]) == 0
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert told["baseline"] == "baseline" and [row["cell"] for row in told["rows"]] == ["baseline", "teacher=on"]
+    assert told["notes"][0].startswith("every cell has one seed: no interval can be given")
+    assert "Report: runs/sweep-question/report/index.html" in printed.err
+    assert "teacher=on" in (trained / "report" / "index.html").read_text(encoding="utf-8")
+    assert run_command(["report", str(trained), "--out", str(tmp_path / "elsewhere")]) == 0
+    assert SCORE in capsys.readouterr().out
+    assert run_command(["report", "questoin"]) == 2
+    assert "sweeps here: runs/sweep-question" in capsys.readouterr().err

@@ -65,6 +65,7 @@ def show(summary: Summary, *, as_json: bool) -> None:
         print_json(tables.as_json(summary))
         return
     for own in summary.scores:
+        out().print(own.score, style="bold")
         out().print(_table(tables.cell_table(summary, own)))
         if own.effects:
             out().print(_table(tables.effect_table(own.effects)))

@@ -1,0 +1,74 @@
+"""`compose-vlp report`: what a sweep found, as tables, plots and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from compose_vlp.cli.commands.compare import Scores, show
+from compose_vlp.cli.console import err
+from compose_vlp.cli.options import Json
+from compose_vlp.errors import UserError
+
+EXAMPLES = (
+    ("of a sweep, by its name or folder", "compose-vlp report albef_parts"),
+    ("by one score, for scripts", "compose-vlp report runs/sweep-albef_parts --score retrieval.mean_recall --json"),
+)
+FOLDER = "report"
+"""Within the sweep's folder."""
+
+
+def command(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's folder or name.", show_default=False)],
+    scores: Scores = None,
+    path: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Write here; `report/` in the sweep's folder if left out."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Report a sweep: means over seeds, paired differences with intervals, effects, cost, and plots.
+
+    May be asked while the sweep still runs; what is missing is said. Writes a page that needs no other file, the tables
+    as Markdown, LaTeX and CSV, and the plots; a sweep that is in MLflow has them among its files.
+    """
+    from compose_vlp.report.summary import summarise
+    from compose_vlp.report.write import write_report
+    from compose_vlp.sweep.results import read_sweep
+
+    folder = find_sweep(sweep)
+    summary = summarise(read_sweep(folder), scores or ())
+    files = write_report(summary, path or folder / FOLDER)
+    show(summary, as_json=as_json)
+    err().print(f"Report: {files[0]}", soft_wrap=True)
+    if path is None:
+        _track(folder, files)
+
+
+def find_sweep(sweep: str) -> Path:
+    """Find the folder of a sweep that is named by its folder, or by its name.
+
+    Raises:
+        UserError: there is no such sweep; those that are there are named.
+    """
+    from compose_vlp.sweep.results import is_sweep_folder
+
+    for folder in (Path(sweep), Path("runs") / f"sweep-{Path(sweep).stem}"):
+        if is_sweep_folder(folder):
+            return folder
+    known = [str(folder) for folder in sorted(Path("runs").glob("sweep-*")) if is_sweep_folder(folder)]
+    hint = f"sweeps here: {', '.join(known)}" if known else "`compose-vlp sweep FILE` makes one below runs/"
+    raise UserError(f"no sweep {sweep!r}", hints=(hint,))
+
+
+def _track(folder: Path, files: list[Path]) -> None:
+    """Send the report to the sweep's run in MLflow, where there is one and the sweep is not at work."""
+    from compose_vlp.tracking import add_to_run
+    from compose_vlp.tracking.layout import TrackFolder
+
+    if not TrackFolder(folder).writer_lock.is_held():
+        left = add_to_run(folder, {}, 0, {f"{FOLDER}/{file.name}": file for file in files}, "FINISHED")
+        if left:
+            err().print(f"note: {left}", style="dim", soft_wrap=True)
