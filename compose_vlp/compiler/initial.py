@@ -55,24 +55,26 @@ class _Origins(_Numbered):
         is_draw = self._is_draw(func, kwargs)
         changed = args[0] if is_draw and func.overloadpacket.__name__.endswith("_") else None
         result = changed if changed is not None else func(*args, **kwargs)  # nothing is there that could be filled
-        seen = [self._of.get(_identity(one), frozenset()) for one in tree_leaves((args, kwargs)) if _is_tensor(one)]
+        seen = [
+            self._of.get(_identity(tensor), frozenset()) for tensor in tree_leaves((args, kwargs)) if _is_tensor(tensor)
+        ]
         draws = frozenset[int]().union(*seen)
         if is_draw:
             draws |= {self.draws}
             self.draws += 1
-        for one in tree_leaves(result) if draws else ():
-            if _is_tensor(one):
-                self._held.append(one.untyped_storage())
-                self._of[_identity(one)] = draws
+        for tensor in tree_leaves(result) if draws else ():
+            if _is_tensor(tensor):
+                self._held.append(tensor.untyped_storage())
+                self._of[_identity(tensor)] = draws
         return result
 
     def paths(self, module: nn.Module) -> dict[int, str]:
         """The parameter or buffer that each draw ends in; of several the first."""
-        found: dict[int, str] = {}
+        paths: dict[int, str] = {}
         for path, tensor in (*module.named_parameters(), *module.named_buffers()):
             for draw in self._of.get(_identity(tensor), ()):
-                found.setdefault(draw, path)
-        return found
+                paths.setdefault(draw, path)
+        return paths
 
 
 class _Keyed(_Numbered):

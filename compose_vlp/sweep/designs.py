@@ -33,11 +33,11 @@ def combinations_of(sweep: Sweep) -> list[Levels]:
         BlueprintError: a design that these factors do not allow, or one whose baseline is left out.
     """
     _judge(sweep)
-    found = [levels for levels in _all(sweep) if not left_out(sweep, levels)]
+    cells = [levels for levels in _all(sweep) if not left_out(sweep, levels)]
     baseline = baseline_of(sweep.factors)
-    if baseline not in found:
+    if baseline not in cells:
         raise _refused(sweep, "leave_out", "the baseline is left out", "it has the first level of each factor")
-    return [baseline, *(levels for levels in found if levels != baseline)]
+    return [baseline, *(levels for levels in cells if levels != baseline)]
 
 
 def omitted(sweep: Sweep) -> list[Levels]:
@@ -52,7 +52,7 @@ def baseline_of(factors: Sequence[Factor]) -> Levels:
 
 def left_out(sweep: Sweep, levels: Levels) -> bool:
     """Is this cell one of those that `leave_out` describes?"""
-    return any(all(levels[factor] in names for factor, names in one.items()) for one in sweep.leave_out)
+    return any(all(levels[factor] in names for factor, names in rule.items()) for rule in sweep.leave_out)
 
 
 def name_of(sweep: Sweep, levels: Levels) -> str:
@@ -90,7 +90,7 @@ def _words(basic: int, added: int) -> tuple[int, ...] | None:
                 return None
             word = columns[number] | 1 << (basic + len(words))
             products = tuple(word ^ other for other in group)
-            if all(one.bit_count() >= RESOLUTION for one in products):
+            if all(mask.bit_count() >= RESOLUTION for mask in products):
                 completed = extend((*words, word), (*group, *products), number + 1)
                 if completed is not None:
                     return completed
@@ -130,7 +130,7 @@ def _judge(sweep: Sweep) -> None:
     if drawn:
         hint = "a search draws from ranges: `design: {use: search, trials: 20, objective: ...}`"
         message = "`{}` is a range, and design `{}` takes levels"
-        problems = [Problem(message.format(one.name, sweep.design), one.key.span, (hint,)) for one in drawn]
+        problems = [Problem(message.format(factor.name, sweep.design), factor.key.span, (hint,)) for factor in drawn]
         raise BlueprintError(problems, sweep.lines)
     if sweep.design == "fraction":
         _judge_fraction(sweep)
@@ -145,8 +145,10 @@ def _judge_fraction(sweep: Sweep) -> None:
     if many:
         hint = "leave levels out, or take `grid` or `one_at_a_time`"
         message = "factor `{}` has {} levels, and a fraction is of factors with two"
-        found = [Problem(message.format(one.name, len(one.levels)), one.key.span, (hint,)) for one in many]
-        raise BlueprintError(found, sweep.lines)
+        problems = [
+            Problem(message.format(factor.name, len(factor.levels)), factor.key.span, (hint,)) for factor in many
+        ]
+        raise BlueprintError(problems, sweep.lines)
     count = len(sweep.factors)
     if count < FEWEST:
         message = f"there is no fraction of resolution V of {count} factors: any half mixes up effects of two"

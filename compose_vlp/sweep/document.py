@@ -52,7 +52,7 @@ class Budget(_Part):
 
     @model_validator(mode="after")
     def _one(self) -> Budget:
-        if sum(one is not None for one in (self.steps, self.flops, self.minutes)) != 1:
+        if sum(amount is not None for amount in (self.steps, self.flops, self.minutes)) != 1:
             raise ValueError("a budget is one of steps, flops and minutes")
         return self
 

@@ -111,9 +111,9 @@ class _LocalRun:
             return STOPPED
         if self.trial.failures > self.failures:
             return self.trial.reason
-        _, said = self.process.communicate()
+        _, output = self.process.communicate()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        lines = said.decode(errors="replace").strip().splitlines()
+        lines = output.decode(errors="replace").strip().splitlines()
         return f"its process {how}" + (f": {lines[-1]}" if lines else "")
 
     def stop(self) -> None:
@@ -231,15 +231,15 @@ def _slurm_parameters(resources: Resources, cluster: str) -> dict[str, Any]:
     """Submitit's names for what a run needs; options are Slurm's own."""
     if resources.gpus and resources.gpus != int(resources.gpus):
         raise UserError(f"Slurm gives whole GPUs, not {resources.gpus:g}", hints=("`--on ray` gives parts of one",))
-    found: dict[str, Any] = {"name": "compose-vlp"}
+    parameters: dict[str, Any] = {"name": "compose-vlp"}
     if resources.gpus:
-        found["gpus_per_node"] = int(resources.gpus)
+        parameters["gpus_per_node"] = int(resources.gpus)
     if resources.cpus:
-        found["cpus_per_task"] = int(resources.cpus)
+        parameters["cpus_per_task"] = int(resources.cpus)
     prefix = "slurm_" if cluster == "slurm" else f"{cluster}_"
     for key, value in resources.options.items():
-        found["timeout_min" if key == "minutes" else f"{prefix}{key}"] = int(value) if value.isdigit() else value
-    return found
+        parameters["timeout_min" if key == "minutes" else f"{prefix}{key}"] = int(value) if value.isdigit() else value
+    return parameters
 
 
 def _missing(extra: str, package: str) -> UserError:
@@ -255,10 +255,10 @@ def read_options(options: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: one without `=`.
     """
-    found = {}
+    options_by_name = {}
     for option in options:
         key, equals, value = option.partition("=")
         if not key or not equals or not value:
             raise UserError(f"`--option {option}` is not NAME=VALUE", hints=("--option partition=gpu",))
-        found[key] = value
-    return found
+        options_by_name[key] = value
+    return options_by_name

@@ -50,10 +50,10 @@ def read_range(text: str) -> Range:
     Raises:
         RangeError: an unknown form, or arguments that it does not take.
     """
-    found = _CALL.match(text.strip())
-    if found is None or found[1] not in FORMS:
+    call = _CALL.match(text.strip())
+    if call is None or call[1] not in FORMS:
         raise RangeError(f"`{text}` is no range: log(low, high), uniform(low, high), int(low, high) or choice(a, b)")
-    form, arguments = found[1], tuple(part.strip() for part in found[2].split(",") if part.strip())
+    form, arguments = call[1], tuple(part.strip() for part in call[2].split(",") if part.strip())
     if form == "choice":
         if len(arguments) < 2:
             raise RangeError("`choice` has two values or more")
@@ -61,7 +61,7 @@ def read_range(text: str) -> Range:
     if len(arguments) != 2:
         raise RangeError(f"`{form}` has two bounds: {form}(low, high)")
     try:
-        low, high = (scalars.read_int(one) if form == "int" else scalars.read_float(one) for one in arguments)
+        low, high = (scalars.read_int(bound) if form == "int" else scalars.read_float(bound) for bound in arguments)
     except scalars.ScalarError as error:
         raise RangeError(f"a bound of `{text}`: {error}") from None
     if low >= high:

@@ -150,15 +150,15 @@ class _Reader:
                 "[tiny/albef, alpha=0]; one with brackets stands in single quotes",
             )
             return []
-        found: list[Word] = []
+        collected: list[Word] = []
         for item in node if isinstance(node, Items) else [node]:
             if not isinstance(item, Scalar):
                 self.refuse("a blueprint or an override is one word", item.span, "put it into single quotes")
             elif not item.text.strip():
                 self.refuse("a word is empty", item.span)
             else:
-                found += words_of(item) if item is node else [Word.of(item)]
-        return found
+                collected += words_of(item) if item is node else [Word.of(item)]
+        return collected
 
     def factors(self, node: Node | None) -> Iterator[Factor]:
         if node is None:
@@ -177,7 +177,7 @@ class _Reader:
         if isinstance(value, Items):
             levels = [self.value(entry.key, item) for item in value]
         else:
-            levels = [Level(one.name, one.key.span, tuple(self.words(one.value))) for one in value]
+            levels = [Level(level.name, level.key.span, tuple(self.words(level.value))) for level in value]
         known = [level for level in levels if level is not None]
         if len(known) == len(levels) < 2:
             self.refuse(f"factor `{entry.name}` has one level: nothing varies", span, "two levels or more")
@@ -206,7 +206,9 @@ class _Reader:
         return None
 
     def beside(self, factor: Factor, folder: Path) -> Factor:
-        levels = tuple(Level(one.name, one.span, tuple(w.beside(folder) for w in one.words)) for one in factor.levels)
+        levels = tuple(
+            Level(level.name, level.span, tuple(w.beside(folder) for w in level.words)) for level in factor.levels
+        )
         return Factor(factor.name, factor.key, levels, factor.range)
 
     def twice(self, factor: str, levels: Sequence[Level]) -> None:
@@ -238,21 +240,21 @@ class _Reader:
             yield {entry.name: self._levels_of(entry, factors) for entry in item}
 
     def _levels_of(self, entry: Entry, factors: Sequence[Factor]) -> tuple[str, ...]:
-        factor = next((one for one in factors if one.name == entry.name), None)
+        factor = next((candidate for candidate in factors if candidate.name == entry.name), None)
         if factor is None:
-            known = [one.name for one in factors]
+            known = [candidate.name for candidate in factors]
             hints = did_you_mean(entry.name, known) or (f"factors: {', '.join(known)}",)
             self.refuse(f"no factor is called `{entry.name}`", entry.key.span, *hints)
             return ()
-        found = []
+        names = []
         for item in entry.value if isinstance(entry.value, Items) else [entry.value]:
             text = item.text if isinstance(item, Scalar) else ""
             if factor.level(text) is None:
                 known = [level.name for level in factor.levels]
                 hints = did_you_mean(text, known) or (f"levels: {', '.join(known)}",)
                 self.refuse(f"factor `{factor.name}` has no level `{text}`", item.span, *hints)
-            found.append(text)
-        return tuple(found)
+            names.append(text)
+        return tuple(names)
 
 
 def _spans(root: Entries) -> Iterator[tuple[str, Span]]:
@@ -265,11 +267,11 @@ def _spans(root: Entries) -> Iterator[tuple[str, Span]]:
 
 
 def sweep_of_words(
-    words: Sequence[str], vary: Sequence[str], *, name: str, seeds: tuple[int, ...], said: Mapping[str, Any]
+    words: Sequence[str], vary: Sequence[str], *, name: str, seeds: tuple[int, ...], options: Mapping[str, Any]
 ) -> Sweep:
     """The sweep that a command line says: `--vary 'path=first|second'`, the first value being the baseline's.
 
-    `said` are its other options by their names.
+    `options` are its other options by their names.
 
     Raises:
         BlueprintError: all mistakes of `vary`.
@@ -278,8 +280,8 @@ def sweep_of_words(
     source = Source(COMMAND_LINE, "\n".join([*words, *vary]))
     reader = _Reader(source, [])
     base = [Word.of(Scalar(word, source.span(number, 1), source=source)) for number, word in enumerate(words, 1)]
-    found = [_factor_of(reader, text, number) for number, text in enumerate(vary, len(words) + 1)]
-    factors = tuple(factor for factor in found if factor is not None)
+    read = [_factor_of(reader, text, number) for number, text in enumerate(vary, len(words) + 1)]
+    factors = tuple(factor for factor in read if factor is not None)
     reader.named_twice(factors)
     if reader.problems:
         raise BlueprintError(reader.problems, {COMMAND_LINE: source.lines})
@@ -290,33 +292,37 @@ def sweep_of_words(
         base=tuple(base),
         factors=factors,
         seeds=seeds,
-        design=_design_of_words(said, drawn=drawn),
-        measure=_measure_of_words(said),
-        budget=Budget(steps=said["steps"]) if "steps" in said else None,
+        design=_design_of_words(options, drawn=drawn),
+        measure=_measure_of_words(options),
+        budget=Budget(steps=options["steps"]) if "steps" in options else None,
         lines={COMMAND_LINE: source.lines},
     )
 
 
-def _design_of_words(said: Mapping[str, Any], *, drawn: bool) -> Design:
-    design = said.get("design", "grid")
-    wanted = [name for name in ("trials", "objective") if name in said]
-    if drawn or wanted:
-        if len(wanted) < 2 or "design" in said:
+def _design_of_words(options: Mapping[str, Any], *, drawn: bool) -> Design:
+    design = options.get("design", "grid")
+    goals = [name for name in ("trials", "objective") if name in options]
+    if drawn or goals:
+        if len(goals) < 2 or "design" in options:
             raise UserError(
                 "a search has `--trials` and `--objective`, and no other design",
                 hints=(
                     "--vary 'optimizer.lr=log(1e-4, 1e-2)' --trials 20 --objective retrieval.text_to_image_recall_at_1",
                 ),
             )
-        return Search(use="search", trials=said["trials"], objective=said["objective"])
+        return Search(use="search", trials=options["trials"], objective=options["objective"])
     if design not in get_args(Plain):
         hints = did_you_mean(design, get_args(Plain)) or (f"designs: {', '.join(get_args(Plain))}",)
         raise UserError(f"no design is called `{design}`", hints=hints)
     return cast(Plain, design)
 
 
-def _measure_of_words(said: Mapping[str, Any]) -> Measure:
-    given = {"data": said.get("data"), "tasks": tuple(said.get("task", ())) or None, "count": said.get("count")}
+def _measure_of_words(options: Mapping[str, Any]) -> Measure:
+    given = {
+        "data": options.get("data"),
+        "tasks": tuple(options.get("task", ())) or None,
+        "count": options.get("count"),
+    }
     for task in given["tasks"] or ():
         if task not in get_args(Task):
             hints = did_you_mean(task, get_args(Task)) or (f"tasks: {', '.join(get_args(Task))}",)

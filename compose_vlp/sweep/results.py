@@ -45,13 +45,13 @@ def read_sweep(folder: Path) -> Study:
                 trials.append(_trial(name, cell, seed, scores, trial))
         if lacking:
             missing[name] = "; ".join(lacking)
-    told = {name: _told(cell) for name, cell in known.cells.items()} | dict.fromkeys(known.left_out, "left out")
+    changes = {name: _told(cell) for name, cell in known.cells.items()} | dict.fromkeys(known.left_out, "left out")
     return Study(
         name=known.name,
         question=known.question,
         factors=known.factors if known.design != "search" else {},
         baseline=next(iter(known.cells), ""),
-        cells=told,
+        cells=changes,
         trials=trials,
         scores=tuple(known.measure.get("scores", ())),
         missing=missing,
@@ -106,9 +106,9 @@ def _lines(log: Path) -> Iterator[tuple[str, int, int, str]]:
     """What a log says of steps: stage, steps done, steps of the stage, and the losses."""
     if log.is_file():
         for line in log.read_text(errors="replace").splitlines():
-            found = _STEPS.search(line)
-            if found is not None:
-                yield found[1], int(found[2]), int(found[3]), found[4]
+            step = _STEPS.search(line)
+            if step is not None:
+                yield step[1], int(step[2]), int(step[3]), step[4]
 
 
 def _settings(known: KnownSweep) -> Iterator[tuple[str, str]]:

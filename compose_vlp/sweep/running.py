@@ -164,8 +164,8 @@ def progress(trial: TrialFolder) -> Progress | None:
             text = log.read().decode(errors="replace")
     except OSError:
         return None
-    found = [_STEPS.search(line) for line in text.splitlines()]
-    last = next((match for match in reversed(found) if match is not None), None)
+    matches = [_STEPS.search(line) for line in text.splitlines()]
+    last = next((match for match in reversed(matches) if match is not None), None)
     return None if last is None else Progress(last[1], int(last[2]), int(last[3]), last[4] or "")
 
 

@@ -77,8 +77,8 @@ class Searching:
 
     def finished(self, job: Job) -> None:
         for number, (trial, jobs) in list(self.open.items()):
-            if job in jobs and not any(one.is_open for one in jobs):
-                if all(one.state != "stopped" for one in jobs):
+            if job in jobs and not any(sibling.is_open for sibling in jobs):
+                if all(sibling.state != "stopped" for sibling in jobs):
                     self._tell(trial, jobs)
                 del self.open[number]
 
@@ -100,7 +100,7 @@ class Searching:
             unwanted = trial.should_prune()
         for other in jobs[1:] if unwanted else ():
             other.state = "pruned"
-            self.waiting = [one for one in self.waiting if one is not other]
+            self.waiting = [waiting_job for waiting_job in self.waiting if waiting_job is not other]
         return unwanted
 
     @property
@@ -204,7 +204,7 @@ def _drawn(factor: Factor, trial: optuna.Trial) -> tuple[str, list[Word]]:
     if factor.range is not None:
         value = factor.range.draw(trial, factor.name)
         return value, [_word(factor, value)]
-    level: Level | None = factor.level(trial.suggest_categorical(factor.name, [one.name for one in factor.levels]))
+    level: Level | None = factor.level(trial.suggest_categorical(factor.name, [known.name for known in factor.levels]))
     assert level is not None, "Optuna gives what it was given"
     return level.name, list(level.words)
 

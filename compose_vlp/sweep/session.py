@@ -210,12 +210,14 @@ class Session:
         """The resolved blueprint of a run, with what tracking is told of it."""
         document, span = cell.blueprint.document, Span("sweep", 0, 1, 2)
         root = document.root
-        told: dict[tuple[str, ...], str] = {(name,): text for name, text in tags_of(self.sweep, cell, seed).items()}
+        additions: dict[tuple[str, ...], str] = {
+            (name,): text for name, text in tags_of(self.sweep, cell, seed).items()
+        }
         if self.parent is not None:
-            told[("tracking", "parent")] = self.parent
-            told[("tracking", "experiment")] = tracking_of(cell.blueprint.check()).experiment or self.sweep.name
-            told[("tracking", "run_name")] = f"{cell.name}, seed {seed}"
-        for path, text in told.items():
+            additions[("tracking", "parent")] = self.parent
+            additions[("tracking", "experiment")] = tracking_of(cell.blueprint.check()).experiment or self.sweep.name
+            additions[("tracking", "run_name")] = f"{cell.name}, seed {seed}"
+        for path, text in additions.items():
             root = put(root, path, Entry(Scalar(path[-1], span), Scalar(text, span, "single")))
         return write(replace(document, root=root))
 

@@ -99,8 +99,8 @@ def _length(trial: TrialFolder, settings: TrialSettings) -> list[str]:
                 settings.device,
             ]
             _run(_program(settings.gpus) + words, trial, settings)
-        told = (read_json(probe / "run.json") or {})["extra"]["stages"][settings.stage]
-        each = told["seconds"] / told["steps"]
+        stage = (read_json(probe / "run.json") or {})["extra"]["stages"][settings.stage]
+        each = stage["seconds"] / stage["steps"]
         known = {"steps": max(1, int(settings.minutes * 60 / each)), "seconds_per_step": each}
         write_atomic(kept, json.dumps(known))
         shutil.rmtree(probe, ignore_errors=True)
@@ -110,9 +110,9 @@ def _length(trial: TrialFolder, settings: TrialSettings) -> list[str]:
 def _evaluate(trial: TrialFolder, settings: TrialSettings) -> None:
     words = ["evaluate", str(trial.run), *settings.evaluate, "--device", settings.device, "--json"]
     words += ["--out", str(trial.path / "reports")]
-    said = _run(_program(1) + words, trial, settings, keep=True)
+    output = _run(_program(1) + words, trial, settings, keep=True)
     try:
-        measured = json.loads(said)
+        measured = json.loads(output)
     except ValueError:
         raise Failed("measuring gave no scores") from None
     if not measured.get("scores"):
@@ -147,12 +147,12 @@ def _run(command: Sequence[str], trial: TrialFolder, settings: TrialSettings, *,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, no lock is taken
         )
         with _Forwarding(process) as forwarding:
-            said, _ = process.communicate()
+            output, _ = process.communicate()
     if forwarding.asked:
         raise Asked
     if process.returncode:
         raise Failed(_ended(command, process.returncode))
-    return said or ""
+    return output or ""
 
 
 def _ended(command: Sequence[str], code: int) -> str:

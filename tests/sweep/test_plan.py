@@ -74,7 +74,7 @@ def test_a_graph_that_is_wrong_names_the_level_that_made_it_so(written: Written)
 def test_a_blueprint_that_is_not_there_is_told_at_its_word(written: Written) -> None:
     (problem,) = mistakes(written("vary: {a: {x: [], y: [hybrids/coca_momentm]}}"))
     assert str(problem.span) == "question.yaml:3:23"
-    assert "did you mean 'hybrids/coca_momentum'?" in problem.hints
+    assert "did you mean 'hybrids/coca_momentum'" in problem.hints[0]
 
 
 def test_levels_that_make_the_same_model_are_refused(written: Written) -> None:

@@ -19,17 +19,19 @@ def mistakes(written: Written, *lines: str, **more: str) -> tuple[Problem, ...]:
 
 
 def test_a_level_is_a_named_bundle_of_changes_and_blueprints(written: Written) -> None:
-    sweep = written("vary: {teacher: {off: [], on: [hybrids/coca_momentum, 'batch=4']}, alpha: [0.4, 0]}")
+    sweep = written(
+        "vary: {teacher: {off: [], on: [hybrids/coca_momentum, 'stages.pretrain.batch=4']}, alpha: [0.4, 0]}"
+    )
     teacher, alpha = sweep.factors
     assert [level.name for level in teacher.levels] == ["off", "on"]
-    assert [word.text for word in teacher.levels[1].words] == ["hybrids/coca_momentum", "batch=4"]
+    assert [word.text for word in teacher.levels[1].words] == ["hybrids/coca_momentum", "stages.pretrain.batch=4"]
     assert [word.is_override for word in teacher.levels[1].words] == [False, True]
     assert [level.words[0].text for level in alpha.levels] == ["alpha=0.4", "alpha=0"]
 
 
 def test_the_command_line_says_the_same_as_the_file(written: Written) -> None:
     file = written(VARY, "seeds: 3")
-    line = sweep_of_words([word.text for word in file.base], ["alpha=0.4|0"], name="x", seeds=(0, 1, 2), said={})
+    line = sweep_of_words([word.text for word in file.base], ["alpha=0.4|0"], name="x", seeds=(0, 1, 2), options={})
     assert line.seeds == file.seeds
     for mine, yours in zip(line.factors, file.factors, strict=True):
         assert mine.name == yours.name
@@ -119,21 +121,21 @@ def test_a_base_without_a_blueprint_is_refused(written: Written) -> None:
 )
 def test_a_wrong_vary_is_told_with_its_argument(vary: str, message: str) -> None:
     with pytest.raises(BlueprintError) as caught:
-        sweep_of_words(["tiny/coca"], [vary], name="x", seeds=(0,), said={})
+        sweep_of_words(["tiny/coca"], [vary], name="x", seeds=(0,), options={})
     assert caught.value.problems[0].message.startswith(message)
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("options", "message"),
     [
         ({"design": "gird"}, "no design is called `gird`"),
         ({"task": ["retrieve"]}, "no task is called `retrieve`"),
         ({"trials": 3}, "a search has `--trials` and `--objective`"),
     ],
 )
-def test_a_wrong_option_is_told(said: dict[str, object], message: str) -> None:
+def test_a_wrong_option_is_told(options: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        sweep_of_words(["tiny/coca"], ["alpha=0|1"], name="x", seeds=(0,), said=said)
+        sweep_of_words(["tiny/coca"], ["alpha=0|1"], name="x", seeds=(0,), options=options)
 
 
 def test_a_blueprint_is_no_sweep_and_a_sweep_no_blueprint(written: Written) -> None:

@@ -99,9 +99,9 @@ def command(
     from compose_vlp.sweep.engines import Resources, read_options
     from compose_vlp.sweep.session import Options, Session
 
-    said = {"vary": vary, "design": design, "steps": steps, "task": tasks, "data": data, "count": count}
-    said |= {"trials": trials, "objective": objective}
-    sweep = _sweep(words, seeds, {name: value for name, value in said.items() if value is not None})
+    given = {"vary": vary, "design": design, "steps": steps, "task": tasks, "data": data, "count": count}
+    given |= {"trials": trials, "objective": objective}
+    sweep = _sweep(words, seeds, {name: value for name, value in given.items() if value is not None})
     options = Options(
         out=path,
         jobs=jobs,
@@ -144,33 +144,33 @@ def _run(session: Session) -> int:
         return stopping.asked
 
 
-def _sweep(words: Sequence[str], seeds: int | None, said: dict[str, Any]) -> Sweep:
+def _sweep(words: Sequence[str], seeds: int | None, given: dict[str, Any]) -> Sweep:
     from dataclasses import replace
 
     from compose_vlp.sweep.reading import find_sweep, read_sweep_file
 
     file = find_sweep(words[0]) if len(words) == 1 else None
     if file is None:
-        return _of_words(words, seeds or 1, said)
-    if said:
-        options = ", ".join(f"`--{name}`" for name in said)
+        return _of_words(words, seeds or 1, given)
+    if given:
+        options = ", ".join(f"`--{name}`" for name in given)
         raise UserError(f"{words[0]} is a sweep and says itself what {options} would", hints=("change the file",))
     sweep = read_sweep_file(file)
     return sweep if seeds is None else replace(sweep, seeds=tuple(range(seeds)))
 
 
-def _of_words(words: Sequence[str], seeds: int, said: dict[str, Any]) -> Sweep:
+def _of_words(words: Sequence[str], seeds: int, given: dict[str, Any]) -> Sweep:
     """The sweep of a command line; it is called by its blueprint and a digest, so that the same command finds it."""
     from compose_vlp.blueprint.arguments import split_arguments
     from compose_vlp.sweep.reading import sweep_of_words
 
     names, _ = split_arguments(words)
-    if not names or "vary" not in said:
+    if not names or "vary" not in given:
         hint = "compose-vlp sweep tiny/albef --vary 'alpha=0.4|0'"
         raise UserError("nothing is varied" if names else "no blueprint is named", hints=(hint,))
-    digest = hashlib.sha256(repr((words, said)).encode()).hexdigest()[:6]
+    digest = hashlib.sha256(repr((words, given)).encode()).hexdigest()[:6]
     name = f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', Path(names[-1]).stem)}-{digest}"
-    return sweep_of_words(words, said.pop("vary"), name=name, seeds=tuple(range(seeds)), said=said)
+    return sweep_of_words(words, given.pop("vary"), name=name, seeds=tuple(range(seeds)), options=given)
 
 
 def _list(session: Session, *, as_json: bool) -> None:
