@@ -184,7 +184,7 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
     checked = Blueprint.load("tiny/albef", overrides=small).check()
     compiled = compile_stage(checked, "pretrain")
     model = build(checked, seed=3).train()
-    model.tokenizers = {"bert": SimpleNamespace(mask_id=4, special={"[CLS]": 2}, vocab_size=60)}
+    model.tokenizers = {"bert": SimpleNamespace(mask_id=4, special={"[CLS]": 2}, vocab_size=60, highest_id=59)}
     model.start_teachers(["momentum"])
     model, batch = model.double(), in_float64(synthetic_batch(compiled.plan, ROWS, "cpu"))
     batch["caption"] = replace(batch["caption"], lengths=torch.tensor([8, 3, 7, 5, 4, 5]))

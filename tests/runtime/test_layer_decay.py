@@ -185,8 +185,8 @@ def test_an_inherited_order_shrinks_when_a_component_goes(tmp_path: Path) -> Non
     optimizer = child.check().optimizer
     assert optimizer is not None and optimizer.layer_decay is not None
     assert optimizer.layer_decay.order == (("vision", "text"), ("fusion",))
-    told = [note for note in child.notes if "`mlm_head` of `optimizer.layer_decay.order`" in note]
-    assert len(told) == 2
+    told = [note for note in child.notes if "of `optimizer.layer_decay.order`" in note]
+    assert told and told[0].count("`mlm_head`") == 2
 
 
 def test_build_shows_the_levels(tmp_path: Path) -> None:
