@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 INDEX: Final = "index.html"
 CURVES: Final = 4
 """Curves that a report shows; all of them are in tracking."""
-_STYLE: Final = ".figure svg { width: 100%; height: auto; max-width: 46rem; } .wide td, .wide th { text-align: left; }"
+_STYLE: Final = """
+.figure svg { width: 100%; height: auto; max-width: 46rem; }
+.wide th, .wide td { text-align: left; white-space: nowrap; }
+.wide td:last-child { white-space: normal; min-width: 15rem; }
+h3 { margin-top: 1.2rem; }
+"""
 
 
 def write_report(summary: Summary, folder: Path) -> list[Path]:
