@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -113,9 +113,9 @@ class TrialFolder:
         """What `evaluate --json` said; None where it has not been measured."""
         return read_json(self.scores_file(self.settings.evaluate))
 
-    def scores(self) -> dict[str, float] | None:
-        """The numbers among it, by name."""
-        measured = self.measured
+    def scores(self, evaluate: Sequence[str] | None = None) -> dict[str, float] | None:
+        """The numbers that these words of `evaluate` measured, by name; those of the last sweep's words if left out."""
+        measured = self.measured if evaluate is None else read_json(self.scores_file(tuple(evaluate)))
         return None if measured is None else {name: float(value) for name, value in measured["scores"].items()}
 
     def fail(self, reason: str) -> None:
@@ -174,6 +174,7 @@ class KnownSweep:
     measure: dict[str, Any]
     cells: dict[str, KnownCell]
     left_out: list[str] = field(default_factory=list)
+    evaluate: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 

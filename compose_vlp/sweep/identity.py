@@ -53,8 +53,8 @@ def identity(blueprint: Blueprint, budget: str = "") -> Identity:
         budget: what decides the length of a run where the blueprint does not say it: minutes.
     """
     digests = {name: digest.contents for name, digest in data_digests(blueprint.check()).items()}
-    plugins = [text for plugin in blueprint.plugins for text in plugin.texts.values()]
-    return Identity(_digest(meanings(blueprint.document)), _digest(digests), _digest([_code(), *plugins]), budget)
+    plugins = [plugin.files for plugin in blueprint.plugins]
+    return Identity(_digest(meanings(blueprint.document)), _digest(digests), _digest([_code(), plugins]), budget)
 
 
 def meanings(document: Document) -> dict[str, str]:

@@ -38,7 +38,7 @@ def read_sweep(folder: Path) -> Study:
         lacking = []
         for seed in known.seeds:
             trial = TrialFolder((folder / cell.trials[str(seed)]).resolve()) if str(seed) in cell.trials else None
-            scores = trial.scores() if trial is not None else None
+            scores = trial.scores(known.evaluate) if trial is not None else None
             if trial is None or not scores:
                 lacking.append(f"seed {seed} {_why(trial)}")
             else:

@@ -259,6 +259,7 @@ class Session:
                 for cell in self.cells.values()
             },
             left_out=list(self.left_out),
+            evaluate=list(_measuring(sweep)),
             command=list(self.options.command),
             versions=versions(),
         )

@@ -1,6 +1,7 @@
 """Cells are checked before anything runs: each mistake once, at its place in the sweep's file."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -119,9 +120,39 @@ def test_what_cannot_be_spent_or_measured_is_told_beforehand(written: Written, l
     assert problems[0].span is not None
 
 
-def test_a_mix_in_is_found_beside_the_sweep(written: Written, tmp_path: object) -> None:
-    from pathlib import Path
-
+def test_a_mix_in_is_found_beside_the_sweep(written: Written) -> None:
     Path("mine.yaml").write_text("extends: tiny/coca\nlosses: {contrastive: {weight: 0.5}}\n")
     sweep = written("vary: {a: {x: [], y: [mine]}}")
     assert [cell.name for cell in plan(sweep).cells] == ["baseline", "a=y"]
+
+
+GATED = """
+from torch import Tensor, nn
+from compose_vlp.registry import Settings, fills
+from compose_vlp.slots import Place
+
+
+@fills("NAME", slot="ffn", rows="independent", state="none", draws="none")
+class Gated(nn.Module):
+    class Config(Settings):
+        hidden: int = 8
+
+    def __init__(self, config: Config, place: Place) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(place.width, config.hidden), nn.Linear(config.hidden, place.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.down(x).relu())
+"""
+
+
+def test_a_level_may_be_a_kind_of_a_plugin_whose_code_is_part_of_the_cell(written: Written) -> None:
+    sweep = written("vary: {ffn: {mlp: [], own: ['components.vision.ffn=swept_gated']}}")
+    file = Path("gated.py")
+    file.write_text(GATED.replace("NAME", "swept_gated"))
+    first = plan(sweep, [file]).cells
+    assert len({cell.identity.blueprint for cell in first}) == 2
+    file.write_text(GATED.replace("NAME", "swept_gated") + "# other code\n")
+    second = plan(sweep, [file]).cells
+    for one, two in zip(first, second, strict=True):
+        assert one.identity.differences(two.identity) == ["code"]

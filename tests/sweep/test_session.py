@@ -113,7 +113,11 @@ def test_again_trains_anew_and_keeps_what_was(ran: Written, monkeypatch: pytest.
 def test_another_measure_of_trained_runs_trains_nothing(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     known, _, _ = run_inline(ran(), monkeypatch)
     before = {job.trial.path: (job.trial.run / "checkpoints").stat().st_mtime_ns for job in known.jobs}
-    second, engine, _ = run_inline(ran(*LINES[:2], "measure: {count: 6, tasks: [retrieval]}"), monkeypatch)
+    scores = {trial.cell: trial.scores for trial in read_sweep(known.path).trials}
+    other = ran(*LINES[:2], "measure: {count: 6, tasks: [retrieval]}")
+    second, engine, _ = run_inline(other, monkeypatch, out=Path("runs/two"))
+    assert {trial.cell: trial.scores for trial in read_sweep(known.path).trials} == scores, "the first keeps its own"
+    assert {trial.cell: trial.scores for trial in read_sweep(second.path).trials} != scores
     assert len(engine.started) == 2
     assert [job.state for job in second.jobs] == ["done", "done"]
     assert {job.trial.path: (job.trial.run / "checkpoints").stat().st_mtime_ns for job in second.jobs} == before
