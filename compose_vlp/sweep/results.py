@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from compose_vlp.errors import UserError
@@ -45,7 +45,9 @@ def read_sweep(folder: Path) -> Study:
                 trials.append(_trial(name, cell, seed, scores, trial))
         if lacking:
             missing[name] = "; ".join(lacking)
-    changes = {name: _told(cell) for name, cell in known.cells.items()} | dict.fromkeys(known.left_out, "left out")
+    base = next(iter(known.cells.values())).words if known.cells else ()
+    changes = {name: _changes(cell, base) for name, cell in known.cells.items()}
+    changes |= dict.fromkeys(known.left_out, "left out")
     return Study(
         name=known.name,
         question=known.question,
@@ -75,9 +77,13 @@ def _why(trial: TrialFolder | None) -> str:
     return "is trained and not measured" if status == "FINISHED" else "is not trained to its end"
 
 
-def _told(cell: KnownCell) -> str:
-    """A cell as words of a command line."""
-    return " ".join(f"'{word}'" if re.search(r"[\s{\[\]}*]", word) else word for word in cell.words)
+def _changes(cell: KnownCell, base: Sequence[str]) -> str:
+    """Words of a command line that the baseline does not have."""
+    return _line([word for word in cell.words if word not in base]) or "the baseline"
+
+
+def _line(words: Sequence[str]) -> str:
+    return " ".join(f"'{word}'" if re.search(r"[\s{\[\]}*~]", word) else word for word in words)
 
 
 def _cost(run: RunFolder, cell: KnownCell, trial: TrialFolder) -> Cost:
@@ -113,6 +119,8 @@ def _lines(log: Path) -> Iterator[tuple[str, int, int, str]]:
 
 def _settings(known: KnownSweep) -> Iterator[tuple[str, str]]:
     measure = known.measure
+    if known.cells:
+        yield "baseline", _line(next(iter(known.cells.values())).words)
     yield "design", known.design.replace("_", " ")
     yield "seeds", ", ".join(map(str, known.seeds))
     if known.budget:

@@ -59,6 +59,8 @@ def test_what_was_trained_is_read_as_a_study(trained: Path) -> None:
     assert [(trial.cell, trial.seed) for trial in study.trials] == [("baseline", 0), ("teacher=on", 0)]
     assert all(SCORE in trial.scores for trial in study.trials)
     assert study.missing == {}
+    assert study.cells == {"baseline": "the baseline", "teacher=on": "hybrids/coca_momentum"}
+    assert study.settings["baseline"].startswith("mine")
     assert study.settings["budget"] == "4 steps for every run"
     first, last = study.trials
     assert first.curves["pretrain.contrastive"][-1][0] == 3

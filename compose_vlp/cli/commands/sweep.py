@@ -207,6 +207,7 @@ def _sum_up(session: Session) -> None:
     out().print(table)
     out().print(", ".join(f"{count} {state}" for state, count in states(session.jobs).items()), soft_wrap=True)
     out().print(f"The sweep: {session.path}", soft_wrap=True)
+    out().print(f"Report it: compose-vlp report {session.path}", soft_wrap=True)
 
 
 SHOWN = 4
