@@ -76,8 +76,10 @@ def summarise(study: Study, scores: Sequence[str] = ()) -> Summary:
     crossed = sum(len(levels) > 1 for levels in study.factors.values()) > 1
     summaries = []
     for name in chosen:
-        found = effects(study.trials, study.factors, name) if crossed else ()
-        summaries.append(ScoreSummary(name, _cells(study, name), found))
+        known_effects = effects(study.trials, study.factors, name) if crossed else ()
+        if not any(effect.difference for effect in known_effects):
+            known_effects = ()  # one change at a time: the differences to the baseline say all
+        summaries.append(ScoreSummary(name, _cells(study, name), known_effects))
     costs = {cell: _cost([trial.cost for trial in study.trials if trial.cell == cell]) for cell in study.cells}
     return Summary(study, tuple(summaries), costs, tuple(_notes(study, summaries)))
 

@@ -53,6 +53,14 @@ def test_what_is_missing_is_said():
     assert any("shares no seed with the baseline" in note for note in summarise(replace(study, trials=apart)).notes)
 
 
+def test_changes_one_at_a_time_have_no_effects_beside_their_differences():
+    study = make_study()
+    alone = [trial for trial in study.trials if trial.cell.startswith("on") or trial.cell.endswith("six")]
+    summary = summarise(replace(study, trials=alone))
+    assert summary.main.effects == () and not any("separate" in note for note in summary.notes)
+    assert tables.verdict(summary.main.cells[2].difference) == "lower"
+
+
 def test_unknown_scores_and_unmeasured_studies_are_refused(summary: Summary):
     with pytest.raises(UserError) as caught:
         summarise(summary.study, ["retrieval.mean_recal"])
