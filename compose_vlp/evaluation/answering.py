@@ -46,61 +46,61 @@ class Answered:
     def flat(self) -> dict[str, float]:
         """One name for each number."""
         return {
-            f"{name}_vqa_accuracy": sum(one.accuracy for one in answers) / len(answers)
+            f"{name}_vqa_accuracy": sum(answer.accuracy for answer in answers) / len(answers)
             for name, answers in self.outputs.items()
         }
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers, and each answer."""
-        said = {
+        """Return the numbers, and each answer."""
+        listed = {
             name: [{"record": a.row, "said": a.said, "given": dict(a.given), "accuracy": a.accuracy} for a in answers]
             for name, answers in self.outputs.items()
         }
-        return {**self.flat(), "said": said}
+        return {**self.flat(), "said": listed}
 
 
 def answerers(asker: Asker) -> dict[str, str]:
-    """The outputs that answer questions, and the inputs with people's answers: texts of which a record has many, or
+    """List the outputs that answer questions, each with the input of people's answers: many texts a record, or
     classes that have names."""
-    found = {name: label for name, (label, spec) in labelled(asker).items() if spec.many and spec.classes is not None}
+    labels = {name: label for name, (label, spec) in labelled(asker).items() if spec.many and spec.classes is not None}
     for name, entry in asker.blueprint.outputs.items():
         over = asker.blueprint.inputs.get(entry.over or "")
         if entry.form in ("generate", "rank") and isinstance(over, TextInput) and over.many:
-            found[name] = str(entry.over)
-    return found
+            labels[name] = str(entry.over)
+    return labels
 
 
 def evaluate_answering(asker: Asker, source: Source, count: int = 1000, *, tick: Tick = silent) -> Answered:
-    """The answers to the first `count` records, against those that people gave. Records without any are left out.
+    """Compare the answers to the first `count` records with those that people gave; leave out records without any.
 
     Raises:
         UserError: no output answers questions, or no record has an answer.
     """
-    found = answerers(asker)
-    if not found:
+    labels = answerers(asker)
+    if not labels:
         raise no_outputs(asker, "answering")
-    return Answered({name: _answers(asker, source, count, name, over, tick) for name, over in found.items()})
+    return Answered({name: _answers(asker, source, count, name, over, tick) for name, over in labels.items()})
 
 
 def _answers(asker: Asker, source: Source, count: int, output: str, over: str, tick: Tick) -> tuple[Answer, ...]:
     field = asker.blueprint.inputs[over].field or over
-    found: list[tuple[int, str, dict[str, float]]] = []
+    triples: list[tuple[int, str, dict[str, float]]] = []
     done = 0
     classes = _classes(asker, over)
-    for rows, said in _said(asker, source, count, output, classes):
+    for rows, predicted in _said(asker, source, count, output, classes):
         values = zip(rows, values_of(source, rows, field), strict=True)
         given = [_weighted(value, field, row, classes) for row, value in values]
-        found += (one for one in zip(rows, said, given, strict=True) if one[2])
+        triples += (triple for triple in zip(rows, predicted, given, strict=True) if triple[2])
         done += len(rows)
         tick(done)
-    if not found:
+    if not triples:
         raise UserError(f"none of the first {count} records has an answer in its field {field!r}")
-    weights = _weights_of({row: given for row, _, given in found}, field)
-    return tuple(Answer(row, said, given, weights) for row, said, given in found)
+    weights = _weights_of({row: given for row, _, given in triples}, field)
+    return tuple(Answer(row, predicted, given, weights) for row, predicted, given in triples)
 
 
 def _weights_of(given: Mapping[int, Mapping[str, float]], field: str) -> Weights:
-    """What the weights of all these records are.
+    """Tell from all these records what their weights mean.
 
     Raises:
         UserError: they may mean several things, so that the accuracy would be a guess.
@@ -117,7 +117,7 @@ def _weights_of(given: Mapping[int, Mapping[str, float]], field: str) -> Weights
 
 
 def _classes(asker: Asker, over: str) -> tuple[str, ...]:
-    """The names of the answers that a label has; none of a text."""
+    """Return the names of a label's answers; none for a text."""
     spec = asker.blueprint.inputs[over]
     return (class_names(spec) or ()) if isinstance(spec, LabelInput) else ()
 
@@ -149,11 +149,11 @@ def _weighted(value: object, field: str, row: int, classes: Sequence[str]) -> di
     if isinstance(value, Mapping):
         return {_named(answer, classes): _weight(weight, field, row) for answer, weight in value.items()}
     answers = value if isinstance(value, list | tuple) else [value] if isinstance(value, str | int) else []
-    return {answer: float(n) for answer, n in Counter(_named(one, classes) for one in answers).items()}
+    return {answer: float(n) for answer, n in Counter(_named(gave, classes) for gave in answers).items()}
 
 
 def _named(answer: object, classes: Sequence[str]) -> str:
-    """An answer in words; a record may name a class by its number."""
+    """Return an answer in words; a record may name a class by its number."""
     if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(classes):
         return classes[answer]
     return str(answer)

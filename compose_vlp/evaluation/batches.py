@@ -79,7 +79,7 @@ def need(asker: Asker, task: str, *outputs: str) -> None:
 
 
 def picture_and_text(asker: Asker, output: str, what: str) -> tuple[str, str]:
-    """The fields of a record that an output of pairs reads: that of its picture, and that of its text.
+    """Find the fields of a record that an output of pairs reads: that of its picture, and that of its text.
 
     Raises:
         UserError: it reads anything else; the message begins with `what` would read it.
@@ -101,7 +101,7 @@ ASKS = {
 
 
 def no_outputs(asker: Asker, task: str) -> UserError:
-    """The mistake of asking for a task that no output of a blueprint answers, whatever it is called."""
+    """Make the error for a task that no output of a blueprint answers, whatever it is called."""
     outputs = ", ".join(asker.blueprint.outputs) or "none"
     return UserError(
         f"{task} asks for {ASKS[task]}; {asker.blueprint.name} has none", hints=[f"its outputs: {outputs}"]
@@ -109,18 +109,18 @@ def no_outputs(asker: Asker, task: str) -> UserError:
 
 
 def texts_of(source: Source, rows: Iterable[int], field: str) -> list[tuple[str, ...]]:
-    """The texts of records, several where a record has several captions; none where it has no text."""
+    """Read the texts of records, several where a record has several captions; none where it has no text."""
     return [texts_in(value) for value in values_of(source, rows, field)]
 
 
 def texts_in(value: object) -> tuple[str, ...]:
-    """The texts that a field's value holds: a text, or a list of them; those that are empty or unreadable are none."""
+    """List the texts that a field's value holds (a text, or a list of them), without the empty and unreadable ones."""
     texts = (value,) if isinstance(value, str) else value if isinstance(value, Iterable) else ()
     return tuple(text for text in texts if is_text(text) and text.strip())
 
 
 def values_of(source: Source, rows: Iterable[int], field: str) -> Iterator[Any]:
-    """What records have in a field; None where they lack it or cannot be read."""
+    """Read a field of these records; None where they lack it or cannot be read."""
     for row in rows:
         try:
             value = source.record(row).get(field)

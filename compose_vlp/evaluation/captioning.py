@@ -73,36 +73,36 @@ class Captions:
         return self.scores.flat()
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers, and every caption with its references."""
+        """Return the numbers, and every caption with its references."""
         rows = zip(self.rows, self.captions, self.references, strict=True)
-        said = [{"record": row, "caption": caption, "references": list(true)} for row, caption, true in rows]
-        return {**asdict(self.scores), "said": said}
+        listed = [{"record": row, "caption": caption, "references": list(true)} for row, caption, true in rows]
+        return {**asdict(self.scores), "said": listed}
 
 
 def caption_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionScores:
-    """Scores of one caption a picture against its references, one or more."""
+    """Score one caption a picture against its references, one or more."""
     from pycocoevalcap.bleu.bleu import Bleu
     from pycocoevalcap.cider.cider import Cider
     from pycocoevalcap.rouge.rouge import Rouge
 
-    said = {i: [words_of(text) or _NOTHING_SAID] for i, text in enumerate(captions)}
+    written = {i: [words_of(text) or _NOTHING_SAID] for i, text in enumerate(captions)}
     true = {i: [words_of(text) or _NOTHING_TO_SAY for text in texts] for i, texts in enumerate(references)}
-    bleu, _ = Bleu(4).compute_score(true, said, verbose=0)
-    rouge, _ = Rouge().compute_score(true, said)
+    bleu, _ = Bleu(4).compute_score(true, written, verbose=0)
+    rouge, _ = Rouge().compute_score(true, written)
     differ = len({tuple(texts) for texts in true.values()}) > 1
-    one, two, three, four = (float(value) for value in bleu)
+    first, second, third, fourth = (float(value) for value in bleu)
     return CaptionScores(
-        bleu=(one, two, three, four),
+        bleu=(first, second, third, fourth),
         rouge_l=float(rouge),
-        cider=float(Cider().compute_score(true, said)[0]) if differ else None,
-        distinct=len({texts[0] for texts in said.values()}) / len(said),
-        exact=sum(said[i][0] in true[i] for i in said) / len(said),
+        cider=float(Cider().compute_score(true, written)[0]) if differ else None,
+        distinct=len({texts[0] for texts in written.values()}) / len(written),
+        exact=sum(written[i][0] in true[i] for i in written) / len(written),
         captions=len(captions),
     )
 
 
 def words_of(text: str) -> str:
-    """A text as the scores see it: its words in lower case, one space between them; none of punctuation alone.
+    """Write a text as the scores see it: its words in lower case, one space between them; none of punctuation alone.
 
     Marks stay with their letters, in Unicode's composed form. Where a script puts no spaces between words (Chinese,
     Japanese, Thai ...), each letter is a word.
@@ -123,14 +123,14 @@ def evaluate_captioning(
     need(asker, "captioning", output)
     over = str(asker.blueprint.outputs[output].over)
     field = asker.blueprint.inputs[over].field or over
-    found: list[tuple[int, str, tuple[str, ...]]] = []
+    triples: list[tuple[int, str, tuple[str, ...]]] = []
     done = 0
     for rows, values in batches(asker, source, asker.inputs_read(output), count):
-        said = asker.texts_of_batch(output, values, **settings)
-        found += (one for one in zip(rows, said, texts_of(source, rows, field), strict=True) if one[2])
+        written = asker.texts_of_batch(output, values, **settings)
+        triples += (triple for triple in zip(rows, written, texts_of(source, rows, field), strict=True) if triple[2])
         done += len(rows)
         tick(done)
-    if not found:
+    if not triples:
         raise UserError(f"none of the first {count} records has a picture and a text in its field {field!r}")
-    numbers, captions, references = zip(*found, strict=True)
+    numbers, captions, references = zip(*triples, strict=True)
     return Captions(numbers, captions, references, caption_scores(captions, references))

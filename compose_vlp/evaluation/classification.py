@@ -32,19 +32,19 @@ class Choices:
 
     @property
     def accuracy(self) -> float:
-        """The share of records whose class was chosen."""
-        return sum(true == said for true, said in zip(self.truth, self.said, strict=True)) / len(self.rows)
+        """Return the share of records whose class was chosen."""
+        return sum(true == chosen for true, chosen in zip(self.truth, self.said, strict=True)) / len(self.rows)
 
     @property
     def commonest(self) -> float:
-        """What choosing always the commonest class would be right in."""
+        """Return the accuracy of always choosing the commonest class."""
         return max(Counter(self.truth).values()) / len(self.rows)
 
     @cached_property
     def per_class(self) -> dict[str, float]:
         """Accuracy of every class that has records."""
         counts, right = Counter(self.truth), Counter(t for t, s in zip(self.truth, self.said, strict=True) if t == s)
-        return {self.classes[one]: right[one] / counts[one] for one in sorted(counts)}
+        return {self.classes[number]: right[number] / counts[number] for number in sorted(counts)}
 
 
 @dataclass(frozen=True)
@@ -55,36 +55,39 @@ class Classified:
 
     def flat(self) -> dict[str, float]:
         """One name for each number; an output that is the only one is not named in them."""
-        found: dict[str, float] = {}
-        for name, one in self.outputs.items():
+        numbers: dict[str, float] = {}
+        for name, choices in self.outputs.items():
             before = f"{name}_" if len(self.outputs) > 1 else ""
-            found |= {f"{before}accuracy": one.accuracy, f"{before}accuracy_of_commonest_class": one.commonest}
-        return found
+            numbers |= {
+                f"{before}accuracy": choices.accuracy,
+                f"{before}accuracy_of_commonest_class": choices.commonest,
+            }
+        return numbers
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers, every class's accuracy, and each record's class."""
+        """Return the numbers, every class's accuracy, and each record's class."""
         return {
             name: {
-                "label": one.label,
-                "accuracy": one.accuracy,
-                "commonest": one.commonest,
-                "per_class": one.per_class,
+                "label": choices.label,
+                "accuracy": choices.accuracy,
+                "commonest": choices.commonest,
+                "per_class": choices.per_class,
                 "said": [
-                    {"record": row, "class": one.classes[true], "taken_for": one.classes[said]}
-                    for row, true, said in zip(one.rows, one.truth, one.said, strict=True)
+                    {"record": row, "class": choices.classes[true], "taken_for": choices.classes[chosen]}
+                    for row, true, chosen in zip(choices.rows, choices.truth, choices.said, strict=True)
                 ],
             }
-            for name, one in self.outputs.items()
+            for name, choices in self.outputs.items()
         }
 
 
 def classifiers(asker: Asker) -> dict[str, str]:
-    """The outputs that choose a class, and the inputs that hold the right one: those of the losses that teach them."""
+    """List the outputs that choose a class, each with the input that its loss takes the right class from."""
     return {name: label for name, (label, spec) in labelled(asker).items() if not spec.many}
 
 
 def labelled(asker: Asker) -> dict[str, tuple[str, LabelInput]]:
-    """The outputs of scores that a loss compares with a label's classes, and this input's name and settings."""
+    """List outputs whose scores a loss compares with a label's classes, each with its input's name and settings."""
     blueprint = asker.blueprint
     taught: dict[Ref, tuple[str, LabelInput]] = {}
     for loss in blueprint.losses.values():
@@ -97,41 +100,41 @@ def labelled(asker: Asker) -> dict[str, tuple[str, LabelInput]]:
         ):
             taught[logits] = labels.call, spec
     values = {
-        name: before_softmax(blueprint, one.ref) for name, one in blueprint.outputs.items() if one.form == "value"
+        name: before_softmax(blueprint, entry.ref) for name, entry in blueprint.outputs.items() if entry.form == "value"
     }
     return {name: taught[ref] for name, ref in values.items() if ref in taught}
 
 
 def evaluate_classification(asker: Asker, source: Source, count: int = 1000, *, tick: Tick = silent) -> Classified:
-    """The classes that outputs choose for the first `count` records, against those that the records have.
+    """Compare the classes that outputs choose for the first `count` records with those that the records have.
 
     Raises:
         UserError: no output chooses a class that a loss teaches it, the records have none, or none can be read.
     """
-    found = classifiers(asker)
-    if not found:
+    labels = classifiers(asker)
+    if not labels:
         raise no_outputs(asker, "classification")
-    return Classified({output: _choices(asker, source, count, output, label, tick) for output, label in found.items()})
+    return Classified({output: _choices(asker, source, count, output, label, tick) for output, label in labels.items()})
 
 
 def _choices(asker: Asker, source: Source, count: int, output: str, label: str, tick: Tick) -> Choices:
     rows: list[int] = []
     truth: list[int] = []
-    said: list[int] = []
+    chosen: list[int] = []
     width = 0
     for numbers, values in batches(asker, source, (*asker.inputs_read(output), label), count):
         scores = finite(asker.value_of_batch(output, values), output)
         width = scores.shape[1]
         rows += numbers
         truth += tensor_of(values[label]).tolist()
-        said += scores.argmax(1).tolist()
+        chosen += scores.argmax(1).tolist()
         tick(len(rows))
     if not rows:
         raise UserError(f"none of the first {count} records can be read")
     if max(truth) >= width:
-        place = next(row for row, one in zip(rows, truth, strict=True) if one >= width)
+        place = next(row for row, number in zip(rows, truth, strict=True) if number >= width)
         raise UserError(f"record {place}: {label} is class {max(truth)}, and {output!r} has {width} classes")
     known = asker.blueprint.inputs[label]
     assert isinstance(known, LabelInput)
     classes = distinct(class_names(known) or tuple(map(str, range(width))))
-    return Choices(label, classes, tuple(rows), tuple(truth), tuple(said))
+    return Choices(label, classes, tuple(rows), tuple(truth), tuple(chosen))

@@ -23,19 +23,19 @@ MOST_BROKEN = 50
 MOST_PADDING = 60
 
 
-def data_page(sight: Sight, found: Survey, tokens: Mapping[str, TokenLengths], *, title: str) -> str:
-    """The whole page."""
+def data_page(sight: Sight, survey: Survey, tokens: Mapping[str, TokenLengths], *, title: str) -> str:
+    """Write the whole page."""
     sections = [
-        Section("What there is", tiles(list(_tiles(found, tokens))), _read(found)),
+        Section("What there is", tiles(list(_tiles(survey, tokens))), _read(survey)),
         Section("What the model sees", _examples(sight), _note(sight)),
     ]
-    repeated = [(name, text, count) for name, one in found.texts.items() for text, count in one.repeated.items()]
+    repeated = [(name, text, count) for name, texts in survey.texts.items() for text, count in texts.repeated.items()]
     if repeated:
         rows = [(text[:200], name, f"{count:,}") for name, text, count in repeated]
         sections.append(Section("Texts that repeat", table(("text", "field", "times"), rows)))
-    if found.broken:
-        first = [(reason, f"{index:,}") for index, reason in list(found.broken.items())[:MOST_BROKEN]]
-        note = f"The first {len(first)} of {len(found.broken):,}; all are skipped."
+    if survey.broken:
+        first = [(reason, f"{index:,}") for index, reason in list(survey.broken.items())[:MOST_BROKEN]]
+        note = f"The first {len(first)} of {len(survey.broken):,}; all are skipped."
         sections.append(Section("Broken records", table(("reason", "record"), first), note))
     style = Path(__file__).with_name("data_page.css").read_text(encoding="utf-8")
     subtitle = "; ".join(sight.notes) or "What training and evaluation are fed, read as they would read it"
@@ -43,30 +43,34 @@ def data_page(sight: Sight, found: Survey, tokens: Mapping[str, TokenLengths], *
 
 
 def _note(sight: Sight) -> str:
-    augmented = any(isinstance(one, ImageInput) and one.augment is not None for one in sight.inputs.values())
+    augmented = any(
+        isinstance(settings, ImageInput) and settings.augment is not None for settings in sight.inputs.values()
+    )
     epochs = ", then after crop and flip as the first epochs of training show it" if augmented else ""
     return f"Each picture as it is evaluated{epochs}. Texts as tokens, with the padding of a batch of these records."
 
 
-def _read(found: Survey) -> str:
+def _read(survey: Survey) -> str:
     return (
-        "" if found.read == found.records else f"{found.read:,} of {found.records:,} records were read, evenly spread."
+        ""
+        if survey.read == survey.records
+        else f"{survey.read:,} of {survey.records:,} records were read, evenly spread."
     )
 
 
-def _tiles(found: Survey, tokens: Mapping[str, TokenLengths]) -> Iterator[Tile]:
-    yield Tile("records", f"{found.records:,}")
-    yield Tile("broken", f"{len(found.broken):,}", note=percent(len(found.broken) / max(1, found.read)))
-    for name, pictures in found.pictures.items():
+def _tiles(survey: Survey, tokens: Mapping[str, TokenLengths]) -> Iterator[Tile]:
+    yield Tile("records", f"{survey.records:,}")
+    yield Tile("broken", f"{len(survey.broken):,}", note=percent(len(survey.broken) / max(1, survey.read)))
+    for name, pictures in survey.pictures.items():
         size = f"{pictures.width.median:,.0f} × {pictures.height.median:,.0f}"
         span = f"{_range(pictures.width)} wide, {_range(pictures.height)} high"
         yield Tile(f"{name}: median size", size, note=f"{span}; {pictures.copies:,} copies")
-    for name, texts in found.texts.items():
+    for name, texts in survey.texts.items():
         note = f"{_range(texts.words)}; {texts.count:,} texts, {texts.copies:,} copies"
         yield Tile(f"{name}: median words", f"{texts.words.median:,.0f}", note=note)
-    for name, one in tokens.items():
-        note = f"{_range(one.lengths)}; {percent(one.cut)} are cut at {one.frame}"
-        yield Tile(f"{name}: median tokens", f"{one.lengths.median:,.0f}", note=note)
+    for name, spread in tokens.items():
+        note = f"{_range(spread.lengths)}; {percent(spread.cut)} are cut at {spread.frame}"
+        yield Tile(f"{name}: median tokens", f"{spread.lengths.median:,.0f}", note=note)
 
 
 def _range(spread: Spread) -> str:
@@ -74,7 +78,7 @@ def _range(spread: Spread) -> str:
 
 
 def _examples(sight: Sight) -> Markup:
-    return tag("div", *(_example(sight.source, one) for one in sight.examples(EXAMPLES)), class_="records")
+    return tag("div", *(_example(sight.source, example) for example in sight.examples(EXAMPLES)), class_="records")
 
 
 def _example(source: Source, example: Example) -> Markup:
@@ -82,26 +86,26 @@ def _example(source: Source, example: Example) -> Markup:
         tag("div", *_views(name, [plain, *example.trained[name]]), class_="views")
         for name, plain in example.plain.items()
     ]
-    texts = [_tokens(name, one) for name, several in example.texts.items() for one in several]
+    texts = [_tokens(name, text) for name, several in example.texts.items() for text in several]
     others = [tag("p", tag("b", name), value, class_="tokens") for name, value in example.others.items()]
     return tag("div", _original(source, example), tag("div", *views, *texts, *others), class_="record")
 
 
 def _original(source: Source, example: Example) -> Markup:
-    """The record's first picture as it is, with its text."""
+    """Show the record's first picture as it is, with its text."""
     record = source.record(example.index)
     words = [text for text in record.values() if isinstance(text, str)]
-    said = tag("figcaption", tag("p", f"record {example.index:,}", class_="dim"), tag("p", (words or [""])[0][:300]))
+    caption = tag("figcaption", tag("p", f"record {example.index:,}", class_="dim"), tag("p", (words or [""])[0][:300]))
     for value in record.values():
         opened = value() if callable(value) else value
         uri = _uri(opened)
         if uri is not None:
-            return tag("figure", tag("img", src=uri, alt="", loading="lazy"), said)
-    return tag("figure", said)
+            return tag("figure", tag("img", src=uri, alt="", loading="lazy"), caption)
+    return tag("figure", caption)
 
 
 def _uri(value: object) -> str | None:
-    """A picture's address; None of a text, and of anything else that is no picture."""
+    """Return a picture's address; None for a text, and for anything else that is no picture."""
     if isinstance(value, str):
         return None
     try:
@@ -112,9 +116,9 @@ def _uri(value: object) -> str | None:
 
 def _views(name: str, pictures: list[NDArray[np.uint8]]) -> Iterator[Markup]:
     for number, pixels in enumerate(pictures):
-        said = f"{name}, {pixels.shape[0]} px" if number == 0 else f"epoch {number}"
-        image = tag("img", src=picture_uri(Image.fromarray(pixels)), alt=said, loading="lazy")
-        yield tag("figure", image, tag("figcaption", said, class_="dim"))
+        caption = f"{name}, {pixels.shape[0]} px" if number == 0 else f"epoch {number}"
+        image = tag("img", src=picture_uri(Image.fromarray(pixels)), alt=caption, loading="lazy")
+        yield tag("figure", image, tag("figcaption", caption, class_="dim"))
 
 
 def _tokens(name: str, text: Tokens) -> Markup:

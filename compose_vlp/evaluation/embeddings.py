@@ -39,19 +39,19 @@ class Embedder:
 
     @classmethod
     def of(cls, asker: Asker, task: str) -> Embedder:
-        """The embedder that a blueprint's outputs make.
+        """Make the embedder from a blueprint's outputs.
 
         Raises:
             UserError: an output is missing, or reads anything but one picture or one text.
         """
         need(asker, task, *OUTPUTS)
-        found: list[str] = []
+        fields: list[str] = []
         for output, kind in zip(OUTPUTS, ("image", "text"), strict=True):
             types = asker.types_read(output)
             if list(types.values()) != [kind]:
                 raise UserError(f"{task} needs an output {output!r} of one {kind}; it reads {', '.join(types)}")
-            found += types
-        return cls(asker, *found)
+            fields += types
+        return cls(asker, *fields)
 
     def pictures(self, source: Source, count: int, tick: Tick = silent) -> tuple[list[int], Tensor]:
         """Record numbers and embeddings [pictures, width] of the first `count` records; broken pictures are left out.
@@ -60,17 +60,19 @@ class Embedder:
             UserError: no picture can be read.
         """
         rows: list[int] = []
-        found: list[Tensor] = []
+        embedded: list[Tensor] = []
         for numbers, values in batches(self.asker, source, self.asker.inputs_read("image_embedding"), count):
-            found.append(finite(self.asker.value_of_batch("image_embedding", values), "image_embedding").float().cpu())
+            embedded.append(
+                finite(self.asker.value_of_batch("image_embedding", values), "image_embedding").float().cpu()
+            )
             rows += numbers
             tick(len(rows))
         if not rows:
             raise UserError(f"none of the first {count} records has a picture that can be read")
-        return rows, torch.cat(found)
+        return rows, torch.cat(embedded)
 
     def readable(self, text: object) -> bool:
-        """Whether anything is left of a text once it is in the tokenizer's words."""
+        """Tell whether anything is left of a text once it is in the tokenizer's words."""
         try:
             self._collator.read({self.text: text})
         except BadRecord:
@@ -79,12 +81,12 @@ class Embedder:
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """Embeddings [texts, width] of texts that are `readable`."""
-        collator, found = self._collator, []
+        collator, embedded = self._collator, []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             items = [collator.read({self.text: text}) for text in texts[start : start + TEXTS_AT_ONCE]]
             values = {name: value.to(self.asker.device) for name, value in collator.stack(items).items()}
-            found.append(finite(self.asker.value_of_batch("text_embedding", values), "text_embedding").float().cpu())
-        return torch.cat(found)
+            embedded.append(finite(self.asker.value_of_batch("text_embedding", values), "text_embedding").float().cpu())
+        return torch.cat(embedded)
 
     @cached_property
     def _collator(self) -> Collator:

@@ -45,24 +45,24 @@ class Explained:
 
     @property
     def peak(self) -> tuple[float, float]:
-        """The highest place (x, y) of the text's map, in shares of the picture."""
+        """Return the highest place (x, y) of the text's map, in shares of the picture."""
         frame, (x, y) = frame_of(self.resize, *self.picture.size), peak(self.heat)
         return frame.left + x * frame.width, frame.top + y * frame.height
 
     def shares(self) -> list[float]:
-        """How much of the text's map is each word's; zeros where the map is zero everywhere."""
+        """Return each word's share of the text's map; zeros where the map is zero everywhere."""
         sums = [float(heat.sum()) for _, heat in self.words]
-        return [one / sum(sums) if sum(sums) else 0.0 for one in sums]
+        return [total / sum(sums) if sum(sums) else 0.0 for total in sums]
 
     def pictures(self) -> list[tuple[str, Image.Image]]:
-        """The picture under the text's map, then under each word's, every map as strong at its highest place."""
+        """Draw the picture under the text's map, then under each word's, every map as strong at its highest place."""
         drawn = [(self.text, over(self.picture, self.heat, self.resize))]
         for (word, heat), share in zip(self.words, self.shares(), strict=True):
             drawn.append((f"{word} ({share:.0%})", over(self.picture, heat, self.resize)))
         return drawn
 
     def save(self, file: Path) -> None:
-        """A sheet of pictures (`.png`), or a page (`.html`)."""
+        """Save as a sheet of pictures (`.png`), or as a page (`.html`)."""
         if file.suffix.lower() == ".html":
             write_atomic(file, self.page())
             return
@@ -71,7 +71,7 @@ class Explained:
         write_atomic(file, buffer.getvalue())
 
     def page(self) -> str:
-        """The same as a page."""
+        """Return the same as a page."""
         how = f"`{self.settings.relevance}`, through layer {self.settings.layer} of `{self.settings.through}`"
         (whole, *words) = [Example(picture, title) for title, picture in self.pictures()]
         note = "In brackets a word's share of the text's map; each map is as strong at its highest place."
@@ -94,7 +94,7 @@ class Explained:
 def explain(
     asker: Asker, picture: Path, text: str, *, output: str | None = None, layer: int | None = None
 ) -> Explained:
-    """Where a text is in a picture, by the output named, the only one of the form `relevance`, or one that is found.
+    """Show where a text is in a picture, by the output named, the only one of the form `relevance`, or a score found.
 
     Raises:
         UserError: nothing could be explained, the picture cannot be read, no word is left of the text, or the output

@@ -34,22 +34,22 @@ class Pointing:
 
     @property
     def right(self) -> tuple[bool, ...]:
-        """Whether each point lies in its box."""
+        """Tell whether each point lies in its box."""
         return tuple(_inside(*point, box) for point, box in zip(self.points, self.boxes, strict=True))
 
     @property
     def accuracy(self) -> float:
-        """The share of points in their boxes (the pointing game of Zhang et al. 2018, without its margin)."""
+        """Return the share of points in their boxes (the pointing game of Zhang et al. 2018, without its margin)."""
         return sum(self.right) / len(self.rows)
 
     @property
     def chance(self) -> float:
-        """What a point anywhere is right in: the boxes' mean area."""
+        """Return the accuracy of a point anywhere: the boxes' mean area."""
         return sum(box.width * box.height for box in self.boxes) / len(self.rows)
 
     @property
     def middle(self) -> float:
-        """What pointing always at the middle would be right in."""
+        """Return the accuracy of always pointing at the middle."""
         return sum(_inside(0.5, 0.5, box) for box in self.boxes) / len(self.rows)
 
 
@@ -61,26 +61,26 @@ class Grounded:
 
     def flat(self) -> dict[str, float]:
         """One name for each number; an output that is the only one is not named in them."""
-        found: dict[str, float] = {}
-        for name, one in self.outputs.items():
+        numbers: dict[str, float] = {}
+        for name, pointing in self.outputs.items():
             before = f"{name}_" if len(self.outputs) > 1 else ""
-            found |= {
-                f"{before}pointing_accuracy": one.accuracy,
-                f"{before}pointing_accuracy_of_chance": one.chance,
-                f"{before}pointing_accuracy_of_middle": one.middle,
+            numbers |= {
+                f"{before}pointing_accuracy": pointing.accuracy,
+                f"{before}pointing_accuracy_of_chance": pointing.chance,
+                f"{before}pointing_accuracy_of_middle": pointing.middle,
             }
-        return found
+        return numbers
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers, and every point with its box."""
+        """Return the numbers, and every point with its box."""
         outputs = {
             name: [
                 {"record": row, "text": text, "point": list(point), "box": list(box), "right": right}
                 for row, text, point, box, right in zip(
-                    one.rows, one.texts, one.points, one.boxes, one.right, strict=True
+                    pointing.rows, pointing.texts, pointing.points, pointing.boxes, pointing.right, strict=True
                 )
             ]
-            for name, one in self.outputs.items()
+            for name, pointing in self.outputs.items()
         }
         return {**self.flat(), "note": NOT_COMPARABLE, "outputs": outputs}
 
@@ -101,17 +101,17 @@ class _Named(Source):
 
 
 def grounders(asker: Asker) -> dict[str, str]:
-    """The outputs that point, those of the form `relevance` of a picture and a text, and the inputs of their texts."""
-    found = {}
+    """List outputs that point (of the form `relevance` of a picture and a text), each with the input of its text."""
+    texts = {}
     for name, output in asker.blueprint.outputs.items():
         types = asker.types_read(name) if output.form == "relevance" else {}
         if sorted(types.values()) == ["image", "text"]:
-            found[name] = next(one for field, one in asker.fields_read(name).items() if types[field] == "text")[0]
-    return found
+            texts[name] = next(inputs for field, inputs in asker.fields_read(name).items() if types[field] == "text")[0]
+    return texts
 
 
 def evaluate_grounding(asker: Asker, source: Source, count: int = 1000, *, tick: Tick = silent) -> Grounded:
-    """Where `relevance` outputs point in the first `count` records, against the field `box`.
+    """Compare where `relevance` outputs point in the first `count` records with the field `box`.
 
     The words are those of the field `phrase`, of the text's own where there is none. Records without a box or without
     words are left out.
@@ -119,10 +119,10 @@ def evaluate_grounding(asker: Asker, source: Source, count: int = 1000, *, tick:
     Raises:
         UserError: no output points, a box is no box, or no record has one.
     """
-    found = grounders(asker)
-    if not found:
+    texts = grounders(asker)
+    if not texts:
         raise no_outputs(asker, "grounding")
-    return Grounded({output: _pointing(asker, source, count, output, text, tick) for output, text in found.items()})
+    return Grounded({output: _pointing(asker, source, count, output, text, tick) for output, text in texts.items()})
 
 
 def _pointing(asker: Asker, source: Source, count: int, output: str, text: str, tick: Tick) -> Pointing:
@@ -130,7 +130,7 @@ def _pointing(asker: Asker, source: Source, count: int, output: str, text: str, 
     settings, field = inputs[explainer.shown], inputs[text].field or text
     assert isinstance(settings, ImageInput)
     named = _Named(source, field)
-    found: list[tuple[int, str, tuple[float, float], Frame]] = []
+    pointed: list[tuple[int, str, tuple[float, float], Frame]] = []
     done = 0
     for rows, values in batches(asker, named, asker.inputs_read(output), count):
         maps = finite(explainer.maps_of_batch(values).whole, output)
@@ -141,18 +141,18 @@ def _pointing(asker: Asker, source: Source, count: int, output: str, text: str, 
             seen = _seen(settings, record[settings.field or explainer.shown])
             x, y = peak(heat)
             words = record[field]() if callable(record[field]) else record[field]
-            said = words if isinstance(words, str) else words[0]
-            found.append((row, said, (seen.left + x * seen.width, seen.top + y * seen.height), _box(record, row)))
+            phrase = words if isinstance(words, str) else words[0]
+            pointed.append((row, phrase, (seen.left + x * seen.width, seen.top + y * seen.height), _box(record, row)))
         done += len(rows)
         tick(done)
-    if not found:
+    if not pointed:
         raise UserError(f"none of the first {count} records has a picture, words and a {BOX!r}")
-    numbers, texts, points, boxes = zip(*found, strict=True)
+    numbers, texts, points, boxes = zip(*pointed, strict=True)
     return Pointing(numbers, texts, points, boxes)
 
 
 def _seen(settings: ImageInput, value: Any) -> Frame:
-    """What the model sees of a record's picture; its size is asked for where it is not stretched."""
+    """Frame what the model sees of a record's picture; its size is asked for where it is not stretched."""
     if settings.resize == "stretch":
         return frame_of("stretch", 1, 1)
     value = value() if callable(value) else value
@@ -161,7 +161,7 @@ def _seen(settings: ImageInput, value: Any) -> Frame:
 
 def _box(record: Record, row: int) -> Frame:
     value = record[BOX]() if callable(record[BOX]) else record[BOX]
-    numbers = [float(one) for one in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
+    numbers = [float(number) for number in value] if isinstance(value, Sequence) and not isinstance(value, str) else []
     if len(numbers) != 4 or min(numbers[2:]) <= 0 or max(numbers) > 1:
         raise UserError(
             f"record {row}: {value!r} is no {BOX!r}",

@@ -32,7 +32,7 @@ class Frame(NamedTuple):
 
 
 def frame_of(resize: Resize, width: int, height: int) -> Frame:
-    """What is seen of a picture of that many pixels: all of it, stretched; its middle; or all of it with a rim."""
+    """Frame what is seen of a picture of this size: all of it, stretched; its middle; or all of it with a rim."""
     if resize == "stretch":
         return Frame(0.0, 0.0, 1.0, 1.0)
     side = min(width, height) if resize == "crop" else max(width, height)
@@ -41,20 +41,20 @@ def frame_of(resize: Resize, width: int, height: int) -> Frame:
 
 
 def smooth(heat: Tensor) -> Tensor:
-    """A map [side, side] on a finer grid, bicubic as in ALBEF's official evaluation."""
+    """Draw a map [side, side] on a finer grid, bicubic as in ALBEF's official evaluation."""
     fine: Tensor = F.interpolate(heat[None, None], scale_factor=FINE, mode="bicubic")[0, 0]
     return fine
 
 
 def peak(heat: Tensor) -> tuple[float, float]:
-    """The highest place (x, y) of a map [side, side], in shares of the square."""
+    """Return the highest place (x, y) of a map [side, side], in shares of the square."""
     fine = smooth(heat)
     row, column = divmod(int(fine.argmax()), fine.shape[1])
     return (column + 0.5) / fine.shape[1], (row + 0.5) / fine.shape[0]
 
 
 def over(picture: Image.Image, heat: Tensor, resize: Resize = "stretch") -> Image.Image:
-    """The picture under a map [side, side]: yellow to red, the highest place the strongest."""
+    """Draw the picture under a map [side, side]: yellow to red, the highest place the strongest."""
     width, height = picture.size
     frame = frame_of(resize, width, height)
     fine = smooth(heat).clamp(min=0)

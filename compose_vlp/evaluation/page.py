@@ -55,12 +55,17 @@ def results_page(
     facts: Mapping[str, str] | None = None,
     style: str = "",
 ) -> str:
-    """The whole page. `facts` (what, where, how long) stand under the title; `style` is added to the page's own."""
+    """Write the whole page. `facts` (what, where, how long) stand under the title; `style` joins the page's own."""
     head = tag("header", tag("div", tag("h1", title), tag("p", subtitle, class_="dim")), theme_button(), class_="top")
     listed = tag("dl", *(tag("div", tag("dt", k), tag("dd", v)) for k, v in (facts or {}).items()), class_="facts")
     parts = (
-        tag("section", tag("h2", one.title), tag("p", one.note, class_="dim") if one.note else None, one.body)
-        for one in sections
+        tag(
+            "section",
+            tag("h2", section.title),
+            tag("p", section.note, class_="dim") if section.note else None,
+            section.body,
+        )
+        for section in sections
     )
     own = shared("chart.css") + Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     main = tag("main", head, listed if facts else None, *parts)
@@ -100,7 +105,7 @@ def _example(example: Example) -> Markup:
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
-    """A table; numbers and whatever follows the first column stand to the right."""
+    """Write a table; numbers and whatever follows the first column stand to the right."""
     head = tag("tr", *(tag("th", heading) for heading in headings))
     body = (tag("tr", *(tag("td", cell) for cell in row)) for row in rows)
     return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide")
@@ -112,12 +117,12 @@ def side_by_side(*blocks: Markup) -> Markup:
 
 
 def titled(title: str, block: Markup) -> Markup:
-    """A block with a small heading of its own."""
+    """Write a block with a small heading of its own."""
     return join([tag("h3", title), block])
 
 
 def picture_uri(picture: Image.Image | Path) -> str:
-    """A picture as a `data:` address, PNG where it is small (drawings stay sharp), else JPEG."""
+    """Write a picture as a `data:` address, PNG where it is small (drawings stay sharp), else JPEG."""
     opened = open_picture(picture) if isinstance(picture, Path) else picture
     image = to_rgb(opened, ground=(255, 255, 255)).copy()
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))

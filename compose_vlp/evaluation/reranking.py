@@ -38,20 +38,20 @@ class Matcher:
         self.image, self.text = picture_and_text(asker, MATCH, "reranking pairs a picture with a text")
 
     def pictures(self, source: Source, count: int) -> dict[int, Row]:
-        """What is kept of the pictures of the first `count` records, by record number."""
-        found: dict[int, Row] = {}
+        """Keep what `match` needs of the pictures of the first `count` records, by record number."""
+        kept: dict[int, Row] = {}
         for numbers, values in batches(self.asker, source, self._stored.fields[self.image], count):
-            found |= zip(numbers, self._stored.keep(self.image, values), strict=True)
-        return found
+            kept |= zip(numbers, self._stored.keep(self.image, values), strict=True)
+        return kept
 
     def texts(self, texts: Sequence[str]) -> list[Row]:
-        """What is kept of texts that the embedder can read."""
-        collator, found = self.asker.collator(self._stored.fields[self.text]), list[Row]()
+        """Keep what `match` needs of texts that the embedder can read."""
+        collator, kept = self.asker.collator(self._stored.fields[self.text]), list[Row]()
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             read = [collator.read({self.text: text}) for text in texts[start : start + TEXTS_AT_ONCE]]
             values = {name: value.to(self.asker.device) for name, value in collator.stack(read).items()}
-            found += self._stored.keep(self.text, values)
-        return found
+            kept += self._stored.keep(self.text, values)
+        return kept
 
     def scores(self, pairs: Sequence[tuple[Row, Row]]) -> Tensor:
         """Logits of class 1 [pairs]."""
@@ -85,12 +85,12 @@ def evaluate_reranking(
     of_pictures = queries.rank(
         cosines,
         matches.of_pictures(slice(None)),
-        lambda q, found: matcher.scores([(pictures[q], words[i]) for i in found]),
+        lambda q, candidates: matcher.scores([(pictures[q], words[i]) for i in candidates]),
     )
     of_texts = queries.rank(
         cosines.T,
         matches.of_texts(slice(None)),
-        lambda q, found: matcher.scores([(pictures[i], words[q]) for i in found]),
+        lambda q, candidates: matcher.scores([(pictures[i], words[q]) for i in candidates]),
     )
     return Reranked(
         recall=recall((of_pictures, of_texts), matches.share()),
@@ -114,20 +114,20 @@ class _Queries:
         """Candidates by `scores` [queries, answers], put in order by what `judge` says of a query and them."""
         before, first = [], []
         for query in range(len(scores)):
-            cosines, found = scores[query].topk(min(self.settings.top, scores.shape[1]))
-            judged = judge(query, found.tolist())
+            cosines, candidates = scores[query].topk(min(self.settings.top, scores.shape[1]))
+            judged = judge(query, candidates.tolist())
             if self.settings.add_similarity:
                 judged = judged + cosines
-            before.append(_before(judged, found, right[query]))
-            first.append(int(found[judged.argmax()]))
+            before.append(_before(judged, candidates, right[query]))
+            first.append(int(candidates[judged.argmax()]))
             self.done += 1
             self.tick(self.done / self.count)
         return Ranking(torch.tensor(before), torch.tensor(first))
 
 
-def _before(judged: Tensor, found: Tensor, right: Tensor) -> int:
-    """How many wrong answers come before the best right one; all of them, where no right one is a candidate."""
-    fits = right[found]
+def _before(judged: Tensor, candidates: Tensor, right: Tensor) -> int:
+    """Count the wrong answers before the best right one; all of them, where no right one is a candidate."""
+    fits = right[candidates]
     if not fits.any():
         return int((~right).sum())
     equal = judged[fits].max() - ROUNDING * judged.abs().max()

@@ -65,11 +65,13 @@ class Results:
     @property
     def scores(self) -> dict[str, float]:
         """All numbers, by task and name: `retrieval.mean_recall`."""
-        return {f"{task}.{name}": value for task, found in self.tasks.items() for name, value in found.flat().items()}
+        return {
+            f"{task}.{name}": value for task, measured in self.tasks.items() for name, value in measured.flat().items()
+        }
 
     def as_json(self) -> dict[str, Any]:
         """For `--json`: the numbers, and what each of them is made of."""
-        tasks = {task: found.as_json() for task, found in self.tasks.items()}
+        tasks = {task: measured.as_json() for task, measured in self.tasks.items()}
         return {"records": self.records, "scores": self.scores, **tasks}
 
 
@@ -78,7 +80,7 @@ LOOKED_AT = 50
 
 
 def possible_tasks(asker: Asker, source: Source, zero_shot: ZeroShot | None = None) -> tuple[str, ...]:
-    """The tasks whose outputs the blueprint has, and whose truth the first record; `ON_REQUEST` none.
+    """List the tasks whose outputs the blueprint has, and whose truth the first record has; none of `ON_REQUEST`.
 
     For `zero_shot` it is enough that classes are named.
     """
@@ -87,7 +89,7 @@ def possible_tasks(asker: Asker, source: Source, zero_shot: ZeroShot | None = No
 
 
 def _has_truth(asker: Asker, source: Source, task: str, zero_shot: ZeroShot | None) -> bool:
-    """Whether the first record has what answers are held against, where it is no caption."""
+    """Tell whether the first record has what answers are compared with, where it is no caption."""
     if task == "zero_shot":
         return zero_shot is not None or _has_classes(source, ZeroShot().label)
     if task == "grounding":
@@ -95,12 +97,12 @@ def _has_truth(asker: Asker, source: Source, task: str, zero_shot: ZeroShot | No
     if task not in FOUND:
         return True
     inputs = asker.blueprint.inputs
-    wanted = set(FOUND[task](asker).values())
-    return bool(wanted) and all(_has(source, inputs[name].field or name) for name in wanted)
+    labels = set(FOUND[task](asker).values())
+    return bool(labels) and all(_has(source, inputs[name].field or name) for name in labels)
 
 
 def _has_classes(source: Source, field: str) -> bool:
-    """Whether the first records are of two classes at least; one alone is nothing to tell apart."""
+    """Tell whether the first records are of two classes at least; one alone is nothing to tell apart."""
     first = range(min(LOOKED_AT, len(source)))
     return len({value for value in map(str, values_of(source, first, field)) if value != "None"}) > 1
 
@@ -119,8 +121,8 @@ def check_tasks(
     """
     if not tasks:
         named = {task: outputs for task, outputs in TASKS.items() if task not in FOUND}
-        wanted = [f"{task} asks for the outputs {' and '.join(outputs)}" for task, outputs in named.items()]
-        raise UserError(f"{asker.blueprint.name} has no outputs that could be measured", hints=wanted)
+        needs = [f"{task} asks for the outputs {' and '.join(outputs)}" for task, outputs in named.items()]
+        raise UserError(f"{asker.blueprint.name} has no outputs that could be measured", hints=needs)
     for task in tasks:
         if task not in TASKS:
             raise UserError(f"no task is called {task!r}", hints=did_you_mean(task, TASKS) or (", ".join(TASKS),))
@@ -161,19 +163,19 @@ def evaluate(
         UserError: what `check_tasks` refuses.
     """
     check_tasks(asker, source, tasks, count, zero_shot)
-    found: dict[str, Measured] = {}
+    measured: dict[str, Measured] = {}
     for task in dict.fromkeys(tasks):
 
         def done(records: int, task: str = task) -> None:
             tick(task, records)
 
         if task == "reranking":
-            found[task] = evaluate_reranking(asker, source, count, rerank, tick=done)
+            measured[task] = evaluate_reranking(asker, source, count, rerank, tick=done)
         elif task == "zero_shot":
-            found[task] = evaluate_zero_shot(asker, source, count, zero_shot, tick=done)
+            measured[task] = evaluate_zero_shot(asker, source, count, zero_shot, tick=done)
         else:
-            found[task] = MEASURES[task](asker, source, count, tick=done)
-    return Results(min(count, len(source)), found)
+            measured[task] = MEASURES[task](asker, source, count, tick=done)
+    return Results(min(count, len(source)), measured)
 
 
 SAMPLES: Final = 2
@@ -181,19 +183,19 @@ SAMPLES: Final = 2
 
 
 def samples(results: Results) -> tuple[str, ...]:
-    """What came out for the first records, beside what is right; and what a blind guess would have scored."""
+    """Show what came out for the first records, beside what is right; and what a blind guess would have scored."""
     lines: list[str] = []
-    for found in results.tasks.values():
-        if isinstance(found, Captions):
-            written = zip(found.rows, found.captions, found.references, strict=True)
+    for measured in results.tasks.values():
+        if isinstance(measured, Captions):
+            written = zip(measured.rows, measured.captions, measured.references, strict=True)
             lines += [
                 f"record {row}: {text!r} is written for {_first(own)}" for row, text, own in islice(written, SAMPLES)
             ]
-        elif isinstance(found, Retrieval):
-            ranked = zip(found.rows, found.first, found.right, found.captions, strict=True)
+        elif isinstance(measured, Retrieval):
+            ranked = zip(measured.rows, measured.first, measured.right, measured.captions, strict=True)
             for row, text, right, own in islice(ranked, SAMPLES):
                 lines.append(f"record {row}: {text!r} is found" + (", rightly" if right else f" for {_first(own)}"))
-            lines.append(f"recall@1 of a blind guess: {found.recall.chance:.3f}")
+            lines.append(f"recall@1 of a blind guess: {measured.recall.chance:.3f}")
     return tuple(lines)
 
 
@@ -202,7 +204,7 @@ def _first(texts: Sequence[str]) -> str:
 
 
 def ready(asker: Asker, source: Source, settings: Evaluate) -> Callable[[], Seen]:
-    """What a stage's `evaluate` asks for, looked over now and measured at each call.
+    """Check now what a stage's `evaluate` asks for, and measure it at each call.
 
     Raises:
         UserError: what `check_tasks` refuses.

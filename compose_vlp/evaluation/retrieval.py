@@ -37,15 +37,15 @@ class Recall:
 
     @property
     def mean(self) -> float:
-        """The mean of all six, by which models are often chosen."""
+        """Return the mean of all six, by which models are often chosen."""
         shares = [*self.image_to_text.values(), *self.text_to_image.values()]
         return sum(shares) / len(shares)
 
     def flat(self) -> dict[str, float]:
         """One name for each number, as trackers and scripts want them."""
         sides = {"image_to_text": self.image_to_text, "text_to_image": self.text_to_image}
-        found = {f"{side}_recall_at_{rank}": value for side, ranks in sides.items() for rank, value in ranks.items()}
-        return {**found, "mean_recall": self.mean}
+        shares = {f"{side}_recall_at_{rank}": value for side, ranks in sides.items() for rank, value in ranks.items()}
+        return {**shares, "mean_recall": self.mean}
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class Retrieval:
         return self.recall.flat()
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers, and of each picture the first text."""
-        found = zip(self.rows, self.first, self.right, strict=True)
-        return {**asdict(self.recall), "found": [{"record": r, "text": t, "right": ok} for r, t, ok in found]}
+        """Return the numbers, and of each picture the first text."""
+        ranked = zip(self.rows, self.first, self.right, strict=True)
+        return {**asdict(self.recall), "found": [{"record": r, "text": t, "right": ok} for r, t, ok in ranked]}
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Matches:
         return self._of[:, self._texts[which]].T
 
     def share(self) -> float:
-        """The share of right pairs among all: what a blind guess finds first."""
+        """Return the share of right pairs among all: what a blind guess finds first."""
         right = sum(int(self.of_texts(slice(at, at + BLOCK)).sum()) for at in range(0, len(self._texts), BLOCK))
         return right / (self._of.shape[0] * len(self._texts))
 
@@ -112,7 +112,7 @@ def rankings(pictures: Tensor, texts: Tensor, matches: Matches) -> tuple[Ranking
 
 
 def recall(rankings: tuple[Ranking, Ranking], chance: float) -> Recall:
-    """The shares that rankings of texts and of pictures come to."""
+    """Compute the shares that rankings of texts and of pictures come to."""
     texts, pictures = rankings
     return Recall(texts.recalls(), pictures.recalls(), len(texts.before), len(pictures.before), chance)
 

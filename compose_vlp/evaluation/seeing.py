@@ -69,12 +69,12 @@ class Sight:
     notes: tuple[str, ...]
 
     def collator(self) -> Collator:
-        """What evaluation reads these records with."""
+        """Make the collator with which evaluation reads these records."""
         return Collator(self.inputs, self.tokenizers)
 
     def token_lengths(self, limit: int) -> dict[str, TokenLengths]:
         """Of each text input, over records evenly spread."""
-        found = {}
+        spreads = {}
         for name, settings in self.inputs.items():
             if isinstance(settings, TextInput):
                 tokenizer = self.tokenizers[settings.tokenizer]
@@ -82,8 +82,8 @@ class Sight:
                 lengths = [len(tokenizer.encode(prepared(text, settings), WHOLE, end=settings.end)) for text in texts]
                 if lengths:
                     cut = sum(length > settings.max_length for length in lengths) / len(lengths)
-                    found[name] = TokenLengths(Spread.of(lengths), settings.max_length, cut)
-        return found
+                    spreads[name] = TokenLengths(Spread.of(lengths), settings.max_length, cut)
+        return spreads
 
     def examples(self, count: int, seed: int = 0) -> list[Example]:
         """Records evenly spread, without those that are broken; augmented as the first epochs of that seed do."""
@@ -96,13 +96,13 @@ class Sight:
                 read.append((index, plain.read(record), views))
             except BadRecord:
                 continue
-        width = {field.input: _longest(field, [one[place] for _, one, _ in read])
+        width = {field.input: _longest(field, [items[place] for _, items, _ in read])
                  for place, field in enumerate(plain.fields)}  # fmt: skip
         return [_example(plain, index, items, views, width) for index, items, views in read]
 
 
 def see(blueprint: CheckedBlueprint, data: str | None = None) -> Sight:
-    """An entry of `data`, or the last stage's, with the inputs that read it; tokenizers learn from it where they must.
+    """Open an entry of `data`, or the last stage's, with the inputs that read it; untrained tokenizers learn from it.
 
     Raises:
         UserError: there is no such entry, its data is not there, or no input can read it.
@@ -110,14 +110,14 @@ def see(blueprint: CheckedBlueprint, data: str | None = None) -> Sight:
     name, source_name = _entry(blueprint, data)
     source = declared_source(blueprint, name)
     inputs, notes = _readable(blueprint, source, source_name)
-    used = {one.tokenizer for one in inputs.values() if isinstance(one, TextInput)}
-    tokenizers = {known: one for known, one in open_tokenizers(blueprint).items() if known in used}
+    used = {settings.tokenizer for settings in inputs.values() if isinstance(settings, TextInput)}
+    tokenizers = {known: tokenizer for known, tokenizer in open_tokenizers(blueprint).items() if known in used}
     prepare_tokenizers(tokenizers, inputs, {source_name: source})
     return Sight(name, source, inputs, tokenizers, notes)
 
 
 def _entry(blueprint: CheckedBlueprint, data: str | None) -> tuple[str, str]:
-    """The entry of `data`, and the name by which inputs know it (`main`)."""
+    """Return the entry of `data`, and the name by which inputs know it (`main`)."""
     stages = list(blueprint.stages.values())
     fed = {
         entry: source
@@ -133,7 +133,7 @@ def _entry(blueprint: CheckedBlueprint, data: str | None) -> tuple[str, str]:
 def _readable(
     blueprint: CheckedBlueprint, source: Source, source_name: str
 ) -> tuple[dict[str, Input], tuple[str, ...]]:
-    """The inputs whose fields the records have, and a note on each whose are not there."""
+    """List the inputs whose fields the records have, and a note on each other input."""
     fields = _fields(source)
     inputs: dict[str, Input] = {}
     notes = []
@@ -162,19 +162,19 @@ def _fields(source: Source) -> list[str]:
 def _example(
     collator: Collator, index: int, items: Sequence[Any], views: Sequence[Sequence[Any]], width: Mapping[str, int]
 ) -> Example:
-    found = Example(index, {}, {}, {}, {})
+    example = Example(index, {}, {}, {}, {})
     for place, field in enumerate(collator.fields):
         if isinstance(field, ImageField):
-            found.plain[field.input] = items[place]
-            found.trained[field.input] = [view[place] for view in views] if field.augments else []
+            example.plain[field.input] = items[place]
+            example.trained[field.input] = [view[place] for view in views] if field.augments else []
         elif isinstance(field, TextField | ManyTextsField):
-            found.texts[field.input] = [
+            example.texts[field.input] = [
                 Tokens(tuple(tokens_of(field.tokenizer, ids)), width[field.input] - len(ids))
                 for ids in _texts(field, items[place])
             ]
         else:
-            found.others[field.input] = str(items[place])
-    return found
+            example.others[field.input] = str(items[place])
+    return example
 
 
 def _longest(field: Any, items: Sequence[Any]) -> int:
@@ -190,7 +190,7 @@ def _texts(field: TextField | ManyTextsField, item: Any) -> list[list[int]]:
 
 
 def tokens_of(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[str]:
-    """What each id stands for: a special token by its name, a word or a piece of one."""
+    """Write what each id stands for: a special token by its name, a word or a piece of one."""
     special = {number: token for token, number in tokenizer.special.items()}
     for number in ids:
         yield special.get(number) or tokenizer.decode([number]) or str(number)

@@ -51,12 +51,12 @@ _PERIODS_LEFT_OUT: Final = 32
 
 
 def trimmed(answer: str) -> str:
-    """An answer without space around it, in Unicode's composed form, in which equal letters are equal."""
+    """Write an answer without space around it, in Unicode's composed form, in which equal letters are equal."""
     return unicodedata.normalize("NFC", answer).replace("\n", " ").replace("\t", " ").strip()
 
 
 def plain(answer: str) -> str:
-    """An answer as the script compares it: lower case, no articles, numbers up to ten as digits, contractions mended.
+    """Write an answer as the script compares it: lower case, no articles, digits up to ten, contractions mended.
 
     A sign of punctuation becomes nothing where it stands beside a space, or where any number has a comma, and a space
     elsewhere. Apostrophes, colons and signs that are not in its list stay; periods stay before a digit.
@@ -105,7 +105,7 @@ def _agreed(others: float) -> float:
 
 
 def weights_of(records: Iterable[Mapping[str, float]]) -> Weights:
-    """What the weights of a data set's answers are: shares of the people who gave them, or soft scores.
+    """Tell what the weights of a data set's answers are: shares of the people who gave them, or soft scores.
 
     Weights that sum to 1 are shares, whole numbers count people. Others are soft scores where each is one of
     `SOFT_SCORES` and somewhere they sum to more than 1, as no shares do.
@@ -118,7 +118,7 @@ def weights_of(records: Iterable[Mapping[str, float]]) -> Weights:
         return "shares"
     for given in others:
         if not all(
-            any(math.isclose(weight, one, abs_tol=CLOSE) for one in (0, *SOFT_SCORES)) for weight in given.values()
+            any(math.isclose(weight, score, abs_tol=CLOSE) for score in (0, *SOFT_SCORES)) for weight in given.values()
         ):
             raise ValueError(f"{dict(given)} are {_UNCLEAR}")
     if not any(sum(given.values()) > 1 for given in others):
@@ -134,4 +134,6 @@ def _are_shares(given: Mapping[str, float]) -> bool:
 
 
 def _are_counts(given: Mapping[str, float]) -> bool:
-    return min(given.values()) >= 0 < sum(given.values()) and all(float(one).is_integer() for one in given.values())
+    return min(given.values()) >= 0 < sum(given.values()) and all(
+        float(weight).is_integer() for weight in given.values()
+    )

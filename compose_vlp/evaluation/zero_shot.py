@@ -64,25 +64,27 @@ class Classification:
 
     @property
     def mean_of_classes(self) -> float:
-        """The mean over classes, which a common class does not decide."""
+        """Return the mean over classes, which a common class does not decide."""
         return sum(self.per_class.values()) / len(self.per_class)
 
     @property
     def chance(self) -> float:
-        """What a blind guess is right in."""
+        """Return the accuracy of a blind guess."""
         return 1 / len(self.classes)
 
     @property
     def commonest(self) -> float:
-        """What naming always the commonest class would be right in."""
+        """Return the accuracy of always naming the commonest class."""
         return float(self.confusion.sum(1).max() / len(self.rows))
 
     def mistaken(self) -> list[tuple[str, str, int]]:
-        """True class, class that it was taken for, and how often; the most frequent first."""
+        """List true class, class that it was taken for, and how often; the most frequent first."""
         wrong = self.confusion.copy()
         np.fill_diagonal(wrong, 0)
         pairs = [(int(wrong[i, j]), int(i), int(j)) for i, j in np.argwhere(wrong)]
-        return [(self.classes[i], self.classes[j], n) for n, i, j in sorted(pairs, key=lambda one: (-one[0], one[1:]))]
+        return [
+            (self.classes[i], self.classes[j], n) for n, i, j in sorted(pairs, key=lambda pair: (-pair[0], pair[1:]))
+        ]
 
     def flat(self) -> dict[str, float]:
         """One name for each number, as trackers and scripts want them."""
@@ -90,8 +92,8 @@ class Classification:
         return {**top, "accuracy_mean_of_classes": self.mean_of_classes}
 
     def as_json(self) -> dict[str, Any]:
-        """The numbers, every class's accuracy, what is mistaken for what, and each record's class."""
-        said = zip(self.rows, self.truth, self.said, strict=True)
+        """Return the numbers, every class's accuracy, what is mistaken for what, and each record's class."""
+        listed = zip(self.rows, self.truth, self.said, strict=True)
         return {
             **self.flat(),
             "chance": self.chance,
@@ -99,7 +101,7 @@ class Classification:
             "templates": list(self.templates),
             "per_class": self.per_class,
             "mistaken": [{"class": i, "taken_for": j, "records": n} for i, j, n in self.mistaken()],
-            "said": [{"record": r, "class": self.classes[i], "taken_for": self.classes[j]} for r, i, j in said],
+            "said": [{"record": r, "class": self.classes[i], "taken_for": self.classes[j]} for r, i, j in listed],
         }
 
 
@@ -123,7 +125,7 @@ class Classes:
         if names is None:
             labels_read = ((name, i) for name, i in asker.blueprint.inputs.items() if isinstance(i, LabelInput))
             of_input = (class_names(i) for name, i in labels_read if (i.field or name) == settings.label)
-            names = next((one for one in of_input if one), None) or _of_data(source, settings.label, count)
+            names = next((known for known in of_input if known), None) or _of_data(source, settings.label, count)
         if len(names) < 2:
             raise UserError(f"only one class: {names[0]!r}")
         templates = _lines(settings.templates) or TEMPLATES
@@ -133,7 +135,7 @@ class Classes:
         return cls(names, templates, settings.label)
 
     def number(self, label: object, row: int) -> int | None:
-        """The place of a record's class; None where the record has none.
+        """Return the place of a record's class; None where the record has none.
 
         Raises:
             UserError: it is no class of these.
@@ -166,7 +168,7 @@ def evaluate_zero_shot(
     vectors = class_vectors(embedder, classes)
     tops = {k: MulticlassAccuracy(size, average="micro", top_k=k) for k in (1, TOP) if k == 1 or size > k}
     confusion = MulticlassConfusionMatrix(size)
-    found: list[tuple[int, int, int]] = []
+    classified: list[tuple[int, int, int]] = []
     done = 0
     for rows, values in batches(asker, source, asker.inputs_read("image_embedding"), count):
         labels = zip(rows, values_of(source, rows, classes.field), strict=True)
@@ -178,14 +180,14 @@ def evaluate_zero_shot(
             continue
         pictures = finite(asker.value_of_batch("image_embedding", values), "image_embedding").float().cpu()
         scores = F.normalize(pictures, dim=1) @ vectors.T
-        wanted = torch.tensor([number for number in truth if number is not None])
+        labelled = torch.tensor([number for number in truth if number is not None])
         for metric in (*tops.values(), confusion):
-            metric.update(scores[known], wanted)
-        said = scores[known].argmax(1).tolist()
-        found += zip([rows[place] for place in known], wanted.tolist(), said, strict=True)
-    if not found:
+            metric.update(scores[known], labelled)
+        predicted = scores[known].argmax(1).tolist()
+        classified += zip([rows[place] for place in known], labelled.tolist(), predicted, strict=True)
+    if not classified:
         raise UserError(f"none of the first {count} records has a picture and a class in its field {classes.field!r}")
-    numbers, truths, taken = zip(*found, strict=True)
+    numbers, truths, taken = zip(*classified, strict=True)
     return Classification(
         classes=distinct(classes.names),
         templates=classes.templates,
@@ -198,14 +200,14 @@ def evaluate_zero_shot(
 
 
 def class_vectors(embedder: Embedder, classes: Classes) -> Tensor:
-    """The classes' embeddings [classes, width], each the normalised mean of its normalised texts."""
+    """Embed the classes [classes, width], each the normalised mean of its normalised texts."""
     texts = [template.replace(SLOT, name) for name in classes.names for template in classes.templates]
     vectors = F.normalize(embedder.texts(texts), dim=1)
     return F.normalize(vectors.unflatten(0, (len(classes.names), len(classes.templates))).mean(1), dim=1)
 
 
 def _lines(written: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    """A list as it is, a file's lines."""
+    """Return a list as it is, or a file's lines."""
     return tuple(read_lines(written) if isinstance(written, str) else written) if written is not None else None
 
 
