@@ -73,7 +73,7 @@ class CaptionedPictures(Source):
 
 
 def read_annotations(path: str, *keys: str) -> tuple[Path, dict[str, Any]]:
-    """A JSON file that is one object and has these keys, each a list.
+    """Read a JSON file that is one object and has these keys, each a list.
 
     Raises:
         UserError: it is not there, is no JSON, or holds something else.

@@ -38,7 +38,7 @@ class Batch:
     skipped: tuple[Skipped, ...] = field(default=())
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from which copies to a GPU overlap with work."""
+        """Copy the batch into page-locked memory, from which copies to a GPU overlap with work."""
         import torch
         from torch.utils import _pytree as pytree
 
@@ -70,33 +70,33 @@ class Collator:
                 self.fields.append(make_field(name, settings, tokenizers))
 
     def read(self, record: Mapping[str, Any], epoch: int = 0, index: int = 0) -> list[Any]:
-        """What each field reads of a record.
+        """Read each field's part of a record.
 
         Raises:
             BadRecord: a field is missing, or is none that its input can read.
         """
         values: dict[str, Any] = {}
         items = []
-        for one in self.fields:
-            if one.name not in values:
-                if one.name not in record:
-                    raise BadRecord(f"no field {one.name!r}; there are {', '.join(map(str, record))}")
-                value = record[one.name]
-                values[one.name] = value() if callable(value) else value
-            draws = partial(Draws, "view", self.seed, epoch, index, one.key) if self.train else None
-            items.append(one.read(values[one.name], draws))
+        for reader in self.fields:
+            if reader.name not in values:
+                if reader.name not in record:
+                    raise BadRecord(f"no field {reader.name!r}; there are {', '.join(map(str, record))}")
+                value = record[reader.name]
+                values[reader.name] = value() if callable(value) else value
+            draws = partial(Draws, "view", self.seed, epoch, index, reader.key) if self.train else None
+            items.append(reader.read(values[reader.name], draws))
         return items
 
     def stack(self, items: Sequence[Sequence[Any]]) -> dict[str, Value]:
-        """The values of a batch of read records."""
+        """Stack read records into the values of a batch."""
         values = dict(self.constants)
-        for one, column in zip(self.fields, zip(*items, strict=True), strict=True):
-            values.update(one.stack(column))
+        for reader, column in zip(self.fields, zip(*items, strict=True), strict=True):
+            values.update(reader.stack(column))
         return values
 
     def fieldless(self, record: Mapping[str, Any]) -> list[Field]:
-        """The fields that a record lacks."""
-        return [one for one in self.fields if one.name not in record]
+        """List the fields that a record lacks."""
+        return [reader for reader in self.fields if reader.name not in record]
 
 
 class BatchReader:
@@ -108,7 +108,7 @@ class BatchReader:
         self.order = order
 
     def __getitem__(self, plan: Plan) -> Batch | UserError:
-        """The batch; or, since exceptions lose their form on the way from a worker, a user's mistake as a value."""
+        """Read the batch; or, since exceptions lose their form on the way from a worker, a mistake as a value."""
         try:
             return self._batch(plan)
         except UserError as error:
@@ -127,13 +127,13 @@ class BatchReader:
         if self.order.shuffle and len(rows) < len(plan.rows):
             raise UserError(
                 f"{len(skipped)} records are broken, and too few are left for a batch of {self.order.batch}",
-                hints=[one.reason for one in skipped[:3]],
+                hints=[record.reason for record in skipped[:3]],
             )
         values = self.collator.stack(items) if items else {}
         return Batch(values, tuple(rows), plan.after, tuple(skipped))
 
     def _candidates(self, plan: Plan, good: Sequence[int]) -> Iterator[int]:
-        """The rows of the plan; in training also substitutes until the batch is full."""
+        """Yield the rows of the plan; in training also substitutes until the batch is full."""
         yield from plan.rows
         if self.order.shuffle:
             for row in self.order.substitutes(plan):

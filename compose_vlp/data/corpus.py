@@ -42,9 +42,11 @@ def prepare_tokenizers(
     Raises:
         UserError: a tokenizer to be trained has no input, or its inputs hold no text.
     """
-    untrained = [name for name, one in tokenizers.items() if not one.ready]
+    untrained = [name for name, tokenizer in tokenizers.items() if not tokenizer.ready]
     for name in untrained:
-        readers = {n: one for n, one in inputs.items() if isinstance(one, TextInput) and one.tokenizer == name}
+        readers = {
+            n: reader for n, reader in inputs.items() if isinstance(reader, TextInput) and reader.tokenizer == name
+        }
         corpus = list(_corpus(readers, sources))
         if not corpus:
             raise UserError(f"tokenizer {name!r} has no file, and no input with text to learn a vocabulary from")
@@ -56,7 +58,7 @@ def prepare_tokenizers(
 
 
 def find_tokenizer(name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer]) -> Tokenizer:
-    """The tokenizer that an input names."""
+    """Find the tokenizer that an input names."""
     if settings.tokenizer not in tokenizers:
         hints = did_you_mean(settings.tokenizer, tokenizers)
         raise UserError(f"input {name!r} names the tokenizer {settings.tokenizer!r}, which is not there", hints=hints)
@@ -64,7 +66,7 @@ def find_tokenizer(name: str, settings: TextInput, tokenizers: Mapping[str, Toke
 
 
 def _corpus(readers: Mapping[str, TextInput], sources: Mapping[str, Source]) -> Iterator[str]:
-    """The texts of tables, then those of each source."""
+    """Yield the texts of tables, then those of each source."""
     fields: dict[str, list[str]] = {}
     for name, settings in readers.items():
         if settings.table is not None:

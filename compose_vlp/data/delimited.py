@@ -37,7 +37,7 @@ class Dialect:
     padded: bool
 
     def split(self, text: str) -> list[str]:
-        """The cells of a line, or of several lines that a quoted cell joins.
+        """Split a line, or several lines that a quoted cell joins, into cells.
 
         Raises:
             csv.Error: its quotation marks do not pair.
@@ -55,17 +55,17 @@ class Dialect:
 
 
 def dialect_of(file: Path, separator: str | None, quoting: Quoting | None) -> Dialect:
-    """How a table is written, as far as the settings do not say it.
+    """Guess how a table is written, as far as the settings do not say it.
 
     The separator is the one of tab, comma, semicolon and bar that the headings have, and the lines as often as they.
     Quotation marks quote where commas or semicolons part the cells. Between tabs or bars they are what somebody wrote
     (captions of the web), unless all of them in the file pair as quotes do and one could be nothing else.
     """
     sample = first_lines(file, SAMPLE)
-    told = _EXCEL.fullmatch(sample[0]) if sample else None
+    declared = _EXCEL.fullmatch(sample[0]) if sample else None
     if separator is None:
-        separator = told[1] if told else _separator(sample, "\t" if file.suffix.lower() == ".tsv" else ",")
-    headings = (sample[1:] if told else sample)[:1]
+        separator = declared[1] if declared else _separator(sample, "\t" if file.suffix.lower() == ".tsv" else ",")
+    headings = (sample[1:] if declared else sample)[:1]
     parts = headings[0].split(separator) if headings else []
     padded = separator == "|" or (len(parts) > 1 and all(part.startswith(" ") for part in parts[1:]))
     quotes = quoting == "quotes" if quoting is not None else separator in ",;" or _quotes_throughout(file, separator)
@@ -73,12 +73,12 @@ def dialect_of(file: Path, separator: str | None, quoting: Quoting | None) -> Di
 
 
 def first_lines(file: Path, count: int) -> list[str]:
-    """The first lines that hold anything."""
+    """Read the first lines that hold anything."""
     return list(islice((text for _, text in _lines(file) if text.strip()), count))
 
 
 def records_of(file: Path, dialect: Dialect, width: int | None) -> Iterator[tuple[int, list[str] | str]]:
-    """The number of each line that holds anything, and its cells; or what is wrong with it.
+    """Yield the number of each line that holds anything, and its cells; or what is wrong with it.
 
     A line whose quotation marks do not pair costs itself alone. `width` is the number of columns; where it is None, the
     first line tells it.
@@ -113,7 +113,7 @@ class _Reader:
             yield self.ahead.popleft()
 
     def cells(self, text: str, width: int | None) -> list[str] | None:
-        """The cells of a record that begins with this line; None where its marks do not pair."""
+        """Return the cells of a record that begins with this line; None where its marks do not pair."""
         try:
             return self.dialect.split(text)
         except csv.Error:
@@ -132,7 +132,7 @@ class _Reader:
         return cells
 
     def _quoted_lines(self, text: str) -> list[str]:
-        """The lines over which the cell that this one opens goes on; none, where no line closes it."""
+        """Return the lines over which the cell that this one opens goes on; none, where no line closes it."""
         if not self._leaves_open(text):
             return []
         lines: list[str] = []
@@ -146,7 +146,7 @@ class _Reader:
         return []
 
     def _leaves_open(self, text: str) -> bool:
-        """Whether a mark opened here is not closed here: one more mark would do it."""
+        """Tell whether a mark opened here is not closed here: one more mark would do it."""
         try:
             self.dialect.split(text)
         except csv.Error:
@@ -158,7 +158,7 @@ class _Reader:
         return False
 
     def _at(self, place: int) -> str | None:
-        """The line so many after the next one."""
+        """Return the line so many after the next one."""
         while len(self.ahead) <= place:
             line = next(self.rest, None)
             if line is None:
@@ -168,7 +168,7 @@ class _Reader:
 
 
 def _swallows(cells: Sequence[str], separator: str) -> bool:
-    """Whether a cell of several lines holds what is a record of its own: a lone mark opened it, another closed it."""
+    """Tell whether a cell of several lines holds a record of its own: a lone mark opened it, another closed it."""
     for cell in cells:
         first, *others = cell.split("\n")
         if not others:
@@ -189,7 +189,7 @@ def _shape(cell: str) -> str:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a file with their numbers, without their ends.
+    """Yield the lines of a file with their numbers, without their ends.
 
     Bytes that are no UTF-8 become lone surrogates, which are found later: one bad line does not end the file.
     """
@@ -212,7 +212,7 @@ def _damaged(text: str) -> bool:
 
 
 def _separator(sample: Sequence[str], usual: str) -> str:
-    """What parts the cells of these lines, the headings first."""
+    """Find what parts the cells of these lines, the headings first."""
     if not sample:
         return usual
     plain = [_QUOTED.sub("", line) for line in sample]
@@ -225,7 +225,7 @@ def _separator(sample: Sequence[str], usual: str) -> str:
 
 
 def _quotes_throughout(file: Path, separator: str) -> bool:
-    """Whether every mark in the file pairs as quotes do, and one of them could be nothing else."""
+    """Tell whether every mark in the file pairs as quotes do, and one of them could be nothing else."""
     part = re.escape(separator)
     proper = re.compile(rf'(?:"(?:[^"]|"")*"|[^"{part}]*)(?:{part}(?:"(?:[^"]|"")*"|[^"{part}]*))*')
     needed = re.compile(rf'(?:^|{part})"(?:[^"]|"")*?(?:""|{part})(?:[^"]|"")*"(?:$|{part})')

@@ -28,12 +28,12 @@ PROBED = 5
 
 
 def is_data(word: str) -> bool:
-    """Whether a word of a command line is meant as data, by its ending or because a folder is called so."""
+    """Tell whether a word of a command line is meant as data, by its ending or because a folder is called so."""
     return Path(word).suffix.lower() in BY_ENDING or is_folder(word)
 
 
 def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
-    """An entry of `data` that reads this file or folder; `images` is where its pictures are, where that is elsewhere.
+    """Write the entry of `data` that reads a file or folder; `images` is where its pictures are, if not beside it.
 
     Raises:
         UserError: it is not there, or it cannot be seen what it is.
@@ -47,18 +47,18 @@ def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
         if not _is_list_or_lines(find_file(path)):
             return _annotations(path, images)
         use = "jsonl"
-    found: dict[str, Any] = {"use": use, "path": path}
+    settings: dict[str, Any] = {"use": use, "path": path}
     if use in ("csv", "jsonl"):
-        found |= {"images": images} if images is not None else {}
-        found |= {"columns": columns} if use == "csv" and (columns := _columns_without_headings(path)) else {}
-        pictures = _picture_fields(found)
+        settings |= {"images": images} if images is not None else {}
+        settings |= {"columns": columns} if use == "csv" and (columns := _columns_without_headings(path)) else {}
+        pictures = _picture_fields(settings)
         if pictures != ("image",):
-            found["pictures"] = pictures
-    return found
+            settings["pictures"] = pictures
+    return settings
 
 
 def _is_list_or_lines(file: Path) -> bool:
-    """Whether a JSON file holds records: a list, or an object on its first line and another on a later one."""
+    """Tell whether a JSON file holds records: a list, or an object on its first line and another on a later one."""
     with file.open("rb") as stream:
         beginning = stream.read(1 << 20)
     if begins_list(beginning):
@@ -107,14 +107,14 @@ def _annotations(path: str, images: str | None) -> dict[str, Any]:
 
 
 def _picture_fields(settings: dict[str, Any]) -> tuple[str, ...]:
-    """The fields in which the first records have names of picture files; `image` where none has."""
+    """Find the fields in which the first records have names of picture files; `image` where none has."""
     source = open_source({**settings, "pictures": ()})
     for index in range(min(PROBED, len(source))):
         try:
             record = source.record(index)
         except BadRecord:
             continue
-        found = tuple(name for name, value in record.items() if isinstance(value, str) and names_picture(value))
-        if found:
-            return found
+        fields = tuple(name for name, value in record.items() if isinstance(value, str) and names_picture(value))
+        if fields:
+            return fields
     return ("image",)

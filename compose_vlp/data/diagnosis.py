@@ -21,34 +21,34 @@ MOST_FOLDERS = 2000
 """Folders that are searched for a picture that is missing."""
 
 
-def further_fields(found: Survey) -> dict[str, str]:
-    """What `fields` has to say so that blueprints, which read `image` and `caption`, read this data."""
+def further_fields(survey: Survey) -> dict[str, str]:
+    """Propose what `fields` has to say so that blueprints, which read `image` and `caption`, read this data."""
     fields: dict[str, str] = {}
-    if found.pictures and "image" not in found.pictures:
-        fields["image"] = next(iter(found.pictures))
-    if found.pictures and "caption" not in found.texts and not ASKED & found.texts.keys():
-        by_name = {name.lower(): name for name in found.texts}
-        wordy = [name for name, texts in found.texts.items() if texts.words.median >= 2]
+    if survey.pictures and "image" not in survey.pictures:
+        fields["image"] = next(iter(survey.pictures))
+    if survey.pictures and "caption" not in survey.texts and not ASKED & survey.texts.keys():
+        by_name = {name.lower(): name for name in survey.texts}
+        wordy = [name for name, texts in survey.texts.items() if texts.words.median >= 2]
         named = next((by_name[name] for name in CAPTIONS if name in by_name), None)
-        longest = max(wordy, key=lambda name: found.texts[name].words.median, default=None)
+        longest = max(wordy, key=lambda name: survey.texts[name].words.median, default=None)
         if named or longest:
             fields["caption"] = named or longest or ""
     return fields
 
 
-def why_nothing_is_used(settings: Mapping[str, Any], source: Source, found: Survey) -> list[str]:
-    """Guesses why every record is broken, the likeliest first."""
-    guesses = list(_of_lines(settings, found))
+def why_nothing_is_used(settings: Mapping[str, Any], source: Source, survey: Survey) -> list[str]:
+    """Guess why every record is broken, the likeliest reason first."""
+    guesses = list(_of_lines(settings, survey))
     if not guesses:
-        guesses = list(_of_pictures(settings, source, found))
+        guesses = list(_of_pictures(settings, source, survey))
     return guesses
 
 
-def _of_lines(settings: Mapping[str, Any], found: Survey) -> Iterator[str]:
-    """A table that is cut into cells at the wrong letters."""
+def _of_lines(settings: Mapping[str, Any], survey: Survey) -> Iterator[str]:
+    """Suspect a table that is cut into cells at the wrong letters."""
     if settings["use"] != "csv":
         return
-    reasons = list(found.broken.values())
+    reasons = list(survey.broken.values())
     ragged = sum(" headings" in reason and " cells under " in reason for reason in reasons)
     unpaired = sum("quotation marks do not pair" in reason for reason in reasons)
     if unpaired > len(reasons) / 2:
@@ -68,8 +68,8 @@ def _separators(file: Path) -> str:
     return "`separator` says what parts the cells, where the file does not show it"
 
 
-def _of_pictures(settings: Mapping[str, Any], source: Source, found: Survey) -> Iterator[str]:
-    """Pictures that lie elsewhere, in a field of another name, or that are none."""
+def _of_pictures(settings: Mapping[str, Any], source: Source, survey: Survey) -> Iterator[str]:
+    """Suspect pictures that lie elsewhere, in a field of another name, or that are none."""
     missing = [path for path in islice(_paths(source), LOOKED_AT) if not path.exists()]
     if missing and settings["use"] in ("csv", "jsonl", "coco_captions", "karpathy"):
         root = Path(settings.get("images") or Path(settings["path"]).parent)
@@ -78,14 +78,14 @@ def _of_pictures(settings: Mapping[str, Any], source: Source, found: Survey) -> 
             yield f"its pictures lie in {folder}: `--images {folder}` (in a blueprint `images: {folder}`)"
         else:
             yield f"no picture lies where the records say ({missing[0]}): `--images FOLDER` is where their paths start"
-    kinds = Counter(reason.rpartition(": ")[2] for reason in found.broken.values())
+    kinds = Counter(reason.rpartition(": ")[2] for reason in survey.broken.values())
     reason, count = kinds.most_common(1)[0]
-    if not missing and count > len(found.broken) / 2:
+    if not missing and count > len(survey.broken) / 2:
         yield f"{count:,} records say: {reason}"
 
 
 def _paths(source: Source) -> Iterator[Path]:
-    """The picture files that the first records name."""
+    """Yield the picture files that the first records name."""
     for index in range(min(len(source), LOOKED_AT)):
         try:
             yield from (value for value in source.record(index).values() if isinstance(value, Path))
@@ -94,7 +94,7 @@ def _paths(source: Source) -> Iterator[Path]:
 
 
 def _folder_with(missing: Path, root: Path) -> Path | None:
-    """The folder below `root`, or beside it, from which the end of a missing file's path leads to a file."""
+    """Find the folder below `root`, or beside it, from which the end of a missing file's path leads to a file."""
     parts = missing.parts
     for top in (root, root.parent):
         for place in islice((Path(place) for place, _, _ in os.walk(top)), MOST_FOLDERS):

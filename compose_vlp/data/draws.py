@@ -25,11 +25,11 @@ class Draws:
         """The next number in [0, 1)."""
 
     def below(self, bound: int) -> int:
-        """A whole number in [0, bound)."""
+        """Draw a whole number in [0, bound)."""
         return int(self.unit() * bound)
 
     def between(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
+        """Draw a number in [low, high)."""
         return low + (high - low) * self.unit()
 
     def chance(self, probability: float) -> bool:
@@ -41,7 +41,7 @@ class Draws:
         return choices[int(self.unit() * len(choices))]
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
-        """The items in a random order (Fisher and Yates)."""
+        """Return the items in a random order (Fisher and Yates)."""
         order = list(items)
         for last in range(len(order) - 1, 0, -1):
             other = self.below(last + 1)

@@ -39,7 +39,7 @@ class Field(ABC):
 
     @abstractmethod
     def read(self, value: Any, chance: Chance | None) -> Any:
-        """What the batch needs of one record's value; `chance` is given in training.
+        """Read what the batch needs of one record's value; `chance` is given in training.
 
         Raises:
             BadRecord: the value is none that this input can read.
@@ -47,7 +47,7 @@ class Field(ABC):
 
     @abstractmethod
     def stack(self, items: Sequence[Any]) -> dict[str, Value]:
-        """The values of a batch."""
+        """Stack items into the values of a batch."""
 
 
 class ImageField(Field):
@@ -83,7 +83,7 @@ class _Texts(Field):
         self.tokenizer = tokenizer
 
     def encode(self, value: Any) -> Ids:
-        """The ids of one text.
+        """Encode one text as ids.
 
         What is a text, is decided here: a tokenizer that raises on one is at fault, and not the record.
         """
@@ -223,12 +223,12 @@ class ManyLabelsField(Field):
 
 
 def vqa_score(count: float) -> float:
-    """The soft score of an answer that so many of ten annotators gave: VQAv2's accuracy, averaged over nine of them."""
+    """Score an answer that so many of ten annotators gave: VQAv2's accuracy, averaged over nine of them."""
     return min(1.0, round(0.3 * count, 1))
 
 
 def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) -> Field:
-    """The field that an input reads.
+    """Make the field that an input reads.
 
     Raises:
         UserError: a text's tokenizer is not among `tokenizers`.
@@ -248,7 +248,7 @@ def make_field(name: str, settings: Input, tokenizers: Mapping[str, Tokenizer]) 
 def table_values(
     name: str, settings: TextInput, tokenizers: Mapping[str, Tokenizer], lines: Sequence[str] | None = None
 ) -> dict[str, Value]:
-    """The constant values of an input with a table: its texts, and as `.owner` the line that each phrase is of.
+    """Make the constant values of an input with a table: its texts, and as `.owner` the line that each phrase is of.
 
     `lines` stand in the place of the file's.
     """
@@ -256,7 +256,7 @@ def table_values(
 
     texts, lines_of = read_table(settings, lines)
     field = TextField(name, settings, find_tokenizer(name, settings, tokenizers))
-    text = field.text([field.encode(one) for one in texts])
+    text = field.text([field.encode(line) for line in texts])
     return {name: text, f"{name}.owner": Index(torch.tensor(lines_of, dtype=torch.int64))}
 
 

@@ -32,8 +32,8 @@ class Places(NamedTuple):
     in_list: bool
 
 
-def find_places(file: Path, wanted: Callable[[bytes, int], bool]) -> Places:
-    """Look a file through for the objects that are wanted; `wanted` is asked with its text and number.
+def find_places(file: Path, keeps: Callable[[bytes, int], bool]) -> Places:
+    """Look a file through for the objects that `keeps` accepts, by their text and number.
 
     Raises:
         UserError: it is UTF-16, or a list that is no JSON.
@@ -45,7 +45,7 @@ def find_places(file: Path, wanted: Callable[[bytes, int], bool]) -> Places:
     in_list = begins_list(beginning)
     starts, sizes, numbers = array("q"), array("q"), array("q")
     for start, number, text in _entries(file) if in_list else _text_lines(file):
-        if wanted(text, number):
+        if keeps(text, number):
             starts.append(start)
             sizes.append(len(text))
             numbers.append(number)
@@ -57,7 +57,7 @@ def _numbers(column: array[int]) -> Numbers:
 
 
 def begins_list(beginning: bytes) -> bool:
-    """Whether a JSON file is one list, by its first bytes."""
+    """Tell whether a JSON file is one list, by its first bytes."""
     return beginning.removeprefix(BOM_UTF8).lstrip()[:1] == b"["
 
 
@@ -103,7 +103,7 @@ class _Window:
             self.offset = len(BOM_UTF8) if raw.read(len(BOM_UTF8)) == BOM_UTF8 else 0
 
     def next_letter(self) -> str:
-        """The next letter that is no white space; nothing at the end."""
+        """Return the next letter that is no white space; nothing at the end."""
         while True:
             if self.place == len(self.text) and not self._more():
                 return ""
@@ -132,7 +132,7 @@ class _Window:
                     raise self.error(str(error).split(":")[0]) from None
 
     def error(self, reason: str) -> UserError:
-        """What is wrong where the window has come to."""
+        """Say what is wrong where the window has come to."""
         return UserError(f"{self.file} is no JSON list: {reason} (byte {self.offset:,})")
 
     def _more(self) -> bool:

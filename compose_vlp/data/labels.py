@@ -42,7 +42,7 @@ class Classes:
         raise BadRecord(f"{field} is {shown(value)}, not {self._expected(value)}")
 
     def _by_name(self, value: ClassNumber, field: str) -> int:
-        """The place of a class that the data names, whatever its number there.
+        """Return the place of a class that the data names, whatever its number there.
 
         Raises:
             BadRecord: it has no class, as records of test splits have -1.
@@ -71,9 +71,9 @@ class Classes:
             )
 
     def _only_one(self, name: str, field: str) -> int:
-        """The class of this name. ImageNet has two of the name `missile`: only their numbers tell them apart."""
+        """Return the class of this name. ImageNet has two of the name `missile`: only their numbers tell them apart."""
         if self.names.count(name) > 1:
-            places = [str(place) for place, one in enumerate(self.names) if one == name]
+            places = [str(place) for place, other in enumerate(self.names) if other == name]
             raise BadRecord(f"{field} is {name!r}, the name of the classes {' and '.join(places)}: give their number")
         return self.places[name]
 
@@ -87,14 +87,14 @@ class Classes:
 
 
 def _class_number(value: Any) -> int | None:
-    """A number, a truth value, or the text of either, as tables have them."""
+    """Read a number, a truth value, or the text of either, as tables have them."""
     if isinstance(value, str):
         return TRUTH.get(value.strip().lower(), _whole(value))
     return int(value) if isinstance(value, int | np.integer | np.bool_) else None
 
 
 def read_id(value: Any, field: str) -> int:
-    """A whole number as it is, as text too; another text as a hash of 63 bits, the same in every process."""
+    """Read a whole number as it is, as text too; another text as a hash of 63 bits, the same in every process."""
     if isinstance(value, str):
         number = _whole(checked_text(value, field))
         if number is None or str(number) != value or not -MOST_WHOLE - 1 <= number <= MOST_WHOLE:
@@ -108,7 +108,7 @@ def read_id(value: Any, field: str) -> int:
 
 
 def read_number(value: Any, field: str) -> float:
-    """A number, or the text of one."""
+    """Read a number, or the text of one."""
     number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value.strip()) else value
     if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
         raise BadRecord(f"{field} is {shown(value)}, not a number")
@@ -118,10 +118,10 @@ def read_number(value: Any, field: str) -> float:
 
 
 def _whole(text: str) -> int | None:
-    """The whole number that a text is, of at most 20 digits."""
+    """Read the whole number that a text is, of at most 20 digits."""
     return int(text) if re.fullmatch(r"\s*-?\d{1,20}\s*", text, re.ASCII) else None
 
 
 def _some(names: tuple[str, ...]) -> str:
-    """The first of many names."""
+    """List the first of many names."""
     return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -75,7 +75,7 @@ class Loader:
         self.position = Position()
         self.seen = 0
         self.skipped: dict[int, str] = {}
-        check_fields(source, {one.input: one.name for one in self.reader.collator.fields})
+        check_fields(source, {field.input: field.name for field in self.reader.collator.fields})
 
     @property
     def batches_per_epoch(self) -> int:
@@ -92,7 +92,7 @@ class Loader:
                 yield got
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the next batch begins, and what was skipped up to there."""
+        """Say where the next batch begins, and what was skipped up to there."""
         return {
             "epoch": self.position.epoch,
             "index": self.position.index,
@@ -161,17 +161,17 @@ class Loader:
     def _account(self, batch: Batch) -> None:
         self.position = batch.position
         self.seen += len(batch.rows) + len(batch.skipped)
-        for one in batch.skipped:
-            if one.index not in self.skipped:
-                self.skipped[one.index] = one.reason
-                log.warning("skipped record %d: %s", one.index, one.reason)
+        for record in batch.skipped:
+            if record.index not in self.skipped:
+                self.skipped[record.index] = record.reason
+                log.warning("skipped record %d: %s", record.index, record.reason)
         base = max(self.seen, min(JUDGED_FROM, self.order.records))
         if len(self.skipped) > self.skip_limit * base:
             raise too_many_skipped(self.skipped, self.seen, self.skip_limit)
 
 
 def too_many_skipped(skipped: Mapping[int, str], seen: int, limit: float) -> UserError:
-    """The mistake of a data set with too many broken records, with the first of them."""
+    """Make the error for a data set with too many broken records, with the first of them."""
     first = [f"record {index}: {reason}" for index, reason in list(skipped.items())[:3]]
     return UserError(f"{len(skipped)} of {seen} records are broken, more than the limit of {limit:.0%}", hints=first)
 

@@ -38,7 +38,7 @@ class Mixture(Source):
                 raise UserError(f"the weight of {name!r} is so small that an epoch of {self.count} records has none")
         self.parts = tuple(map(Part, self.names, self.firsts, lengths, each))
         self.decodes = any(source.decodes for source in self.sources)
-        self.notes = tuple(f"{name}: {note}" for name, one in sources.items() for note in one.notes)
+        self.notes = tuple(f"{name}: {note}" for name, given in sources.items() for note in given.notes)
 
     def __len__(self) -> int:
         return self.count
@@ -54,9 +54,9 @@ class Mixture(Source):
 
 
 def shares(total: int, weights: list[float]) -> list[int]:
-    """Whole numbers that add up to `total`, in the proportions of the weights (largest remainder)."""
+    """Compute whole numbers that add up to `total`, in the proportions of the weights (largest remainder)."""
     exact = [total * weight / sum(weights) for weight in weights]
-    counts = [int(one) for one in exact]
+    counts = [int(share) for share in exact]
     rest = sorted(range(len(exact)), key=lambda number: counts[number] - exact[number])
     for number in rest[: total - sum(counts)]:
         counts[number] += 1
@@ -68,7 +68,7 @@ def _flat(sources: Mapping[str, Source], weights: Mapping[str, float]) -> Iterat
     for name, source in sources.items():
         share = weights[name] / whole
         if isinstance(source, Mixture):
-            for inner, one, part in zip(source.names, source.sources, source.parts, strict=True):
-                yield f"{name}.{inner}", one, share * part.each_epoch / source.count
+            for inner, inner_source, part in zip(source.names, source.sources, source.parts, strict=True):
+                yield f"{name}.{inner}", inner_source, share * part.each_epoch / source.count
         else:
             yield name, source, share

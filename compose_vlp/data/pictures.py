@@ -41,7 +41,7 @@ class Opened(NamedTuple):
 
 
 def open_picture(file: Path | Encoded) -> Picture:
-    """The decoded picture of a file, upright; of an animation, the first frame.
+    """Decode the picture of a file, upright; of an animation, the first frame.
 
     Raises:
         BadRecord: no such file, no picture of a kind in `FORMATS`, a broken one, or one of more than `MOST_PIXELS`.
@@ -78,7 +78,7 @@ def open_reduced(file: Path | Encoded, reducible: Callable[[int, int], float] | 
 
 
 def read_file(file: Path) -> Encoded:
-    """What a picture file holds, not decoded yet.
+    """Read what a picture file holds, not decoded yet.
 
     Raises:
         BadRecord: no such file, no plain one, or one that is too large.
@@ -164,7 +164,7 @@ def _readable() -> tuple[str, ...]:
 
 
 def _highest_level(opened: Any) -> int | None:
-    """The level of white, where neither mode nor type of the pixels tells: some of Pillow's modes have several."""
+    """Find the level of white, where neither mode nor type of the pixels tells: some of Pillow's modes have several."""
     if opened.format == "PPM" and opened.mode == "I":
         return 65535
     twelve = opened.format == "TIFF" and opened.mode == "I;16" and opened.tag_v2.get(258) == (12,)
@@ -172,7 +172,7 @@ def _highest_level(opened: Any) -> int | None:
 
 
 def _checked(file: Path | Encoded, name: str) -> Path | io.BytesIO:
-    """What Pillow may open: a file that ends, and not a pipe or a device."""
+    """Open what Pillow may open: a file that ends, and not a pipe or a device."""
     if isinstance(file, Encoded):
         size, opened = len(file.data), io.BytesIO(file.data)
     else:

@@ -24,7 +24,7 @@ WITH_ALPHA: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
 
 
 def to_rgb(picture: Picture, ground: tuple[int, int, int], name: str = "the picture") -> Picture:
-    """The picture in RGB: transparent pixels show the ground, CMYK and palettes are converted, 16 bits become 8.
+    """Convert to RGB: transparent pixels show the ground, CMYK and palettes are converted, 16 bits become 8.
 
     Raises:
         BadRecord: a kind of pixels that has no such form, levels of no known scale, or a broken palette.
@@ -48,7 +48,7 @@ def to_rgb(picture: Picture, ground: tuple[int, int, int], name: str = "the pict
 
 
 def check_drawn(picture: Picture, name: str) -> Picture:
-    """A picture of Pillow's as it is, decoded: it may have been opened and not yet read.
+    """Check a picture of Pillow's as it is, decoded: it may have been opened and not yet read.
 
     Raises:
         BadRecord: it would be decoded from a file of another kind than those that are read, is broken, or too large.
@@ -62,7 +62,7 @@ def check_drawn(picture: Picture, name: str) -> Picture:
 
 
 def picture_of_array(value: Any, name: str) -> Picture:
-    """A picture of levels `[height, width]` or `[height, width, channels]`, or with the channels first.
+    """Make a picture of levels `[height, width]` or `[height, width, channels]`, or with the channels first.
 
     Levels are truth values, whole numbers of 8 bits (to 255) or of 16, or floats from 0 to 1 (or from 0 to 255); one
     channel is grey, two are grey and alpha, three red, green and blue, four the same with alpha.
@@ -88,7 +88,7 @@ def picture_of_array(value: Any, name: str) -> Picture:
 
 
 def _array(value: Any, name: str) -> tuple[NDArray[Any], bool]:
-    """An array of numbers, and whether its channels are likely to come first, as a tensor's do."""
+    """Return an array of numbers, and whether its channels are likely to come first, as a tensor's do."""
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         if value.is_sparse or value.is_quantized or value.is_complex() or value.device.type == "meta":
@@ -136,7 +136,7 @@ def _eight_bits(levels: NDArray[Any], name: str, most: int | None = None) -> NDA
 
 
 def _scale(dtype: np.dtype[Any], low: float, high: float, most: int | None) -> float | None:
-    """The factor that makes levels of 8 bits; None where they are of no known scale, or no numbers."""
+    """Find the factor that makes levels of 8 bits; None where they are of no known scale, or no numbers."""
     if dtype.kind == "f":
         if low >= -SLACK and high <= 1 + SLACK:
             return 255.0
@@ -150,7 +150,7 @@ def _scale(dtype: np.dtype[Any], low: float, high: float, most: int | None) -> f
 
 
 def _grey(picture: Picture, name: str) -> Picture:
-    """A picture of 16 or 32 bits a pixel in 8 bits."""
+    """Convert a picture of 16 or 32 bits a pixel to 8 bits."""
     from PIL import Image
 
     with decoding(name):

@@ -36,20 +36,24 @@ _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
 def find_file(path: str) -> Path:
-    """A file.
+    """Find a file.
 
     Raises:
         UserError: it is not there; offers names like it.
     """
     file = written_path(path)
     if not is_file(file):
-        near = did_you_mean(file.name, (one.name for one in file.parent.iterdir())) if is_folder(file.parent) else ()
+        near = (
+            did_you_mean(file.name, (neighbour.name for neighbour in file.parent.iterdir()))
+            if is_folder(file.parent)
+            else ()
+        )
         raise UserError(f"no file {path!r}", hints=[*near, f"looked from {Path.cwd()}"])
     return file
 
 
 def find_folder(path: str | Path) -> Path:
-    """A folder that holds something.
+    """Find a folder that holds something.
 
     Raises:
         UserError: it is not there, or empty.
@@ -63,27 +67,27 @@ def find_folder(path: str | Path) -> Path:
 
 
 def find_files(patterns: str | tuple[str, ...]) -> list[Path]:
-    """Files by name, by `*` and `?`, or by `{0000..0099}`; in the order written, those of one pattern by name.
+    """Find files by name, by `*` and `?`, or by `{0000..0099}`; in the order written, those of one pattern by name.
 
     Raises:
         UserError: a name that is not there, a pattern that fits nothing, or an address.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for pattern in (patterns,) if isinstance(patterns, str) else patterns:
         if ":" in pattern.split("/")[0]:
             raise UserError(f"{pattern!r} is no file of this machine", hints=["copy the files here first"])
         for name in _numbered(pattern):
-            found += _globbed(name) if re.search(r"[*?\[]", name) else [find_file(name)]
-    return found
+            files += _globbed(name) if re.search(r"[*?\[]", name) else [find_file(name)]
+    return files
 
 
 def names_picture(text: str) -> bool:
-    """Whether a text ends as the name of a picture file does."""
+    """Tell whether a text ends as the name of a picture file does."""
     return Path(text[-200:]).suffix.lower() in PICTURES
 
 
 def picture_at(folder: Path, written: object, field: str, where: str) -> Path:
-    """The path of a picture as a record writes it; `where` the record stands is for messages.
+    """Return the path of a picture as a record writes it; `where` the record stands is for messages.
 
     Raises:
         BadRecord: it is no path.
@@ -94,14 +98,14 @@ def picture_at(folder: Path, written: object, field: str, where: str) -> Path:
 
 
 def reads_so(fields: Mapping[str, Any], only: Mapping[str, str]) -> bool:
-    """Whether these fields hold what is wanted, as blueprints write it: true and false in lower case."""
+    """Tell whether these fields hold what is wanted, as blueprints write it: true and false in lower case."""
     return all(_as_written(fields.get(field)) == value for field, value in only.items())
 
 
 def no_records(file: Path, only: Mapping[str, str]) -> UserError:
-    """The mistake of a file in which nothing is left."""
-    wanted = ", ".join(f"{field} {value!r}" for field, value in only.items())
-    return UserError(f"{file} has no record" + (f" with {wanted}" if wanted else ""))
+    """Make the error for a file in which nothing is left."""
+    condition = ", ".join(f"{field} {value!r}" for field, value in only.items())
+    return UserError(f"{file} has no record" + (f" with {condition}" if condition else ""))
 
 
 def _as_written(value: object) -> str:
@@ -116,14 +120,14 @@ def _numbered(pattern: str) -> list[str]:
     first, last = match.groups()
     numbers = (f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1))
     return [
-        one for number in numbers for one in _numbered(f"{pattern[: match.start()]}{number}{pattern[match.end() :]}")
+        name for number in numbers for name in _numbered(f"{pattern[: match.start()]}{number}{pattern[match.end() :]}")
     ]
 
 
 def _globbed(pattern: str) -> list[Path]:
     import glob
 
-    found = sorted(Path(one) for one in glob.glob(str(written_path(pattern)), recursive=True))  # noqa: PTH207 - absolute patterns too
-    if not found:
+    files = sorted(Path(name) for name in glob.glob(str(written_path(pattern)), recursive=True))  # noqa: PTH207 - absolute patterns too
+    if not files:
         raise UserError(f"no file fits {pattern!r}", hints=[f"looked from {Path.cwd()}"])
-    return found
+    return files

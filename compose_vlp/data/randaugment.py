@@ -42,7 +42,7 @@ def _sharpness(picture: Picture, strength: float) -> Picture:
 
 
 def _moved(picture: Picture, *matrix: float) -> Picture:
-    """The picture whose pixel (x, y) is that at (ax + by + c, dx + ey + f) of this one."""
+    """Move the picture: its pixel (x, y) becomes that at (ax + by + c, dx + ey + f) of this one."""
     method, how = Image.Transform.AFFINE, Image.Resampling.BILINEAR
     return picture.transform(picture.size, method, matrix, how, fillcolor=GREY)
 

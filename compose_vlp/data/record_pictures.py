@@ -22,7 +22,7 @@ Given: TypeAlias = "Path | Encoded | Picture | NDArray[np.uint8]"
 
 
 def pictures_in(value: Any) -> list[Any] | None:
-    """The pictures of a value that is a list of them; None of anything else, such as pixels in lists."""
+    """List the pictures of a value that is a list of them; None for anything else, such as pixels in lists."""
     if not isinstance(value, list | tuple) or isinstance(value, Encoded):
         return None
     pixels = bool(value) and isinstance(value[0], int | float | list | tuple) and not isinstance(value[0], Encoded)
@@ -58,7 +58,7 @@ def given_picture(value: Any, name: str) -> Given:
 
 
 def drawn_picture(value: Any, name: str) -> Picture:
-    """The same as a picture of Pillow's, decoded and upright; of a list the first.
+    """Return the same as a picture of Pillow's, decoded and upright; of a list the first.
 
     Raises:
         BadRecord: it is no picture, or a broken one.
@@ -77,7 +77,7 @@ def drawn_picture(value: Any, name: str) -> Picture:
 
 
 def _of_mapping(value: Mapping[Any, Any], name: str) -> Path | Encoded:
-    """A picture as the `datasets` library keeps one: what its file holds, and where that was."""
+    """Open a picture as the `datasets` library keeps one: what its file holds, and where that was."""
     data, path = value.get("bytes"), value.get("path")
     if isinstance(data, bytes | bytearray | memoryview):
         return Encoded(bytes(data), f"{name} ({path})" if isinstance(path, str) and path else name)

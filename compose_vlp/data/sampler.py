@@ -58,8 +58,8 @@ class Order:
         if self.batch < 1:
             raise UserError(f"a batch of {self.batch} records")
         if self.shuffle and self.records < self.batch * self.world:
-            wanted = f"{self.batch} x {self.world} processes" if self.world > 1 else str(self.batch)
-            raise UserError(f"the source has {self.records} records, fewer than one batch ({wanted})")
+            needed = f"{self.batch} x {self.world} processes" if self.world > 1 else str(self.batch)
+            raise UserError(f"the source has {self.records} records, fewer than one batch ({needed})")
 
     @property
     def batches(self) -> int:
@@ -68,7 +68,7 @@ class Order:
         return self.records // whole if self.shuffle else -(-self.records // whole)
 
     def plans(self, start: Position) -> Iterator[Plan]:
-        """The batches from a position on."""
+        """Yield the batches from a position on."""
         whole = self.batch * self.world
         epoch, index = start.epoch, start.index
         while True:
@@ -88,7 +88,7 @@ class Order:
             epoch, index = epoch + 1, 0
 
     def permutation(self, epoch: int) -> NDArray[np.int64]:
-        """The order of all records in an epoch."""
+        """Return the order of all records in an epoch."""
         if not self.shuffle:
             return np.arange(self.records, dtype=np.int64)
         if not self.parts:
@@ -102,7 +102,7 @@ class Order:
         return order
 
     def _stream(self, number: int, part: Part, epoch: int) -> NDArray[np.int64]:
-        """The records that a part gives to an epoch, in the order in which it gives them."""
+        """Yield the records that a part gives to an epoch, in the order in which it gives them."""
         begin = epoch * part.each_epoch
         first, last = begin // part.records, (begin + part.each_epoch - 1) // part.records
         rounds = [self._shuffled(part.records, "part", number, again) for again in range(first, last + 1)]
@@ -127,7 +127,7 @@ class Order:
                     yield row
 
     def _any(self, draws: Draws) -> int:
-        """A record; of a mixture, from one of its parts by their weights."""
+        """Draw a record; of a mixture, from one of its parts by their weights."""
         place = draws.below(self.records)
         for part in self.parts:
             if place < part.each_epoch:

@@ -62,17 +62,17 @@ class Shard:
         if self.ending and index == len(self) - 1:
             raise BadRecord(f"{name}: {self.ending}")
         places = range(int(self.starts[index]), int(self.starts[index + 1]))
-        found = {str(self.kinds[at]): (int(self.offsets[at]), int(self.sizes[at])) for at in places}
-        if len(found) < len(places):
+        members = {str(self.kinds[at]): (int(self.offsets[at]), int(self.sizes[at])) for at in places}
+        if len(members) < len(places):
             raise BadRecord(f"{name}: two members of one ending")
-        return found
+        return members
 
     def key(self, index: int) -> str:
-        """The name that the members of a record share."""
+        """Return the name that the members of a record share."""
         return bytes(self.keys[index]).decode("utf-8", "replace")
 
     def read(self, offset: int, size: int) -> bytes:
-        """What a member holds. Opened anew each time: an open file would share its place among forked workers.
+        """Read what a member holds. Opened anew each time: an open file would share its place among forked workers.
 
         Raises:
             BadRecord: the shard cannot be read there, or has been cut short since it was indexed.
@@ -89,7 +89,7 @@ class Shard:
 
 
 def open_shard(path: Path, cache: Path) -> Shard:
-    """A shard with its index: from the cache, unless the file has changed since; else read, and put there.
+    """Open a shard with its index: from the cache, unless the file has changed since; else read, and put there.
 
     Raises:
         UserError: the file is compressed, which forbids reading it anywhere but from its start.
@@ -113,7 +113,7 @@ def open_shard(path: Path, cache: Path) -> Shard:
 
 
 def default_cache() -> Path:
-    """The user's folder for what can be made again."""
+    """Return the user's folder for what can be made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compose-vlp" / "shards"
 
 
@@ -177,7 +177,7 @@ def _members(path: Path) -> Iterator[tuple[bytes, str, int, int]]:
 
 
 def _kept(path: Path, place: Path, stamp: str) -> Shard | None:
-    """What the cache has of the shard as it is now."""
+    """Return what the cache has of the shard as it is now."""
     import zipfile
 
     try:

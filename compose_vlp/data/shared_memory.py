@@ -55,7 +55,7 @@ class Piped:
 
 
 def arrived(content: bytes) -> Batch:
-    """The batch that a reader has sent, as it was."""
+    """Return the batch that a reader has sent, as it was."""
     batch: Batch = pickle.loads(content)  # noqa: S301 - of a process of our own
     _tell(len(content))
     return batch

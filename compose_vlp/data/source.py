@@ -82,7 +82,7 @@ class BadRecord(Exception):
 
 
 def clipped(value: object, most: int = 200) -> str:
-    """A text that can be printed, of so many letters at most: the middle of a longer one is left out."""
+    """Return a text that can be printed, of so many letters at most: the middle of a longer one is left out."""
     text = str(value)
     if len(text) > most:
         text = f"{text[: most // 2]} ... {text[-(most // 2 - 5) :]}"
@@ -90,7 +90,7 @@ def clipped(value: object, most: int = 200) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as an error message shows it: short, however large it is."""
+    """Write a value as an error message shows it: short, however large it is."""
     if isinstance(value, str | bytes | bytearray):
         return clipped(repr(value[:60] if len(value) > 60 else value) + ("..." if len(value) > 60 else ""), 80)
     if isinstance(value, list | tuple | set | frozenset | Mapping) and len(value) > 3:
@@ -138,11 +138,11 @@ class Source(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many records there are."""
+        """Return the number of records."""
 
     @abstractmethod
     def record(self, index: int) -> Record:
-        """The record of that number, from 0; the same whenever it is asked for.
+        """Read the record of that number, from 0; the same whenever it is asked for.
 
         Raises:
             BadRecord: the data behind it is broken.
@@ -150,7 +150,7 @@ class Source(ABC):
 
 
 def open_source(settings: Mapping[str, Any]) -> Source:
-    """The source that settings with a `use` describe, as in `{"use": "scenes", "size": 64}`.
+    """Open the source that settings with a `use` describe, as in `{"use": "scenes", "size": 64}`.
 
     Raises:
         UserError: no such source, wrong settings, or data that is not there.

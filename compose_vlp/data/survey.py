@@ -125,10 +125,11 @@ def survey(
         records=len(source),
         read=len(indices),
         broken=broken,
-        pictures={name: _pictures([one.pictures[name] for one in seen if name in one.pictures])
+        pictures={name: _pictures([record.pictures[name] for record in seen if name in record.pictures])
                   for name in _names(seen, "pictures")},
-        texts={name: _texts([one.texts[name] for one in seen if name in one.texts]) for name in _names(seen, "texts")},
-        others={name: _values([one.others[name] for one in seen if name in one.others])
+        texts={name: _texts([record.texts[name] for record in seen if name in record.texts])
+               for name in _names(seen, "texts")},
+        others={name: _values([record.others[name] for record in seen if name in record.others])
                 for name in _names(seen, "others")},
     )  # fmt: skip
 
@@ -151,7 +152,7 @@ def _look(source: Source, index: int, collator: Collator | None) -> _Seen | str:
                         raise
             elif isinstance(value, str):
                 seen.texts[name] = (value,)
-            elif isinstance(value, Mapping | list | tuple) and value and all(isinstance(one, str) for one in value):
+            elif isinstance(value, Mapping | list | tuple) and value and all(isinstance(text, str) for text in value):
                 seen.texts[name] = tuple(value)
             else:
                 plain = isinstance(value, bool | int | float | np.integer | np.floating)
@@ -191,7 +192,7 @@ def _different(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _is_picture(value: Any) -> bool:
-    """Whether a value is a picture, or would be one if it were not broken."""
+    """Tell whether a value is a picture, or would be one if it were not broken."""
     if isinstance(value, np.ndarray):
         return value.ndim in (2, 3)
     if isinstance(value, bytes):
@@ -202,7 +203,7 @@ def _is_picture(value: Any) -> bool:
 
 
 def _picture(value: Any, name: str) -> tuple[tuple[bytes, int, int], Any]:
-    """What tells a picture from others, its width and its height; and the picture, decoded."""
+    """Return what tells a picture from others, its width and its height; and the picture, decoded."""
     given = given_picture(value, name)
     if isinstance(given, Path):
         given = read_file(given)
@@ -215,36 +216,36 @@ def _picture(value: Any, name: str) -> tuple[tuple[bytes, int, int], Any]:
 
 
 def _names(seen: Sequence[_Seen], kind: str) -> list[str]:
-    return list(dict.fromkeys(name for one in seen for name in getattr(one, kind)))
+    return list(dict.fromkeys(name for look in seen for name in getattr(look, kind)))
 
 
-def _pictures(found: Sequence[tuple[bytes, int, int]]) -> Pictures:
-    sizes = Counter(f"{width} x {height}" for _, width, height in found)
+def _pictures(pictures: Sequence[tuple[bytes, int, int]]) -> Pictures:
+    sizes = Counter(f"{width} x {height}" for _, width, height in pictures)
     return Pictures(
-        len(found),
-        Spread.of([width for _, width, _ in found]),
-        Spread.of([height for _, _, height in found]),
-        len(found) - len({digest for digest, _, _ in found}),
+        len(pictures),
+        Spread.of([width for _, width, _ in pictures]),
+        Spread.of([height for _, _, height in pictures]),
+        len(pictures) - len({digest for digest, _, _ in pictures}),
         dict(sizes.most_common(MOST_NAMED)),
     )
 
 
-def _texts(found: Sequence[tuple[str, ...]]) -> Texts:
-    counts = Counter(text for texts in found for text in texts)
+def _texts(records: Sequence[tuple[str, ...]]) -> Texts:
+    counts = Counter(text for texts in records for text in texts)
     total = sum(counts.values())
     repeated = {clipped(text): count for text, count in counts.most_common(MOST_NAMED) if count > 1}
     return Texts(
         total,
-        Spread.of([len(texts) for texts in found]),
-        Spread.of([len(text.split()) for texts in found for text in texts]),
+        Spread.of([len(texts) for texts in records]),
+        Spread.of([len(text.split()) for texts in records for text in texts]),
         sum(count for text, count in counts.items() if not text.strip()),
         total - len(counts),
         repeated,
     )
 
 
-def _values(found: Sequence[str | None]) -> dict[str, int] | None:
-    counts = Counter(found)
+def _values(values: Sequence[str | None]) -> dict[str, int] | None:
+    counts = Counter(values)
     if None in counts or len(counts) > FEW:
         return None
     return {clipped(value): count for value, count in counts.most_common()}

@@ -13,7 +13,7 @@ SLOT = "{}"
 
 
 def read_table(settings: TextInput, lines: Sequence[str] | None = None) -> tuple[list[str], list[int]]:
-    """The texts of an input's table, each in every template, and for each the number of the line that it is of.
+    """Read the texts of an input's table, each in every template, and for each the number of the line that it is of.
 
     Args:
         settings: an input with a table.
@@ -34,7 +34,7 @@ def read_table(settings: TextInput, lines: Sequence[str] | None = None) -> tuple
 
 
 def class_names(settings: LabelInput) -> tuple[str, ...] | None:
-    """The names of a label's classes in the order of their numbers, those of a file read; None where they have none.
+    """Read the names of a label's classes by number, those of a file read; None where they have none.
 
     Raises:
         UserError: the file is missing or empty.
@@ -43,7 +43,7 @@ def class_names(settings: LabelInput) -> tuple[str, ...] | None:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a text file that hold anything, without the white space around them."""
+    """Read the lines of a text file that hold anything, without the white space around them."""
     file = written_path(path)
     if not is_file(file):
         raise UserError(f"no file {path!r}", hints=[f"looked from {Path.cwd()}"])

@@ -36,7 +36,7 @@ class ImageTransform:
     def __call__(
         self, picture: Picture | Pixels, draws: Draws | None = None, full: tuple[int, int] | None = None
     ) -> Pixels:
-        """The picture as `[size, size, 3]`; augmented by `draws`, or as for evaluation without them.
+        """Return the picture as `[size, size, 3]`; augmented by `draws`, or as for evaluation without them.
 
         `full` is the width and height of the whole picture, where it was decoded smaller: crops are drawn for that one,
         so that two inputs of one view agree however small each had its picture.
@@ -50,7 +50,7 @@ class ImageTransform:
         return np.asarray(self._augmented(picture, augment, draws, full or picture.size))
 
     def reducible(self, width: int, height: int) -> float:
-        """The factor by which a picture of that width and height may be decoded smaller, in training."""
+        """Return the factor by which a picture of that width and height may be decoded smaller, in training."""
         augment = self.settings.augment
         if augment is not None and augment.crop is not None:
             area = augment.crop[0] * width * height
@@ -96,7 +96,7 @@ class ImageTransform:
         return self._resized(picture)
 
     def _cropped(self, picture: Picture) -> Picture:
-        """The shorter side to size, the centre kept (torchvision's Resize and CenterCrop, to the pixel)."""
+        """Bring the shorter side to size and keep the centre (torchvision's Resize and CenterCrop, to the pixel)."""
         size = self.settings.size
         width, height = picture.size
         longest = LONGEST * min(width, height)
@@ -118,7 +118,7 @@ class ImageTransform:
         return canvas
 
     def _resized(self, picture: Picture, width: int = 0, height: int = 0, box: Box | None = None) -> Picture:
-        """The picture, or a box of it, at the given size (the square where none is given)."""
+        """Resize the picture, or a box of it, to the given size (the square where none is given)."""
         from PIL import Image
 
         if box is not None:
@@ -139,13 +139,13 @@ def jittered(picture: Picture, strength: float, draws: Draws) -> Picture:
 
 
 def centre_box(width: int, height: int, box_width: int, box_height: int) -> Box:
-    """The box of that size in the middle of a picture."""
+    """Return the box of that size in the middle of a picture."""
     left, top = round((width - box_width) / 2), round((height - box_height) / 2)
     return left, top, left + box_width, top + box_height
 
 
 def random_box(width: int, height: int, augment: ImageAugment, draws: Draws) -> Box:
-    """A random box whose area and proportions lie within bounds (Szegedy et al. 2015, as torchvision draws it)."""
+    """Draw a random box whose area and proportions lie within bounds (Szegedy et al. 2015, as torchvision draws it)."""
     smallest, largest = augment.crop or (1.0, 1.0)
     for _ in range(CROP_TRIES):
         area = width * height * draws.between(smallest, largest)
@@ -161,7 +161,7 @@ def random_box(width: int, height: int, augment: ImageAugment, draws: Draws) -> 
 
 
 def reduced_box(box: Box, across: float, down: float) -> Box:
-    """The same part of a picture that is smaller by these factors; at least a pixel."""
+    """Return the same part of a picture that is smaller by these factors; at least a pixel."""
     left, top = min(int(box[0] / across), int(box[2] / across) - 1), min(int(box[1] / down), int(box[3] / down) - 1)
     return max(0, left), max(0, top), max(1, round(box[2] / across)), max(1, round(box[3] / down))
 

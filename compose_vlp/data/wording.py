@@ -56,7 +56,7 @@ CLEANERS: Final[dict[str, Callable[[str], str]]] = {
 
 
 def checked_text(value: object, name: str) -> str:
-    """A record's value, if it is a text that can be cleaned, tokenized and stored.
+    """Return a record's value, if it is a text that can be cleaned, tokenized and stored.
 
     Raises:
         BadRecord: it is no text, is longer than `MOST_LETTERS`, or holds half of a surrogate pair (a letter cut in two,
@@ -74,7 +74,7 @@ def checked_text(value: object, name: str) -> str:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether a value is a text that an input can read, empty ones too."""
+    """Tell whether a value is a text that an input can read, empty ones too."""
     try:
         checked_text(value, "")
     except BadRecord:
@@ -83,7 +83,7 @@ def is_text(value: object) -> TypeGuard[str]:
 
 
 def prepared(text: str, settings: TextInput) -> str:
-    """The text as its input wants it: cleaned, and of so many words."""
+    """Prepare the text as its input wants it: cleaned, and of so many words."""
     if settings.clean is not None:
         text = CLEANERS[settings.clean](text)
     if settings.words is not None:

@@ -18,7 +18,7 @@ JUNK = (
 
 
 def wrong_caption(scene: Scene, other: Scene, draws: Draws) -> str:
-    """A caption that is not true of `scene`: that of `other`, one with another colour or shape in it, or junk."""
+    """Write a caption that is not true of `scene`: that of `other`, one with another colour or shape in it, or junk."""
     kind = draws.pick(("other", "detail", "junk"))
     if kind == "other" and not _looks(other) <= _looks(scene):
         return caption(other, draws)
@@ -34,10 +34,10 @@ def _looks(scene: Scene) -> set[tuple[str, str]]:
 
 
 def _with_a_wrong_detail(scene: Scene, draws: Draws) -> Scene:
-    """The scene with one thing's colour or shape replaced by one that no thing of the scene has with it."""
+    """Return the scene with one thing's colour or shape replaced by one that no thing of the scene has with it."""
     place = draws.below(len(scene.things))
     thing = scene.things[place]
     looks = [(colour, thing.shape) for colour in COLOURS] + [(thing.colour, shape) for shape in SHAPES]
-    colour, shape = draws.pick([one for one in looks if one not in _looks(scene)])
+    colour, shape = draws.pick([look for look in looks if look not in _looks(scene)])
     changed = thing._replace(colour=colour, shape=shape)
     return scene._replace(things=(*scene.things[:place], changed, *scene.things[place + 1 :]))

@@ -21,7 +21,7 @@ STEPS = 128
 
 
 def paint(scene: Scene, size: int) -> Pixels:
-    """The picture of a scene, RGB `[size, size, 3]`; the same scene at any size."""
+    """Paint the picture of a scene, RGB `[size, size, 3]`; the same scene at any size."""
     canvas = _background(scene, size)
     for thing in scene.things:
         _lay(canvas, thing)
@@ -38,7 +38,7 @@ def _background(scene: Scene, size: int) -> Pixels:
 
 @lru_cache(maxsize=8)
 def _grain(size: int) -> Pixels:
-    """A sheet of noise of 0 to 14 grey levels; each picture cuts its background from another place of it."""
+    """Make a sheet of noise of 0 to 14 grey levels; each picture cuts its background from another place of it."""
     return np.random.default_rng(0).integers(0, 15, (2 * size, 2 * size), dtype=np.uint8)
 
 
@@ -56,7 +56,7 @@ def _lay(canvas: Pixels, thing: Thing) -> None:
 
 @lru_cache(maxsize=512)
 def _stamp(shape: str, radius_step: int, size: int) -> NDArray[np.float32]:
-    """The share of each pixel that a shape leaves bare, `[side, side, 1]`."""
+    """Compute the share of each pixel that a shape leaves bare, `[side, side, 1]`."""
     radius = radius_step * size / (2 * STEPS)
     reach = ceil(radius)
     side = (2 * reach + 1) * FINE

@@ -22,16 +22,16 @@ class Question(NamedTuple):
 
     @property
     def best(self) -> str:
-        """The answer that most annotators give."""
+        """Return the answer that most annotators give."""
         return max(self.answers, key=lambda answer: self.answers[answer])
 
 
 def question(scene: Scene, draws: Draws) -> Question:
-    """A question of a random kind among those that the scene has an answer to."""
+    """Ask a question of a random kind among those that the scene has an answer to."""
     for ask in draws.shuffled(KINDS):
-        asked = ask(scene, draws)
-        if asked is not None:
-            text, answer = asked
+        pair = ask(scene, draws)
+        if pair is not None:
+            text, answer = pair
             other = OTHER_WORDS.get(answer)
             return Question(text, {answer: OWN_WORD, other: OTHER_WORD} if other else {answer: 1.0})
     raise AssertionError("_exists and _count have an answer for every scene")
@@ -91,12 +91,12 @@ KINDS: tuple[Callable[[Scene, Draws], Asked], ...] = (_colour, _shape, _size, _w
 
 
 def unique_things(scene: Scene) -> list[Thing]:
-    """The things that colour and shape tell from all others."""
+    """List the things that colour and shape tell from all others."""
     return [thing for thing in scene.things if scene.count(thing.colour, thing.shape) == 1]
 
 
 def absent_looks(scene: Scene, draws: Draws) -> tuple[str, str]:
-    """A colour and a shape that no thing has together."""
+    """Draw a colour and a shape that no thing has together."""
     while True:
         colour, shape = draws.pick(tuple(COLOURS)), draws.pick(SHAPES)
         if not scene.count(colour, shape):

@@ -17,14 +17,14 @@ _MENTION = re.compile(
 
 
 def mentions(caption: str) -> Counter[tuple[str, str]]:
-    """How often a caption names each colour with a shape: 'two red circles' names a red circle twice."""
-    found: Counter[tuple[str, str]] = Counter()
+    """Count how often a caption names each colour with a shape: 'two red circles' names a red circle twice."""
+    counts: Counter[tuple[str, str]] = Counter()
     for number, colour, shape in _MENTION.findall(caption.lower()):
-        found[colour, _SINGULAR[shape]] += _COUNTS.get(number, 1)
-    return found
+        counts[colour, _SINGULAR[shape]] += _COUNTS.get(number, 1)
+    return counts
 
 
 def named_objects(caption: str, truth: Scene) -> float:
-    """The share of the scene's things that the caption names with colour and shape; each mention serves one thing."""
+    """Measure the share of the scene's things that a caption names by colour and shape; a mention serves one thing."""
     there = Counter((thing.colour, thing.shape) for thing in truth.things)
     return (there & mentions(caption)).total() / there.total()

@@ -21,42 +21,42 @@ class Statement(NamedTuple):
 
 
 def statement(scene: Scene, draws: Draws) -> Statement:
-    """A sentence about one picture."""
-    wanted = draws.chance(0.5)
+    """Write a sentence about one picture."""
+    truth = draws.chance(0.5)
     for make in draws.shuffled(KINDS):
-        text = make(scene, draws, wanted)
+        text = make(scene, draws, truth)
         if text is not None:
-            return Statement(text, wanted)
+            return Statement(text, truth)
     raise AssertionError("_exists has a sentence for every scene")
 
 
 def pair_statement(left: Scene, right: Scene, draws: Draws) -> Statement:
-    """A sentence about two pictures seen together."""
-    wanted = draws.chance(0.5)
+    """Write a sentence about two pictures seen together."""
+    truth = draws.chance(0.5)
     for _ in range(TRIES):
         claim = draws.pick(CLAIMS)(left, right, draws)
-        if claim.true == wanted:
+        if claim.true == truth:
             return claim
-    return _in_total(len(left.things) + len(right.things), "shape", wanted, draws)
+    return _in_total(len(left.things) + len(right.things), "shape", truth, draws)
 
 
 # --- one picture ------------------------------------------------------------------------------------------------
 
 
-def _exists(scene: Scene, draws: Draws, wanted: bool) -> str:
-    looks = plain(draws.pick(scene.things)) if wanted else " ".join(absent_looks(scene, draws))
+def _exists(scene: Scene, draws: Draws, truth: bool) -> str:
+    looks = plain(draws.pick(scene.things)) if truth else " ".join(absent_looks(scene, draws))
     return f"there is {with_article(looks)} in the picture"
 
 
-def _counts(scene: Scene, draws: Draws, wanted: bool) -> str:
+def _counts(scene: Scene, draws: Draws, truth: bool) -> str:
     seen = draws.pick(scene.things)
     shape, colour = (seen.shape, None) if draws.chance(0.5) else (None, seen.colour)
-    number = _number(scene.count(colour, shape), MAX_THINGS, wanted, draws)
+    number = _number(scene.count(colour, shape), MAX_THINGS, truth, draws)
     verb = "is" if number == 1 else "are"
     return f"there {verb} exactly {counted(number, shape or f'{colour} shape')}"
 
 
-def _stands(scene: Scene, draws: Draws, wanted: bool) -> str | None:
+def _stands(scene: Scene, draws: Draws, truth: bool) -> str | None:
     pair = draws.shuffled(unique_things(scene))[:2]
     if len(pair) < 2:
         return None
@@ -65,27 +65,27 @@ def _stands(scene: Scene, draws: Draws, wanted: bool) -> str | None:
     if max(abs(right), abs(down)) < 0.1:
         return None
     if abs(right) > abs(down):
-        words = "to the right of" if (right > 0) == wanted else "to the left of"
+        words = "to the right of" if (right > 0) == truth else "to the left of"
     else:
-        words = "below" if (down > 0) == wanted else "above"
+        words = "below" if (down > 0) == truth else "above"
     return f"the {plain(thing)} is {words} the {plain(other)}"
 
 
-def _lies(scene: Scene, draws: Draws, wanted: bool) -> str | None:
+def _lies(scene: Scene, draws: Draws, truth: bool) -> str | None:
     things = unique_things(scene)
     if not things:
         return None
     thing = draws.pick(things)
-    places = [place for row in LOCATIONS for place in row if (place == location(thing)) == wanted]
+    places = [place for row in LOCATIONS for place in row if (place == location(thing)) == truth]
     return f"the {plain(thing)} is {draws.pick(places)}"
 
 
-def _measures(scene: Scene, draws: Draws, wanted: bool) -> str | None:
+def _measures(scene: Scene, draws: Draws, truth: bool) -> str | None:
     things = unique_things(scene)
     if not things:
         return None
     thing = draws.pick(things)
-    return f"the {plain(thing)} is {'large' if (thing.size == 'large') == wanted else 'small'}"
+    return f"the {plain(thing)} is {'large' if (thing.size == 'large') == truth else 'small'}"
 
 
 KINDS: tuple[Callable[[Scene, Draws, bool], str | None], ...] = (_exists, _counts, _stands, _lies, _measures)
@@ -128,18 +128,18 @@ def _at_least(left: Scene, right: Scene, draws: Draws) -> Statement:
 CLAIMS: tuple[Callable[[Scene, Scene, Draws], Statement], ...] = (_both, _only_one, _total, _more, _at_least)
 
 
-def _in_total(number: int, word: str, wanted: bool, draws: Draws) -> Statement:
-    said = _number(number, 2 * MAX_THINGS, wanted, draws)
-    words = NUMBERS[said] if said < len(NUMBERS) else str(said)
-    verb = "is" if said == 1 else "are"
-    text = f"there {verb} exactly {words} {word if said == 1 else plural(word)} in total"
-    return Statement(text, wanted)
+def _in_total(number: int, word: str, truth: bool, draws: Draws) -> Statement:
+    claimed = _number(number, 2 * MAX_THINGS, truth, draws)
+    words = NUMBERS[claimed] if claimed < len(NUMBERS) else str(claimed)
+    verb = "is" if claimed == 1 else "are"
+    text = f"there {verb} exactly {words} {word if claimed == 1 else plural(word)} in total"
+    return Statement(text, truth)
 
 
-def _number(right: int, most: int, wanted: bool, draws: Draws) -> int:
-    """The right number, or another one near it."""
+def _number(right: int, most: int, truth: bool, draws: Draws) -> int:
+    """Return the right number, or another one near it."""
     near = [n for n in range(max(0, right - 2), min(most, right + 2) + 1) if n != right]
-    return right if wanted else draws.pick(near)
+    return right if truth else draws.pick(near)
 
 
 def _a_shape(left: Scene, right: Scene, draws: Draws) -> str:

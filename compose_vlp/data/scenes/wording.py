@@ -44,7 +44,7 @@ def caption(scene: Scene, draws: Draws) -> str:
 
 
 def noun(thing: Thing, draws: Draws) -> str:
-    """The thing with an article, its size, colour and shape: 'a tiny red circle'."""
+    """Name the thing with an article, its size, colour and shape: 'a tiny red circle'."""
     return f"a {draws.pick(SIZE_WORDS[thing.size])} {thing.colour} {thing.shape}"
 
 
@@ -54,12 +54,12 @@ def plain(thing: Thing) -> str:
 
 
 def location(thing: Thing) -> str:
-    """Which of nine fields of the picture the thing's centre lies in: 'in the top left'."""
+    """Name the field, of nine in the picture, that the thing's centre lies in: 'in the top left'."""
     return LOCATIONS[min(2, int(thing.y * 3))][min(2, int(thing.x * 3))]
 
 
 def direction(thing: Thing, of: Thing) -> str:
-    """Where `thing` lies seen from `of`: 'above', 'to the left of', 'to the upper left of'."""
+    """Say where `thing` lies seen from `of`: 'above', 'to the left of', 'to the upper left of'."""
     right, down = thing.x - of.x, thing.y - of.y
     side = "right" if right > 0 else "left"
     if abs(down) <= DIAGONAL * abs(right):
@@ -70,17 +70,17 @@ def direction(thing: Thing, of: Thing) -> str:
 
 
 def counted(number: int, word: str) -> str:
-    """The number with the word in singular or plural: 'two stars', 'one star', 'no stars'."""
+    """Write the number with the word in singular or plural: 'two stars', 'one star', 'no stars'."""
     return f"{NUMBERS[number]} {word if number == 1 else plural(word)}"
 
 
 def plural(word: str) -> str:
-    """The plural of a shape's name."""
+    """Return the plural of a shape's name."""
     return f"{word}es" if word.endswith(("s", "x")) else f"{word}s"
 
 
 def with_article(words: str) -> str:
-    """The words behind 'a' or 'an'."""
+    """Put 'a' or 'an' before the words."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 

@@ -45,7 +45,7 @@ class Scene(NamedTuple):
     grain: tuple[float, float]
 
     def count(self, colour: str | None = None, shape: str | None = None) -> int:
-        """How many things have this colour and this shape (None: any)."""
+        """Count the things that have this colour and this shape (None: any)."""
         return sum(
             (colour is None or thing.colour == colour) and (shape is None or thing.shape == shape)
             for thing in self.things
@@ -53,12 +53,12 @@ class Scene(NamedTuple):
 
 
 def box(thing: Thing) -> tuple[float, float, float, float]:
-    """The square around a thing: left, top, width and height, in shares of the picture's side."""
+    """Return the square around a thing: left, top, width and height, in shares of the picture's side."""
     return thing.x - thing.radius, thing.y - thing.radius, 2 * thing.radius, 2 * thing.radius
 
 
 def draw_scene(draws: Draws, fewest: int, most: int) -> Scene:
-    """A scene of `fewest` to `most` things that do not cover each other."""
+    """Draw a scene of `fewest` to `most` things that do not cover each other."""
     things: list[Thing] = []
     total = fewest + draws.below(most - fewest + 1)
     crowding = min(1.0, (ROOMY / total) ** 0.5)
@@ -84,7 +84,7 @@ def _looks(draws: Draws, things: list[Thing]) -> tuple[str, str]:
 
 
 def _free_place(draws: Draws, things: Iterable[Thing], radius: float) -> tuple[float, float]:
-    """A centre that keeps clear of the others; of many tries the roomiest, where none is quite free."""
+    """Find a centre that keeps clear of the others; of many tries the roomiest, where none is quite free."""
     best, best_room = (0.5, 0.5), -2.0
     for _ in range(40):
         x, y = draws.between(radius, 1 - radius), draws.between(radius, 1 - radius)

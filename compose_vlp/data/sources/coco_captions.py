@@ -31,7 +31,7 @@ class CocoCaptions(CaptionedPictures):
 
 
 def _entries(images: list[Any], annotations: list[Any]) -> list[Captioned]:
-    """The pictures in the order of the file, then what is wrong."""
+    """List the pictures in the order of the file, then what is wrong."""
     files: dict[Any, str] = {}
     broken: list[str] = []
     for number, image in enumerate(images):
@@ -39,7 +39,7 @@ def _entries(images: list[Any], annotations: list[Any]) -> list[Captioned]:
             files[image["id"]] = image["file_name"]
         else:
             broken.append(f"entry {number} of `images` has no `id` and `file_name`")
-    captions: dict[Any, list[str]] = {one: [] for one in files}
+    captions: dict[Any, list[str]] = {key: [] for key in files}
     for number, note in enumerate(annotations):
         if not _has(note, image_id=int, caption=str):
             broken.append(f"entry {number} of `annotations` has no `image_id` and `caption`")
@@ -47,7 +47,7 @@ def _entries(images: list[Any], annotations: list[Any]) -> list[Captioned]:
             broken.append(f"entry {number} of `annotations` is of picture {note['image_id']}, which is not listed")
         else:
             captions[note["image_id"]].append(note["caption"].strip())
-    whole = [Captioned(file, tuple(captions[one]), one) for one, file in files.items()]
+    whole = [Captioned(file, tuple(captions[key]), key) for key, file in files.items()]
     return [*whole, *(Captioned("", (), 0, reason) for reason in broken)]
 
 

@@ -96,7 +96,7 @@ class Table(Source):
                 raise UserError(f"{self.file} has no column {name!r}", hints=hints)
 
     def _wanted(self, cells: list[str] | str) -> bool:
-        """A broken line is to be counted and named when it is read, not lost here."""
+        """Keep broken lines too: they are counted and named when read, not lost here."""
         if isinstance(cells, str) or len(cells) != len(self.columns):
             return True
         return reads_so(dict(zip(self.columns, cells, strict=True)), self.settings.only)

@@ -107,7 +107,7 @@ def _opened(config: HuggingFace.Config) -> Dataset:
 
 
 def _say_something(lines: list[str]) -> list[bool]:
-    """Which lines of a text hold more than white space."""
+    """Find which lines of a text hold more than white space."""
     return [bool(line.strip()) for line in lines]
 
 
@@ -133,10 +133,14 @@ def _hints(config: HuggingFace.Config) -> list[str]:
 
 
 def _classes(rows: Dataset) -> dict[str, tuple[str, ...]]:
-    """The names of the classes of each column that has some."""
+    """List the names of the classes of each column that has some."""
     from datasets import ClassLabel
 
-    return {name: tuple(one.names) for name, one in rows.features.items() if isinstance(one, ClassLabel) and one.names}
+    return {
+        name: tuple(feature.names)
+        for name, feature in rows.features.items()
+        if isinstance(feature, ClassLabel) and feature.names
+    }
 
 
 def _picture(held: Any, where: str) -> Encoded | Path:

@@ -80,8 +80,8 @@ class _Walk:
         self.seen.add(key)
         links: list[str] = []
         try:
-            with os.scandir(place) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
+            with os.scandir(place) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
             self.closed.append(f"{name} ({error.strerror})")
             return []
@@ -101,22 +101,22 @@ class _Walk:
 
 
 def _told(rest: Counter[str], walk: _Walk) -> list[str]:
-    """What was passed over, and why."""
-    told = []
+    """Say what was passed over, and why."""
+    notes = []
     if rest:
         kinds = [f"{count:,} {ending or 'without an ending'}" for ending, count in rest.most_common(NAMED)]
         others = sum(rest.values()) - sum(count for _, count in rest.most_common(NAMED))
-        told.append(f"passed over, being neither pictures nor their captions: {', '.join(kinds)}"
+        notes.append(f"passed over, being neither pictures nor their captions: {', '.join(kinds)}"
                     + (f", {others:,} others" if others else ""))  # fmt: skip
     if walk.hidden:
-        told.append(f"passed over, being hidden: {walk.hidden:,} files and folders whose names begin with a dot")
+        notes.append(f"passed over, being hidden: {walk.hidden:,} files and folders whose names begin with a dot")
     if walk.broken_links:
-        told.append(f"passed over: {walk.broken_links:,} links to nothing")
+        notes.append(f"passed over: {walk.broken_links:,} links to nothing")
     if walk.closed:
-        told.append(f"passed over, since they cannot be opened: {', '.join(walk.closed[:NAMED])}")
+        notes.append(f"passed over, since they cannot be opened: {', '.join(walk.closed[:NAMED])}")
     if walk.again:
-        told.append(f"passed over, being links to folders that are here already: {', '.join(walk.again[:NAMED])}")
-    return told
+        notes.append(f"passed over, being links to folders that are here already: {', '.join(walk.again[:NAMED])}")
+    return notes
 
 
 def _ending(file: str) -> str:

@@ -30,21 +30,21 @@ class Karpathy(CaptionedPictures):
 
     def __init__(self, config: Config) -> None:
         _, content = read_annotations(config.path, "images")
-        wanted = (config.split,) if isinstance(config.split, str) else config.split
+        splits = (config.split,) if isinstance(config.split, str) else config.split
         known = {image["split"]: None for image in content["images"] if isinstance(image, dict) and "split" in image}
-        for split in wanted:
+        for split in splits:
             if split not in known:
                 raise UserError(f"{config.path} has no split {split!r}", hints=[f"splits: {', '.join(known)}"])
-        super().__init__(config, list(_entries(content["images"], wanted)))
+        super().__init__(config, list(_entries(content["images"], splits)))
 
 
-def _entries(images: list[Any], wanted: tuple[str, ...]) -> Iterator[Captioned]:
+def _entries(images: list[Any], splits: tuple[str, ...]) -> Iterator[Captioned]:
     for number, image in enumerate(images):
-        if isinstance(image, dict) and image.get("split") not in (*wanted, None):
+        if isinstance(image, dict) and image.get("split") not in (*splits, None):
             continue
         try:
             name, sentences, own = image["filename"], image["sentences"], image.get("imgid", number)
             folder = f"{image['filepath']}/" if image.get("filepath") else ""
-            yield Captioned(folder + name, tuple(one["raw"].strip() for one in sentences), own)
+            yield Captioned(folder + name, tuple(sentence["raw"].strip() for sentence in sentences), own)
         except (KeyError, TypeError, AttributeError) as error:
             yield Captioned("", (), number, f"entry {number} of `images` is no picture with sentences: {error!r}")

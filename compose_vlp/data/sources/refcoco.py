@@ -47,31 +47,37 @@ class RefCoco(Source):
         super().__init__(config)
         self.path, self.folder = config.path, find_folder(config.images)
         references = _read(find_file(config.path))
-        wanted = [one for one in references if not isinstance(one, dict) or one.get("split") in (config.split, None)]
-        if not wanted:
-            splits = sorted({str(one.get("split")) for one in references})
+        chosen = [
+            reference
+            for reference in references
+            if not isinstance(reference, dict) or reference.get("split") in (config.split, None)
+        ]
+        if not chosen:
+            splits = sorted({str(reference.get("split")) for reference in references})
             raise UserError(
                 f"{config.path} has no split {config.split!r}", hints=[f"splits: {', '.join(splits) or 'none'}"]
             )
         _, content = read_annotations(config.instances, "images", "annotations")
-        pictures = {one.get("id"): one for one in content["images"] if isinstance(one, dict)}
-        things = {one.get("id"): one for one in content["annotations"] if isinstance(one, dict)}
-        self.expressions = [found for one in wanted for found in _expressions(one, pictures, things)]
+        pictures = {picture.get("id"): picture for picture in content["images"] if isinstance(picture, dict)}
+        things = {thing.get("id"): thing for thing in content["annotations"] if isinstance(thing, dict)}
+        self.expressions = [
+            expression for reference in chosen for expression in _expressions(reference, pictures, things)
+        ]
 
     def __len__(self) -> int:
         return len(self.expressions)
 
     def record(self, index: int) -> Record:
-        found = self.expressions[index]
-        if found.broken:
-            raise BadRecord(f"{self.path}: {found.broken}")
+        expression = self.expressions[index]
+        if expression.broken:
+            raise BadRecord(f"{self.path}: {expression.broken}")
         return {
-            "image": self.folder / found.file,
-            "caption": found.sentence,
-            "box": found.box,
-            "id": found.picture,
-            "reference": found.reference,
-            "file": found.file,
+            "image": self.folder / expression.file,
+            "caption": expression.sentence,
+            "box": expression.box,
+            "id": expression.picture,
+            "reference": expression.reference,
+            "file": expression.file,
         }
 
 
@@ -94,14 +100,14 @@ def _read(file: Path) -> list[Any]:
 
 
 def _expressions(entry: Any, pictures: dict[Any, Any], things: dict[Any, Any]) -> list[_Expression]:
-    """A reference's sentences, each with the thing's box in shares of its picture."""
+    """List a reference's sentences, each with the thing's box in shares of its picture."""
     try:
         picture, thing = pictures[entry["image_id"]], things[entry["ann_id"]]
         left, top, width, height = map(float, thing["bbox"])
         across, down = float(picture["width"]), float(picture["height"])
         box = (left / across, top / down, width / across, height / down)
         file, number, reference = picture["file_name"], entry["image_id"], entry["ref_id"]
-        return [_Expression(one["sent"].strip(), file, number, reference, box) for one in entry["sentences"]]
+        return [_Expression(sentence["sent"].strip(), file, number, reference, box) for sentence in entry["sentences"]]
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         number = entry.get("ref_id") if isinstance(entry, dict) else entry
         return [_Expression(broken=f"reference {number!r} has no picture with a box and sentences: {error!r}")]

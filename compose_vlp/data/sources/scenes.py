@@ -83,14 +83,14 @@ class Scenes(Source):
         }
 
     def _draws(self, what: str, index: int) -> Draws:
-        """A stream for each thing drawn, so that nothing changes when another thing is not asked for."""
+        """Make a stream for each thing drawn, so that nothing changes when another thing is not asked for."""
         return Draws(self.settings.seed, self.settings.split, what, index)
 
     def _scene(self, what: str, index: int) -> Scene:
         return draw_scene(self._draws(what, index), self.settings.min_objects, self.settings.max_objects)
 
     def _named(self, scene: Scene, index: int) -> dict[str, object]:
-        """A thing that its looks tell from all others: the words for it and its box; nothing where there is none."""
+        """Choose a thing that its looks single out: the words for it and its box; nothing where there is none."""
         things = unique_things(scene)
         if not things:
             return {}
@@ -103,5 +103,5 @@ class Scenes(Source):
 
 
 def _classes(scene: Scene) -> dict[str, str]:
-    """What a picture of one object may be classified by; nothing where there are several."""
+    """Say what a picture of one object may be classified by; nothing where there are several."""
     return {"colour": scene.things[0].colour, "shape": scene.things[0].shape} if len(scene.things) == 1 else {}

@@ -79,22 +79,22 @@ def _record(shard: Shard, key: str, members: dict[str, tuple[int, int]]) -> Reco
 
 
 def _named(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """What the inputs of blueprints look for, from what the members are."""
-    found: dict[str, Any] = {}
+    """Name the fields that inputs of blueprints look for, from what the members are."""
+    named: dict[str, Any] = {}
     described = fields.get("json")
     if isinstance(described, dict):
-        found.update(described)
+        named.update(described)
     pictures = [ending for ending in fields if ending in PICTURE_ENDINGS]
     if len(pictures) == 1:
-        found["image"] = fields[pictures[0]]
+        named["image"] = fields[pictures[0]]
     if "txt" in fields:
-        found["caption"] = fields["txt"]
+        named["caption"] = fields["txt"]
     if "cls" in fields:
         try:
-            found["label"] = int(fields["cls"])
+            named["label"] = int(fields["cls"])
         except ValueError as error:
             raise BadRecord(f"{name}.cls: {error}") from error
-    return found
+    return named
 
 
 def _picture(shard: Shard, offset: int, size: int, name: str) -> Encoded:
