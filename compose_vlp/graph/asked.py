@@ -16,11 +16,11 @@ def inputs_asked(blueprint: CheckedBlueprint, output: str) -> tuple[str, ...]:
 def fields_asked(blueprint: CheckedBlueprint, output: str) -> dict[str, tuple[str, ...]]:
     """The fields of a record that an output is asked with, and the inputs that each of them fills (one picture in two
     sizes)."""
-    found: dict[str, tuple[str, ...]] = {}
+    fields: dict[str, tuple[str, ...]] = {}
     for name in inputs_asked(blueprint, output):
         field = field_of(blueprint, name)
-        found[field] = (*found.get(field, ()), name)
-    return found
+        fields[field] = (*fields.get(field, ()), name)
+    return fields
 
 
 def tables_asked(blueprint: CheckedBlueprint, output: str) -> tuple[str, ...]:
@@ -33,7 +33,7 @@ def tables_asked(blueprint: CheckedBlueprint, output: str) -> tuple[str, ...]:
 def first_asked(blueprint: CheckedBlueprint) -> str:
     """The output that is meant where none is named: the first that writes a text, that chooses one, or at all."""
     outputs = blueprint.outputs.items()
-    of_forms = (name for form in ("generate", "rank") for name, one in outputs if one.form == form)
+    of_forms = (name for form in ("generate", "rank") for name, output in outputs if output.form == form)
     return next(of_forms, None) or next(iter(blueprint.outputs))
 
 
@@ -45,7 +45,7 @@ def field_of(blueprint: CheckedBlueprint, name: str) -> str:
 def type_of_field(blueprint: CheckedBlueprint, inputs: tuple[str, ...]) -> str:
     """The type of a field that fills these inputs; a picture may also be what an id is made of."""
     types = {blueprint.inputs[name].type: None for name in inputs}
-    return next((one for one in ("image", "text") if one in types), next(iter(types)))
+    return next((type_name for type_name in ("image", "text") if type_name in types), next(iter(types)))
 
 
 def is_table(spec: Input) -> bool:

@@ -138,26 +138,26 @@ class CheckedBlueprint:
         """The type of any value of the plan."""
         return self.calls[ref.call].type.at(ref.path)
 
-    def fragment(self, wanted: Iterable[Ref]) -> tuple[Call, ...]:
+    def fragment(self, refs: Iterable[Ref]) -> tuple[Call, ...]:
         """The calls that these values need, inputs included, in the plan's order."""
-        return fragment(self.plan, wanted)
+        return fragment(self.plan, refs)
 
     @cached_property
     def training(self) -> tuple[Call, ...]:
         """The calls that all active losses need together."""
         return self.fragment(Ref(loss.call) for loss in self.losses.values() if loss.active)
 
-    def reached_components(self, wanted: Iterable[Ref]) -> frozenset[str]:
+    def reached_components(self, refs: Iterable[Ref]) -> frozenset[str]:
         """The components that these values call, and those from which they share parts."""
-        found = {call.target for call in self.fragment(wanted) if call.role == "component"}
-        waiting = list(found)
+        reached = {call.target for call in self.fragment(refs) if call.role == "component"}
+        waiting = list(reached)
         while waiting:
             for source in self.components[waiting.pop()].share.values():
                 owner = source.partition(".")[0]
-                if source != "own" and owner not in found:
-                    found.add(owner)
+                if source != "own" and owner not in reached:
+                    reached.add(owner)
                     waiting.append(owner)
-        return frozenset(found)
+        return frozenset(reached)
 
     @cached_property
     def auxiliary(self) -> Mapping[str, tuple[str, AuxiliaryLoss]]:
@@ -181,29 +181,29 @@ class CheckedBlueprint:
         """Components of the shared vocabulary that no loss and no output calls, whatever the stage."""
         losses = [Ref(loss.call) for loss in self.losses.values()]
         outputs = self.outputs.values()
-        asked = [ref for one in outputs for ref in (one.ref, one.to) if ref is not None]
+        asked = [ref for output in outputs for ref in (output.ref, output.to) if ref is not None]
         return frozenset(self.components) - self.reached_components([*losses, *asked])
 
     def constants_and_starts(self) -> dict[str, float]:
         """Every numeric param's value at the first step of a stage."""
-        found = {}
+        numbers = {}
         for name, value in self.params.items():
             if isinstance(value, Schedule):
-                found[name] = value.first
+                numbers[name] = value.first
             elif isinstance(value, int | float):
-                found[name] = float(value)
-        return found
+                numbers[name] = float(value)
+        return numbers
 
 
-def fragment(plan: Plan, wanted: Iterable[Ref]) -> tuple[Call, ...]:
+def fragment(plan: Plan, refs: Iterable[Ref]) -> tuple[Call, ...]:
     """The calls that these values need, in the plan's order."""
-    return needed_calls(plan.by_id(), wanted)
+    return needed_calls(plan.by_id(), refs)
 
 
-def needed_calls(calls: Mapping[str, Call], wanted: Iterable[Ref]) -> tuple[Call, ...]:
+def needed_calls(calls: Mapping[str, Call], refs: Iterable[Ref]) -> tuple[Call, ...]:
     """The calls that these values need, of calls by name, in their order."""
     needed: set[str] = set()
-    waiting = [ref.call for ref in wanted]
+    waiting = [ref.call for ref in refs]
     while waiting:
         name = waiting.pop()
         if name not in needed:

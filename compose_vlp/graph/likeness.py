@@ -25,7 +25,7 @@ def values_of(argument: Any) -> tuple[ValueType, ...]:
     if isinstance(argument, ValueType):
         return (argument,)
     if isinstance(argument, tuple):
-        return tuple(one for one in argument if isinstance(one, ValueType))
+        return tuple(item for item in argument if isinstance(item, ValueType))
     return ()
 
 
@@ -57,18 +57,18 @@ def merged(values: tuple[Any, ...]) -> Any:
     if len(kinds) > 1:
         raise UserError(f"takes values of one kind; these are {' and '.join(sorted(kinds))}")
     reads = merge_reads(*(value.reads for value in values))
-    one = values[0]
-    if isinstance(one, SimilarityType):
-        return replace(one, reads=reads, sides=_sides(values))
-    if isinstance(one, LogitsType):
+    first = values[0]
+    if isinstance(first, SimilarityType):
+        return replace(first, reads=reads, sides=_sides(values))
+    if isinstance(first, LogitsType):
         return _scored(values, reads)
-    if not isinstance(one, SequenceType):
-        return replace(one, reads=reads)
+    if not isinstance(first, SequenceType):
+        return replace(first, reads=reads)
     parts = tuple(
         replace(part, reads=merge_reads(part.reads, *(_part_reads(value, i) for value in values[1:])))
-        for i, part in enumerate(one.parts)
+        for i, part in enumerate(first.parts)
     )
-    return replace(one, reads=reads, parts=parts)
+    return replace(first, reads=reads, parts=parts)
 
 
 def _sides(values: tuple[SimilarityType, ...]) -> tuple[frozenset[str], frozenset[str]]:
@@ -78,10 +78,10 @@ def _sides(values: tuple[SimilarityType, ...]) -> tuple[frozenset[str], frozense
         UserError: one goes from rows to columns, another back.
     """
     first = values[0].sides
-    for one in values[1:]:
-        if one.sides != first and one.sides == first[::-1]:
+    for value in values[1:]:
+        if value.sides != first and value.sides == first[::-1]:
             raise UserError("takes scores of one direction; one of these goes from rows to columns, another back")
-    rows, columns = zip(*(one.sides for one in values), strict=True)
+    rows, columns = zip(*(value.sides for value in values), strict=True)
     return frozenset().union(*rows), frozenset().union(*columns)
 
 
@@ -91,10 +91,10 @@ def _scored(values: tuple[LogitsType, ...], reads: Reads) -> LogitsType:
     Raises:
         UserError: they stand on several.
     """
-    shapes = {one.over_positions for one in values}
+    shapes = {value.over_positions for value in values}
     if len(shapes) > 1:
         raise UserError("takes logits of one form; some of these have positions, others one vector a row")
-    texts = {one.text.root if one.text is not None else "" for one in values}
+    texts = {value.text.root if value.text is not None else "" for value in values}
     if len(texts) > 1:
         words = " and ".join(f"`{text}`" if text else "no text" for text in sorted(texts))
         raise UserError(f"takes logits that stand on one text; these stand on {words}")

@@ -97,8 +97,8 @@ def refs_in(arg: Arg) -> Iterator[Ref]:
     if isinstance(arg, Ref):
         yield arg
     elif isinstance(arg, tuple):
-        for one in arg:
-            yield from refs_in(one)
+        for item in arg:
+            yield from refs_in(item)
 
 
 @dataclass(frozen=True)

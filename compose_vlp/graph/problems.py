@@ -32,8 +32,8 @@ class Problems:
     def add(self, message: str, span: Span | None, *hints: str, related: Iterable[tuple[str, Span]] = ()) -> None:
         """Note a mistake at its place, with what may mend it."""
         self._times += 1
-        found = (*hints, *(f"in {one}" for one in self._chain))
-        self._found.setdefault((message, span), Problem(message, span, found, tuple(related)))
+        all_hints = (*hints, *(f"in {substitution}" for substitution in self._chain))
+        self._found.setdefault((message, span), Problem(message, span, all_hints, tuple(related)))
 
     def is_first(self, cause: str) -> bool:
         """Whether a cause is met for the first time; later ones count as noted without a word."""

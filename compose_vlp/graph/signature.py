@@ -54,7 +54,7 @@ def bind(pattern: Pattern, value: ValueType) -> Bindings:
     if isinstance(value, SimilarityType):
         sizes["columns"] = value.columns
     pairs = zip(pattern.dims, names, strict=False)
-    return {ours: sizes[theirs] for ours, theirs in pairs if sizes.get(theirs) is not None}
+    return {ours: sizes[value_dim] for ours, value_dim in pairs if sizes.get(value_dim) is not None}
 
 
 def matching(port: Port, value: ValueType) -> Pattern | None:
@@ -96,8 +96,8 @@ class _Call:
 
     def fact(self, name: str) -> Any:
         """A setting, or what the kind's library says."""
-        found = getattr(self.config, name, None)
-        return self.facts.get(name) if found is None else found
+        setting = getattr(self.config, name, None)
+        return self.facts.get(name) if setting is None else setting
 
     def size(self, dims: str) -> int | None:
         """The size of a dimension: a number, or that of the first of these names that is known."""
@@ -114,7 +114,9 @@ class _Call:
         """The inputs on which the values stand that give a row variable this name."""
         given = ((self.ports[name], value) for name, a in self.arguments.items() for value in values_of(a))
         patterns = ((matching(port, value), value) for port, value in given)
-        return next((value.origins for found, value in patterns if found and found.dims[:1] == (rows,)), frozenset())
+        return next(
+            (value.origins for pattern, value in patterns if pattern and pattern.dims[:1] == (rows,)), frozenset()
+        )
 
     def everything(self, least: Flow = Flow.ALL) -> Reads:
         """All that the arguments read."""
@@ -223,8 +225,8 @@ def _logits(pattern: Pattern, call: _Call) -> LogitsType:
 def _text_of(pattern: Pattern, call: _Call) -> TextType | None:
     """The text at whose positions labels stand."""
     for name, value in call.arguments.items():
-        found = matching(call.ports[name], value) if name in call.ports and isinstance(value, TextType) else None
-        if found is not None and found.dims[1:2] == pattern.dims[1:2]:
+        port_pattern = matching(call.ports[name], value) if name in call.ports and isinstance(value, TextType) else None
+        if port_pattern is not None and port_pattern.dims[1:2] == pattern.dims[1:2]:
             return value  # type: ignore[no-any-return] # narrowed above
     return None
 
@@ -299,13 +301,13 @@ def refusing(ports: Mapping[str, Port], output: Output) -> Output:
     Raises:
         UserError: naming the setting and the port.
     """
-    told = {name: port.when for name, port in ports.items() if port.when is not None}
+    conditions = {name: port.when for name, port in ports.items() if port.when is not None}
 
     def checked(config: Any, arguments: Mapping[str, Any]) -> ValueType:
-        for name, when in told.items():
+        for name, when in conditions.items():
             refusal = when.refusal(config, name, arguments.get(name) is not None)
             if refusal is not None:
                 raise UserError(refusal)
         return output(config, arguments)
 
-    return checked if told else output
+    return checked if conditions else output

@@ -89,8 +89,8 @@ UNKNOWN = Count()
 def merge_reads(*reads: Reads, at_least: Flow = Flow.EACH) -> dict[str, Flow]:
     """Union of what several values read, each made at least as bad as `at_least`."""
     merged: dict[str, Flow] = {}
-    for one in reads:
-        for root, flow in one.items():
+    for value_reads in reads:
+        for root, flow in value_reads.items():
             merged[root] = max(merged.get(root, Flow.EACH), flow, at_least)
     return merged
 
@@ -113,10 +113,10 @@ class ValueType:
 
     def at(self, path: Iterable[str]) -> ValueType:
         """The value behind these names, one after the other; this one itself where there are none."""
-        found: ValueType = self
+        value: ValueType = self
         for name in path:
-            found = found.members()[name]
-        return found
+            value = value.members()[name]
+        return value
 
     def sizes(self) -> dict[str, int | None]:
         """Named sizes that ports and inferred settings can ask for (`width`, `length`, `vocab_size` ...)."""
@@ -205,10 +205,10 @@ def count_of(parts: Iterable[Part]) -> Count:
     counts = [part.count for part in parts]
     if len(counts) == 1:
         return counts[0]
-    most, fixed = ([getattr(one, which) for one in counts] for which in ("most", "fixed"))
+    most, fixed = ([getattr(count, which) for count in counts] for which in ("most", "fixed"))
     if not counts or None in most or None in fixed:
         return UNKNOWN
-    return Count(sum(most), sum(fixed), tuple(sorted(text for one in counts for text in one.follows)))
+    return Count(sum(most), sum(fixed), tuple(sorted(text for count in counts for text in count.follows)))
 
 
 @dataclass(frozen=True)

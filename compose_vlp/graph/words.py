@@ -20,7 +20,7 @@ def shape_words(kind: str, shape: Sequence[str | int]) -> str:
     if kind == "Text":
         rest = rest[:1]  # the vocabulary is no dimension of the ids
     if kind == "Similarity":
-        rest = [row_words(str(one)) for one in rest]
+        rest = [row_words(str(size)) for size in rest]
     return " × ".join([row_words(str(rows)), *map(str, rest)])
 
 

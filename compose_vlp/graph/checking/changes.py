@@ -105,7 +105,7 @@ class _Changes:
         """The entry in which a place stands."""
         for key, entry in self.entries.items():
             fields = entry.value.entries if isinstance(entry.value, Mapping) else ()
-            places = [entry.key.span, *(one for field in fields for one in (field.key.span, field.value.span))]
+            places = [entry.key.span, *(place for field in fields for place in (field.key.span, field.value.span))]
             if not isinstance(entry.value, Mapping):
                 places.append(entry.value.span)
             if any(_within(span, place) for place in places):
@@ -128,7 +128,9 @@ class _Changes:
     def _targets(self, key: Key, span: Span | None) -> list[Key]:
         references = list(self.reads.references.get(key, ()))
         if span is not None:
-            references.sort(key=lambda one: (one.span.line != span.line, abs(one.span.end_column - span.column)))
+            references.sort(
+                key=lambda reference: (reference.span.line != span.line, abs(reference.span.end_column - span.column))
+            )
         return [target for reference in references for target in self.reads.targets(reference)]
 
     def _change(self, key: Key, file: str, message: str) -> Span | None:

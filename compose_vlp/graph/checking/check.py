@@ -69,7 +69,9 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
     if checker.problems.found:
         # that nothing reads an entry says little while nobody knows what it is
         telling = [
-            one for one in checker.problems.found if one not in problems or not checker.names.is_without_kind(one.span)
+            problem
+            for problem in checker.problems.found
+            if problem not in problems or not checker.names.is_without_kind(problem.span)
         ]
         shown = at_their_changes(telling, document, problems)
         raise BlueprintError(in_order(shown, document), document.lines())
@@ -121,7 +123,7 @@ class Checker:
         self.problems = Problems()
         self.problems.extend(before)
         # After a mistake, merging may have taken what is read after all for unread.
-        pruned = [one.name for one in document.removed if one.by is None] if self.problems.found else []
+        pruned = [removed.name for removed in document.removed if removed.by is None] if self.problems.found else []
         self.names = Names(document, kinds, self.problems, document.missing | frozenset(pruned))
         self.reads = Reads(self.names)
         self.inputs: dict[str, Input] = {}
@@ -174,12 +176,12 @@ class Checker:
                 hint = f"call this {SECTIONS[section].named} otherwise"
                 self.problems.add(f"`{name}` is the name of a function", entry.key.span, hint)
         for entry in self.document.inputs:
-            found = read_input(self.names, entry)
-            if found is not None:
-                self.inputs[entry.name] = found
+            spec = read_input(self.names, entry)
+            if spec is not None:
+                self.inputs[entry.name] = spec
         declared = {name: self.names.component(name) for name in self.document.components.names}
-        sound = {name: one for name, one in declared.items() if one is not None}
-        self.shares = {name: dict(read_share(self.names, one)) for name, one in sound.items()}
+        sound = {name: component for name, component in declared.items() if component is not None}
+        self.shares = {name: dict(read_share(self.names, component)) for name, component in sound.items()}
         for name in sharing_order(self.names, self.shares):
             if name not in sound:
                 continue
@@ -207,8 +209,8 @@ class Checker:
         owner = owner_of_all(self.shares[name])
         if owner is None or owner not in self.sizings:
             return []
-        theirs = [entry for entry in self.sizings[owner].declared.mapping if entry.name not in ("use", "share")]
-        return [*self._owned(owner), *theirs]
+        shared = [entry for entry in self.sizings[owner].declared.mapping if entry.name not in ("use", "share")]
+        return [*self._owned(owner), *shared]
 
     # --- walking
 
@@ -227,12 +229,12 @@ class Checker:
 
     def _settle(self, walk: Walk) -> None:
         calls = walk.substitution.calls
-        wanted = [Ref(loss.call) for loss in walk.losses.values()] + [one.ref for one in walk.outputs.values()]
+        roots = [Ref(loss.call) for loss in walk.losses.values()] + [output.ref for output in walk.outputs.values()]
         plan = tuple(calls.done.values())
         asked = len(self.document.losses.names) + len(self.document.outputs.names)
         unsure = len(walk.losses) + len(walk.outputs) < asked
-        live = {call.id for call in fragment(Plan(plan), wanted)}
-        sizings = {**{f"losses.{name}": one for name, one in self.loss_sizings.items()}, **self.sizings}
+        live = {call.id for call in fragment(Plan(plan), roots)}
+        sizings = {**{f"losses.{name}": sizing for name, sizing in self.loss_sizings.items()}, **self.sizings}
         calls.dimensions.settle(plan, live, sizings, unsure=unsure)
         for name, sizing in self.sizings.items():
             owner = self.sizings.get(owner_of_all(self.shares.get(name, {})) or "")
@@ -270,9 +272,9 @@ class Checker:
 
     def _checked(self, walk: Walk, read: sections.Sections) -> CheckedBlueprint:
         calls = walk.substitution.calls
-        wanted = {name: Ref(loss.call) for name, loss in walk.losses.items()}
-        wanted |= {name: output.ref for name, output in walk.outputs.items()}
-        plan = carry_ids(Plan(tuple(calls.done.values()), wanted), self._kind_of)
+        roots = {name: Ref(loss.call) for name, loss in walk.losses.items()}
+        roots |= {name: output.ref for name, output in walk.outputs.items()}
+        plan = carry_ids(Plan(tuple(calls.done.values()), roots), self._kind_of)
         functions = {c.target: self.kinds.get(c.target) for c in plan.calls if c.role == "function"}
         outputs = {name: _with_stored(plan, output) for name, output in walk.outputs.items()}
         components = {

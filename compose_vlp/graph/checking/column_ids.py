@@ -100,12 +100,12 @@ def _queue(call: Call, calls: dict[str, Call], kind_of: Callable[[Call], Kind | 
     ahead = [ref for name, arg in call.args if name != PORT for ref in refs_in(arg)]
     seen: set[str] = set()
     while ahead:
-        one = calls[ahead.pop(0).call]
-        if one.id in seen:
+        current = calls[ahead.pop(0).call]
+        if current.id in seen:
             continue
-        seen.add(one.id)
-        kind = kind_of(one) if one.role == "component" else None
+        seen.add(current.id)
+        kind = kind_of(current) if current.role == "component" else None
         if kind is not None and kind.traits.state == "kept":
-            return one
-        ahead += one.refs()
+            return current
+        ahead += current.refs()
     return None

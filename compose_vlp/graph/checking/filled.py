@@ -65,12 +65,12 @@ def _entry(name: str, value: Any, origin: str) -> Entry:
 
 def _node(value: Any, span: Span) -> Node:
     if isinstance(value, BaseModel):
-        fields = [(name, one) for name, one in _fields(value) if one is not None]
-        return Mapping(tuple(Entry(Scalar(name, span), _node(one, span)) for name, one in fields), span)
+        fields = [(name, item) for name, item in _fields(value) if item is not None]
+        return Mapping(tuple(Entry(Scalar(name, span), _node(item, span)) for name, item in fields), span)
     if isinstance(value, dict):
-        return Mapping(tuple(Entry(Scalar(str(key), span), _node(one, span)) for key, one in value.items()), span)
+        return Mapping(tuple(Entry(Scalar(str(key), span), _node(item, span)) for key, item in value.items()), span)
     if isinstance(value, list | tuple):
-        return Items(tuple(_node(one, span) for one in value), span)
+        return Items(tuple(_node(item, span) for item in value), span)
     if isinstance(value, bool):
         return Scalar("true" if value else "false", span)
     return Scalar(str(value), span, style="plain" if not isinstance(value, str) or value else "single")

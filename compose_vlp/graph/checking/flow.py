@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def worst(value: ValueType, root: str) -> Flow | None:
     """The worst way in which a text reaches any part of a value; None where it does not."""
-    found: list[Reads] = [value.reads]
+    all_reads: list[Reads] = [value.reads]
     if isinstance(value, SequenceType):
-        found += [part.reads for part in value.parts]
-    flows = [reads[root] for reads in found if root in reads]
+        all_reads += [part.reads for part in value.parts]
+    flows = [reads[root] for reads in all_reads if root in reads]
     return max(flows, default=None)
 
 
@@ -29,7 +29,7 @@ def leaking_path(calls: Calls, ref: Ref, root: str, above: Flow) -> list[Call]:
     while current is not None:
         call = calls.done[current.call]
         path.append(call)
-        current = next((one for one in call.refs() if _is_worse(calls.type_of(one), root, above)), None)
+        current = next((argument for argument in call.refs() if _is_worse(calls.type_of(argument), root, above)), None)
     return path[::-1]
 
 
@@ -74,7 +74,7 @@ def _first_reader(calls: Calls, ref: Ref, root: str) -> Call:
 
 def _reached(calls: Calls, call: Call, root: str) -> Ref | None:
     """An argument that a text reaches; what makes or hides the text has none."""
-    return next((one for one in call.refs() if worst(calls.type_of(one), root) is not None), None)
+    return next((argument for argument in call.refs() if worst(calls.type_of(argument), root) is not None), None)
 
 
 def _name(call: Call) -> str:

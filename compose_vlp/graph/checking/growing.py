@@ -106,12 +106,12 @@ def steps_of(growing: Growing, kind_of: KindOf) -> Steps:
     for call in growing.grows:
         if call.type.rows != rows:
             raise CannotGrowError(call, "puts what is written into other rows")
-        found = kind_of(call)
-        if found is None:
+        declared = kind_of(call)
+        if declared is None:
             if call.role not in ("input", "read") or call.target == "cls":
                 raise CannotGrowError(call, "picks among the words that are written")
             continue
-        kind, config = found
+        kind, config = declared
         if kind.category == "function" and any(port.open for port in kind.ports.values()):
             _check_join(call, growing)
             joins.add(call.id)
@@ -141,7 +141,7 @@ def _looks_back(call: Call, kind: Kind, config: Any, growing: Growing) -> bool:
     """Whether positions of a call look at earlier ones of what grows."""
     given = {name: arg for name, arg in call.args if isinstance(arg, Ref | tuple) and name in kind.ports}
     grown = [name for name, arg in given.items() if growing.does(arg)]
-    aligned = {one for name in grown for one in _positions(kind, name, given[name], growing)}
+    aligned = {position for name in grown for position in _positions(kind, name, given[name], growing)}
     for name, arg in given.items():
         for ref in refs_in(arg):
             if not growing.does(ref) and aligned & _positions(kind, name, ref, growing):
@@ -156,7 +156,7 @@ def _looks_back(call: Call, kind: Kind, config: Any, growing: Growing) -> bool:
 def _positions(kind: Kind, port: str, arg: Arg, growing: Growing) -> set[str]:
     """What a port calls the positions of the sequences and texts that are given to it."""
     types = [growing.type_of(ref) for ref in refs_in(arg)]
-    patterns = [matching(kind.ports[port], one) for one in types if isinstance(one, SequenceType | TextType)]
+    patterns = [matching(kind.ports[port], value) for value in types if isinstance(value, SequenceType | TextType)]
     return {pattern.dims[1] for pattern in patterns if pattern is not None and len(pattern.dims) > 1}
 
 

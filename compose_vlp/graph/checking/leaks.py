@@ -35,58 +35,58 @@ def check_loss(substitution: Substitution, declared: Declared, bound: Sequence[B
 
 
 def _standing(bound: Sequence[Bound]) -> Iterator[tuple[Bound, Ref, LogitsType | LabelsType, TextType]]:
-    for one in bound:
-        for ref, value in zip(refs_in(one.given.arg), one.values(), strict=True):
+    for argument in bound:
+        for ref, value in zip(refs_in(argument.given.arg), argument.values(), strict=True):
             if isinstance(value, LogitsType | LabelsType) and value.text is not None:
-                yield one, ref, value, value.text
+                yield argument, ref, value, value.text
 
 
 def _same_text(substitution: Substitution, bound: Sequence[Bound]) -> None:
     """All logits and labels of one loss stand on one text, position by position."""
     first: tuple[Bound, LogitsType | LabelsType, TextType] | None = None
-    for one, _, value, text in _standing(bound):
+    for argument, _, value, text in _standing(bound):
         if first is None:
-            first = (one, value, text)
+            first = (argument, value, text)
             continue
         other, other_value, other_text = first
         if text.root != other_text.root:
-            pair = sorted(((other, other_value, other_text), (one, value, text)), key=lambda x: x[1].kind)
-            said = ", ".join(
+            pair = sorted(((other, other_value, other_text), (argument, value, text)), key=lambda x: x[1].kind)
+            message = ", ".join(
                 f"{b.key} {'are of' if isinstance(v, LabelsType) else 'stand on'} `{t.root}`" for b, v, t in pair
             )
-            logits = next((b for b, v, _ in pair[::-1] if isinstance(v, LogitsType)), one)
-            substitution.problems.add(said, logits.given.span)
+            logits = next((b for b, v, _ in pair[::-1] if isinstance(v, LogitsType)), argument)
+            substitution.problems.add(message, logits.given.span)
             return
 
 
 def _every_word(substitution: Substitution, bound: Sequence[Bound]) -> None:
     """Scores that foretell words have a position for each of them, and no other one."""
-    for one, _, value, text in _standing(bound):
+    for argument, _, value, text in _standing(bound):
         if isinstance(value, LogitsType) and value.count is not None and not value.count.may_be(text.count):
             hint = "`.tokens` leaves a CLS out: one behind the words is none of them, one in front is the first of them"
-            message = f"`{one.given.text}` has {value.count}, and its text `{text.root}` {text.count}"
-            substitution.problems.add(message, one.given.span, hint)
+            message = f"`{argument.given.text}` has {value.count}, and its text `{text.root}` {text.count}"
+            substitution.problems.add(message, argument.given.span, hint)
             return
 
 
 def _next(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> None:
     """A word must not reach the position that has to foretell it."""
-    found = False
+    has_scores = False
     for _, ref, value, text in _standing(bound):
         if not isinstance(value, LogitsType):
             continue
-        found = True
+        has_scores = True
         if value.reads.get(text.root, Flow.EACH) > Flow.PAST:
             explain_leak(substitution, declared, ref, text.root)
-    logits = next((one for one in bound if any(isinstance(v, LogitsType) for v in one.values())), None)
-    if not found and logits is not None:
+    logits = next((argument for argument in bound if any(isinstance(v, LogitsType) for v in argument.values())), None)
+    if not has_scores and logits is not None:
         message = f"`{logits.given.text}` stands on no text, so there is no next word to foretell"
         substitution.problems.add(message, logits.given.span)
 
 
 def _hidden(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> None:
     """A text whose words are hidden must not be reached as it was, nor with other ones of its words hidden."""
-    own = {value.root for one in bound for value in map(_hiding, one.values()) if value is not None}
+    own = {value.root for argument in bound for value in map(_hiding, argument.values()) if value is not None}
     made_from = {
         hiding.root: hiding.covers
         for call in substitution.calls.done.values()
@@ -94,9 +94,9 @@ def _hidden(substitution: Substitution, declared: Declared, bound: Sequence[Boun
         if (hiding := _hiding(value)) is not None and hiding.covers
     }
     covered = frozenset[str]().union(*(_origins(root, made_from) for root in own))
-    for one in bound:
-        for ref, value in zip(refs_in(one.given.arg), one.values(), strict=True):
-            if isinstance(value, LogitsType) and not one.port.detached:
+    for argument in bound:
+        for ref, value in zip(refs_in(argument.given.arg), argument.values(), strict=True):
+            if isinstance(value, LogitsType) and not argument.port.detached:
                 for root in sorted(value.reads.keys() - own):
                     origins = _origins(root, made_from)
                     if not origins & own and covered & {root, *origins}:  # what is made of one's own hides as much
@@ -108,7 +108,7 @@ def _seen(root: str, own: Iterable[str], covered: Container[str]) -> str:
     """What messages say of a text that shows what was hidden in `own`."""
     if root in covered:
         return f"`{root}` itself reaches the logits that must foretell its hidden words"
-    names = " and ".join(f"`{one}`" for one in sorted(own))
+    names = " and ".join(f"`{root}`" for root in sorted(own))
     return f"`{root}` has other words hidden, and reaches logits that must foretell those of {names}"
 
 
@@ -122,13 +122,15 @@ def _hiding(value: ValueType) -> TextType | MaskType | None:
 def _origins(root: str, made_from: Mapping[str, frozenset[str]]) -> frozenset[str]:
     """All that a text was made from by hiding, and what that was made from."""
     direct = made_from.get(root, frozenset())
-    return direct.union(*(_origins(one, made_from) for one in direct))
+    return direct.union(*(_origins(root, made_from) for root in direct))
 
 
 def _vocabulary(substitution: Substitution, bound: Sequence[Bound]) -> None:
     """Scores over the words of a text are as many as its tokenizer has words."""
-    for one, _, value, text in _standing(bound):
+    for argument, _, value, text in _standing(bound):
         if isinstance(value, LogitsType) and value.classes and text.vocab_size and value.classes != text.vocab_size:
-            message = f"classes {value.classes} of {one.given.text} against vocab_size {text.vocab_size} of {text.root}"
-            substitution.problems.add(message, one.given.span)
+            message = (
+                f"classes {value.classes} of {argument.given.text} against vocab_size {text.vocab_size} of {text.root}"
+            )
+            substitution.problems.add(message, argument.given.span)
             return

@@ -41,7 +41,7 @@ class Losses:
         sizing = self.sizings.get(declared.name)
         given = [self._given(declared, entry) for entry in declared.mapping if entry.name in declared.kind.ports]
         weight = self._weight(declared)
-        sound = [one for one in given if one is not None]
+        sound = [argument for argument in given if argument is not None]
         known = COMMON | declared.kind.ports.keys() | declared.kind.settings.keys()
         if any(entry.name not in known for entry in declared.mapping):
             return None  # noted where settings are read: it may be the port that is missing
@@ -54,8 +54,8 @@ class Losses:
         bound = calls.bind(label, declared.name, declared.kind, sound, sizing, declared.span)
         if bound is None or not check_loss(self.substitution, declared, bound):
             return None
-        args = tuple((one.key, one.given.arg) for one in bound)
-        origins = frozenset[str]().union(*(value.origins for one in bound for value in one.values()))
+        args = tuple((argument.key, argument.given.arg) for argument in bound)
+        origins = frozenset[str]().union(*(value.origins for argument in bound for value in argument.values()))
         result = ScalarType(origins=origins)
         ref = calls.add(label, "loss", declared.name, args, result, declared.span, None, ())
         return LossEntry(declared.name, declared.kind, sizing.config, ref.call, weight, declared.span)
@@ -76,7 +76,7 @@ class Losses:
         port, node = declared.kind.ports[entry.name], entry.value
         nodes = node.items if isinstance(node, Items) else (node,)
         read = [self._argument(declared, port, item) for item in nodes]
-        sound = [one for one in read if one is not None]
+        sound = [argument for argument in read if argument is not None]
         if len(sound) < len(read):
             return None
         if not isinstance(node, Items):

@@ -32,10 +32,10 @@ class Outputs:
     def entry(self, entry: Entry) -> OutputEntry | None:
         """An output; None where there is a mistake in it (noted)."""
         before = len(self.problems)
-        found = self._expression(entry) if isinstance(entry.value, Scalar) else self._form(entry)
-        if found is not None:
-            self._no_choice(found)
-        return found if len(self.problems) == before else None
+        output = self._expression(entry) if isinstance(entry.value, Scalar) else self._form(entry)
+        if output is not None:
+            self._no_choice(output)
+        return output if len(self.problems) == before else None
 
     def _expression(self, entry: Entry) -> OutputEntry | None:
         assert isinstance(entry.value, Scalar)
@@ -167,7 +167,7 @@ class Outputs:
         lookers = [call.target for call in way if call.role == "component" and to in refs_in(call.arg("context") or ())]
         if through not in lookers:
             what = str(to)
-            others = ", ".join(f"`{one}`" for one in dict.fromkeys(lookers))
+            others = ", ".join(f"`{component}`" for component in dict.fromkeys(lookers))
             hint = f"{others} looks at it" if lookers else f"nothing looks at `{what}` by cross-attention on the way"
             message = f"`{through}` does not look at `{what}` as a context on the way to `{ref}`"
             self.problems.add(message, _span(mapping, "through"), hint)
@@ -223,18 +223,18 @@ def stored(plan: Plan, output: OutputEntry) -> dict[str, tuple[Ref, ...]]:
         for name, call in calls.items()
         if len(call.type.origins) == 1 and call.role != "input" and _is_kept(call.type)
     }
-    found: dict[str, dict[Ref, None]] = {}
+    refs_by_origin: dict[str, dict[Ref, None]] = {}
     for call in calls.values():
         if call.id in alone:
             continue
         for ref in call.refs():
             if ref.call in alone:
                 (origin,) = calls[ref.call].type.origins
-                found.setdefault(origin, {})[ref] = None
+                refs_by_origin.setdefault(origin, {})[ref] = None
     if output.ref.call in alone:
         (origin,) = calls[output.ref.call].type.origins
-        found.setdefault(origin, {})[output.ref] = None
-    return {origin: tuple(refs) for origin, refs in found.items()}
+        refs_by_origin.setdefault(origin, {})[output.ref] = None
+    return {origin: tuple(refs) for origin, refs in refs_by_origin.items()}
 
 
 def _is_kept(value: ValueType) -> bool:

@@ -29,28 +29,32 @@ class Followed:
 def check_schedules(blueprint: CheckedBlueprint, problems: Problems) -> None:
     """Note schedules whose warm-up leaves no time for the rest, whatever the stage."""
     for stage in blueprint.stages:
-        for one in followed(blueprint, stage):
-            warmup, over = one.schedule.warmup, one.schedule.until
+        for scheduled in followed(blueprint, stage):
+            warmup, over = scheduled.schedule.warmup, scheduled.schedule.until
             if warmup is None or over is None:
                 continue
             measure = in_own_units(blueprint, stage)
             (unit, rises), (other, takes) = measure(warmup), measure(over)
-            if unit == other and rises >= takes and problems.is_first(f"{one.span} warms up"):
-                field = "over" if one.schedule.at is None else "at"
-                message = f"{one.what} warms up for {warmup}, and has {over} in all: `{field}` counts the warm-up too"
-                problems.add(message, one.span, f"a shorter `warmup`, or a longer `{field}`")
+            if unit == other and rises >= takes and problems.is_first(f"{scheduled.span} warms up"):
+                field = "over" if scheduled.schedule.at is None else "at"
+                message = (
+                    f"{scheduled.what} warms up for {warmup}, and has {over} in all: `{field}` counts the warm-up too"
+                )
+                problems.add(message, scheduled.span, f"a shorter `warmup`, or a longer `{field}`")
 
 
 def too_short(blueprint: CheckedBlueprint, stage: str, length: Quantity, measure: Measure) -> list[str]:
     """What is never reached in a stage of that length, as far as `measure` can compare."""
-    found = []
-    for one in followed(blueprint, stage):
-        missed = _missed(one.schedule, measure(length), measure)
+    messages = []
+    for scheduled in followed(blueprint, stage):
+        missed = _missed(scheduled.schedule, measure(length), measure)
         if missed is not None:
             why, value = missed
-            place = "" if one.span is None else f" ({one.span.file}:{one.span.line})"
-            found.append(f"stage `{stage}` has {length}, and {one.what} {why}: it never reaches {value:g}{place}")
-    return found
+            place = "" if scheduled.span is None else f" ({scheduled.span.file}:{scheduled.span.line})"
+            messages.append(
+                f"stage `{stage}` has {length}, and {scheduled.what} {why}: it never reaches {value:g}{place}"
+            )
+    return messages
 
 
 def _missed(schedule: Schedule, length: tuple[str, float], measure: Measure) -> tuple[str, float] | None:
@@ -70,19 +74,19 @@ def _missed(schedule: Schedule, length: tuple[str, float], measure: Measure) -> 
     return None
 
 
-def _longer(one: tuple[str, float], other: tuple[str, float]) -> bool:
-    return one[0] == other[0] and one[1] > other[1]
+def _longer(this: tuple[str, float], other: tuple[str, float]) -> bool:
+    return this[0] == other[0] and this[1] > other[1]
 
 
 def notes(blueprint: CheckedBlueprint) -> list[str]:
     """What is known of all stages before the number of records is."""
-    found = []
+    messages = []
     for name, stage in blueprint.stages.items():
         length = stage.length or blueprint.settings.get("length")
         if isinstance(length, Quantity):
             own = blueprint.of_stage(name)
-            found += too_short(own, name, length, in_own_units(own, name))
-    return found
+            messages += too_short(own, name, length, in_own_units(own, name))
+    return messages
 
 
 def in_own_units(blueprint: CheckedBlueprint, stage: str) -> Measure:
@@ -106,10 +110,10 @@ def in_own_units(blueprint: CheckedBlueprint, stage: str) -> Measure:
 
 def followed(blueprint: CheckedBlueprint, stage: str) -> list[Followed]:
     """The schedules of a stage: rates, weights and settings of its losses, decays of teachers; each param once."""
-    found: dict[object, Followed] = {}
-    for one in (*_rates(blueprint, stage), *_of_losses(blueprint, stage), *_decays(blueprint)):
-        found.setdefault(one.span or one.what, one)
-    return list(found.values())
+    by_place: dict[object, Followed] = {}
+    for scheduled in (*_rates(blueprint, stage), *_of_losses(blueprint, stage), *_decays(blueprint)):
+        by_place.setdefault(scheduled.span or scheduled.what, scheduled)
+    return list(by_place.values())
 
 
 def _rates(blueprint: CheckedBlueprint, stage: str) -> Iterator[Followed]:

@@ -20,7 +20,7 @@ from compose_vlp.graph.types import SimilarityType
 
 def trained_by(blueprint: CheckedBlueprint, loss: LossEntry) -> frozenset[str]:
     """The components whose weights a loss moves: along ports that let gradients through, in the student's world."""
-    found: set[str] = set()
+    components: set[str] = set()
     seen: set[str] = set()
     waiting = [loss.call]
     while waiting:
@@ -33,11 +33,11 @@ def trained_by(blueprint: CheckedBlueprint, loss: LossEntry) -> frozenset[str]:
             if kind.traits.draws == "choice":
                 continue
             if kind.trainable and kind.traits.state != "kept":
-                found.add(call.target)
+                components.add(call.target)
         waiting += [ref.call for ref in _moved(call, kind)]
-    return frozenset(found) | frozenset(
+    return frozenset(components) | frozenset(
         owner
-        for name in found
+        for name in components
         for source in blueprint.components[name].share.values()
         if (owner := source.partition(".")[0]) != "own"
     )
@@ -68,15 +68,15 @@ def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
             hint = "its values come from teachers, choices or ports that stop gradients"
             problems.add(message, loss.span, hint)
     for name, stage in blueprint.stages.items():
-        if any(one not in blueprint.losses for one in stage.losses):
+        if any(loss not in blueprint.losses for loss in stage.losses):
             continue  # a mistake in the loss was noted
         entry = blueprint.document.stages.entry(name)
         assert entry is not None, "a checked stage is written"
-        active = [one for one in stage.losses if blueprint.losses[one].active]
+        active = [loss for loss in stage.losses if blueprint.losses[loss].active]
         if not active:
             message = f"stage `{name}` has no loss whose weight is more than 0, so that nothing can be learnt"
             problems.add(message, entry.key.span)
-        _trains(blueprint, entry, {one: reached[one] for one in active if reached[one]}, problems)
+        _trains(blueprint, entry, {loss: reached[loss] for loss in active if reached[loss]}, problems)
         _feeds(blueprint, entry, stage, active, problems)
         if (stage.batch or blueprint.settings.get("batch")) == 1:
             _alone(blueprint, entry, active, problems)
@@ -115,13 +115,13 @@ def _moving(blueprint: CheckedBlueprint, entry: Entry, names: Collection[str]) -
 def _learnt(blueprint: CheckedBlueprint, reached: Mapping[str, frozenset[str]], problems: Problems) -> None:
     """Whether what learns a state (a codebook) has learnt it where a loss reads it: in this stage, in one before it, or
     in the run that a file is of."""
-    brought = [pattern for one in blueprint.start if one.origin for pattern in _words(one.to)]
+    brought = [pattern for item in blueprint.start if item.origin for pattern in _words(item.to)]
     known = {name for name in blueprint.components if any(may_match(pattern, name) for pattern in brought)}
     for name, stage in blueprint.stages.items():
         entry = blueprint.document.stages.entry(name)
         assert entry is not None, "a checked stage is written"
-        moving = _moving(blueprint, entry, frozenset[str]().union(*(reached[one] for one in stage.losses)))
-        for call in blueprint.fragment(Ref(blueprint.losses[one].call) for one in stage.losses):
+        moving = _moving(blueprint, entry, frozenset[str]().union(*(reached[loss] for loss in stage.losses)))
+        for call in blueprint.fragment(Ref(blueprint.losses[loss].call) for loss in stage.losses):
             kind = _kind(blueprint, call)
             if kind is None or kind.traits.state != "learns" or call.target in known:
                 continue
@@ -152,7 +152,7 @@ def without_others(blueprint: CheckedBlueprint, losses: Collection[str], *, gath
 
     With `gathered` a batch is that of all processes; else rows that are gathered from them are not alone.
     """
-    found = []
+    contrasting = []
     for name in losses:
         for call in blueprint.fragment([Ref(blueprint.losses[name].call)]):
             kind = _kind(blueprint, call)
@@ -163,10 +163,10 @@ def without_others(blueprint: CheckedBlueprint, losses: Collection[str], *, gath
             ):
                 continue
             scores = [blueprint.type_of(ref) for ref in _moved(call, None if _mines(kind) else kind)]
-            columns = [one.columns for one in scores if isinstance(one, SimilarityType)]
+            columns = [score.columns for score in scores if isinstance(score, SimilarityType)]
             if columns and all((c.queue is None or _mines(kind)) and (gathered or not c.gathered) for c in columns):
-                found.append(f"`{call.target}`")
-    return list(dict.fromkeys(found))
+                contrasting.append(f"`{call.target}`")
+    return list(dict.fromkeys(contrasting))
 
 
 def _mines(kind: Kind) -> bool:
@@ -191,14 +191,14 @@ def _feeds(
 ) -> None:
     """Whether a stage says where each source of its inputs comes from."""
     calls = blueprint.fragment(Ref(blueprint.losses[name].call) for name in active)
-    wanted: Mapping[str, str] = {blueprint.inputs[c.target].source: c.target for c in calls if c.role == "input"}
+    sources: Mapping[str, str] = {blueprint.inputs[c.target].source: c.target for c in calls if c.role == "input"}
     data = stage.data
     node = entry.value.get("data") if isinstance(entry.value, Tree) else None
     span = node.span if node is not None else entry.key.span
     given = set(data) if isinstance(data, dict) else {"main"}
-    for source in sorted(wanted.keys() - given):
-        message = f"stage `{entry.name}` has no data for the source `{source}`, which feeds `{wanted[source]}`"
-        all_of_them = ", ".join(f"{one}: ..." for one in sorted(wanted))
+    for source in sorted(sources.keys() - given):
+        message = f"stage `{entry.name}` has no data for the source `{source}`, which feeds `{sources[source]}`"
+        all_of_them = ", ".join(f"{source}: ..." for source in sorted(sources))
         problems.add(message, span, f"`data: {{{all_of_them}}}`")
     known = {spec.source for spec in blueprint.inputs.values()}
     if isinstance(node, Tree):
@@ -210,15 +210,15 @@ def _feeds(
 
 def frozen_components(blueprint: CheckedBlueprint) -> frozenset[str]:
     """The components that no stage trains any part of, by the patterns alone."""
-    found = frozenset(name for name, one in blueprint.components.items() if one.kind.trainable)
+    frozen = frozenset(name for name, component in blueprint.components.items() if component.kind.trainable)
     for entry in blueprint.document.stages:
         train, freeze = (_patterns(blueprint, entry, key) for key in ("train", "freeze"))
-        found &= {
+        frozen &= {
             name
-            for name in found
+            for name in frozen
             if (train and not any(may_match(p.text, name) for p in train)) or any(covers(p.text, name) for p in freeze)
         }
-    return found if blueprint.stages else frozenset()
+    return frozen if blueprint.stages else frozenset()
 
 
 def untrained(blueprint: CheckedBlueprint) -> list[str]:
@@ -226,19 +226,19 @@ def untrained(blueprint: CheckedBlueprint) -> list[str]:
     if not blueprint.stages:
         return []
     trained = frozenset[str]().union(
-        *(trained_by(blueprint, blueprint.losses[one]) for s in blueprint.stages.values() for one in s.losses)
+        *(trained_by(blueprint, blueprint.losses[loss]) for s in blueprint.stages.values() for loss in s.losses)
     )
-    brought = [p for one in blueprint.start if one.origin for p in _words(one.to)]
+    brought = [p for item in blueprint.start if item.origin for p in _words(item.to)]
     remarks = []
     for name, output in blueprint.outputs.items():
         read = blueprint.reached_components([output.ref])
         raw = [
-            one
-            for one in sorted(read - trained)
-            if blueprint.components[one].kind.trainable and not any(may_match(p, one) for p in brought)
+            name
+            for name in sorted(read - trained)
+            if blueprint.components[name].kind.trainable and not any(may_match(p, name) for p in brought)
         ]
         if raw:
-            words = ", ".join(f"`{one}`" for one in raw)
+            words = ", ".join(f"`{name}`" for name in raw)
             remarks.append(f"output `{name}` reads {words}, which no stage trains")
     return remarks
 

@@ -56,15 +56,15 @@ def _owner(component: str, part: str, shares: Mapping[str, Mapping[str, str]]) -
     source = share.get(part) or share.get(EVERYTHING, OWN)
     if source == OWN:
         return component, part
-    owner, _, theirs = source.partition(".")
-    return _owner(owner, theirs or part, shares)
+    owner, _, owner_part = source.partition(".")
+    return _owner(owner, owner_part or part, shares)
 
 
-def _alike(one: str, other: str, sizings: Mapping[str, Sizing]) -> bool:
+def _alike(first: str, other: str, sizings: Mapping[str, Sizing]) -> bool:
     """Whether two tokenizers give a word the same number: those that are learnt have each its own texts."""
-    if one == other or one not in sizings or other not in sizings:
+    if first == other or first not in sizings or other not in sizings:
         return True
-    mine, its = sizings[one], sizings[other]
+    mine, its = sizings[first], sizings[other]
     if mine.declared.kind.name != its.declared.kind.name or "tokens" in mine.described:
         return False
     return bool(mine.written.model_dump(exclude=USES) == its.written.model_dump(exclude=USES))

@@ -52,7 +52,7 @@ def check_writing(substitution: Substitution, mapping: Mapping, settings: Genera
 def _check_steps(substitution: Substitution, mapping: Mapping, growing: Growing) -> None:
     """A new word leaves what was computed for those before as it is."""
     calls = substitution.calls
-    sizings = {name: _Part(one.declared.kind, one.config) for name, one in calls.sizings.items()}
+    sizings = {name: _Part(sizing.declared.kind, sizing.config) for name, sizing in calls.sizings.items()}
     try:
         steps_of(growing, components_of(sizings, calls.functions))
     except CannotGrowError as error:

@@ -22,8 +22,8 @@ def check_alignment(
     for key, put in puts.items():
         moved = _inputs(substitution, put.arg, moved=True)
         same = {name for name in substitution.names.document.inputs.names if _record_field(substitution, name) in
-                {_record_field(substitution, one) for one in moved}}  # fmt: skip
-        roads = {one.name for one in met if one.world is None and one.name in same and one not in used}
+                {_record_field(substitution, origin) for origin in moved}}  # fmt: skip
+        roads = {read.name for read in met if read.world is None and read.name in same and read not in used}
         for other_key, other in used.items():
             if other_key != key:
                 roads |= (_inputs(substitution, other.arg) - _inputs(substitution, other.arg, moved=True)) & same
@@ -34,11 +34,11 @@ def check_alignment(
 
 
 def _inputs(substitution: Computing, arg: Arg, *, moved: bool = False) -> frozenset[str]:
-    found: frozenset[str] = frozenset()
+    inputs: frozenset[str] = frozenset()
     for ref in refs_in(arg):
         kind = substitution.calls.type_of(ref)
-        found |= kind.moved if moved else kind.origins
-    return found
+        inputs |= kind.moved if moved else kind.origins
+    return inputs
 
 
 def _record_field(substitution: Computing, name: str) -> tuple[str, str]:
@@ -63,13 +63,13 @@ def _explain(
 
 def _halves(substitution: Computing, roads: list[str], met: frozenset[Key], used: set[Key]) -> list[str]:
     """The entries on the other roads that stand on these inputs alone, those that no other such entry reads."""
-    found: dict[Key, frozenset[Key]] = {}
+    halves: dict[Key, frozenset[Key]] = {}
     for key in met - used:
         if key.name in substitution.names.document.inputs:
             continue
         value = substitution.entry(key.name, key.world)
         origins = _inputs(substitution, value) if value is not None else frozenset()
         if isinstance(value, Ref) and origins and origins <= set(roads):
-            found[key] = substitution.reads.of(key.name, key.world)
-    outer = [key for key in found if not any(key in inner for other, inner in found.items() if other != key)]
+            halves[key] = substitution.reads.of(key.name, key.world)
+    outer = [key for key in halves if not any(key in inner for other, inner in halves.items() if other != key)]
     return sorted(str(key) for key in outer) or roads

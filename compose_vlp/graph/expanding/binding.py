@@ -71,23 +71,25 @@ def place(target: str, kind: Kind, given: Sequence[Given], span: Span, problems:
     by_position = [port for port in kind.ports.values() if not port.open]
     open_port = next((port for port in kind.ports.values() if port.open), None)
     bound: dict[str, Bound] = {}
-    for number, one in enumerate(given):
-        if not one.name:
+    for number, argument in enumerate(given):
+        if not argument.name:
             if number >= len(by_position):
                 hint = "its arguments are named" if open_port else ports_line(kind)
-                problems.add(f"`{one.text}` is one argument too many for `{target}`", one.span, hint)
+                problems.add(f"`{argument.text}` is one argument too many for `{target}`", argument.span, hint)
                 continue
             port: Port | None = by_position[number]
         else:
-            port = kind.ports.get(one.name)
+            port = kind.ports.get(argument.name)
             port = open_port if port is None or port.open else port
         if port is None:
-            problems.add(f"`{target}` has no port `{one.name}`", one.name_span, *no_port(one.name, kind, target))
+            problems.add(
+                f"`{target}` has no port `{argument.name}`", argument.name_span, *no_port(argument.name, kind, target)
+            )
             continue
-        key = one.name if port.open else port.name
+        key = argument.name if port.open else port.name
         if key in bound:
-            problems.add(f"`{key}` of `{target}` is given twice", one.name_span)
-        bound[key] = Bound(key, port, one)
+            problems.add(f"`{key}` of `{target}` is given twice", argument.name_span)
+        bound[key] = Bound(key, port, argument)
     required = [port for port in kind.ports.values() if port.required and len(problems) == before]
     missing = [f"`{port.name}`" for port in required if not port.open and port.name not in bound]
     if missing:
@@ -112,19 +114,19 @@ def no_port(name: str, kind: Kind, target: str = "") -> tuple[str, ...]:
 def accept(target: str, bound: Iterable[Bound], problems: Problems) -> bool:
     """Whether every argument is of a kind that its port takes; notes those that are not."""
     before = len(problems)
-    for one in bound:
-        port, given = one.port, one.given
+    for argument in bound:
+        port, given = argument.port, argument.given
         if isinstance(given.arg, Constant):
-            _literal(target, one, given.arg, problems)
+            _literal(target, argument, given.arg, problems)
         elif isinstance(given.arg, ParamRef):
             if not port.takes_number:
-                message = f"`{one.key}` of `{target}` takes no param"
+                message = f"`{argument.key}` of `{target}` takes no param"
                 problems.add(message, given.span, f"it takes {_port_words(port).partition(': ')[2]}")
         elif isinstance(given.type, tuple) and not port.several:
-            problems.add(f"`{one.key}` of `{target}` takes one value, and `{given.text}` is a list", given.span)
+            problems.add(f"`{argument.key}` of `{target}` takes one value, and `{given.text}` is a list", given.span)
         else:
-            for value, text, span in one.each():
-                _value(target, one, value, text, span, problems)
+            for value, text, span in argument.each():
+                _value(target, argument, value, text, span, problems)
     return len(problems) == before
 
 
@@ -139,8 +141,8 @@ def _literal(target: str, bound: Bound, constant: Constant, problems: Problems) 
             near = did_you_mean(str(value), port.choices) or (f"it is one of {', '.join(port.choices)}",)
             problems.add(f"`{bound.key}` of `{target}` is not {value!r}", bound.given.span, *near)
     elif port.literal_types and not _is_one_of(value, port.literal_types):
-        wanted = " or ".join(_TYPE_WORDS.get(one, one) for one in port.literal_types)
-        problems.add(f"`{bound.key}` of `{target}` takes {wanted}, and this is {value!r}", bound.given.span)
+        types = " or ".join(_TYPE_WORDS.get(literal_type, literal_type) for literal_type in port.literal_types)
+        problems.add(f"`{bound.key}` of `{target}` takes {types}, and this is {value!r}", bound.given.span)
 
 
 _TYPE_WORDS = {"int": "a whole number", "float": "a number", "str": "a string", "bool": "true or false"}
@@ -155,10 +157,10 @@ def _is_one_of(value: Any, names: Sequence[str]) -> bool:
 def _value(target: str, bound: Bound, value: ValueType, text: str, span: Span, problems: Problems) -> None:
     if matching(bound.port, value) is not None:
         return
-    wanted = [str(pattern) for pattern in bound.port.accepts if pattern.kind == value.kind]
-    if wanted:
+    accepted = [str(pattern) for pattern in bound.port.accepts if pattern.kind == value.kind]
+    if accepted:
         over = "has positions" if getattr(value, "over_positions", False) else "has one vector a row"
-        problems.add(f"`{bound.key}` of `{target}` takes {wanted[0]}, and `{text}` {over}", span)
+        problems.add(f"`{bound.key}` of `{target}` takes {accepted[0]}, and `{text}` {over}", span)
         return
     takes = " or ".join(dict.fromkeys(pattern.kind for pattern in bound.port.accepts)) or "a literal"
     problems.add(
@@ -168,8 +170,8 @@ def _value(target: str, bound: Bound, value: ValueType, text: str, span: Span, p
 
 def _bridge(value: ValueType, bound: Bound, text: str) -> tuple[str, ...]:
     """The usual way from the kind that is there to the kind that is wanted."""
-    wanted = {pattern.kind for pattern in bound.port.accepts}
-    if value.kind == "Sequence" and "Embedding" in wanted:
+    kinds = {pattern.kind for pattern in bound.port.accepts}
+    if value.kind == "Sequence" and "Embedding" in kinds:
         parts = getattr(value, "parts", ())
         cls = f"`{text}.cls` is its CLS, " if parts and parts[0].cls != "none" else ""
         return (f"{cls}`mean({text})` pools its tokens, `first({text})` is the first of them",)
@@ -180,12 +182,16 @@ def _bridge(value: ValueType, bound: Bound, text: str) -> tuple[str, ...]:
 
 def as_ports(bound: Iterable[Bound]) -> dict[str, Any]:
     """What an output hook is given: types, tuples of them, literals; a param is a Scalar."""
-    found: dict[str, Any] = {}
-    for one in bound:
-        arg = one.given.arg
-        found[one.key] = (
-            arg.value if isinstance(arg, Constant) else ScalarType() if isinstance(arg, ParamRef) else one.given.type
+    ports: dict[str, Any] = {}
+    for argument in bound:
+        arg = argument.given.arg
+        ports[argument.key] = (
+            arg.value
+            if isinstance(arg, Constant)
+            else ScalarType()
+            if isinstance(arg, ParamRef)
+            else argument.given.type
         )
-        if one.port.several and isinstance(found[one.key], ValueType):
-            found[one.key] = (found[one.key],)
-    return found
+        if argument.port.several and isinstance(ports[argument.key], ValueType):
+            ports[argument.key] = (ports[argument.key],)
+    return ports

@@ -94,7 +94,9 @@ class Calls:
 
     def _unique(self, label: str) -> str:
         numbered = (f"{label}_{number}" for number in count(2))
-        return label if label not in self.done else next(one for one in numbered if one not in self.done)
+        return (
+            label if label not in self.done else next(candidate for candidate in numbered if candidate not in self.done)
+        )
 
     # --- inputs
 
@@ -170,9 +172,9 @@ class Calls:
                 self.problems.add(f"`{callee.name}` is a tokenizer: inputs name it, nothing calls it", callee.span)
                 return None
         else:
-            found = self.names.function(callee.name)
-            assert found is not None, "a callee's function exists"
-            kind = self.functions.setdefault(callee.name, found)
+            function = self.names.function(callee.name)
+            assert function is not None, "a callee's function exists"
+            kind = self.functions.setdefault(callee.name, function)
         label = self._unique(label)
         bound = self.bind(label, callee.name, kind, given, sizing, callee.span)
         if bound is None or (sizing is not None and sizing.unknown()):
@@ -185,11 +187,13 @@ class Calls:
         if result is None:
             return None
         if kind.traits.cuts:
-            roots = frozenset(v.root for one in bound for v in one.values() if isinstance(v, TextType | ImageType))
+            roots = frozenset(
+                v.root for argument in bound for v in argument.values() if isinstance(v, TextType | ImageType)
+            )
             result = derive.masked(result, label, roots)
         if kind.traits.state == "kept":
             result = derive.queued(result, callee.name)
-        args = tuple((one.key, one.given.arg) for one in bound)
+        args = tuple((argument.key, argument.given.arg) for argument in bound)
         if callee.role == "function":
             world = self.weightless_world((arg for _, arg in args), world)
         role: Role = "component" if callee.role == "component" else "function"
@@ -218,7 +222,7 @@ class Calls:
     def _hides(self, masker: Sizing, bound: Sequence[Bound], span: Span) -> bool:
         """Whether the tokenizers of the texts that a masker hides words of have what it needs."""
         before = len(self.problems)
-        for text in (value for one in bound for value in one.values() if isinstance(value, TextType)):
+        for text in (value for argument in bound for value in argument.values() if isinstance(value, TextType)):
             tokenizer = self.sizings.get(text.tokenizer)
             described = tokenizer.described if tokenizer is not None else {}
             what = f"`{masker.declared.name}` hides words of `{text.root}`, and its tokenizer `{text.tokenizer}`"
@@ -242,11 +246,11 @@ class Calls:
 
     def _tokens_exist(self, bound: Sequence[Bound]) -> bool:
         """Whether the tokens that ports take are those of the text's tokenizer."""
-        texts = [v for one in bound for v in one.values() if isinstance(v, TextType)]
+        texts = [v for argument in bound for v in argument.values() if isinstance(v, TextType)]
         before = len(self.problems)
-        for one in bound:
-            if one.port.token and isinstance(one.given.arg, Constant) and texts:
-                self._token(str(one.given.arg.value), texts[0].tokenizer, one.given.span)
+        for argument in bound:
+            if argument.port.token and isinstance(argument.given.arg, Constant) and texts:
+                self._token(str(argument.given.arg.value), texts[0].tokenizer, argument.given.span)
         return len(self.problems) == before
 
     def _token(self, token: str, tokenizer: str, span: Span) -> None:
@@ -272,10 +276,10 @@ class Calls:
 
 def _literal_named(bound: Sequence[Bound], message: str) -> Span | None:
     """Where the literal stands that a message names: its value between backticks, or as it is written."""
-    for one in bound:
-        value = one.given.arg.value if isinstance(one.given.arg, Constant) else None
-        if isinstance(value, str) and (f"`{value}`" in message or f'`{one.key}="{value}"`' in message):
-            return one.given.span
+    for argument in bound:
+        value = argument.given.arg.value if isinstance(argument.given.arg, Constant) else None
+        if isinstance(value, str) and (f"`{value}`" in message or f'`{argument.key}="{value}"`' in message):
+            return argument.given.span
     return None
 
 
@@ -293,7 +297,7 @@ def sizing_tokens(sizing: Sizing | None) -> list[str]:
 
 def complete(result: ValueType, bound: Sequence[Bound]) -> ValueType:
     """Fill in what follows from the arguments for every kind: origins, moved rows, the sides of a similarity."""
-    values = [value for one in bound for value in one.values()]
+    values = [value for argument in bound for value in argument.values()]
     origins = frozenset[str]().union(*(value.origins for value in values))
     moved = frozenset[str]().union(*(value.moved for value in values))
     result = _stand_on(result, origins, moved)

@@ -43,17 +43,17 @@ class Dimensions:
         labels: list[tuple[str, Fact]] = []
         sound = True
         facts: list[tuple[str, Fact]] = []
-        for one in bound:
-            for (value, text, span), ref in zip(one.each(), refs_in(one.given.arg), strict=True):
-                pattern = matching(one.port, value)
+        for argument in bound:
+            for (value, text, span), ref in zip(argument.each(), refs_in(argument.given.arg), strict=True):
+                pattern = matching(argument.port, value)
                 if pattern is None or not pattern.dims:
                     continue
                 maker = self.maker_of(ref)
                 self._rows(pattern, value, text, span, rows)
                 sound &= self._positions(pattern, value, Counted(UNKNOWN, text, span, maker), counts)
                 if isinstance(value, LabelsType | NumberType):
-                    labels += _classes(pattern, value, one.key, text, span, maker)
-                for ours, fact in _facts(pattern, value, one.key, text, span, maker):
+                    labels += _classes(pattern, value, argument.key, text, span, maker)
+                for ours, fact in _facts(pattern, value, argument.key, text, span, maker):
                     if ours.startswith(ANY):
                         continue
                     first = sizes.setdefault(ours, fact)
@@ -76,21 +76,21 @@ class Dimensions:
         may stay unread, and a substitution may give its parts other sizes (two contexts). Where it is `unsure` what is
         read, since a loss or an output could not be read itself, that holds of calls at the place of a live one only.
         """
-        places = {fact.span for one in sizings.values() for _, fact in one.facts if unsure and fact.call in live}
+        places = {fact.span for sizing in sizings.values() for _, fact in sizing.facts if unsure and fact.call in live}
 
         def counts(fact: Fact) -> bool:
             return fact.call in live or (unsure and fact.span not in places)
 
-        found: dict[str, list[tuple[Sizing, Against]]] = {}
+        clashes: dict[str, list[tuple[Sizing, Against]]] = {}
         for sizing in sizings.values():
             for against in sizing.settle(counts):
-                found.setdefault(against.fact.call, []).append((sizing, against))
+                clashes.setdefault(against.fact.call, []).append((sizing, against))
         tainted: set[str] = set()
-        for call in plan if found else ():
+        for call in plan if clashes else ():
             if any(ref.call in tainted for ref in call.refs()):
                 tainted.add(call.id)
                 continue
-            for sizing, against in found.get(call.id, ()):
+            for sizing, against in clashes.get(call.id, ()):
                 tainted.add(call.id)
                 if self._is_new(_causes(against.fact, against.other)):
                     with self.problems.within(call.chain):
@@ -107,7 +107,7 @@ class Dimensions:
         """Whether a value has the positions of an earlier one at a port whose dimension has the same name."""
         count = getattr(value, "count", None)
         names = zip(pattern.dims, dimension_names(pattern), strict=False)
-        places = [ours for ours, theirs in names if theirs in GROWING]
+        places = [ours for ours, value_dim in names if value_dim in GROWING]
         if not isinstance(count, Count) or not places or places[0].startswith(ANY):
             return True
         here = here._replace(positions=count)
@@ -183,10 +183,10 @@ def _classes(
     pattern: Pattern, value: ValueType, port: str, text: str, span: Span, maker: str
 ) -> Iterable[tuple[str, Fact]]:
     """How many classes labels have, 0 where nothing says it."""
-    for ours, theirs in zip(pattern.dims, dimension_names(pattern), strict=False):
-        if theirs == "classes":
-            size = value.sizes().get(theirs) or 0
-            yield ours, Fact(size, "most", f"classes {size} of {text}", port, span, theirs, "", maker)
+    for ours, value_dim in zip(pattern.dims, dimension_names(pattern), strict=False):
+        if value_dim == "classes":
+            size = value.sizes().get(value_dim) or 0
+            yield ours, Fact(size, "most", f"classes {size} of {text}", port, span, value_dim, "", maker)
 
 
 def _causes(fact: Fact, other: Fact) -> set[str | frozenset[str]]:
@@ -199,28 +199,32 @@ def _facts(
     pattern: Pattern, value: ValueType, port: str, text: str, span: Span, maker: str
 ) -> Iterable[tuple[str, Fact]]:
     known = value.sizes() if not isinstance(value, LabelsType | NumberType) else {"length": value.sizes().get("length")}
-    for ours, theirs in zip(pattern.dims[1:], dimension_names(pattern)[1:], strict=False):
-        size = known.get(theirs)
+    for ours, value_dim in zip(pattern.dims[1:], dimension_names(pattern)[1:], strict=False):
+        size = known.get(value_dim)
         if size is not None:
-            use: Use = "most" if theirs in GROWING else "equal"
+            use: Use = "most" if value_dim in GROWING else "equal"
             root = getattr(value, "root", "")
-            yield ours, Fact(size, use, f"{theirs} {size} of {text}", port, span, theirs, root, maker)
+            yield ours, Fact(size, use, f"{value_dim} {size} of {text}", port, span, value_dim, root, maker)
 
 
 def _sources(kind: Kind, bound: Sequence[Bound]) -> Iterable[tuple[str, Fact]]:
     """Facts for settings that say where they come from (`inferred("x.vocab_size")`)."""
     for name, setting in kind.settings.items():
         port, _, what = (setting.inferred or "").partition(".")
-        for one in bound if what else ():
-            if one.port.name != port:
+        for argument in bound if what else ():
+            if argument.port.name != port:
                 continue
-            values = one.values()
+            values = argument.values()
             size = len(values) if what == "count" else next((s for v in values if (s := v.sizes().get(what))), None)
             if size is None:
                 continue
             use: Use = "otherwise" if setting.free else "most" if what in GROWING else "equal"
-            text = f"{what} {size} of {one.given.text}" if what != "count" else f"{size} values in {one.given.text}"
-            yield name, Fact(size, use, text, one.key, one.given.span, what, getattr(values[0], "root", ""))
+            text = (
+                f"{what} {size} of {argument.given.text}"
+                if what != "count"
+                else f"{size} values in {argument.given.text}"
+            )
+            yield name, Fact(size, use, text, argument.key, argument.given.span, what, getattr(values[0], "root", ""))
 
 
 def _row_hints(here: RowSpace, text: str, there: RowSpace, other: str) -> tuple[str, ...]:

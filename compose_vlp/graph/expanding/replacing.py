@@ -28,10 +28,10 @@ def explain_unread(substitution: Computing, argument: Argument, key: Key, callee
     """Note that the entry does not read a name that is to be replaced: what it reads, and who replaced what did."""
     names, problems = substitution.names, substitution.problems
     unsure = substitution.reads.broken | substitution.reads.unsure
-    if any(one.name in unsure for one in (*met, key, Key(None, callee.name))):
+    if any(read.name in unsure for read in (*met, key, Key(None, callee.name))):
         return  # what it reads is not known, for a mistake that was noted
     name, section = argument.name, names.section(argument.name)
-    readable = [one.name for one in met if one.world in (key.world, None)]
+    readable = [read.name for read in met if read.world in (key.world, None)]
     hints = (*did_you_mean(name, readable), f"it reads {_readable(substitution, met)}")
     if section not in ("graph", "inputs"):
         if name not in names.missing and problems.is_first(f"no {name}"):
@@ -39,19 +39,19 @@ def explain_unread(substitution: Computing, argument: Argument, key: Key, callee
             problems.add(f"{what} (in a call of `{callee.name}`)", argument.span, *hints)
         return
     where = f" in the world of `{key.world}`" if key.world else ""
-    related = _replaced(substitution, name, [callee.name, *(one.name for one in met)])
+    related = _replaced(substitution, name, [callee.name, *(read.name for read in met)])
     problems.add(f"`{callee.name}` does not read `{name}`{where}", argument.span, *hints, related=related)
 
 
 def _replaced(substitution: Computing, read: str, entries: list[str]) -> list[tuple[str, Span]]:
     """The entries whose replaced expression mentions a name."""
-    found = []
+    related = []
     for name in dict.fromkeys(entries):
         before = substitution.names.expression(name, 1)
         if before is not None and any(isinstance(node, Name) and node.name == read for node in walk(before)):
             place = substitution.names.entry(name).value.span
-            found.append((f"`{name}` is replaced here, and read `{read}` before", place))
-    return found
+            related.append((f"`{name}` is replaced here, and read `{read}` before", place))
+    return related
 
 
 def _readable(substitution: Computing, keys: frozenset[Key]) -> str:
@@ -65,17 +65,17 @@ def fits(substitution: Computing, argument: Argument, key: Key, value: Arg) -> b
     original = substitution.original(key, argument.span)
     if original is None:
         return True
-    problems, wanted = substitution.problems, substitution.calls.type_of(original)
-    for one in value if isinstance(value, tuple) else (value,):
-        given = substitution.calls.type_of(one) if isinstance(one, Ref) else None
-        if given is None or given.kind != wanted.kind:
+    problems, expected = substitution.problems, substitution.calls.type_of(original)
+    for item in value if isinstance(value, tuple) else (value,):
+        given = substitution.calls.type_of(item) if isinstance(item, Ref) else None
+        if given is None or given.kind != expected.kind:
             what = given.kind if given else "a literal"
             span = argument.span if given else argument.value.span
-            problems.add(f"`{argument.name}` takes {wanted.kind}, and this is {what}", span)
+            problems.add(f"`{argument.name}` takes {expected.kind}, and this is {what}", span)
             return False
-        mine, theirs = getattr(given, "tokenizer", ""), getattr(wanted, "tokenizer", "")
-        if mine != theirs:
-            message = f"`{argument.name}` takes Text of tokenizer `{theirs}`, and this is Text of `{mine}`"
+        mine, expected_tokenizer = getattr(given, "tokenizer", ""), getattr(expected, "tokenizer", "")
+        if mine != expected_tokenizer:
+            message = f"`{argument.name}` takes Text of tokenizer `{expected_tokenizer}`, and this is Text of `{mine}`"
             problems.add(message, argument.span)
             return False
     return True

@@ -99,7 +99,7 @@ class Substitution:
         if not self._busy or self.names.section(version.name) != "graph":
             return False
         met = {key.name for key in self.reads.of(version.name, age=version.age)}
-        return any(one == version or one.name in met for one in self._busy)
+        return any(busy == version or busy.name in met for busy in self._busy)
 
     def _piece(self, node: Field | Index | Apply, at: Context) -> Arg | None:
         """A call inside an expression, in the part of the environment that it reads."""
@@ -130,7 +130,11 @@ class Substitution:
                 return self._param(node)
             case Several(items):
                 values = [self._value(item, at) for item in items]
-                return None if any(one is None for one in values) else tuple(one for one in values if one is not None)
+                return (
+                    None
+                    if any(value is None for value in values)
+                    else tuple(value for value in values if value is not None)
+                )
             case Name("previous"):
                 before = Version(at.version.name, at.version.age + 1)
                 return self._entry(before, at, at.world, at.label if whole and at.env else "")
@@ -276,7 +280,7 @@ class Substitution:
         if isinstance(arg, Ref):
             return self.calls.type_of(arg)
         if isinstance(arg, tuple):
-            return tuple(self.calls.type_of(one) for one in arg if isinstance(one, Ref))
+            return tuple(self.calls.type_of(item) for item in arg if isinstance(item, Ref))
         return None
 
     def _one_value(self, node: Apply, callee: Callee, at: Context, whole: bool) -> Arg | None:

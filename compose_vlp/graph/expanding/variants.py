@@ -25,9 +25,9 @@ def stage_variant(
     entry = blueprint.document.at("stages", stage, "set")
     if entry is None or not isinstance(entry.value, Mapping):
         return None
-    document, found = apply_settings(blueprint.document, entry.value, lambda name: _fields(kinds, name))
-    if found:
-        problems.extend(found)
+    document, mistakes = apply_settings(blueprint.document, entry.value, lambda name: _fields(kinds, name))
+    if mistakes:
+        problems.extend(mistakes)
         return None
     own = Problems()
     variant = check(document, own)

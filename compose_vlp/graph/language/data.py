@@ -21,8 +21,8 @@ def check_data(names: Names) -> None:
 
 def _entry(names: Names, entry: Entry, fields: Mapping) -> None:
     document, problems = names.document, names.problems
-    _, found = read_model(fields, DataSource, document, entry.key.span, frozenset(fields.names) - COMMON)
-    problems.extend(found)
+    _, mistakes = read_model(fields, DataSource, document, entry.key.span, frozenset(fields.names) - COMMON)
+    problems.extend(mistakes)
     mix = fields.entry("mix")
     if mix is None:
         source = names.declared("data", entry.name, ("source",))

@@ -239,21 +239,21 @@ class _Parser:
         return Several(tuple(items), self.span(opened.start))
 
     def arguments(self, opened: Token) -> tuple[Argument, ...]:
-        found: list[Argument] = []
+        arguments: list[Argument] = []
         more = self.peek.kind != ")"
         while more:
             argument = self.argument()
-            if argument.name and any(argument.name == other.name for other in found):
+            if argument.name and any(argument.name == other.name for other in arguments):
                 raise BlueprintError([Problem(f"argument `{argument.name}` is given twice", argument.span)])
-            if not argument.name and found and found[-1].name:
-                hint = f"`{found[-1].name}=` stands before it"
+            if not argument.name and arguments and arguments[-1].name:
+                hint = f"`{arguments[-1].name}=` stands before it"
                 raise BlueprintError([Problem("arguments without a name come first", argument.span, (hint,))])
-            found.append(argument)
+            arguments.append(argument)
             more = self.peek.kind == ","
             if more:
                 self.take(",")
         self.close(")", opened)
-        return tuple(found)
+        return tuple(arguments)
 
     def argument(self) -> Argument:
         if self.peek.kind == "name" and self.tokens[self.at + 1].kind == "=":
@@ -269,10 +269,10 @@ class _Parser:
     def peek(self) -> Token:
         return self.tokens[self.at]
 
-    def take(self, kind: str, wanted: str = "") -> Token:
+    def take(self, kind: str, expected: str = "") -> Token:
         token = self.peek
         if token.kind != kind:
-            self.refuse(f"{wanted or f'`{kind}`'} is missing here")
+            self.refuse(f"{expected or f'`{kind}`'} is missing here")
         self.at += 1
         return token
 

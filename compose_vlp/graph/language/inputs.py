@@ -23,12 +23,12 @@ def texts_without_tokenizer(names: Names, inputs: Dict[str, Input]) -> list[str]
 def judge_views(names: Names, inputs: Dict[str, Input]) -> None:
     """Note views that one input has alone: they say what two sizes of a picture share."""
     views = Counter(spec.view for spec in inputs.values() if isinstance(spec, ImageInput))
-    if any(one.section == "inputs" for one in names.document.removed):
+    if any(removed.section == "inputs" for removed in names.document.removed):
         return  # the other one may be among these
     for name, spec in inputs.items():
         if isinstance(spec, ImageInput) and spec.view is not None and views[spec.view] == 1:
             message = f"no other input has the view `{spec.view}`, so `{name}` shares its draws with none"
-            near = did_you_mean(spec.view, [one for one in views if one not in (None, spec.view)])
+            near = did_you_mean(spec.view, [view for view in views if view not in (None, spec.view)])
             names.problems.add(message, _span(names, name, "view"), *near)
 
 
@@ -50,7 +50,9 @@ def _is_tokenizer(names: Names, name: str, tokenizer: str) -> bool:
 
 def _tokenizers(names: Names) -> list[str]:
     declared = (names.component(name) for name in names.document.components.names)
-    return [one.name for one in declared if one is not None and one.kind.category == "tokenizer"]
+    return [
+        component.name for component in declared if component is not None and component.kind.category == "tokenizer"
+    ]
 
 
 def _span(names: Names, name: str, field: str = "tokenizer") -> Span:

@@ -87,8 +87,8 @@ class Names:
 
     def section(self, name: str) -> str | None:
         """The section that declares a name."""
-        found = self.document.names.get(name)
-        return found[0] if found else None
+        declared = self.document.names.get(name)
+        return declared[0] if declared else None
 
     def entry(self, name: str) -> Entry:
         """The entry of a name of the namespace, or of an output (`outputs.match`)."""
@@ -247,7 +247,7 @@ class Names:
             hint = f"move its expression to `graph`, and let the output read it: `{name}: {name}`"
             problems.add(f"`{name}` is an output, and outputs are not names", span, hint)
             return
-        gone = [str(one) for one in self.document.removed if one.name == name]
+        gone = [str(removed) for removed in self.document.removed if removed.name == name]
         known = [*self.document.names, *self.kinds.names("function")] if calling else list(self.document.names)
         problems.add(f"nothing is called `{name}`", span, *gone[-1:], *did_you_mean(name, known))
 

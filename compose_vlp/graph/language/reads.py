@@ -83,21 +83,21 @@ class Reads:
         """The entry that stands on the longest chain of others, and how long that is."""
         depth: dict[str, int] = {}
         for name in self.order():
-            depth[name] = 1 + max((depth.get(one, 0) for one in self._mentioned(name)), default=0)
-        name = max(depth, key=lambda one: depth[one], default="")
+            depth[name] = 1 + max((depth.get(mentioned, 0) for mentioned in self._mentioned(name)), default=0)
+        name = max(depth, key=lambda entry: depth[entry], default="")
         return name, depth.get(name, 0)
 
     def _mentioned(self, name: str) -> list[str]:
         """The graph entries that an entry's expression, or those that it replaced, mention."""
-        found: dict[str, None] = {}
+        names: dict[str, None] = {}
         age = 0
         while (expression := self.names.expression(name, age)) is not None:
             for node in walk(expression):
                 word = node.name if isinstance(node, Name | Field) else ""
                 if self.names.section(word) == "graph":
-                    found[word] = None
+                    names[word] = None
             age += 1
-        return list(found)[::-1]
+        return list(names)[::-1]
 
     def inside(
         self, node: Expression, version: Version, world: str | None, cut: frozenset[Key] = NOTHING
@@ -116,10 +116,10 @@ class Reads:
             self.unsure.add(question.version.name)
             return NOTHING
         self._path.append((question, span))
-        found = self._walk(expression, question)
+        met = self._walk(expression, question)
         self._path.pop()
-        self._memo[question] = found
-        return found
+        self._memo[question] = met
+        return met
 
     def _walk(self, node: Expression, at: _Question) -> frozenset[Key]:
         match node:

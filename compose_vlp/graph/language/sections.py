@@ -32,8 +32,14 @@ def read(names: Names) -> Sections:
     document = names.document
     return Sections(
         params={entry.name: value for entry in document.params if (value := _param(names, entry)) is not NOTHING},
-        teachers={entry.name: one for entry in document.teachers if (one := _model(names, entry, Teacher)) is not None},
-        stages={entry.name: one for entry in document.stages if (one := _model(names, entry, Stage)) is not None},
+        teachers={
+            entry.name: declared
+            for entry in document.teachers
+            if (declared := _model(names, entry, Teacher)) is not None
+        },
+        stages={
+            entry.name: declared for entry in document.stages if (declared := _model(names, entry, Stage)) is not None
+        },
         start=_start(names),
         optimizer=_optimizer(names),
         settings=_settings(names),
@@ -65,38 +71,38 @@ def _scalars(node: Node) -> Iterator[Scalar]:
 def _model(names: Names, entry: Entry, model: type[Any]) -> Any:
     if not isinstance(entry.value, Mapping):
         return None
-    found, problems = read_model(entry.value, model, names.document, entry.key.span)
+    section, problems = read_model(entry.value, model, names.document, entry.key.span)
     names.problems.extend(problems)
-    return found
+    return section
 
 
 def _start(names: Names) -> tuple[Start, ...]:
     node = names.document.root.get("start")
     if not isinstance(node, Items):
         return ()
-    found = []
+    items = []
     for item in node:
         if not isinstance(item, Mapping):
             names.problems.add(
                 "an item of `start` is a mapping", item.span, "`{from: weights.safetensors, to: vision}`"
             )
             continue
-        one, problems = read_model(item, Start, names.document, item.span)
+        parsed, problems = read_model(item, Start, names.document, item.span)
         names.problems.extend(problems)
-        if one is not None:
-            found.append(one)
-    return tuple(found)
+        if parsed is not None:
+            items.append(parsed)
+    return tuple(items)
 
 
 def _optimizer(names: Names) -> Optimizer | None:
     entry = names.document.root.entry("optimizer")
-    found = _model(names, entry, Optimizer) if entry is not None else None
-    assert found is None or isinstance(found, Optimizer)
-    return found
+    optimizer = _model(names, entry, Optimizer) if entry is not None else None
+    assert optimizer is None or isinstance(optimizer, Optimizer)
+    return optimizer
 
 
 def _settings(names: Names) -> dict[str, Any]:
-    found = {}
+    settings = {}
     for name in ("length", "batch", "precision", "train", "freeze"):
         node = names.document.root.get(name)
         if node is None or (isinstance(node, Scalar) and node.is_broken):
@@ -104,8 +110,8 @@ def _settings(names: Names) -> dict[str, Any]:
         value, problems = read_typed(node, ONE_VALUE[name], names.document, name)
         names.problems.extend(problems)
         if value is not NOTHING:
-            found[name] = value
+            settings[name] = value
     entry = names.document.root.entry("tracking")
     if entry is not None and (tracking := _model(names, entry, Tracking)) is not None:
-        found["tracking"] = tracking
-    return found
+        settings["tracking"] = tracking
+    return settings

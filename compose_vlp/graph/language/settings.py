@@ -111,9 +111,9 @@ def read_input(names: Names, entry: Entry) -> Input | None:
         return None
     model = INPUTS[kind.value.text]
     whole = Mapping(tuple(fields.values()), mapping.span)
-    found, problems = read_model(whole, model, names.document, entry.key.span)
+    spec, problems = read_model(whole, model, names.document, entry.key.span)
     names.problems.extend(problems)
-    return found  # type: ignore[return-value]
+    return spec  # type: ignore[return-value]
 
 
 def _like(names: Names, entry: Entry) -> Entry | None:

@@ -86,8 +86,8 @@ class Sizing:
 
     def value(self, name: str) -> int | None:
         """The setting's value as far as it is known, where it is a size."""
-        found = getattr(self.config, name, None)
-        return found if isinstance(found, int) and not isinstance(found, bool) else None
+        value = getattr(self.config, name, None)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
 
     def unknown(self) -> list[str]:
         """The inferred settings without which the component cannot be, and that nothing has said yet."""
@@ -116,15 +116,15 @@ class Sizing:
 
     def settle(self, counts: Callable[[Fact], bool]) -> list[Against]:
         """Weigh the facts that count (all, where none does); gives those that clash with the written or first one."""
-        found: list[Against] = []
+        clashes: list[Against] = []
         for name in dict.fromkeys(name for name, _ in self.facts):
-            every = [fact for said, fact in self.facts if said == name]
+            every = [fact for setting, fact in self.facts if setting == name]
             facts = [fact for fact in every if counts(fact)] or every
             if self._is_fixed(name):
-                found += [Against(name, fact, self._as_written(name)) for fact in facts if self._differs(name, fact)]
+                clashes += [Against(name, fact, self._as_written(name)) for fact in facts if self._differs(name, fact)]
             elif facts:
-                found += self._weigh(name, facts)
-        return found
+                clashes += self._weigh(name, facts)
+        return clashes
 
     def _weigh(self, name: str, facts: list[Fact]) -> list[Against]:
         described = self.described.get(name)
@@ -138,7 +138,11 @@ class Sizing:
 
     def inherit(self, name: str, size: int) -> None:
         """Take a size from the component with which everything is shared, where no call says anything."""
-        if self.setting(name) is not None and not self._is_fixed(name) and all(name != said for said, _ in self.facts):
+        if (
+            self.setting(name) is not None
+            and not self._is_fixed(name)
+            and all(name != setting for setting, _ in self.facts)
+        ):
             self._learn(name, size)
 
     def describe(self) -> None:
@@ -154,11 +158,11 @@ class Sizing:
         if self.is_written(name):
             return self._as_written(name)
         size = self.inferred.get(name)
-        return next((fact for said, fact in self.facts if said == name and fact.size == size), None)
+        return next((fact for setting, fact in self.facts if setting == name and fact.size == size), None)
 
     def measure(self, name: str) -> str:
         """What the values that an inferred setting follows from call that size."""
-        return next((fact.measure for said, fact in self.facts if said == name), "")
+        return next((fact.measure for setting, fact in self.facts if setting == name), "")
 
     def _is_fixed(self, name: str) -> bool:
         setting = self.setting(name)

@@ -57,22 +57,22 @@ def tokens(scalar: Scalar) -> list[Token]:
         BlueprintError: a character begins none.
     """
     text, at = scalar.text, 0
-    found: list[Token] = []
+    words: list[Token] = []
     end = len(text.rstrip())
     while at < end:
         match = _TOKEN.match(text, at)
         if match is None or match.lastgroup is None:
             start = at + len(text[at:]) - len(text[at:].lstrip())
-            _refuse_sign(scalar, start, found)
+            _refuse_sign(scalar, start, words)
         kind = match.lastgroup
         word, start = match[kind], match.start(kind)
         if kind == "number" and re.match(r"\w", text[match.end() :]):
             stop = match.end() + len(re.match(r"\w*", text[match.end() :])[0])  # type: ignore[index]
             refuse(scalar, start, stop, f"`{text[start:stop]}` is neither a number nor a name", NOT_HERE["_"])
-        found.append(Token(word if kind == "sign" else kind, word, start, match.end()))
+        words.append(Token(word if kind == "sign" else kind, word, start, match.end()))
         at = match.end()
-    found.append(Token("end", "", end, end + 1))
-    return found
+    words.append(Token("end", "", end, end + 1))
+    return words
 
 
 def _refuse_sign(scalar: Scalar, start: int, before: list[Token]) -> NoReturn:
@@ -131,4 +131,4 @@ def refuse(scalar: Scalar, start: int, end: int, message: str, hint: str | None 
 
 def unescape(text: str) -> str:
     r"""What a string's inside says: `\n` is a line break, any other character after a backslash itself."""
-    return _ESCAPE.sub(lambda found: "\n" if found[1] == "n" else found[1], text)
+    return _ESCAPE.sub(lambda escape: "\n" if escape[1] == "n" else escape[1], text)
