@@ -49,7 +49,7 @@ def _anchored(node: Node, folder: Path, setting: str, start: bool) -> Node:
         return Items(tuple(_anchored(item, folder, inner, start) for item in node), node.span)
     if setting == "fields":
         return node
-    entries = (Entry(one.key, _anchored(one.value, folder, one.name, start), one.earlier) for one in node)
+    entries = (Entry(entry.key, _anchored(entry.value, folder, entry.name, start), entry.earlier) for entry in node)
     return Mapping(tuple(entries), node.span)
 
 

@@ -51,19 +51,19 @@ def is_override(argument: str) -> bool:
 
 def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The blueprints' names and the overrides among a command's arguments."""
-    names = [one for one in arguments if not is_override(one)]
-    return names, [one for one in arguments if is_override(one)]
+    names = [argument for argument in arguments if not is_override(argument)]
+    return names, [argument for argument in arguments if is_override(argument)]
 
 
 def command_line(names: Sequence[str], overrides: Sequence[str]) -> Source:
     """The source that arguments are read from: one line each, names first; a line break inside one becomes a space."""
-    lines = [re.sub(r"[\r\n\x85\u2028\u2029]", " ", one) for one in (*names, *overrides)]
+    lines = [re.sub(r"[\r\n\x85\u2028\u2029]", " ", argument) for argument in (*names, *overrides)]
     return Source(COMMAND_LINE, "\n".join(lines))
 
 
 def read_arguments(source: Source, first: int) -> tuple[list[Override], list[Problem]]:
     """The overrides in `source` from line `first` on."""
-    found, problems = [], []
+    overrides, problems = [], []
     for number in range(first, len(source.lines) + 1):
         if not source.lines[number - 1].strip():
             continue
@@ -71,8 +71,8 @@ def read_arguments(source: Source, first: int) -> tuple[list[Override], list[Pro
         if isinstance(read, Problem):
             problems.append(read)
         else:
-            found.append(read)
-    return found, problems
+            overrides.append(read)
+    return overrides, problems
 
 
 def read_settings(mapping: Mapping) -> list[Override]:

@@ -53,8 +53,10 @@ class Change:
 
 def diff(before: Document, after: Document) -> list[Change]:
     """The changes from one document to the other, section by section, in the order of their entries."""
-    found = _mappings(before.root, after.root, ())
-    return [one for one in found if one.path[0] not in _SAYS_NOTHING and not one.path[0].startswith(DRAFT)]
+    changes = _mappings(before.root, after.root, ())
+    return [
+        change for change in changes if change.path[0] not in _SAYS_NOTHING and not change.path[0].startswith(DRAFT)
+    ]
 
 
 def _mappings(before: Mapping, after: Mapping, path: Path) -> Iterator[Change]:
@@ -86,9 +88,9 @@ def meaning(entry: Entry, path: Path) -> Any:
 def _comparable(value: Any) -> Any:
     """`true` is not 1, although Python finds them equal; 768 and 768.0 are one number."""
     if isinstance(value, dict):
-        return {key: _comparable(one) for key, one in value.items()}
+        return {key: _comparable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_comparable(one) for one in value]
+        return [_comparable(item) for item in value]
     return (isinstance(value, bool), value)
 
 
@@ -102,7 +104,7 @@ def _shown(entry: Entry | None, path: Path) -> str | None:
 
 def _brief(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_brief(one)}" for key, one in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_brief(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_brief, value)) + "]"
     if value is None or isinstance(value, bool):

@@ -105,8 +105,8 @@ class Document:
 
     def section(self, name: str) -> Mapping:
         """The entries of a section; empty where it is not written."""
-        found = self.root.get(name)
-        return found if isinstance(found, Mapping) else Mapping((), self.root.span)
+        node = self.root.get(name)
+        return node if isinstance(node, Mapping) else Mapping((), self.root.span)
 
     def at(self, *path: str) -> Entry | None:
         """The entry at a path such as `("components", "vision", "depth")`."""
@@ -119,13 +119,13 @@ class Document:
 
     def text(self, name: str) -> str:
         """A one-value section's text; empty where it is not written."""
-        found = self.root.get(name)
-        return found.text if isinstance(found, Scalar) else ""
+        node = self.root.get(name)
+        return node.text if isinstance(node, Scalar) else ""
 
     def items(self, name: str) -> tuple[Node, ...]:
         """A section that is a list, or one value that stands for a list of one."""
-        found = self.root.get(name)
-        return as_items(found)
+        node = self.root.get(name)
+        return as_items(node)
 
     @property
     def name(self) -> str:
@@ -174,11 +174,11 @@ class Document:
     @cached_property
     def names(self) -> Dict[str, tuple[str, Entry]]:
         """The one namespace: name -> (section, entry). Of two that clash the first counts."""
-        found: dict[str, tuple[str, Entry]] = {}
+        entries: dict[str, tuple[str, Entry]] = {}
         for section in NAMESPACE:
             for entry in self.section(section):
-                found.setdefault(entry.name, (section, entry))
-        return found
+                entries.setdefault(entry.name, (section, entry))
+        return entries
 
     def lines(self) -> dict[str, tuple[str, ...]]:
         """The lines of every source, by file name, for the excerpts of errors."""
@@ -196,5 +196,5 @@ def kind_of(entry: Entry) -> Scalar | None:
     """What an entry's `use` (or an input's `type`) says."""
     if not isinstance(entry.value, Mapping):
         return None
-    found = entry.value.get("use") or entry.value.get("type")
-    return found if isinstance(found, Scalar) else None
+    kind = entry.value.get("use") or entry.value.get("type")
+    return kind if isinstance(kind, Scalar) else None

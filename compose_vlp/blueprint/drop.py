@@ -17,15 +17,15 @@ CLEARED_BY_TASKS = ("losses", "outputs")
 def apply_drop(state: State, patterns: Sequence[Scalar], label: str) -> bool:
     """Remove what a file's `drop` names of all that was merged before; false where a task stands before its paper."""
     for pattern in patterns:
-        found = matching(state.root, pattern.text)
+        paths = matching(state.root, pattern.text)
         section = pattern.text.split(".")[0]
-        if not found and section in CLEARED_BY_TASKS and section not in state.root:
+        if not paths and section in CLEARED_BY_TASKS and section not in state.root:
             hint = "a task comes after the paper that it changes: [albef, tasks/vqa_generate]"
             state.problems.append(Problem(f"nothing before {label} has {section}", pattern.span, (hint,)))
             return False
-        if not found:
+        if not paths:
             state.problems.append(no_match(state, pattern.text, pattern.span))
-        for path in found:
+        for path in paths:
             take_out(state, path, pattern.span, label)
     return True
 
@@ -38,8 +38,8 @@ def take_out(state: State, path: Path, by: Span, label: str) -> None:
     holds_entries = path[0] in SECTIONS and SECTIONS[path[0]].form == "entries"
     if holds_entries and len(path) == 1:
         assert isinstance(entry.value, Mapping), "files are merged by the form of their sections"
-        for one in entry.value:
-            take_out(state, (path[0], one.name), by, label)
+        for child in entry.value:
+            take_out(state, (path[0], child.name), by, label)
     elif holds_entries and len(path) == 2:
         state.remove(Removed(path[0], path[1], entry.key.span, label, by))
     else:
@@ -65,29 +65,29 @@ def judge_drops(state: State, label: str) -> None:
     reads = Reads(state.root)
     _, lost = reads.live(reads.roots)
     taken: dict[Span, list[str]] = {}
-    for one in lost:
-        name = one.reference.name
-        gone = state.gone(name, [one.reference.section] if one.reference.section else ())
+    for unresolved in lost:
+        name = unresolved.reference.name
+        gone = state.gone(name, [unresolved.reference.section] if unresolved.reference.section else ())
         if gone is None or gone.by is None or gone.file != label or name in state.missing:
             continue
-        if one.reference.section == "losses":
+        if unresolved.reference.section == "losses":
             continue  # a stage's list: an inherited one shrinks, a file's own is judged with the lists
         state.missing.add(name)
         if gone.section == "inputs":
             taken.setdefault(gone.by, []).append(name)
         else:
-            state.problems.append(_still_read(one, gone))
+            state.problems.append(_still_read(unresolved, gone))
     for span, names in taken.items():
         state.problems.append(_fallen(reads, names, span))
 
 
-def _still_read(one: Unresolved, gone: Removed) -> Problem:
+def _still_read(unresolved: Unresolved, gone: Removed) -> Problem:
     by = gone.by
     assert by is not None, "only what was dropped is still read"
     where = "by an override" if by.file == COMMAND_LINE else f"at {by.file}:{by.line}"
     sign = "$" if gone.section == "params" else ""
     message = f"nothing is called `{sign}{gone.name}`: it was dropped {where}"
-    return Problem(message, one.reference.span, related=(("dropped here", by), ("it stood here", gone.at)))
+    return Problem(message, unresolved.reference.span, related=(("dropped here", by), ("it stood here", gone.at)))
 
 
 def _fallen(reads: Reads, names: list[str], by: Span) -> Problem:
@@ -95,7 +95,7 @@ def _fallen(reads: Reads, names: list[str], by: Span) -> Problem:
     fallen = [
         dotted(key)
         for key in reads.references
-        if key[0] in CLEARED_BY_TASKS and any(one.reference.name in names for one in reads.live([key])[1])
+        if key[0] in CLEARED_BY_TASKS and any(unresolved.reference.name in names for unresolved in reads.live([key])[1])
     ]
     inputs = " and ".join(f"`{name}`" for name in names)
     verb = "is" if len(names) == 1 else "are"

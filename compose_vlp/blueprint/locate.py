@@ -41,7 +41,7 @@ def locate(written: str, mention: Span, beside: Path | None = None, library: Pat
             path = root / candidate
             if is_file(path) and (beside is None or path.resolve() != beside.resolve()):
                 return path.resolve()
-    own = next((folder / one for one in candidates if is_file(folder / one)), None)
+    own = next((folder / candidate for candidate in candidates if is_file(folder / candidate)), None)
     if own is not None and beside is not None:
         raise UserError(
             f"{written!r} is this file itself: a blueprint cannot extend itself",

@@ -47,14 +47,14 @@ class Read(NamedTuple):
 
 def tokens(text: str) -> list[Token]:
     """All tokens of an expression but its spaces; a character of no token is a sign."""
-    found = (Token(m.lastgroup or "sign", m[0], m.start(), m.end()) for m in _TOKEN.finditer(text))
-    return [token for token in found if token.kind != "space"]
+    every = (Token(m.lastgroup or "sign", m[0], m.start(), m.end()) for m in _TOKEN.finditer(text))
+    return [token for token in every if token.kind != "space"]
 
 
 @lru_cache(maxsize=4096)
 def names_read(text: str) -> tuple[Read, ...]:
     """The names read by an expression, in order; argument names, fields, strings and numbers are none."""
-    found: list[Read] = []
+    reads: list[Read] = []
     stream = tokens(text)
     depth = 0
     for index, token in enumerate(stream):
@@ -62,11 +62,11 @@ def names_read(text: str) -> tuple[Read, ...]:
         after = stream[index + 1].text if index + 1 < len(stream) else ""
         depth += (token.text in ("(", "[")) - (token.text in (")", "]"))
         if token.kind == "param":
-            found.append(Read(token.text[1:], token.start, token.end, is_param=True))
+            reads.append(Read(token.text[1:], token.start, token.end, is_param=True))
         elif token.kind == "name" and before != "." and not (after == "=" and before in ("(", ",") and depth > 0):
             fields, following = _fields(stream, index + 1)
-            found.append(Read(token.text, token.start, token.end, fields, following == "("))
-    return tuple(found)
+            reads.append(Read(token.text, token.start, token.end, fields, following == "("))
+    return tuple(reads)
 
 
 def _fields(stream: list[Token], index: int) -> tuple[tuple[str, ...], str]:

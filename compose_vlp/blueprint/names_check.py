@@ -44,7 +44,7 @@ def _clash(root: Mapping, section: str, entry: Entry) -> Problem | None:
         if other == section or first is None:
             continue
         (_, earlier), (later_section, later) = sorted(
-            [(other, first.key.span), (section, entry.key.span)], key=lambda one: _age(one[1], entry.key.span)
+            [(other, first.key.span), (section, entry.key.span)], key=lambda place: _age(place[1], entry.key.span)
         )
         named = SECTIONS[other if later_section == section else section].named
         message = f"`{entry.name}` is the name of {with_article(named)} already: all names are in one namespace"
@@ -59,13 +59,13 @@ def _alike(root: Mapping, own: Mapping) -> Iterator[tuple[Key, Problem]]:
     for group in (NAMESPACE, *others):
         seen: dict[str, tuple[str, Entry]] = {}
         sections = [(name, root.get(name)) for name in group]
-        for section, entry in ((n, one) for n, value in sections if isinstance(value, Mapping) for one in value):
+        for section, entry in ((n, child) for n, value in sections if isinstance(value, Mapping) for child in value):
             other_section, other = seen.setdefault(unicodedata.normalize("NFKC", entry.name), (section, entry))
             keys = {(section, entry.name), (other_section, other.name)}
             if other.name == entry.name or not keys & written:
                 continue
             own_span = (entry if (section, entry.name) in written else other).key.span
-            earlier, later = sorted((other, entry), key=lambda one, own=own_span: _age(one.key.span, own))  # type: ignore[misc]
+            earlier, later = sorted((other, entry), key=lambda candidate, own=own_span: _age(candidate.key.span, own))  # type: ignore[misc]
             message = f"`{later.name}` and `{earlier.name}` are the same letters, written in two ways"
             hint = "choose a name that can be told apart"
             problem = Problem(message, later.key.span, (hint,), related=(("the other", earlier.key.span),))
@@ -97,7 +97,7 @@ def _nothing_replaced(state: State, section: str, name: str, span: Span) -> Prob
     gone = state.gone(name, [section])
     entries = state.root.get(section)
     known = (
-        [one.name for one in entries if one.earlier or one.key.span.file != span.file]
+        [entry.name for entry in entries if entry.earlier or entry.key.span.file != span.file]
         if isinstance(entries, Mapping)
         else []
     )
@@ -111,22 +111,25 @@ def judge_references(state: State) -> None:
     reads = Reads(state.root)
     live, _ = live_keys(reads, state)
     _, lost = reads.live(sorted(live))
-    for one in lost:
-        if one.reference.section in ("params", "inputs", "components") and one.reference.name not in state.missing:
-            state.problems.append(_unknown(state, reads, one))
-            state.missing |= {one.reference.name} if one.reference.section != "params" else set()
+    for unresolved in lost:
+        if (
+            unresolved.reference.section in ("params", "inputs", "components")
+            and unresolved.reference.name not in state.missing
+        ):
+            state.problems.append(_unknown(state, reads, unresolved))
+            state.missing |= {unresolved.reference.name} if unresolved.reference.section != "params" else set()
     state.problems += _unknown_data(reads, state)
 
 
-def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
-    section, name = one.reference.section, one.reference.name
+def _unknown(state: State, reads: Reads, unresolved: Unresolved) -> Problem:
+    section, name = unresolved.reference.section, unresolved.reference.name
     sign = "$" if section == "params" else ""
     known = reads.sections[section].names
     gone = state.gone(name, [section])
     hints = (str(gone),) if gone else did_you_mean(name, known)
     if not hints and name in reads.names:
         hints = (f"`{name}` is {with_article(SECTIONS[reads.names[name]].named)}",)
-    if not hints and one.reader[0] == "inputs" and section == "components":
+    if not hints and unresolved.reader[0] == "inputs" and section == "components":
         hints = (f"a tokenizer is a component: `components: {{{name}: {{use: wordpiece, ...}}}}`",)
     if section == "components" and state.fields_of is not None and state.fields_of(name) is not None:
         hints = (f"`{name}` is a kind: a component is a name of yours for it, `words: {{use: {name}, ...}}`",)
@@ -136,7 +139,7 @@ def _unknown(state: State, reads: Reads, one: Unresolved) -> Problem:
             "variables of the shell are not read here; a path may begin with `~/`, the home folder",
         )
     message = f"no {SECTIONS[section].named} is called `{sign}{name}`"
-    return Problem(message, one.reference.span, hints)
+    return Problem(message, unresolved.reference.span, hints)
 
 
 def _unknown_data(reads: Reads, state: State) -> Iterator[Problem]:

@@ -37,7 +37,7 @@ class Source:
 
     def offset(self, line: int) -> int:
         """Where in `text` the line begins (the first is 1)."""
-        return 0 if line == 1 else [found.end() for found in _BREAK.finditer(self.text)][line - 2]
+        return 0 if line == 1 else [line_break.end() for line_break in _BREAK.finditer(self.text)][line - 2]
 
     def span(self, line: int, column: int, end_column: int | None = None) -> Span:
         """The piece from `column` to `end_column` (exclusive; the line's end if left out) of `line`, counted from 1."""
@@ -167,8 +167,8 @@ class Mapping:
         return self._by_name.get(name)
 
     def get(self, name: str) -> Node | None:
-        found = self._by_name.get(name)
-        return found.value if found else None
+        entry = self._by_name.get(name)
+        return entry.value if entry else None
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ class _Walk:
 
     def visit(self, mentions: Sequence[Scalar], beside: Path | None, above: tuple[Path, ...]) -> None:
         """Visit what one list names, then see that the order which came out is the list's."""
-        found: list[tuple[Path, Scalar]] = []
+        visited: list[tuple[Path, Scalar]] = []
         for mention in mentions:
             try:
                 path = locate(mention.text, mention.span, beside, self.library)
@@ -79,8 +79,8 @@ class _Walk:
             except UserError as error:
                 self._fail(*error.problems)
                 continue
-            found.append((path, mention))
-        for (path, earlier), (later_path, later) in itertools.pairwise(found):
+            visited.append((path, mention))
+        for (path, earlier), (later_path, later) in itertools.pairwise(visited):
             if path == later_path:
                 self._fail(Problem(f"`{later.text}` is named twice", later.span, related=(("first", earlier.span),)))
             elif self.places.get(path, 0) > self.places.get(later_path, 0) and later_path not in above:
@@ -98,15 +98,15 @@ class _Walk:
         label = display_name(path)
         reading = read_file(path, label)
         self.order.readings.append(reading)
-        found = check_structure(reading.root)
-        self.order.problems += [*reading.problems, *found.problems]
+        structure = check_structure(reading.root)
+        self.order.problems += [*reading.problems, *structure.problems]
         self.order.broken |= not reading.whole and not reading.root.entries
-        parents = [name for name in as_items(found.root.get("extends")) if isinstance(name, Scalar)]
+        parents = [name for name in as_items(structure.root.get("extends")) if isinstance(name, Scalar)]
         self.visit(parents, path, (*above, path))
         self.places[path] = len(self.order.files)
-        whole = reading.whole and not found.problems
-        clear = reading.whole and found.clear
-        self.order.files.append(File(path, label, found.root, mention, whole, found.lost, clear))
+        whole = reading.whole and not structure.problems
+        clear = reading.whole and structure.clear
+        self.order.files.append(File(path, label, structure.root, mention, whole, structure.lost, clear))
 
     def refuse_second_task(self) -> None:
         tasks: list[File] = []

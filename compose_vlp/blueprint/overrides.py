@@ -207,9 +207,9 @@ class _Target:
         if len(parts) == 1 and section:
             return (section, head)
         if len(parts) == 1:
-            found = list(self._ending_in(head))
+            paths = list(self._ending_in(head))
             near = did_you_mean(head, [*self._names(), *SECTIONS])
-            hints = tuple(f"there is {dotted(path)}" for path in found[:_SHOWN])
+            hints = tuple(f"there is {dotted(path)}" for path in paths[:_SHOWN])
             raise self._refused(f"`{head}` is not a name of the blueprint", *(hints or near))
         if section:
             raise self._refused(f"`{head}` is not a section", f"the full path is {section}.{self.written}")
@@ -244,10 +244,10 @@ class _Target:
     # --- removing, adding, setting --------------------------------------------------------------------------
 
     def _removed(self, parts: Path) -> list[Path]:
-        found = matching(self.root, dotted(parts))
-        if not found:
+        paths = matching(self.root, dotted(parts))
+        if not paths:
             raise _Refused(no_match(self.state, dotted(parts), self.span))
-        return found
+        return paths
 
     def _added(self, parts: Path) -> Path:
         there = find(self.root, parts)

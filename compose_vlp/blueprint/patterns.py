@@ -43,5 +43,5 @@ def near_names(pattern: str, names: Collection[str]) -> tuple[str, ...]:
         below = list(dict.fromkeys(name[known] for name in inside if len(name) > known))
     wrong = words[known] if known < len(words) else words[-1]
     near = nearest(wrong, below or sorted({word for name in names for word in name.split(".")}))
-    hints: tuple[str, ...] = (f"did you mean {' or '.join(repr(one) for one in near)}?",) if near else ()
+    hints: tuple[str, ...] = (f"did you mean {' or '.join(repr(name) for name in near)}?",) if near else ()
     return (*hints, f"`{'.'.join(words[:known])}` has {', '.join(below[:8])}") if below else hints

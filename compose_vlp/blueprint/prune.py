@@ -66,11 +66,11 @@ def _unknown(state: State, lost: Iterable[Unresolved]) -> list[str]:
     A name that was taken away is not misspelt.
     """
     return [
-        one.reference.name
-        for one in lost
-        if (one.reference.section or one.reader[0] == "graph")
-        and not is_dropped(one, state)
-        and not (one.reference.called and state.is_function(one.reference.name))
+        unresolved.reference.name
+        for unresolved in lost
+        if (unresolved.reference.section or unresolved.reader[0] == "graph")
+        and not is_dropped(unresolved, state)
+        and not (unresolved.reference.called and state.is_function(unresolved.reference.name))
     ]
 
 

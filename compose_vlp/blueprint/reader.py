@@ -119,10 +119,10 @@ def read_value(source: Source, line: int, column: int) -> Fragment:
 def _unreadable(source: Source) -> Iterator[Problem]:
     """What no mending helps: control characters and tabs for indentation, at their first place."""
     for number, line in enumerate(source.lines, 1):
-        if found := _UNPRINTABLE.search(line):
-            character = f"U+{ord(found[0]):04X}"
+        if control := _UNPRINTABLE.search(line):
+            character = f"U+{ord(control[0]):04X}"
             yield Problem(
-                f"{character} is a control character", source.span(number, found.start() + 1, found.end() + 1)
+                f"{character} is a control character", source.span(number, control.start() + 1, control.end() + 1)
             )
             return
     indented = [(number, line) for number, line in enumerate(source.lines, 1) if "\t" in line[: _indent(line)]]

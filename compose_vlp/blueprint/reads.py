@@ -72,10 +72,10 @@ class Reads:
     @property
     def roots(self) -> list[Key]:
         """What is wanted for its own sake: outputs, stages (all losses, without stages), adapters, data, defaults."""
-        wanted = [key for key in self.references if key[0] in _WANTED or not key[1]]
+        roots = [key for key in self.references if key[0] in _WANTED or not key[1]]
         if not self.sections["stages"].entries:
-            wanted += [key for key in self.references if key[0] == "losses"]
-        return wanted
+            roots += [key for key in self.references if key[0] == "losses"]
+        return roots
 
     def live(self, roots: Iterable[Key]) -> tuple[set[Key], list[Unresolved]]:
         """The keys that the roots reach, roots included, and what they read on the way that is not there."""

@@ -79,13 +79,13 @@ def read_float(text: str) -> float:
 
 def read_quantity(text: str) -> Quantity:
     """A number and a unit; negative ones are refused, and parts of a step or sample."""
-    found = _QUANTITY.fullmatch(text.strip())
-    if not found:
+    match = _QUANTITY.fullmatch(text.strip())
+    if not match:
         bare = " (a unit is missing)" if _FLOAT.fullmatch(text.strip()) else ""
         raise ScalarError(f"expected a number and a unit, such as `10 epochs`, `500 steps`, `1e6 samples`, `5 %`{bare}")
-    if found[2] not in _UNITS:
-        raise ScalarError(f"`{found[2]}` is no unit: steps, epochs, samples or %")
-    quantity = Quantity(read_float(found[1]), _UNITS[found[2]])
+    if match[2] not in _UNITS:
+        raise ScalarError(f"`{match[2]}` is no unit: steps, epochs, samples or %")
+    quantity = Quantity(read_float(match[1]), _UNITS[match[2]])
     if quantity.value < 0:
         raise ScalarError("expected a quantity of at least 0")
     if quantity.unit in ("steps", "samples") and not quantity.value.is_integer():

@@ -82,7 +82,7 @@ def _bodies(name: str, kinds: Collection[KindLike]) -> Json:
     if name == "params":
         return {"anyOf": [{"type": ["string", "number", "boolean", "array"]}, _of_model(Schedule)]}
     if name == "inputs":
-        return _chosen("type", {one: _of_model(model) for one, model in INPUTS.items()})
+        return _chosen("type", {name: _of_model(model) for name, model in INPUTS.items()})
     if name == "outputs":
         return {"anyOf": [_EXPRESSION, *(_of_model(model) for model in sections.OUTPUTS.values())]}
     if name == "start":
@@ -183,7 +183,7 @@ def _or_param(field: Json) -> Json:
 def _inline(node: Any, definitions: Json) -> Any:
     """The schema with definitions put in their places, without titles, defaults and required fields."""
     if isinstance(node, list):
-        return [_inline(one, definitions) for one in node]
+        return [_inline(item, definitions) for item in node]
     if not isinstance(node, dict):
         return node
     if "$ref" in node:

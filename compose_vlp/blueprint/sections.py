@@ -195,7 +195,7 @@ class Start(_Section):
     def _one_form(self) -> Start:
         if (self.origin is None) == (self.new is None):
             raise ValueError("an item of `start` has `from` or `new`")
-        if self.new is not None and any(one is not None for one in (self.to, self.form, self.of, self.inside)):
+        if self.new is not None and any(value is not None for value in (self.to, self.form, self.of, self.inside)):
             raise ValueError("`new` stands alone")
         if self.of is not None and self.to is None:
             raise ValueError("`of` names what the file calls a component: `to` says which of ours takes its weights")

@@ -33,7 +33,7 @@ def _value(entry: Entry, path: Path) -> Any:
     if is_expression(path, entry.value):
         return expression_text(entry)
     if isinstance(entry.value, Mapping) and len(path) < 2:
-        return {one.name: _value(one, (*path, one.name)) for one in entry.value}
+        return {child.name: _value(child, (*path, child.name)) for child in entry.value}
     return guess(entry.value)
 
 

@@ -116,7 +116,7 @@ def _may_match_one(pattern: str, heads: Collection[str]) -> bool:
 def _patterns(item: Node) -> list[Scalar]:
     """The patterns of an item: itself, its own items, a rule's `match`, the `to` or `new` of where weights start."""
     if isinstance(item, Items):
-        return [one for one in item if isinstance(one, Scalar)]
+        return [pattern for pattern in item if isinstance(pattern, Scalar)]
     if isinstance(item, Mapping):
         fields = [as_items(item.get(key)) for key in ("match", "to", "new")]
         return [node for field in fields for node in field if isinstance(node, Scalar)]
@@ -129,8 +129,8 @@ def _heads(root: Mapping) -> list[str]:
 
 
 def _names(root: Mapping, section: str) -> tuple[str, ...]:
-    found = root.get(section)
-    return found.names if isinstance(found, Mapping) else ()
+    entries = root.get(section)
+    return entries.names if isinstance(entries, Mapping) else ()
 
 
 def _alone(items: Iterable[Node]) -> Iterator[Node]:
@@ -143,7 +143,7 @@ def _kept(item: Node, label: str, keep: Keep) -> Node:
     """The item; of a list in the list (what stands beside each other) what still names something."""
     if not isinstance(item, Items) or item.span.file == label:
         return item
-    return Items(tuple(one for one in item if keep(one)), item.span)
+    return Items(tuple(child for child in item if keep(child)), item.span)
 
 
 def _shrink(state: State, path: Path, label: str, keep: Keep) -> None:
@@ -154,7 +154,7 @@ def _shrink(state: State, path: Path, label: str, keep: Keep) -> None:
     kept = tuple(_kept(item, label, keep) for item in items if item.span.file == label or keep(item))
     if kept == items:
         return
-    left = {one.span for one in _alone(kept)}
+    left = {pattern.span for pattern in _alone(kept)}
     gone = [item for item in _alone(items) if item.span not in left]
     if gone:
         words = " ".join(f"`{pattern.text}`" for item in gone for pattern in _patterns(item))

@@ -38,8 +38,8 @@ class State:
 
     def gone(self, name: str, sections: Iterable[str] = ()) -> Removed | None:
         """The latest removal of an entry of that name (in one of `sections`), for messages."""
-        wanted = tuple(sections)
-        return next((r for r in self.removed[::-1] if r.name == name and (not wanted or r.section in wanted)), None)
+        allowed = tuple(sections)
+        return next((r for r in self.removed[::-1] if r.name == name and (not allowed or r.section in allowed)), None)
 
     def remove(self, removed: Removed) -> None:
         """Take an entry out and remember that it was there."""
@@ -63,15 +63,15 @@ def live_keys(reads: Reads, state: State) -> tuple[set[Key], list[Unresolved]]:
     for key in reads.vocabulary():
         if key not in live:
             reached, unmet = reads.live([key])
-            if not any(is_dropped(one, state) for one in unmet):
+            if not any(is_dropped(unresolved, state) for unresolved in unmet):
                 live |= reached
     return live, lost
 
 
-def is_dropped(one: Unresolved, state: State) -> bool:
+def is_dropped(unresolved: Unresolved, state: State) -> bool:
     """Whether a name is missing because something took it away."""
-    sections = (one.reference.section,) if one.reference.section else ()
-    return state.gone(one.reference.name, sections) is not None
+    sections = (unresolved.reference.section,) if unresolved.reference.section else ()
+    return state.gone(unresolved.reference.name, sections) is not None
 
 
 def line(span: Span) -> str:

@@ -55,14 +55,14 @@ def check_structure(root: Mapping) -> Structure:
         if entry.name.startswith(DRAFT):
             kept.append(entry)
             continue
-        found = list(_section(entry))
-        problems += found
-        if not found:
+        mistakes = list(_section(entry))
+        problems += mistakes
+        if not mistakes:
             kept.append(entry)
             continue
         read = _entries(entry)[:MAX_ENTRIES] if entry.name in SECTIONS else ()
-        sound = [one for one in read if not any(_entry(entry.name, one))]
-        lost |= {one.name for one in _entries(entry)} - {one.name for one in sound}
+        sound = [child for child in read if not any(_entry(entry.name, child))]
+        lost |= {child.name for child in _entries(entry)} - {child.name for child in sound}
         if entry.name in SECTIONS and SECTIONS[entry.name].form == "entries":
             clear &= isinstance(entry.value, Mapping)
             if isinstance(entry.value, Mapping):
@@ -149,8 +149,8 @@ def _section(entry: Entry) -> Iterator[Problem]:
             message = f"{len(value):,} entries of `{name}`; {MAX_ENTRIES:,} are the most"
             yield Problem(message, value.entries[MAX_ENTRIES].key.span)
             return
-        for one in value:
-            yield from _entry(name, one)
+        for child in value:
+            yield from _entry(name, child)
     else:
         yield from empty_values(value)
 
@@ -232,7 +232,7 @@ _EXAMPLES = {
 def _as_mapping(section: str, value: Node) -> tuple[str, ...]:
     """How an entry is written that is a mapping."""
     if isinstance(value, Items):
-        return ("leave out the `- ` before each line",) if all(isinstance(one, Mapping) for one in value) else ()
+        return ("leave out the `- ` before each line",) if all(isinstance(item, Mapping) for item in value) else ()
     assert isinstance(value, Scalar)
     if (line := unseparated(value.text)) is not None:
         return (f"a line is `key: value`; here: `{line.key}: {line.value}`",)

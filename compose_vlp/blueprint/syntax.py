@@ -50,8 +50,8 @@ def explain(
     """The problem in our words, and the text without it with what was mended, or None where parsing cannot go on."""
     finder = _Finder(error, text, source, lines_before)
     for find in (finder.pattern, finder.colon, finder.separator, finder.cut):
-        if found := find():
-            return found
+        if problem := find():
+            return problem
     return finder.plain(), None, None
 
 
@@ -112,13 +112,13 @@ class _Finder:
         else:
             return None
         line = self._line(number).rstrip()
-        found = unseparated(line)
-        if found is None:
+        pair = unseparated(line)
+        if pair is None:
             return None
         begin = len(line) - len(line.lstrip())
-        problem = unseparated_problem(found, self._span(number, begin, len(line)))
+        problem = unseparated_problem(pair, self._span(number, begin, len(line)))
         offset = Source("", self.text).offset(number + 1)
-        at = begin + len(found.key)
+        at = begin + len(pair.key)
         filled = ": " + "_" * (len(line) - at - 2)
         text = self.text[: offset + at] + filled + self.text[offset + len(line) :]
         return problem, text, Mend(self._span(number, at + 2, len(line)), lost=True)
@@ -129,8 +129,8 @@ class _Finder:
         if not (self.error.context or "").startswith("while parsing a flow") or first is None or last is None:
             return None
         for number in range(first.line, min(last.line, len(self.source.lines) - 1 - self.lines_before) + 1):
-            if found := find_cut(self._line(number), first.column if number == first.line else 0):
-                start, end, at = found
+            if cut := find_cut(self._line(number), first.column if number == first.line else 0):
+                start, end, at = cut
                 line = number + self.lines_before
                 written = self.source.lines[line][start:end]
                 problem = cut_problem(written, at - start, self.source, line + 1, start + 1)
@@ -188,10 +188,10 @@ class Unseparated(NamedTuple):
 
 def unseparated(text: str) -> Unseparated | None:
     """A line that was meant as `key: value`, or None."""
-    found = _UNSEPARATED.match(text)
-    if found is None or ": " in text or text.rstrip().endswith(":") or len(found["sign"] + found["value"]) < 3:
+    match = _UNSEPARATED.match(text)
+    if match is None or ": " in text or text.rstrip().endswith(":") or len(match["sign"] + match["value"]) < 3:
         return None
-    return Unseparated(found["key"], found["sign"], found["value"])
+    return Unseparated(match["key"], match["sign"], match["value"])
 
 
 def unseparated_problem(line: Unseparated, span: Span) -> Problem:
@@ -222,7 +222,7 @@ def comment_cut(scalar: Scalar) -> tuple[Problem, int] | None:
 
 def _open_quote(text: str) -> int:
     """Where a string of the expression `text` begins that does not end in it; its end where there is none."""
-    bare = STRING.sub(lambda found: "_" * len(found[0]), text)
+    bare = STRING.sub(lambda string: "_" * len(string[0]), text)
     return min((bare.find(sign) for sign in "\"'" if sign in bare), default=len(text))
 
 

@@ -35,7 +35,7 @@ def put(root: Mapping, path: Path, entry: Entry) -> Mapping:
         key = above.key if above else Scalar(name, entry.key.span)
         entry = Entry(key, put(inner, rest, entry), above.earlier if above else None)
     if name in root:
-        return Mapping(tuple(entry if one.name == name else one for one in root), root.span)
+        return Mapping(tuple(entry if child.name == name else child for child in root), root.span)
     return Mapping((*root.entries, entry), root.span)
 
 
@@ -49,7 +49,7 @@ def without(root: Mapping, path: Path) -> Mapping:
         inner = without(above.value, rest)
         if inner.entries or len(path) > 2:
             return put(root, (name,), Entry(above.key, inner, above.earlier))
-    return Mapping(tuple(one for one in root if one.name != name), root.span)
+    return Mapping(tuple(child for child in root if child.name != name), root.span)
 
 
 def paths(root: Mapping, depth: int | None = None) -> Iterator[Path]:

@@ -43,8 +43,8 @@ def read_model(
     """
     reader = _Reader(document)
     kept = Mapping(tuple(entry for entry in mapping if entry.name not in skip), mapping.span)
-    found = reader.model(kept, model, where)
-    return (None, reader.problems) if found is NOTHING else (found, reader.problems)
+    value = reader.model(kept, model, where)
+    return (None, reader.problems) if value is NOTHING else (value, reader.problems)
 
 
 def read_typed(node: Node, annotation: Any, document: Document, name: str = "the value") -> tuple[Any, list[Problem]]:
@@ -58,7 +58,7 @@ def read_typed(node: Node, annotation: Any, document: Document, name: str = "the
     try:
         return TypeAdapter(annotation).validate_python(value), []
     except ValidationError as error:
-        return NOTHING, [Problem(_message(one, name, node), node.span) for one in _errors(error, node)]
+        return NOTHING, [Problem(_message(detail, name, node), node.span) for detail in _errors(error, node)]
 
 
 class Chosen(typing.Protocol):
@@ -117,7 +117,7 @@ class _Reader:
         try:
             return model.model_validate(values)
         except ValidationError as error:
-            self.problems += [_problem(one, mapping, where, model) for one in _errors(error, mapping)]
+            self.problems += [_problem(detail, mapping, where, model) for detail in _errors(error, mapping)]
             return NOTHING
 
     def fields(self, mapping: Mapping, model: type[BaseModel]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class _Reader:
         """A schedule whose values are all within the bounds of the number that it stands for."""
         from pydantic import TypeAdapter
 
-        numbers = [one for one in typing.get_args(annotation) if float in _alternatives(one)]
+        numbers = [choice for choice in typing.get_args(annotation) if float in _alternatives(choice)]
         for shape, value in schedule.extremes if numbers else ():
             try:
                 TypeAdapter(numbers[0]).validate_python(value)
@@ -196,11 +196,11 @@ class _Reader:
     def _scalar(self, node: Scalar, choices: list[Any], name: str) -> Any:
         if node.text == "null" and type(None) in choices:
             return None
-        literals = [str(one) for choice in choices for one in _literals(choice)]
+        literals = [str(literal) for choice in choices for literal in _literals(choice)]
         for choice in choices:
-            for one in _literals(choice):
-                if str(one) == node.text or (one is True and node.text == "true"):
-                    return one
+            for literal in _literals(choice):
+                if str(literal) == node.text or (literal is True and node.text == "true"):
+                    return literal
         quoted = node.style != "plain" and str in choices
         expected = []
         for choice in [str] if quoted else [t for t in _TEXT_READERS if t in choices]:
@@ -215,7 +215,10 @@ class _Reader:
         if not expected:
             return self._misfit(node, choices, name)
         hints = did_you_mean(node.text, literals)
-        params = {*self.document.params.names, *(one.name for one in self.document.removed if one.section == "params")}
+        params = {
+            *self.document.params.names,
+            *(removed.name for removed in self.document.removed if removed.section == "params"),
+        }
         if node.text in params:
             hints += (f"`${node.text}` reads the param of that name",)
         self._refuse(f"`{name}` cannot be `{node.text}`: {'; or '.join(expected)}", node.span, hints)
@@ -227,7 +230,7 @@ class _Reader:
             if len(of) != len(node):
                 self._refuse(f"`{name}` is a list of {len(of)}, not of {len(node)}", node.span)
                 return NOTHING
-            values = [self.convert(item, one, name) for item, one in zip(node, of, strict=True)]
+            values = [self.convert(item, annotation, name) for item, annotation in zip(node, of, strict=True)]
         else:
             each = of[0] if of else Any
             values = [self.convert(item, each, name) for item in node]
@@ -262,8 +265,8 @@ class _Reader:
 
     def _misfit(self, node: Node, choices: list[Any], name: str) -> Any:
         form = {Scalar: "one value", Items: "a list", Mapping: "a mapping"}[type(node)]
-        wanted = _listed(sorted({_form(choice) for choice in choices if choice is not type(None)}))
-        self._refuse(f"`{name}` is {wanted}, not {form}", node.span)
+        expected = _listed(sorted({_form(choice) for choice in choices if choice is not type(None)}))
+        self._refuse(f"`{name}` is {expected}, not {form}", node.span)
         return NOTHING
 
     def _refuse(self, message: str, span: Span, hints: tuple[str, ...] = ()) -> None:
@@ -275,7 +278,7 @@ def _alternatives(annotation: Any) -> list[Any]:
     if typing.get_origin(annotation) is typing.Annotated:
         return _alternatives(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return [one for choice in typing.get_args(annotation) for one in _alternatives(choice)]
+        return [alternative for choice in typing.get_args(annotation) for alternative in _alternatives(choice)]
     return [annotation]
 
 
@@ -319,10 +322,12 @@ def _missing_problem(name: str, description: str | None, where: Span) -> Problem
 
 def _errors(error: ValidationError, node: Node) -> list[dict[str, Any]]:
     """Pydantic's errors, without what the other branches of a union say of a value that its own branch refuses."""
-    found: list[dict[str, Any]] = [{**one} for one in error.errors(include_url=False)]
-    telling = [one for one in found if not str(one["type"]).endswith(("_type", "_parsing"))]
-    told = {id(_deepest(one["loc"], node)[1]) for one in telling}
-    return telling + [one for one in found if one not in telling and id(_deepest(one["loc"], node)[1]) not in told]
+    details: list[dict[str, Any]] = [{**detail} for detail in error.errors(include_url=False)]
+    telling = [detail for detail in details if not str(detail["type"]).endswith(("_type", "_parsing"))]
+    explained = {id(_deepest(detail["loc"], node)[1]) for detail in telling}
+    return telling + [
+        detail for detail in details if detail not in telling and id(_deepest(detail["loc"], node)[1]) not in explained
+    ]
 
 
 def _deepest(location: tuple[Any, ...], node: Node) -> tuple[str, Node]:
@@ -343,13 +348,15 @@ def _deepest(location: tuple[Any, ...], node: Node) -> tuple[str, Node]:
 def _problem(error: Dict[str, Any], mapping: Mapping, where: Span, model: type[BaseModel]) -> Problem:
     """One of pydantic's errors, at the deepest node of its location."""
     name, node = _deepest(error["loc"], mapping)
-    told = _spoken_of(str(error["msg"]), node) if isinstance(node, Mapping) and error["type"] == "value_error" else None
-    if told is not None:
-        return Problem(_message(error, name, node), told.value.span)
+    blamed = (
+        _spoken_of(str(error["msg"]), node) if isinstance(node, Mapping) and error["type"] == "value_error" else None
+    )
+    if blamed is not None:
+        return Problem(_message(error, name, node), blamed.value.span)
     if error["type"] == "missing":
-        wanted = str(error["loc"][-1])
-        info = next((i for n, i in model.model_fields.items() if (i.alias or n) == wanted), None)
-        return _missing_problem(wanted, info.description if info else None, where if node is mapping else node.span)
+        missing = str(error["loc"][-1])
+        info = next((i for n, i in model.model_fields.items() if (i.alias or n) == missing), None)
+        return _missing_problem(missing, info.description if info else None, where if node is mapping else node.span)
     return Problem(_message(error, name, node), where if node is mapping else node.span)
 
 

@@ -41,15 +41,15 @@ def write(document: Document) -> str:
 
 def lines(document: Document) -> list[Line]:
     """The document line by line, sections in the language's order."""
-    found: list[Line] = []
+    written: list[Line] = []
     for entry in in_order(document.root):
         is_open = entry.name in SECTIONS and SECTIONS[entry.name].form == "entries"
         if is_open and isinstance(entry.value, Mapping) and entry.value.entries:
             section = Mapping(tuple(_standalone(entry.name, entry.value)), entry.value.span)
-            found += [Line(""), *_block(Entry(entry.key, section), 0)]
+            written += [Line(""), *_block(Entry(entry.key, section), 0)]
         else:
-            found += _entry(entry, 0)
-    return found
+            written += _entry(entry, 0)
+    return written
 
 
 def in_order(root: Mapping) -> list[Entry]:
@@ -128,14 +128,14 @@ def _entry(entry: Entry, depth: int) -> list[Line]:
 
 
 def _block(entry: Entry, depth: int) -> list[Line]:
-    found = [Line(f"{'  ' * depth}{_scalar(entry.key, in_flow=False)}:")]
+    block = [Line(f"{'  ' * depth}{_scalar(entry.key, in_flow=False)}:")]
     if isinstance(entry.value, Mapping):
         for child in entry.value:
-            found += _entry(child, depth + 1)
+            block += _entry(child, depth + 1)
     elif isinstance(entry.value, Items):
         indent = "  " * (depth + 1)
-        found += [Line(f"{indent}- {_flow(item, top=True)}", place(item.span)) for item in entry.value]
-    return found
+        block += [Line(f"{indent}- {_flow(item, top=True)}", place(item.span)) for item in entry.value]
+    return block
 
 
 def _literal(lead: str, value: Scalar, entry: Entry, depth: int) -> list[Line]:
