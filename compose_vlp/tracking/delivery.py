@@ -154,14 +154,14 @@ class Delivery:
 
     def _fresh(self, run: MlflowRun, points: Sequence[Point]) -> list[Point]:
         """The points that MLflow lacks, the first of each (key, step)."""
-        found: dict[tuple[str, int], Point] = {}
+        fresh: dict[tuple[str, int], Point] = {}
         for point in points:
             key, step = point[0], point[3]
             if not self._seen.knows(key):
                 self._seen.learn(key, () if run.is_new and key not in self._doubted else run.steps(key))
             if not self._seen.has(key, step):
-                found.setdefault((key, step), point)
-        return list(found.values())
+                fresh.setdefault((key, step), point)
+        return list(fresh.values())
 
     def _doubt(self, keys: set[str]) -> None:
         self._seen.forget(keys)

@@ -27,13 +27,13 @@ _GIT_TIMEOUT_S = 5
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide numbers; read from their metadata, nothing is imported."""
-    found = {"python": platform.python_version()}
+    by_package = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            by_package[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return by_package
 
 
 def environment_tags(folder: Path | None = None) -> dict[str, str]:

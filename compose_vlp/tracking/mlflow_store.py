@@ -126,13 +126,13 @@ class MlflowRun:
 
     def send_params(self, values: Mapping[str, str]) -> None:
         """Params that MLflow has not; those that it has otherwise become tags `resumed.<name>`."""
-        wanted = {store_name(name): cut(value, _PARAM_LENGTH) for name, value in values.items()}
+        params = {store_name(name): cut(value, _PARAM_LENGTH) for name, value in values.items()}
         with self._judged():
             known = self._client.get_run(self.run_id).data.params
-            fresh = [Param(name, value) for name, value in wanted.items() if name not in known]
+            fresh = [Param(name, value) for name, value in params.items() if name not in known]
             for piece in _pieces(fresh):
                 self._client.log_batch(self.run_id, params=piece)
-        self.send_tags({f"resumed.{name}": value for name, value in wanted.items() if known.get(name, value) != value})
+        self.send_tags({f"resumed.{name}": value for name, value in params.items() if known.get(name, value) != value})
 
     def send_tags(self, values: Mapping[str, str]) -> None:
         with self._judged():
@@ -222,19 +222,19 @@ def folder_of_run(uri: str, run_id: str) -> Path | None:
 
 
 def _experiment_id(client: MlflowClient, target: Target) -> str:
-    found = client.get_experiment_by_name(target.experiment)
-    if found is None:
+    experiment = client.get_experiment_by_name(target.experiment)
+    if experiment is None:
         try:
             return str(client.create_experiment(target.experiment, artifact_location=_artifact_location(target)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # else another run was quicker
                 raise
-            found = client.get_experiment_by_name(target.experiment)
-    if found is None or found.lifecycle_stage != "active":
+            experiment = client.get_experiment_by_name(target.experiment)
+    if experiment is None or experiment.lifecycle_stage != "active":
         raise StoreProblemError(
             f"experiment {target.experiment!r} was deleted in MLflow; `mlflow experiments restore` brings it back"
         )
-    return str(found.experiment_id)
+    return str(experiment.experiment_id)
 
 
 def _artifact_location(target: Target) -> str | None:

@@ -149,9 +149,9 @@ def _end_of_last_line(handle: int) -> int:
     end = size
     while end > 0:
         start = max(0, end - _TAIL_BYTES)
-        found = os.pread(handle, end - start, start).rfind(b"\n")
-        if found >= 0:
-            end = start + found + 1
+        line_break = os.pread(handle, end - start, start).rfind(b"\n")
+        if line_break >= 0:
+            end = start + line_break + 1
             break
         end = start
     if end < size:

@@ -203,14 +203,14 @@ def add_to_run(
 def _settle_target(folder: TrackFolder, settings: TrackSettings) -> None:
     """Decide where the run goes: where it went before, once MLflow has it, or else where the settings say."""
     known = folder.read_target()
-    wanted = settings.resolved_uri()
+    uri = settings.resolved_uri()
     if known is not None and SenderState.read(folder.state).run_id is not None:
-        if known.uri != wanted:
-            logger.warning("this run is in MLflow at %s and goes on there, not at %s", known.uri, wanted)
+        if known.uri != uri:
+            logger.warning("this run is in MLflow at %s and goes on there, not at %s", known.uri, uri)
         return
     key, started_ms = (known.key, known.started_ms) if known else (settings.key or uuid.uuid4().hex, _now_ms())
     experiment, name, pause_s = settings.experiment, settings.run_name, settings.system_metrics_s
-    folder.write_target(Target(key, started_ms, wanted, experiment, name, pause_s, settings.parent))
+    folder.write_target(Target(key, started_ms, uri, experiment, name, pause_s, settings.parent))
 
 
 def _now_ms() -> int:

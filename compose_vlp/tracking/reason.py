@@ -15,10 +15,10 @@ _WORDS = (
 
 def reason(error: BaseException) -> str:
     """The cause of an error in a line: in our words where it is a common one, in its own otherwise."""
-    said = str(error)
+    message = str(error)
     for pattern, words in _WORDS:
-        found = pattern.search(said)
-        if found:
-            return found.expand(words)
-    first = (said.strip().splitlines() or [""])[0]
+        match = pattern.search(message)
+        if match:
+            return match.expand(words)
+    first = (message.strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {first}"[:_LENGTH]

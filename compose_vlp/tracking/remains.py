@@ -19,14 +19,14 @@ def remains(folder: TrackFolder, lost: int = 0) -> str | None:
     state = SenderState.read(folder.state)
     waiting = sum(count_lines(path, state.sent.get(path.name, 0)) for path in (folder.outbox, folder.system))
     waiting += len(state.deferred)
-    said: list[str] = []
+    messages: list[str] = []
     if waiting:
-        said.append(_waiting(folder, state, waiting))
+        messages.append(_waiting(folder, state, waiting))
     if lost:
-        said.append(f"{_records(lost)} could not be written to disk and are lost: is it full?")
+        messages.append(f"{_records(lost)} could not be written to disk and are lost: is it full?")
     if state.refused:
-        said.append(f"MLflow refused {_records(state.refused)}; which, and why, is in {folder.refused}")
-    return "\n".join(said) or None
+        messages.append(f"MLflow refused {_records(state.refused)}; which, and why, is in {folder.refused}")
+    return "\n".join(messages) or None
 
 
 def _waiting(folder: TrackFolder, state: SenderState, count: int) -> str:
