@@ -43,7 +43,7 @@ class Layout:
         task = _task(state)
         layers = f"{_text(task)}.encoder.layer"
         pattern = re.compile(re.escape(layers) + r"\.(\d+)\.crossattention\.")
-        first = min((int(found[1]) for name in state if (found := pattern.match(name))), default=0)
+        first = min((int(match[1]) for name in state if (match := pattern.match(name))), default=0)
         if first == 0:
             raise UserError(
                 "no state dict of ALBEF: its first text layers have no cross-attention",

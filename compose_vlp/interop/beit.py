@@ -33,10 +33,10 @@ def import_state(state: Mapping[str, Tensor], filled: Filled) -> Imported:
     depths = {stack: bert.depth(filled.tensors, f"{stack}.layers") for stack in STACKS}
     _check_stacks(state, depths, filled.meant)
     rules = list(_rules(state, depths))
-    wanted = {name for rule in rules for name in rule.theirs}
-    tensors = to_ours(rules, {name: tensor for name, tensor in state.items() if name in wanted})
+    known = {name for rule in rules for name in rule.theirs}
+    tensors = to_ours(rules, {name: tensor for name, tensor in state.items() if name in known})
     tables = _tables(state, depths, filled)
-    left = [n for n in state if n not in wanted and not n.endswith((TABLE, INDEX))]
+    left = [n for n in state if n not in known and not n.endswith((TABLE, INDEX))]
     return Imported(tensors | tables, tuple(left))
 
 
@@ -61,11 +61,11 @@ WAY_OUT = "leave `to` out: `{from: FILE, as: beit}`; what BEiT has not is listed
 
 
 def _check_stacks(state: Mapping[str, Tensor], depths: Mapping[str, int], meant: Collection[str]) -> None:
-    found = bert.depth(state, "blocks")
-    if found != sum(depths.values()):
+    layers = bert.depth(state, "blocks")
+    if layers != sum(depths.values()):
         words = " and ".join(f"`{stack}` {depth}" for stack, depth in depths.items())
         raise UserError(
-            f"`start`: BEiT has {found} layers, and the model {sum(depths.values())}: {words}",
+            f"`start`: BEiT has {layers} layers, and the model {sum(depths.values())}: {words}",
             hints=["a file of BEiT fills VLMo's `patches_of`, `lower` and `upper`"],
         )
     asked = [stack for stack in STACKS if depths[stack] and any(name.startswith(f"{stack}.") for name in meant)]
@@ -99,7 +99,7 @@ def _rules(state: Mapping[str, Tensor], depths: Mapping[str, int]) -> Iterator[R
 def _tables(state: Mapping[str, Tensor], depths: Mapping[str, int], filled: Filled) -> dict[str, Tensor]:
     """Both stacks' tables of biases; one that BEiT's layers share (`rel_pos_bias`) is every layer's."""
     shared = state.get(f"rel_pos_bias.{TABLE}")
-    found, first = {}, 0
+    tables, first = {}, 0
     for stack, depth in depths.items():
         own = [state.get(f"blocks.{i}.attn.{TABLE}", shared) for i in range(first, first + depth)]
         first += depth
@@ -107,9 +107,9 @@ def _tables(state: Mapping[str, Tensor], depths: Mapping[str, int], filled: Fill
         name = f"{stack}.relative_bias.table"
         kind = filled.tables.get(name)
         if columns and isinstance(kind, BiasTable):
-            found[name] = kind.with_pictures(torch.cat(columns, 1), filled.tensors[name].detach())
+            tables[name] = kind.with_pictures(torch.cat(columns, 1), filled.tensors[name].detach())
         elif columns or kind is not None:
             has, lacks = ("BEiT", f"`{stack}`") if columns else (f"`{stack}`", "BEiT")
             hints = [f"`components.{stack}.positions: {'relative' if columns else 'none'}`"]
             raise UserError(f"`start`: {has} has biases of attention, and {lacks} none", hints=hints)
-    return found
+    return tables

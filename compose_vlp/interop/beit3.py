@@ -127,11 +127,11 @@ def rules(layout: Layout) -> list[Rule]:
 
 def _all(layout: Layout) -> Iterator[Rule]:
     yield same("beit3.text_embed.weight", "words_of.embedding.weight")
-    for theirs, ours in (("cls_token", "cls"), ("mask_token", "mask_token")):
-        yield same(f"beit3.vision_embed.{theirs}", f"patches_of.{ours}", "token")
+    for official, ours in (("cls_token", "cls"), ("mask_token", "mask_token")):
+        yield same(f"beit3.vision_embed.{official}", f"patches_of.{ours}", "token")
     yield from named("beit3.vision_embed.proj", "patches_of.stem.projection")
-    for ours, theirs in (("patches_of", "A"), ("words_of", "B")):
-        yield same(f"beit3.encoder.embed_positions.{theirs}.weight", f"{ours}.positions", "padded")
+    for ours, official in (("patches_of", "A"), ("words_of", "B")):
+        yield same(f"beit3.encoder.embed_positions.{official}.weight", f"{ours}.positions", "padded")
     for expert, letter in EXPERTS.items():
         for number in range(layout.depth):
             yield from _layer(f"beit3.encoder.layers.{number}", f"backbone.layers.{number}", expert, letter)
@@ -140,17 +140,17 @@ def _all(layout: Layout) -> Iterator[Rule]:
     yield from _heads(layout)
 
 
-def _layer(theirs: str, ours: str, expert: str, letter: str) -> Iterator[Rule]:
-    yield from named(f"{theirs}.self_attn_layer_norm.{letter}", f"{ours}.self_attention.branch.norms.{expert}")
+def _layer(official: str, ours: str, expert: str, letter: str) -> Iterator[Rule]:
+    yield from named(f"{official}.self_attn_layer_norm.{letter}", f"{ours}.self_attention.branch.norms.{expert}")
     maps = f"{ours}.self_attention.branch.maps.{expert}"
     for suffix in ("weight", "bias"):
-        three = tuple(f"{theirs}.self_attn.{name}_proj.{letter}.{suffix}" for name in "qkv")
+        three = tuple(f"{official}.self_attn.{name}_proj.{letter}.{suffix}" for name in "qkv")
         yield Rule(three, (f"{maps}.qkv.{suffix}",))
-    yield from named(f"{theirs}.self_attn.inner_attn_ln.{letter}", f"{maps}.sub_norm")
-    yield from named(f"{theirs}.self_attn.out_proj.{letter}", f"{maps}.out")
-    yield from named(f"{theirs}.final_layer_norm.{letter}", f"{ours}.experts.{expert}.norm")
+    yield from named(f"{official}.self_attn.inner_attn_ln.{letter}", f"{maps}.sub_norm")
+    yield from named(f"{official}.self_attn.out_proj.{letter}", f"{maps}.out")
+    yield from named(f"{official}.final_layer_norm.{letter}", f"{ours}.experts.{expert}.norm")
     for name, layer in (("fc1", "fc1"), ("ffn_layernorm", "sub_norm"), ("fc2", "fc2")):
-        yield from named(f"{theirs}.ffn.{letter}.{name}", f"{ours}.experts.{expert}.ffn.{layer}")
+        yield from named(f"{official}.ffn.{letter}.{name}", f"{ours}.experts.{expert}.ffn.{layer}")
 
 
 def _heads(layout: Layout) -> Iterator[Rule]:
@@ -159,11 +159,11 @@ def _heads(layout: Layout) -> Iterator[Rule]:
     if layout.codes:
         yield from named("mim_head", "code_head.map")
     if layout.task == "retrieval":
-        for theirs, ours in (("vision", "image_proj"), ("language", "text_proj")):
-            yield same(f"{theirs}_head.weight", f"{ours}.map.weight")
+        for official, ours in (("vision", "image_proj"), ("language", "text_proj")):
+            yield same(f"{official}_head.weight", f"{ours}.map.weight")
         yield same("logit_scale", "similarity.log_scale", "scalar")
     if layout.task == "vqa":
-        for theirs, ours in (("norm", "norm"), ("dense", "map")):
-            yield from named(f"pooler.{theirs}", f"pooler.{ours}")
-    for theirs, ours in JUDGES.get(layout.task, ()):
-        yield from named(theirs, f"judge.{ours}")
+        for official, ours in (("norm", "norm"), ("dense", "map")):
+            yield from named(f"pooler.{official}", f"pooler.{ours}")
+    for official, ours in JUDGES.get(layout.task, ()):
+        yield from named(official, f"judge.{ours}")

@@ -94,10 +94,10 @@ def _own(layout: Layout) -> Iterator[Rule]:
     if layout.text:
         yield from bert.embeddings("text_encoder.embeddings", "text", token_types=False)
     for i in range(layout.text):
-        theirs, ours = f"text_encoder.encoder.layer.{i}", f"text.layers.{i}"
-        yield from bert.layer(theirs, ours, cross=layout.task != "nlvr")
+        official, ours = f"text_encoder.encoder.layer.{i}", f"text.layers.{i}"
+        yield from bert.layer(official, ours, cross=layout.task != "nlvr")
         if layout.task == "nlvr":
-            yield from _two_images(theirs, ours, mapped=i >= layout.merged)
+            yield from _two_images(official, ours, mapped=i >= layout.merged)
     if layout.words:
         decoder, head = ("answerer", "answer_head") if layout.task == "vqa" else ("decoder", "lm_head")
         yield from bert.embeddings("text_decoder.bert.embeddings", decoder, token_types=False)
@@ -107,9 +107,9 @@ def _own(layout: Layout) -> Iterator[Rule]:
     yield from _heads(layout)
 
 
-def _two_images(theirs: str, ours: str, *, mapped: bool) -> Iterator[Rule]:
+def _two_images(official: str, ours: str, *, mapped: bool) -> Iterator[Rule]:
     """NLVR2's cross-attention: one for each image, merged by a map or averaged."""
-    cross, branch = f"{theirs}.crossattention", f"{ours}.cross_attention.branch"
+    cross, branch = f"{official}.crossattention", f"{ours}.cross_attention.branch"
     for i in (0, 1):
         yield from bert.looking(f"{cross}.self{i}", f"{branch}.attentions.{i}")
         yield from named(f"{cross}.output.dense{i}", f"{branch}.attentions.{i}.out")

@@ -74,21 +74,21 @@ class Comparison:
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """By kind: how many, how many passed, the largest error."""
-        found: dict[str, dict[str, Any]] = {}
+        by_kind: dict[str, dict[str, Any]] = {}
         for row in self.rows:
-            one = found.setdefault(row.kind, {"compared": 0, "passed": 0, "largest_error": 0.0})
-            one["compared"] += row.error is not None
-            one["passed"] += row.passed
+            counts = by_kind.setdefault(row.kind, {"compared": 0, "passed": 0, "largest_error": 0.0})
+            counts["compared"] += row.error is not None
+            counts["passed"] += row.passed
             if row.error is not None and not row.by_floor:
-                one["largest_error"] = max(one["largest_error"], row.error)
-        return found
+                counts["largest_error"] = max(counts["largest_error"], row.error)
+        return by_kind
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
         rows = [{name: _finite(value) for name, value in vars(row).items()} for row in self.rows]
         return {
             "passed": self.passed,
-            "summary": {k: {n: _finite(v) for n, v in one.items()} for k, one in self.summary().items()},
+            "summary": {k: {n: _finite(v) for n, v in counts.items()} for k, counts in self.summary().items()},
             "failures": [row.name for row in self.failures],
             "by_floor": [row.name for row in self.by_floor],
             "rows": rows,
@@ -100,33 +100,33 @@ def _finite(value: Any) -> Any:
 
 
 def compare(
-    ours: Outcome, wanted: Outcome, *, unused: tuple[str, ...] = (), tolerances: Tolerances | None = None
+    ours: Outcome, recorded: Outcome, *, unused: tuple[str, ...] = (), tolerances: Tolerances | None = None
 ) -> Comparison:
-    """Everything in `wanted` against `ours`; `unused` names inputs of the folder that were not replayed."""
+    """Everything in `recorded` against `ours`; `unused` names inputs of the folder that were not replayed."""
     limits = tolerances or Tolerances()
     rows = [
-        _value("loss" if name in wanted.losses else "value", name, ours.values.get(name), value, limits)
-        for name, value in wanted.values.items()
+        _value("loss" if name in recorded.losses else "value", name, ours.values.get(name), value, limits)
+        for name, value in recorded.values.items()
     ]
-    rows += _norms(ours.norms, wanted.norms, limits)
-    rows += _gradients(ours.gradients, wanted, limits)
-    rows += [_value("state", n, ours.state.get(n), value, limits) for n, value in wanted.state.items()]
+    rows += _norms(ours.norms, recorded.norms, limits)
+    rows += _gradients(ours.gradients, recorded, limits)
+    rows += [_value("state", n, ours.state.get(n), value, limits) for n, value in recorded.state.items()]
     rows += [Row("input", name, passed=False, note="not replayed") for name in unused]
     return Comparison(tuple(rows))
 
 
-def _value(kind: Kind, name: str, ours: Tensor | None, wanted: Tensor, limits: Tolerances) -> Row:
+def _value(kind: Kind, name: str, ours: Tensor | None, recorded: Tensor, limits: Tolerances) -> Row:
     if ours is None:
         return Row(kind, name, passed=False, note="not compared")
-    if ours.shape != wanted.shape:
-        return Row(kind, name, passed=False, note=f"shape {list(ours.shape)}, wanted {list(wanted.shape)}")
-    if not wanted.dtype.is_floating_point:
-        different = int((ours.cpu() != wanted.cpu()).sum())
-        note = f"{different} of {wanted.numel()} differ" if different else ""
+    if ours.shape != recorded.shape:
+        return Row(kind, name, passed=False, note=f"shape {list(ours.shape)}, wanted {list(recorded.shape)}")
+    if not recorded.dtype.is_floating_point:
+        different = int((ours.cpu() != recorded.cpu()).sum())
+        note = f"{different} of {recorded.numel()} differ" if different else ""
         plain: Kind = "ids" if kind == "value" else kind
         return Row(plain, name, different == 0, float(different), 0.0, note=note)
-    a, b = ours.detach().cpu().double(), wanted.cpu().double()
-    if wanted.numel() == 0:
+    a, b = ours.detach().cpu().double(), recorded.cpu().double()
+    if recorded.numel() == 0:
         return Row(kind, name, passed=True, error=0.0, allowed=limits.value)
     scale = float(b.abs().max())
     error = float((a - b).abs().max())
@@ -134,9 +134,9 @@ def _value(kind: Kind, name: str, ours: Tensor | None, wanted: Tensor, limits: T
     return Row(kind, name, relative <= limits.value, relative, limits.value)
 
 
-def _norms(ours: Mapping[str, float], wanted: Mapping[str, float], limits: Tolerances) -> Iterator[Row]:
-    largest = max(wanted.values(), default=0.0)
-    for name, norm in wanted.items():
+def _norms(ours: Mapping[str, float], recorded: Mapping[str, float], limits: Tolerances) -> Iterator[Row]:
+    largest = max(recorded.values(), default=0.0)
+    for name, norm in recorded.items():
         if name not in ours:
             yield Row("gradient norm", name, passed=False, note="not compared")
             continue
@@ -147,9 +147,9 @@ def _norms(ours: Mapping[str, float], wanted: Mapping[str, float], limits: Toler
         yield Row("gradient norm", name, passed, relative, limits.norm, by_floor=passed and not close)
 
 
-def _gradients(ours: Mapping[str, Tensor], wanted: Outcome, limits: Tolerances) -> Iterator[Row]:
-    floor = limits.floor * max(wanted.norms.values(), default=0.0)
-    for name, value in wanted.gradients.items():
+def _gradients(ours: Mapping[str, Tensor], recorded: Outcome, limits: Tolerances) -> Iterator[Row]:
+    floor = limits.floor * max(recorded.norms.values(), default=0.0)
+    for name, value in recorded.gradients.items():
         row = _value("gradient", name, ours.get(name), value, limits)
         if not row.passed and row.error is not None and row.error * float(value.abs().max()) <= floor:
             row = replace(row, passed=True, by_floor=True)

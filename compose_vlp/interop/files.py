@@ -86,10 +86,10 @@ def _states(content: object, key: str = "", depth: int = 0) -> Iterator[tuple[st
     if not isinstance(content, Mapping) or depth > DEEPEST:
         return
     below = [
-        found
+        state
         for name, value in content.items()
         if isinstance(name, str) and not OPTIMIZERS.search(name)
-        for found in _states(value, f"{key}.{name}" if key else name, depth + 1)
+        for state in _states(value, f"{key}.{name}" if key else name, depth + 1)
     ]
     own = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     weights = [name for name, tensor in own.items() if tensor.is_floating_point() and tensor.ndim]
@@ -101,13 +101,13 @@ def _states(content: object, key: str = "", depth: int = 0) -> Iterator[tuple[st
 
 def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors by their names without what wraps models."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, tensor in state.items():
         bare = name
-        while (prefix := next((one for one in WRAPPERS if bare.startswith(one)), None)) is not None:
+        while (prefix := next((wrapper for wrapper in WRAPPERS if bare.startswith(wrapper)), None)) is not None:
             bare = bare.removeprefix(prefix)
-        found[WITHIN.sub("", bare)] = tensor
-    return found
+        tensors[WITHIN.sub("", bare)] = tensor
+    return tensors
 
 
 def _keys(content: object, states: Mapping[str, object]) -> tuple[str, ...]:

@@ -76,5 +76,5 @@ def format_named(name: str) -> Format:
     if name not in MODULES:
         hints = did_you_mean(name, MODULES) or [f"formats: {', '.join(MODULES)}"]
         raise UserError(f"no format is called {name!r}", hints=hints)
-    found: Format = importlib.import_module(MODULES[name]).FORMAT
-    return found
+    form: Format = importlib.import_module(MODULES[name]).FORMAT
+    return form

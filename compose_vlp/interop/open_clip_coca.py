@@ -70,7 +70,7 @@ class Layout:
 
 
 def _depth(names: Iterable[str], pattern: str) -> int:
-    return 1 + max((int(found[1]) for name in names if (found := re.match(pattern, name))), default=-1)
+    return 1 + max((int(match[1]) for name in names if (match := re.match(pattern, name))), default=-1)
 
 
 def rules(layout: Layout) -> list[Rule]:
@@ -85,30 +85,30 @@ def rules(layout: Layout) -> list[Rule]:
 
 
 def _vision(layout: Layout) -> list[Rule]:
-    found = [
+    tower_rules = [
         same("visual.conv1.weight", "vision.stem.projection.weight"),
         same("visual.class_embedding", "vision.cls"),
         same("visual.positional_embedding", "vision.positions"),
     ]
     if layout.embedding_norm:
-        found += named("visual.ln_pre", "vision.embedding_norm")
+        tower_rules += named("visual.ln_pre", "vision.embedding_norm")
     for i in range(layout.vision):
-        found += layer_rules(f"visual.transformer.resblocks.{i}", f"vision.layers.{i}")
-    return found
+        tower_rules += layer_rules(f"visual.transformer.resblocks.{i}", f"vision.layers.{i}")
+    return tower_rules
 
 
 def _pooler(*, own_maps: bool) -> list[Rule]:
-    theirs, ours = "visual.attn_pool", "pool"
-    attn, attention = f"{theirs}.attn", f"{ours}.attention"
+    official, ours = "visual.attn_pool", "pool"
+    attn, attention = f"{official}.attn", f"{ours}.attention"
     kv = (f"{attn}.k_proj_weight", f"{attn}.v_proj_weight")
     weights = [
         same(f"{attn}.q_proj_weight", f"{attention}.q.weight"),
         Rule(kv, (f"{attention}.kv.weight",)),
     ]
     return [
-        same(f"{theirs}.query", f"{ours}.queries"),
-        *named(f"{theirs}.ln_q", f"{ours}.query_norm"),
-        *named(f"{theirs}.ln_k", f"{attention}.context_norm"),
+        same(f"{official}.query", f"{ours}.queries"),
+        *named(f"{official}.ln_q", f"{ours}.query_norm"),
+        *named(f"{official}.ln_k", f"{attention}.context_norm"),
         *(weights if own_maps else [_cross(attn, attention, "weight")]),
         _cross(attn, attention, "bias"),
         *named(f"{attn}.out_proj", f"{attention}.out"),
@@ -118,7 +118,7 @@ def _pooler(*, own_maps: bool) -> list[Rule]:
 
 
 def _text(layout: Layout) -> list[Rule]:
-    found = [
+    tower_rules = [
         same("text.token_embedding.weight", "unimodal.embedding.weight"),
         same("text.positional_embedding", "unimodal.positions"),
         same("text.cls_emb", "unimodal.cls"),
@@ -126,50 +126,50 @@ def _text(layout: Layout) -> list[Rule]:
         same("text.text_projection", "text_proj.map.weight", "transposed"),
     ]
     for i in range(layout.text):
-        found += layer_rules(f"text.transformer.resblocks.{i}", f"unimodal.layers.{i}")
-    return found
+        tower_rules += layer_rules(f"text.transformer.resblocks.{i}", f"unimodal.layers.{i}")
+    return tower_rules
 
 
 def _multimodal(layout: Layout) -> list[Rule]:
-    found = [
+    tower_rules = [
         *named("text_decoder.ln_final", "multimodal.norm"),
         same("text_decoder.text_projection", "lm_head.weight", "transposed"),
     ]
     for i in range(layout.multimodal):
         layer = f"multimodal.layers.{i}"
-        found += layer_rules(f"text_decoder.resblocks.{i}", layer, ffn="self_ffn")
-        theirs, ours = f"text_decoder.cross_attn.{i}", f"{layer}.cross_attention"
-        found += [
-            *named(f"{theirs}.ln_1", f"{ours}.norm"),
-            *named(f"{theirs}.ln_1_kv", f"{ours}.branch.context_norm"),
-            *(_cross(f"{theirs}.attn", f"{ours}.branch", suffix) for suffix in ("weight", "bias")),
-            *named(f"{theirs}.attn.out_proj", f"{ours}.branch.out"),
-            *_ffn(theirs, f"{layer}.ffn"),
+        tower_rules += layer_rules(f"text_decoder.resblocks.{i}", layer, ffn="self_ffn")
+        official, ours = f"text_decoder.cross_attn.{i}", f"{layer}.cross_attention"
+        tower_rules += [
+            *named(f"{official}.ln_1", f"{ours}.norm"),
+            *named(f"{official}.ln_1_kv", f"{ours}.branch.context_norm"),
+            *(_cross(f"{official}.attn", f"{ours}.branch", suffix) for suffix in ("weight", "bias")),
+            *named(f"{official}.attn.out_proj", f"{ours}.branch.out"),
+            *_ffn(official, f"{layer}.ffn"),
         ]
-    return found
+    return tower_rules
 
 
-def layer_rules(theirs: str, ours: str, ffn: str = "ffn") -> list[Rule]:
+def layer_rules(official: str, ours: str, ffn: str = "ffn") -> list[Rule]:
     """A transformer layer of open_clip: its self-attention, and the FFN after it."""
     return [
-        *named(f"{theirs}.ln_1", f"{ours}.self_attention.norm"),
-        same(f"{theirs}.attn.in_proj_weight", f"{ours}.self_attention.branch.qkv.weight"),
-        same(f"{theirs}.attn.in_proj_bias", f"{ours}.self_attention.branch.qkv.bias"),
-        *named(f"{theirs}.attn.out_proj", f"{ours}.self_attention.branch.out"),
-        *_ffn(theirs, f"{ours}.{ffn}"),
+        *named(f"{official}.ln_1", f"{ours}.self_attention.norm"),
+        same(f"{official}.attn.in_proj_weight", f"{ours}.self_attention.branch.qkv.weight"),
+        same(f"{official}.attn.in_proj_bias", f"{ours}.self_attention.branch.qkv.bias"),
+        *named(f"{official}.attn.out_proj", f"{ours}.self_attention.branch.out"),
+        *_ffn(official, f"{ours}.{ffn}"),
     ]
 
 
-def _ffn(theirs: str, ours: str) -> list[Rule]:
+def _ffn(official: str, ours: str) -> list[Rule]:
     return [
-        *named(f"{theirs}.ln_2", f"{ours}.norm"),
-        *named(f"{theirs}.mlp.c_fc", f"{ours}.branch.fc1"),
-        *named(f"{theirs}.mlp.c_proj", f"{ours}.branch.fc2"),
+        *named(f"{official}.ln_2", f"{ours}.norm"),
+        *named(f"{official}.mlp.c_fc", f"{ours}.branch.fc1"),
+        *named(f"{official}.mlp.c_proj", f"{ours}.branch.fc2"),
     ]
 
 
-def _cross(theirs: str, ours: str, suffix: str) -> Rule:
-    return Rule((f"{theirs}.in_proj_{suffix}",), (f"{ours}.q.{suffix}", f"{ours}.kv.{suffix}"), shares=(1, 2))
+def _cross(official: str, ours: str, suffix: str) -> Rule:
+    return Rule((f"{official}.in_proj_{suffix}",), (f"{ours}.q.{suffix}", f"{ours}.kv.{suffix}"), shares=(1, 2))
 
 
 # --- configurations ---------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def read_oracle(folder: str | Path, losses: frozenset[str] = frozenset()) -> Ora
         raise UserError(f"no folder {str(place)!r}")
     norms = _json(place / "grad_norms.json") if (place / "grad_norms.json").is_file() else {}
     outputs = read_state(place / "outputs.safetensors")
-    wanted = Outcome(
+    outcome = Outcome(
         values=outputs,
         losses=losses & outputs.keys(),
         norms={name: float(norm) for name, norm in norms.items()},
@@ -69,7 +69,7 @@ def read_oracle(folder: str | Path, losses: frozenset[str] = frozenset()) -> Ora
         config=_json(place / "config.json"),
         weights=read_state(place / "model.safetensors"),
         inputs=Inputs(read_state(place / "inputs.safetensors")),
-        wanted=wanted,
+        wanted=outcome,
     )
 
 

@@ -37,11 +37,11 @@ class Rule:
     def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Ours, in the order of `ours`, from theirs in the order of `theirs`."""
         ours = _split(_stack([self._turned(t, back=False) for t in tensors]), len(self.ours), self.shares)
-        return [one.T for one in ours] if self.form == "columns" else ours
+        return [tensor.T for tensor in ours] if self.form == "columns" else ours
 
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Theirs, in the order of `theirs`, from ours in the order of `ours`."""
-        rows = [one.T for one in tensors] if self.form == "columns" else tensors
+        rows = [tensor.T for tensor in tensors] if self.form == "columns" else tensors
         pieces = _split(_stack(rows), len(self.theirs), self.their_shares)
         return [self._turned(piece, back=True) for piece in pieces]
 
@@ -61,14 +61,14 @@ class Rule:
         return tensor
 
 
-def same(theirs: str, ours: str, form: Form = "same") -> Rule:
+def same(official: str, ours: str, form: Form = "same") -> Rule:
     """One tensor under two names."""
-    return Rule((theirs,), (ours,), form)
+    return Rule((official,), (ours,), form)
 
 
-def named(theirs: str, ours: str, *suffixes: str) -> list[Rule]:
+def named(official: str, ours: str, *suffixes: str) -> list[Rule]:
     """The same suffixes behind two stems (`.weight`, `.bias`)."""
-    return [same(f"{theirs}.{suffix}", f"{ours}.{suffix}") for suffix in suffixes or ("weight", "bias")]
+    return [same(f"{official}.{suffix}", f"{ours}.{suffix}") for suffix in suffixes or ("weight", "bias")]
 
 
 def to_ours(rules: Iterable[Rule], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,14 +113,14 @@ def _split(tensor: Tensor, count: int, shares: tuple[int, ...]) -> list[Tensor]:
     return list(torch.split(tensor, [unit * part for part in parts]))
 
 
-def _complete(what: str, state: Collection[str], wanted: Sequence[str]) -> None:
-    twice = [name for name, count in Counter(wanted).items() if count > 1]
+def _complete(what: str, state: Collection[str], expected: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(expected).items() if count > 1]
     assert not twice, f"rules name {twice} twice"
-    missing = [name for name in wanted if name not in state]
-    unexpected = [name for name in state if name not in set(wanted)]
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in set(expected)]
     if missing or unexpected:
         counts = [f"{len(names)} {word}" for names, word in ((missing, "missing"), (unexpected, "unexpected")) if names]
         hints = [f"missing: {name}" for name in missing[:8]] + [
             " ".join((f"unexpected: {name}", *did_you_mean(name, missing))) for name in unexpected[:8]
         ]
-        raise UserError(f"{what} does not fit: {' and '.join(counts)} of {len(wanted)} tensors", hints=hints)
+        raise UserError(f"{what} does not fit: {' and '.join(counts)} of {len(expected)} tensors", hints=hints)

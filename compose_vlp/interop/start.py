@@ -73,11 +73,11 @@ def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Cal
         if blueprint.start:
             written = blueprint.document.root.get("start")
             places = [item.span for item in written] if isinstance(written, Items) else []
-            told = start(components_of(blueprint, model), blueprint.start, places)
+            report = start(components_of(blueprint, model), blueprint.start, places)
             for name, teacher in teachers_of(model).items():
-                if any(filled.startswith(f"{name}.") for filled in told.filled):
+                if any(filled.startswith(f"{name}.") for filled in report.filled):
                     teacher.mark_started()
-            for line in told.lines():
+            for line in report.lines():
                 note(line)
 
     return initialise
@@ -87,16 +87,16 @@ def components_of(blueprint: CheckedBlueprint, model: Model) -> dict[str, Compon
     """The components of a model, as `start` fills them, and losses with weights, `losses.NAME`; a teacher's under its
     name, `momentum.vision`."""
     homes: list[tuple[str | None, nn.Module]] = [(None, model.components), *teachers_of(model).items()]
-    found = {}
+    components = {}
     for teacher, home in homes:
         for name, module in home.named_children():
             part = blueprint.components[name]
             kind, tables = part.kind, tables_of(part)
             full = f"{teacher}.{name}" if teacher else name
             spare = name in blueprint.unread_components
-            found[full] = Component(module, kind.name, kind.parts.get("embedding"), teacher, spare, tables)
+            components[full] = Component(module, kind.name, kind.parts.get("embedding"), teacher, spare, tables)
     losses = {name: loss for name, loss in model.losses.named_children() if loss.state_dict()}
-    return found | {
+    return components | {
         f"losses.{name}": Component(loss, blueprint.losses[name].kind.name) for name, loss in losses.items()
     }
 
@@ -116,10 +116,10 @@ def start(components: Mapping[str, Component], items: Sequence[Start], places: S
             work.do(item)
         except UserError as error:
             place = places[number] if places else None
-            error.problems = tuple(replace(one, span=one.span or place) for one in error.problems)
+            error.problems = tuple(replace(problem, span=problem.span or place) for problem in error.problems)
             raise
     work.finish()
-    return work.told
+    return work.report
 
 
 class _File(NamedTuple):
@@ -141,16 +141,18 @@ class _Work:
 
     def __init__(self, components: Mapping[str, Component]) -> None:
         self.components = components
-        self.told = Started()
+        self.report = Started()
         self.tensors: dict[str, Tensor] = {}
         self.teacher_of: dict[str, str] = {}  # weights of teachers
-        for name, one in components.items():
-            for path, tensor in one.module.state_dict(keep_vars=True).items():
+        for name, component in components.items():
+            for path, tensor in component.module.state_dict(keep_vars=True).items():
                 self.tensors[f"{name}.{path}"] = tensor
-                if one.teacher:
-                    self.teacher_of[f"{name}.{path}"] = one.teacher
+                if component.teacher:
+                    self.teacher_of[f"{name}.{path}"] = component.teacher
         self.done: set[int] = set()  # tensors, since a shared one has several names
-        self.adapters = frozenset(f"{n}.{path}" for n, one in components.items() for path in of_adapters(one.module))
+        self.adapters = frozenset(
+            f"{n}.{path}" for n, component in components.items() for path in of_adapters(component.module)
+        )
 
     def do(self, item: Start) -> None:
         """What one item of the list says."""
@@ -171,21 +173,21 @@ class _Work:
             for name in self.waiting():
                 if self._means(pattern, name):
                     self.done.add(id(self.tensors[name]))
-                    self.told.new.append(name)
+                    self.report.new.append(name)
 
     def fill(self, origin: _File, form: str | None, patterns: Sequence[str], of: str | None) -> None:
         """Parameters that these patterns name, component by component; `of` is the file's name of it."""
         file, state, used = str(origin), origin.read(), set[str]()
         for name, allowed in self._allowed(patterns).items():
-            one, below = self.components[name], _named_below(state, of or name)
-            if one.kind == "multiway_transformer" and form is None:
+            component, below = self.components[name], _named_below(state, of or name)
+            if component.kind == "multiway_transformer" and form is None:
                 beit.check_whole(state, name)
             _check_of(of, below, state, file)
             spellings = (below,) if of else (below, *_spellings(state))
-            chosen, named = choose_map(form, one.kind, spellings, one.module, f"{file} for `{name}`")
-            converted = chosen.convert({bare: state[n] for bare, n in named.items()}, one.module)
+            chosen, named = choose_map(form, component.kind, spellings, component.module, f"{file} for `{name}`")
+            converted = chosen.convert({bare: state[n] for bare, n in named.items()}, component.module)
             if chosen is ours.MAP:  # other formats fit what they rename
-                converted = _fitted(converted, one, antialias=True)
+                converted = _fitted(converted, component, antialias=True)
             used |= {named[bare] for bare in self._take(converted, name, file, allowed)}
         self._left(file, state, used)
 
@@ -200,10 +202,10 @@ class _Work:
         elif form not in (None, "ours"):
             raise UserError(f"`start`: a file of format {form!r} fills one component: say which, by `to`")
         for name, allowed in self._allowed(patterns).items():
-            one, named = self.components[name], _named_below(state, of or name)
+            component, named = self.components[name], _named_below(state, of or name)
             _check_of(of, named, state, file)
-            converted = ours.convert({bare: state[n] for bare, n in named.items()}, one.module)
-            fitted = _fitted(converted, one, antialias=form not in PLAIN_BICUBIC)
+            converted = ours.convert({bare: state[n] for bare, n in named.items()}, component.module)
+            fitted = _fitted(converted, component, antialias=form not in PLAIN_BICUBIC)
             used |= {named[bare] for bare in self._take(fitted, name, file, allowed)}
         if not used:
             raise UserError(
@@ -217,7 +219,9 @@ class _Work:
 
     def _filled(self, patterns: Sequence[str]) -> Filled:
         """The model as an importer sees it."""
-        tables = {f"{name}.{path}": t for name, one in self.components.items() for path, t in one.tables.items()}
+        tables = {
+            f"{name}.{path}": t for name, component in self.components.items() for path, t in component.tables.items()
+        }
         own = {name: tensor for name, tensor in self.tensors.items() if name not in self.adapters}
         return Filled(own, tables, frozenset[str]().union(*self._allowed(patterns).values()))
 
@@ -225,23 +229,25 @@ class _Work:
         """The parameters that these patterns name, by component; `**` is every one, a teacher's too."""
         for pattern in patterns:
             self._check_pattern(pattern, "to")
-        found = {}
+        by_component = {}
         for name in self.components:
             mine = [n for n in self.tensors if n.startswith(f"{name}.")]
             every = patterns == ("**",)
-            found[name] = frozenset(n for n in mine if every or any(self._means(one, n) for one in patterns))
-        return {name: allowed for name, allowed in found.items() if allowed}
+            by_component[name] = frozenset(
+                n for n in mine if every or any(self._means(pattern, n) for pattern in patterns)
+            )
+        return {name: allowed for name, allowed in by_component.items() if allowed}
 
     def _left(self, file: str, names: Iterable[str], used: set[str]) -> None:
         """Note what of a file no weight came from, by this item or one before it."""
-        before = self.told.unused.get(file, tuple(names))
-        self.told.unused[file] = tuple(name for name in before if name not in used)
+        before = self.report.unused.get(file, tuple(names))
+        self.report.unused[file] = tuple(name for name in before if name not in used)
 
     def _take(self, converted: Converted, name: str, file: str, allowed: frozenset[str]) -> set[str]:
         """Fill what still waits and is allowed; gives the names in the file that were used."""
         wrong, used = list[str](), set[str]()
         by_word = {id(self.tensors.get(f"{name}.{path}")) for path in _by_word(self.components[name])}
-        self.told.notes += [f"{name}.{note}" for note in converted.notes]
+        self.report.notes += [f"{name}.{note}" for note in converted.notes]
         for path, tensor in converted.tensors.items():
             full = f"{name}.{path}"
             here = self.tensors.get(full)
@@ -251,7 +257,7 @@ class _Work:
             if id(here) in self.done:
                 continue
             if id(here) in by_word and _grows(here, tensor):
-                self.told.notes.append(f"{full}: {len(here) - len(tensor)} tokens more than in {file} start anew")
+                self.report.notes.append(f"{full}: {len(here) - len(tensor)} tokens more than in {file} start anew")
                 here = here[: len(tensor)]
             if tensor.shape != here.shape:
                 wrong.append(f"{full} is {list(here.shape)} here and {list(tensor.shape)} in {file}")
@@ -259,7 +265,7 @@ class _Work:
             with torch.no_grad():
                 here.copy_(tensor)
             self.done.add(id(self.tensors[full]))
-            self.told.filled[full] = file
+            self.report.filled[full] = file
         if wrong:
             raise UserError(f"`start`: {len(wrong)} weights of `{name}` have other shapes in {file}", hints=_cut(wrong))
         return used
@@ -267,14 +273,14 @@ class _Work:
     def finish(self) -> None:
         """Complain of what got no weight. Counters of a library's (integers) and what nothing calls may stay as they
         are, a teacher that no file has is a copy, and adapters that no file has begin as they were made."""
-        self.told.new += [name for name in self.waiting() if name in self.adapters and name not in self.teacher_of]
+        self.report.new += [name for name in self.waiting() if name in self.adapters and name not in self.teacher_of]
         self.done |= {id(self.tensors[name]) for name in self.adapters}
-        given = {self.teacher_of.get(name) for name in self.told.filled}
+        given = {self.teacher_of.get(name) for name in self.report.filled}
         waiting = [n for n in self.waiting() if n not in self.teacher_of or self.teacher_of[n] in given]
-        spare = tuple(f"{name}." for name, one in self.components.items() if one.spare)
+        spare = tuple(f"{name}." for name, component in self.components.items() if component.spare)
         missing = [n for n in waiting if self.tensors[n].dtype.is_floating_point and not n.startswith(spare)]
         if missing:
-            left = [f"{file} has left over: {some(names)}" for file, names in self.told.unused.items() if names]
+            left = [f"{file} has left over: {some(names)}" for file, names in self.report.unused.items() if names]
             stems = " ".join(dict.fromkeys(f'"{stem(name)}.**"' for name in missing[:SHOWN]))
             raise UserError(
                 f"`start`: no file has a weight for {some(missing)} ({len(missing)} in all)",
@@ -296,7 +302,7 @@ class _Work:
 def _spellings(state: Mapping[str, Tensor]) -> Iterator[dict[str, str]]:
     """A file's names without what a training loop's object puts before all of them (Lightning's `model.`), then as they
     are."""
-    prefix = next((one for one in HOLDERS if state and all(name.startswith(one) for name in state)), None)
+    prefix = next((holder for holder in HOLDERS if state and all(name.startswith(holder) for name in state)), None)
     if prefix is not None:
         yield {name.removeprefix(prefix): name for name in state}
     yield {name: name for name in state}
@@ -304,12 +310,12 @@ def _spellings(state: Mapping[str, Tensor]) -> Iterator[dict[str, str]]:
 
 def _named_below(state: Mapping[str, Tensor], component: str) -> dict[str, str]:
     """The tensors that a file has under a component's name, or under those of a run's checkpoint: bare name -> name."""
-    found = {}
+    named = {}
     for name in state:
         bare = name.removeprefix("components.").removeprefix("teachers.").removeprefix(f"{component}.")
         if name in (f"{home}{component}.{bare}" for home in ("", "components.", "teachers.")):
-            found[bare] = name
-    return found
+            named[bare] = name
+    return named
 
 
 def _check_of(of: str | None, named: Mapping[str, str], state: Mapping[str, Tensor], file: str) -> None:

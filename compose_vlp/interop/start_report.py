@@ -23,16 +23,16 @@ class Started:
 
     def lines(self) -> list[str]:
         """The story, for people."""
-        told = []
+        lines = []
         for file in dict.fromkeys(self.filled.values()):
             names = [name for name, source in self.filled.items() if source == file]
             components = sorted({name.split(".")[0] for name in names})
-            told.append(f"{len(names)} weights of {', '.join(components)} from {file}")
-        told += self.notes
-        told += [f"left over in {file}: {some(names)}" for file, names in self.unused.items() if names]
+            lines.append(f"{len(names)} weights of {', '.join(components)} from {file}")
+        lines += self.notes
+        lines += [f"left over in {file}: {some(names)}" for file, names in self.unused.items() if names]
         if self.new:
-            told.append(f"{len(self.new)} weights start anew: {some(sorted({stem(name) for name in self.new}))}")
-        return told
+            lines.append(f"{len(self.new)} weights start anew: {some(sorted({stem(name) for name in self.new}))}")
+        return lines
 
 
 def stem(name: str) -> str:

@@ -82,8 +82,8 @@ def export_state(state: Mapping[str, Tensor], model_class: ModelClass) -> dict[s
     mine = {name: state[name] for rule in rules for name in rule.ours if name in state}
     official = to_theirs(rules, mine)
     derived = [name.replace("decoder.weight", "decoder.bias") for name in official if name == HEAD]
-    theirs = {official: theirs for theirs, official in _beginnings(layout.vision).items()}
-    return _renamed(bert.with_derived(official, derived), theirs)
+    library_names = {official: library for library, official in _beginnings(layout.vision).items()}
+    return _renamed(bert.with_derived(official, derived), library_names)
 
 
 def _layout(state: Mapping[str, Tensor], task: blip.Task) -> Layout:
@@ -101,19 +101,19 @@ def _layout(state: Mapping[str, Tensor], task: blip.Task) -> Layout:
 
 
 def _renamed(state: Mapping[str, Tensor], beginnings: Mapping[str, str]) -> dict[str, Tensor]:
-    found = {}
+    renamed = {}
     for name, tensor in state.items():
-        old = next((one for one in beginnings if name.startswith(one)), "")
-        found[beginnings.get(old, "") + name.removeprefix(old)] = tensor
-    return found
+        old = next((beginning for beginning in beginnings if name.startswith(beginning)), "")
+        renamed[beginnings.get(old, "") + name.removeprefix(old)] = tensor
+    return renamed
 
 
 def _beginnings(layers: int) -> dict[str, str]:
     """What a name of theirs in the vision tower begins with, and what stands for it in the official code."""
     within = {
-        f"vision_model.encoder.layers.{i}.{theirs}": f"visual_encoder.blocks.{i}.{official}"
+        f"vision_model.encoder.layers.{i}.{library}": f"visual_encoder.blocks.{i}.{official}"
         for i in range(layers)
-        for theirs, official in PARTS
+        for library, official in PARTS
     }
     return {**dict(EDGES), **within}
 

@@ -58,7 +58,7 @@ def checked(names: str | Sequence[str], overrides: list[str]) -> CheckedBlueprin
     Raises:
         BlueprintError: with all of them.
     """
-    found = resolve([names] if isinstance(names, str) else list(names), overrides, fields_of=registry.fields_of)
-    if not found.sound:
-        found.raise_problems()
-    return check(found.document, registry, found.problems)
+    resolved = resolve([names] if isinstance(names, str) else list(names), overrides, fields_of=registry.fields_of)
+    if not resolved.sound:
+        resolved.raise_problems()
+    return check(resolved.document, registry, resolved.problems)

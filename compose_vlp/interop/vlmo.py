@@ -134,10 +134,10 @@ def import_state(state: Mapping[str, Tensor], filled: Filled) -> Imported:
             hints=[f"components.lower.depth={layout.lower} components.upper.depth={layout.upper}"],
         )
     read = without_derived(state)
-    wanted = {name for rule in rules(layout) for name in rule.theirs}
-    tensors = to_ours(rules(layout), {name: tensor for name, tensor in read.items() if name in wanted})
+    known = {name for rule in rules(layout) for name in rule.theirs}
+    tensors = to_ours(rules(layout), {name: tensor for name, tensor in read.items() if name in known})
     tensors["patches_of.types"] = _with_types(tensors["patches_of.types"], filled.tensors.get("patches_of.types"))
-    return Imported(tensors, tuple(name for name in read if name not in wanted))
+    return Imported(tensors, tuple(name for name in read if name not in known))
 
 
 def _with_types(types: Tensor, ours: Tensor | None) -> Tensor:
@@ -201,20 +201,20 @@ def _embeddings(layout: Layout) -> Iterator[Rule]:
     yield from named("transformer.patch_embed.proj", "patches_of.stem.projection")
 
 
-def _layer(theirs: str, ours: str, experts: Iterable[str], layout: Layout) -> Iterator[Rule]:
-    yield from named(f"{theirs}.norm1", f"{ours}.self_attention.norm")
+def _layer(official: str, ours: str, experts: Iterable[str], layout: Layout) -> Iterator[Rule]:
+    yield from named(f"{official}.norm1", f"{ours}.self_attention.norm")
     attention = f"{ours}.self_attention.branch"
-    yield same(f"{theirs}.attn.qkv.weight", f"{attention}.qkv.weight")
+    yield same(f"{official}.attn.qkv.weight", f"{attention}.qkv.weight")
     for name in ("q_bias", "v_bias"):
-        yield same(f"{theirs}.attn.{name}", f"{attention}.{name}")
-    yield from named(f"{theirs}.attn.proj", f"{attention}.out")
+        yield same(f"{official}.attn.{name}", f"{attention}.{name}")
+    yield from named(f"{official}.attn.proj", f"{attention}.out")
     if layout.scaled:
-        yield same(f"{theirs}.gamma_1", f"{ours}.self_attention.scale")
-        yield same(f"{theirs}.gamma_2", f"{ours}.ffn_scale")
+        yield same(f"{official}.gamma_1", f"{ours}.self_attention.scale")
+        yield same(f"{official}.gamma_2", f"{ours}.ffn_scale")
     for expert in experts:
-        yield from named(f"{theirs}.norm2_{EXPERTS[expert]}", f"{ours}.experts.{expert}.norm")
+        yield from named(f"{official}.norm2_{EXPERTS[expert]}", f"{ours}.experts.{expert}.norm")
         for layer in ("fc1", "fc2"):
-            yield from named(f"{theirs}.mlp_{EXPERTS[expert]}.{layer}", f"{ours}.experts.{expert}.ffn.{layer}")
+            yield from named(f"{official}.mlp_{EXPERTS[expert]}.{layer}", f"{ours}.experts.{expert}.ffn.{layer}")
 
 
 def _heads(layout: Layout) -> Iterator[Rule]:

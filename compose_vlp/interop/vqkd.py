@@ -74,12 +74,12 @@ def _all(layout: Layout) -> Iterator[Rule]:
         yield from named(f"decode_task_layer.{number}", f"decoder_map.{ours}")
 
 
-def _tower(theirs: str, patches: str, tower: str, depth: int) -> Iterator[Rule]:
-    yield same(f"{theirs}.cls_token", f"{patches}.cls", "token")
-    yield same(f"{theirs}.pos_embed", f"{patches}.positions", "batched")
-    yield from named(f"{theirs}.fc_norm", f"{tower}.norm")
+def _tower(official: str, patches: str, tower: str, depth: int) -> Iterator[Rule]:
+    yield same(f"{official}.cls_token", f"{patches}.cls", "token")
+    yield same(f"{official}.pos_embed", f"{patches}.positions", "batched")
+    yield from named(f"{official}.fc_norm", f"{tower}.norm")
     for i in range(depth):
-        block, layer = f"{theirs}.blocks.{i}", f"{tower}.layers.{i}"
+        block, layer = f"{official}.blocks.{i}", f"{tower}.layers.{i}"
         attention, expert = f"{layer}.self_attention.branch", f"{layer}.experts.vision"
         yield from named(f"{block}.norm1", f"{layer}.self_attention.norm")
         for name in ("qkv.weight", "q_bias", "v_bias"):

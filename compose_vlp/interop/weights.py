@@ -52,11 +52,11 @@ def _load(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
 
 def weights_of(model: Model) -> dict[str, Tensor]:
     """All weights; shared ones under every name that they have, those of teachers below the teacher's name."""
-    found = dict(model.components.state_dict())
-    found |= {f"{LOSSES}{path}": tensor for path, tensor in model.losses.state_dict().items()}
+    weights = dict(model.components.state_dict())
+    weights |= {f"{LOSSES}{path}": tensor for path, tensor in model.losses.state_dict().items()}
     for name, teacher in teachers_of(model).items():
-        found |= {f"{name}.{path}": tensor for path, tensor in teacher.state_dict().items() if path != "_started"}
-    return found
+        weights |= {f"{name}.{path}": tensor for path, tensor in teacher.state_dict().items() if path != "_started"}
+    return weights
 
 
 def merged_weights_of(model: Model) -> dict[str, Tensor]:
@@ -65,19 +65,21 @@ def merged_weights_of(model: Model) -> dict[str, Tensor]:
     Raises:
         UserError: an adapter cannot be merged.
     """
-    found = weights_of(model)
+    weights = weights_of(model)
     homes = [(f"{name}.", teacher) for name, teacher in teachers_of(model).items()]
     for prefix, home in (("", model.components), (LOSSES, model.losses), *homes):
         for name in of_adapters(home):
-            found.pop(f"{prefix}{name}", None)
+            weights.pop(f"{prefix}{name}", None)
         with torch.no_grad():
-            found |= {f"{prefix}{path}.weight": merged_weight(one) for path, one in adapted_maps(home).items()}
-    return found
+            weights |= {
+                f"{prefix}{path}.weight": merged_weight(adapted) for path, adapted in adapted_maps(home).items()
+            }
+    return weights
 
 
 def teachers_of(model: Model) -> dict[str, Teacher]:
     """The teachers by name."""
-    return {name: one for name, one in model.teachers.named_children() if isinstance(one, Teacher)}
+    return {name: teacher for name, teacher in model.teachers.named_children() if isinstance(teacher, Teacher)}
 
 
 def gradients_of(model: Model) -> dict[str, Tensor]:

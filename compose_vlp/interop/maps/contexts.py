@@ -18,32 +18,32 @@ def for_contexts(names: Collection[str], module: nn.Module) -> dict[str, str]:
     a layer has a cross-attention for each (BLIP's), all take those of its only one, and what merges them stays new.
     """
     twins = _twins(names, module)
-    found = {}
+    originals = {}
     for ours in module.state_dict():
         candidates = [_untwinned(ours, twins), *_merged(ours)] if twins > 1 else [ours, *_merged(ours)]
-        theirs = next((name for name in candidates if name in names), None)
-        if theirs is not None:
-            found[ours] = theirs
-    return found
+        original = next((name for name in candidates if name in names), None)
+        if original is not None:
+            originals[ours] = original
+    return originals
 
 
 def _twins(names: Collection[str], module: nn.Module) -> int:
     """How many layers of the module come from each of the file's; 1 where it has no layers, or as many."""
-    mine, theirs = _depth(module.state_dict()), _depth(names)
+    mine, in_file = _depth(module.state_dict()), _depth(names)
     contexts = getattr(getattr(module, "config", None), "contexts", None) or 1
-    return contexts if theirs and mine == contexts * theirs else 1
+    return contexts if in_file and mine == contexts * in_file else 1
 
 
 def _depth(names: Collection[str]) -> int:
-    return 1 + max((int(found[1]) for name in names if (found := _LAYER.match(name))), default=-1)
+    return 1 + max((int(match[1]) for name in names if (match := _LAYER.match(name))), default=-1)
 
 
 def _untwinned(name: str, twins: int) -> str:
-    found = _LAYER.match(name)
-    return f"layers.{int(found[1]) // twins}.{found[2]}" if found else name
+    match = _LAYER.match(name)
+    return f"layers.{int(match[1]) // twins}.{match[2]}" if match else name
 
 
 def _merged(name: str) -> Iterator[str]:
-    found = _ONE_OF_SEVERAL.match(name)
-    if found:
-        yield f"{found[1]}.{found[2]}"
+    match = _ONE_OF_SEVERAL.match(name)
+    if match:
+        yield f"{match[1]}.{match[2]}"

@@ -56,8 +56,8 @@ MAPS = (
 def all_maps() -> Iterator[NameMap]:
     """Every map, in the order in which a file is tried."""
     for name in MAPS:
-        found: NameMap = importlib.import_module(f"compose_vlp.interop.maps.{name}").MAP
-        yield found
+        name_map: NameMap = importlib.import_module(f"compose_vlp.interop.maps.{name}").MAP
+        yield name_map
 
 
 def choose_map(
@@ -71,12 +71,12 @@ def choose_map(
         UserError: no such format, none for this kind, or none that fits; `what` says from where to where.
     """
     maps = _for_kind(form, kind)
-    spellings = [one for one in spellings if one]
+    spellings = [spelling for spelling in spellings if spelling]
     for spelling in spellings:
-        for one in maps:
-            if one.fits(spelling, module):
-                return one, spelling
-    formats = ", ".join(dict.fromkeys(one.format for one in maps))
+        for name_map in maps:
+            if name_map.fits(spelling, module):
+                return name_map, spelling
+    formats = ", ".join(dict.fromkeys(name_map.format for name_map in maps))
     raise UserError(
         f"`start`: the names in {what} are not those of format {form!r}"
         if form
@@ -91,13 +91,13 @@ def choose_map(
 
 def _for_kind(form: str | None, kind: str) -> list[NameMap]:
     every = list(all_maps())
-    formats = sorted({one.format for one in every})
+    formats = sorted({name_map.format for name_map in every})
     if form is not None and form not in formats:
         hints = did_you_mean(form, formats) or (f"formats: {', '.join(formats)}",)
         raise UserError(f"`start`: no format is called {form!r}", hints=hints)
-    chosen = [one for one in every if one.takes(kind) and form in (None, one.format)]
+    chosen = [name_map for name_map in every if name_map.takes(kind) and form in (None, name_map.format)]
     if not chosen:
-        known = sorted({one.format for one in every if one.takes(kind)})
+        known = sorted({name_map.format for name_map in every if name_map.takes(kind)})
         raise UserError(f"`start`: format {form!r} fills no {kind!r}", hints=[f"formats for it: {', '.join(known)}"])
     return chosen
 
@@ -121,6 +121,6 @@ def refuse(state: State, refused: Mapping[str, str], what: str) -> None:
         UserError: it does.
     """
     for ending, thing in refused.items():
-        found = next((name for name in state if name.endswith(ending)), None)
-        if found is not None:
-            raise UserError(f"`start`: {what} has {thing} (`{found}`), which this component has not")
+        example = next((name for name in state if name.endswith(ending)), None)
+        if example is not None:
+            raise UserError(f"`start`: {what} has {thing} (`{example}`), which this component has not")

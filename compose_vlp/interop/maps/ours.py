@@ -21,8 +21,8 @@ def convert(state: State, module: nn.Module) -> Converted:
     copied = len(named) - len(set(named.values()))
     notes = (f"layers: {copied} weights for further contexts are copies of the first one's",) if copied else ()
     return Converted(
-        {ours: state[theirs] for ours, theirs in named.items()},
-        {ours: (theirs,) for ours, theirs in named.items()},
+        {ours: state[original] for ours, original in named.items()},
+        {ours: (original,) for ours, original in named.items()},
         notes,
     )
 

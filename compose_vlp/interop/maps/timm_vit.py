@@ -44,7 +44,7 @@ def convert(state: State, module: Any) -> Converted:
 
 def rules(depth: int) -> list[Rule]:
     """The tensors of a tower of `depth` layers."""
-    found = [
+    all_rules = [
         same("cls_token", "cls"),
         same("pos_embed", "positions"),
         *named("patch_embed.proj", "stem.projection"),
@@ -52,16 +52,16 @@ def rules(depth: int) -> list[Rule]:
         *named("norm", "norm"),
     ]
     for i in range(depth):
-        theirs, ours = f"blocks.{i}", f"layers.{i}"
-        found += [
-            *named(f"{theirs}.norm1", f"{ours}.self_attention.norm"),
-            *named(f"{theirs}.attn.qkv", f"{ours}.self_attention.branch.qkv"),
-            *named(f"{theirs}.attn.proj", f"{ours}.self_attention.branch.out"),
-            *named(f"{theirs}.norm2", f"{ours}.ffn.norm"),
-            *named(f"{theirs}.mlp.fc1", f"{ours}.ffn.branch.fc1"),
-            *named(f"{theirs}.mlp.fc2", f"{ours}.ffn.branch.fc2"),
+        block, ours = f"blocks.{i}", f"layers.{i}"
+        all_rules += [
+            *named(f"{block}.norm1", f"{ours}.self_attention.norm"),
+            *named(f"{block}.attn.qkv", f"{ours}.self_attention.branch.qkv"),
+            *named(f"{block}.attn.proj", f"{ours}.self_attention.branch.out"),
+            *named(f"{block}.norm2", f"{ours}.ffn.norm"),
+            *named(f"{block}.mlp.fc1", f"{ours}.ffn.branch.fc1"),
+            *named(f"{block}.mlp.fc2", f"{ours}.ffn.branch.fc2"),
         ]
-    return found
+    return all_rules
 
 
 MAP = NameMap("timm", frozenset({"vit"}), fits, convert)

@@ -42,14 +42,14 @@ def convert(state: State, module: Any) -> Converted:
     originals = {modern_name(name): name for name in state}
     modern = {name: state[original] for name, original in originals.items()}
     converted = _head(modern, module) if isinstance(module, VocabularyHead) else _layers(modern, module)
-    sources = {ours: tuple(originals[name] for name in theirs) for ours, theirs in converted.sources.items()}
+    sources = {ours: tuple(originals[name] for name in names) for ours, names in converted.sources.items()}
     return replace(converted, sources=sources)
 
 
 def _prefix(names: Collection[str]) -> str | None:
     """What the names begin with; none for other models, whose layers are named otherwise."""
     telling = ("embeddings.word_embeddings", "encoder.layer.0.attention.self.query", "encoder.layer.0.output.LayerNorm")
-    return next((one for one in PREFIXES if all(f"{one}{stem}.weight" in names for stem in telling)), None)
+    return next((prefix for prefix in PREFIXES if all(f"{prefix}{stem}.weight" in names for stem in telling)), None)
 
 
 def _layers(state: State, module: Any) -> Converted:
@@ -61,8 +61,8 @@ def _layers(state: State, module: Any) -> Converted:
     rules = list(_embeddings(prefix)) if words else []
     for i in range(len(module.layers)):
         # A fuser of several contexts has a layer for each of them, one after the other.
-        theirs = first + i * module.config.depth // len(module.layers)
-        rules += bert.layer(f"{prefix}encoder.layer.{theirs}", f"layers.{i}", cross=True)
+        number = first + i * module.config.depth // len(module.layers)
+        rules += bert.layer(f"{prefix}encoder.layer.{number}", f"layers.{i}", cross=True)
     converted = by_rules(rules, state, module)
     if words:
         if module.positions is not None:

@@ -95,13 +95,13 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     """The step's losses, values, gradients and next state, as the folder has them."""
     layout = Layout.of(oracle.weights)
     recorded = _recorded[layout.task](blueprint, oracle, next(model.parameters()).device)
-    found = _values[layout.task](blueprint, model, recorded, oracle) if layout.task in _values else {}
+    results = _values[layout.task](blueprint, model, recorded, oracle) if layout.task in _values else {}
     losses = train_step(blueprint, model, STAGES.get(layout.task, "finetune"), recorded, without)
-    found |= {theirs: losses[ours] for ours, theirs in LOSSES[layout.task].items()}
+    results |= {official: losses[ours] for ours, official in LOSSES[layout.task].items()}
     rules = names.rules(layout)
     slopes = gradients(model, rules)
     after = state(model, rules, oracle.wanted.state)
-    return Outcome(found, frozenset(), norms_of(slopes), slopes, after)
+    return Outcome(results, frozenset(), norms_of(slopes), slopes, after)
 
 
 LOSSES: Mapping[names.Task, Mapping[str, str]] = {
@@ -177,26 +177,26 @@ _recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device]
 
 def _pretrain_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, _: Oracle) -> dict[str, Tensor]:
     judged = ("matched", "wrong_image", "wrong_text")
-    wanted = {name: blueprint.values[name] for name in ("v", "t", "predicted", *judged)}
-    wanted |= {f"{name}.fused": next(blueprint.calls[wanted[name].call].refs()) for name in judged}
-    found = values(blueprint, model, wanted, recorded)
+    refs = {name: blueprint.values[name] for name in ("v", "t", "predicted", *judged)}
+    refs |= {f"{name}.fused": next(blueprint.calls[refs[name].call].refs()) for name in judged}
+    results = values(blueprint, model, refs, recorded)
     return {
-        "image_embeds": found["v"].features,
-        "text_embeds": found["t"].features,
-        "itm_cls": torch.cat([found[f"{name}.fused"].features for name in judged]),
-        "itm_logits": torch.cat([found[name].scores for name in judged]),
-        "mlm_logits": found["predicted"].scores,
+        "image_embeds": results["v"].features,
+        "text_embeds": results["t"].features,
+        "itm_cls": torch.cat([results[f"{name}.fused"].features for name in judged]),
+        "itm_logits": torch.cat([results[name].scores for name in judged]),
+        "mlm_logits": results["predicted"].scores,
     }
 
 
 def _ve_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, _: Oracle) -> dict[str, Tensor]:
-    found = values(blueprint, model, {"verdict": blueprint.values["verdict"]}, recorded)
-    return {"logits_after_momentum": found["verdict"].scores}
+    results = values(blueprint, model, {"verdict": blueprint.values["verdict"]}, recorded)
+    return {"logits_after_momentum": results["verdict"].scores}
 
 
 def _vqa_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded, oracle: Oracle) -> dict[str, Tensor]:
-    found = ranked(blueprint, model, recorded, oracle)
-    return {"topk_ids": found.texts, "topk_probs": found.scores.softmax(1)}
+    ranking = ranked(blueprint, model, recorded, oracle)
+    return {"topk_ids": ranking.texts, "topk_probs": ranking.scores.softmax(1)}
 
 
 _values: Mapping[names.Task, Callable[[CheckedBlueprint, Model, Recorded, Oracle], dict[str, Tensor]]] = {

@@ -69,12 +69,12 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     """The step's loss, values, gradients and next state, as the folder has them."""
     layout = Layout.of(oracle.weights)
     recorded = _recorded[layout.task](blueprint, oracle, next(model.parameters()).device)
-    found = _values[layout.task](blueprint, model, recorded)
+    results = _values[layout.task](blueprint, model, recorded)
     loss = next(iter(train_step(blueprint, model, "finetune", recorded, without).values()))
-    found["loss_plain_ce" if layout.words else "loss"] = loss
+    results["loss_plain_ce" if layout.words else "loss"] = loss
     rules = names.rules(layout)
     slopes = gradients(model, rules)
-    return Outcome(found, frozenset(), norms_of(slopes), slopes, state(model, rules, oracle.wanted.state))
+    return Outcome(results, frozenset(), norms_of(slopes), slopes, state(model, rules, oracle.wanted.state))
 
 
 def _texts(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device, ids: str = "text_ids") -> Any:
@@ -120,22 +120,22 @@ _recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device]
 
 
 def _retrieval_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
-    wanted = {name: blueprint.values[name] for name in ("image_embedding", "text_embedding")}
-    found = values(blueprint, model, wanted, recorded)
-    return {"vision_cls": found["image_embedding"].features, "language_cls": found["text_embedding"].features}
+    refs = {name: blueprint.values[name] for name in ("image_embedding", "text_embedding")}
+    results = values(blueprint, model, refs, recorded)
+    return {"vision_cls": results["image_embedding"].features, "language_cls": results["text_embedding"].features}
 
 
 def _verdict(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
-    found = values(blueprint, model, {"verdict": blueprint.values["verdict"]}, recorded)
-    return {"logits": found["verdict"].scores}
+    results = values(blueprint, model, {"verdict": blueprint.values["verdict"]}, recorded)
+    return {"logits": results["verdict"].scores}
 
 
 def _captioning_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
     """Scores of all words, nothing hidden, and of the hidden words at their places."""
-    wanted = {name: blueprint.values[name] for name in ("writing", "predicted")}
-    found = values(blueprint, model, wanted, recorded)
+    refs = {name: blueprint.values[name] for name in ("writing", "predicted")}
+    results = values(blueprint, model, refs, recorded)
     hidden = recorded.choices["written"].labels.ids != IGNORED
-    return {"logits_full": found["writing"].scores, "logits_at_masked": found["predicted"].scores[hidden]}
+    return {"logits_full": results["writing"].scores, "logits_at_masked": results["predicted"].scores[hidden]}
 
 
 _values: Mapping[names.Task, Callable[[CheckedBlueprint, Model, Recorded], dict[str, Tensor]]] = {

@@ -106,21 +106,21 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     """The step's losses, values, gradients and next state, as the folder has them."""
     layout = Layout.of(oracle.weights)
     recorded = _recorded(blueprint, oracle, next(model.parameters()).device)
-    found = _values[layout.task](blueprint, model, recorded) if layout.task in _values else {}
+    results = _values[layout.task](blueprint, model, recorded) if layout.task in _values else {}
     if "best_ids" in oracle.wanted.values:
-        found["best_ids"] = ranked(blueprint, model, recorded, oracle).texts[:, 0]
+        results["best_ids"] = ranked(blueprint, model, recorded, oracle).texts[:, 0]
     if "greedy_ids" in oracle.wanted.values:
-        found = {
+        results = {
             f"{how}_ids": generated(blueprint, model, oracle, beams) for how, beams in (("greedy", 1), ("beam3", 3))
         }
     if layout.task not in LOSSES:
-        return Outcome(found)
+        return Outcome(results)
     losses = train_step(blueprint, model, STAGES.get(layout.task, "finetune"), recorded, without)
-    found |= {theirs: losses[ours] for ours, theirs in LOSSES[layout.task].items()}
+    results |= {official: losses[ours] for ours, official in LOSSES[layout.task].items()}
     rules = names.rules(layout)
     slopes = gradients(model, rules)
     after = state(model, rules, oracle.wanted.state)
-    return Outcome(found, frozenset(), norms_of(slopes), slopes, after)
+    return Outcome(results, frozenset(), norms_of(slopes), slopes, after)
 
 
 LOSSES: Mapping[names.Task, Mapping[str, str]] = {
@@ -170,25 +170,25 @@ def generated(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, beams: 
 
 def _pretrain_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
     judged = ("matched", "wrong_image", "wrong_text")
-    wanted = {name: blueprint.values[name] for name in ("v", "logits", *judged)}
-    found = values(blueprint, model, wanted, recorded)
+    refs = {name: blueprint.values[name] for name in ("v", "logits", *judged)}
+    results = values(blueprint, model, refs, recorded)
     return {
-        "image_embeds": found["v"].features,
-        "itm_logits": torch.cat([found[name].scores for name in judged]),
-        "lm_logits": found["logits"].scores,
+        "image_embeds": results["v"].features,
+        "itm_logits": torch.cat([results[name].scores for name in judged]),
+        "lm_logits": results["logits"].scores,
     }
 
 
 def _nlvr_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
-    found = values(blueprint, model, {"verdict": blueprint.values["verdict"]}, recorded)
-    return {"logits": found["verdict"].scores}
+    results = values(blueprint, model, {"verdict": blueprint.values["verdict"]}, recorded)
+    return {"logits": results["verdict"].scores}
 
 
 def _itm_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
-    wanted = {name: blueprint.values[name] for name in ("judged", "image_embedding", "text_embedding")}
-    found = values(blueprint, model, wanted, recorded)
-    alike = found["image_embedding"].features @ found["text_embedding"].features.T
-    return {"itm_logits": found["judged"].scores, "itc_similarity": alike}
+    refs = {name: blueprint.values[name] for name in ("judged", "image_embedding", "text_embedding")}
+    results = values(blueprint, model, refs, recorded)
+    alike = results["image_embedding"].features @ results["text_embedding"].features.T
+    return {"itm_logits": results["judged"].scores, "itc_similarity": alike}
 
 
 _values: Mapping[names.Task, Callable[[CheckedBlueprint, Model, Recorded], dict[str, Tensor]]] = {

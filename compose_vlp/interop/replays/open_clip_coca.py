@@ -68,8 +68,8 @@ def step(
     blueprint: CheckedBlueprint, model: Model, batch: Mapping[str, Any], without: Collection[str] = ()
 ) -> dict[str, Tensor]:
     """The weighted losses of the stage's own program, and the backward of their sum."""
-    found = model(compile_stage(blueprint, STAGE, without=without).run, batch)
-    weighted = {name: found[name].value * blueprint.losses[name].weight for name in ("contrastive", "captioning")}
+    losses = model(compile_stage(blueprint, STAGE, without=without).run, batch)
+    weighted = {name: losses[name].value * blueprint.losses[name].weight for name in ("contrastive", "captioning")}
     torch.stack([*weighted.values()]).sum().backward()
     return {"contrastive_loss": weighted["contrastive"], "caption_loss_weighted": weighted["captioning"]}
 
@@ -77,14 +77,14 @@ def step(
 @torch.no_grad()
 def features(blueprint: CheckedBlueprint, model: Model, batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """Embeddings, logits and labels as open_clip's forward gives them: the last word is read by nothing."""
-    wanted = {name: blueprint.values[name] for name in ("image_embedding", "text_embedding", "logits")}
-    found = model(compile_plan(blueprint, "features", wanted, trainable=lambda _: False).run, batch)
+    refs = {name: blueprint.values[name] for name in ("image_embedding", "text_embedding", "logits")}
+    results = model(compile_plan(blueprint, "features", refs, trainable=lambda _: False).run, batch)
     text = batch["caption"]
     labels = model.losses_by_name.captioning.labels(text)[:, :-1]
     return {
-        "image_features": found["image_embedding"].features,
-        "text_features": found["text_embedding"].features,
-        "logits": found["logits"].scores[:, :-1],
+        "image_features": results["image_embedding"].features,
+        "text_features": results["text_embedding"].features,
+        "logits": results["logits"].scores[:, :-1],
         "labels": labels.masked_fill(labels == IGNORED, text.pad),
         "logit_scale": model.student.similarity.log_scale.exp().reshape(()),
     }

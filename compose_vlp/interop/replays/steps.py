@@ -47,22 +47,22 @@ def train_step(
         raise UserError(f"the recording has what {name!r} drew, and the step draws no such thing")
     model.start_teachers(taught_by(compiled.plan))
     model.update_teachers("before")
-    found = model(compiled.run, recorded.batch, Step(choices=recorded.choices))
-    weights = {name: blueprint.weight_of(name) for name in found}
+    losses = model(compiled.run, recorded.batch, Step(choices=recorded.choices))
+    weights = {name: blueprint.weight_of(name) for name in losses}
     constant = {name: weight for name, weight in weights.items() if isinstance(weight, float | int)}
-    torch.stack([constant[name] * loss.value for name, loss in found.items()]).sum().backward()
+    torch.stack([constant[name] * loss.value for name, loss in losses.items()]).sum().backward()
     model.commit()
     model.update_teachers("after")
-    return {name: loss.value for name, loss in found.items()}
+    return {name: loss.value for name, loss in losses.items()}
 
 
 @torch.no_grad()
-def values(blueprint: CheckedBlueprint, model: Model, wanted: Mapping[str, Ref], recorded: Recorded) -> dict[str, Any]:
+def values(blueprint: CheckedBlueprint, model: Model, refs: Mapping[str, Ref], recorded: Recorded) -> dict[str, Any]:
     """Values of the student's graph, computed apart from the step; nothing is kept of it."""
-    program = compile_plan(blueprint, "values", wanted, trainable=lambda _: False).run
+    program = compile_plan(blueprint, "values", refs, trainable=lambda _: False).run
     with evaluating(model):
-        found: dict[str, Any] = model(program, recorded.batch, Step(choices=recorded.choices))
-    return found
+        results: dict[str, Any] = model(program, recorded.batch, Step(choices=recorded.choices))
+    return results
 
 
 def text_of(ids: Tensor, mask: Tensor, frame: int) -> Text:

@@ -100,13 +100,13 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     """The step's losses, values, gradients and next state, as the folder has them."""
     layout = layout_of(oracle)
     recorded = _recorded[layout.task](blueprint, oracle, next(model.parameters()).device)
-    found = _values[layout.task](blueprint, model, recorded)
+    results = _values[layout.task](blueprint, model, recorded)
     losses = train_step(blueprint, model, STAGES.get(layout.task, "finetune"), recorded, without)
-    found |= _losses(layout.task, losses)
+    results |= _losses(layout.task, losses)
     rules = names.rules(layout)
     slopes = gradients(model, rules)
     after = state(model, rules, oracle.wanted.state)
-    return Outcome(found, frozenset(), norms_of(slopes), slopes, after)
+    return Outcome(results, frozenset(), norms_of(slopes), slopes, after)
 
 
 def _losses(task: names.Task, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -174,19 +174,19 @@ _recorded: Mapping[names.Task, Callable[[CheckedBlueprint, Oracle, torch.device]
 
 
 def _pretrain_values(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
-    wanted = {name: blueprint.values[name] for name in ("i2t", "matched", "wrong_image", "wrong_text", "predicted")}
-    found = values(blueprint, model, wanted, recorded)
-    judged = [found[name].scores for name in ("matched", "wrong_image", "wrong_text")]
+    refs = {name: blueprint.values[name] for name in ("i2t", "matched", "wrong_image", "wrong_text", "predicted")}
+    results = values(blueprint, model, refs, recorded)
+    judged = [results[name].scores for name in ("matched", "wrong_image", "wrong_text")]
     return {
-        "itc_i2t_logits": found["i2t"].scores,
+        "itc_i2t_logits": results["i2t"].scores,
         "itm_logits": torch.cat(judged),
-        "mlm_logits": found["predicted"].scores,
+        "mlm_logits": results["predicted"].scores,
     }
 
 
-def _one(ours: str, theirs: str) -> Callable[[CheckedBlueprint, Model, Recorded], dict[str, Tensor]]:
+def _one(ours: str, official: str) -> Callable[[CheckedBlueprint, Model, Recorded], dict[str, Tensor]]:
     def value(blueprint: CheckedBlueprint, model: Model, recorded: Recorded) -> dict[str, Tensor]:
-        return {theirs: values(blueprint, model, {ours: blueprint.values[ours]}, recorded)[ours].scores}
+        return {official: values(blueprint, model, {ours: blueprint.values[ours]}, recorded)[ours].scores}
 
     return value
 
