@@ -49,7 +49,7 @@ def type_of_field(blueprint: CheckedBlueprint, inputs: tuple[str, ...]) -> str:
 
 
 def is_table(spec: Input) -> bool:
-    """Whether an input is a constant list, and not of records."""
+    """Tell whether an input is a constant list, and not of records."""
     return isinstance(spec, TextInput) and spec.table is not None
 
 

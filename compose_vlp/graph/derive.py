@@ -86,7 +86,7 @@ def _reads(reads: Reads, name: Callable[[str], str]) -> dict[str, Flow]:
 
 
 def queued(value: ValueType, queue: str) -> ValueType:
-    """What a component that keeps state gives: the rows behind the batch's are those of that queue."""
+    """Give a value that a component with a state returns: the rows behind the batch's are those of that queue."""
     rows = dataclasses.replace(value.rows, queue=queue) if value.rows.queue else value.rows
     if isinstance(value, RecordType):
         fields = {key: queued(inner, queue) for key, inner in value.fields.items()}
@@ -95,7 +95,7 @@ def queued(value: ValueType, queue: str) -> ValueType:
 
 
 def masked(value: ValueType, root: str, covers: frozenset[str]) -> ValueType:
-    """What a masker gives: its texts have a root of their own, and cover those that they were made from."""
+    """Give what a masker returns: its texts have a root of their own, and cover those that they were made from."""
     match value:
         case TextType():
             return dataclasses.replace(value, root=root, covers=covers, reads={root: Flow.EACH}, fields={})

@@ -173,7 +173,7 @@ class CheckedBlueprint:
         }
 
     def weight_of(self, loss: str) -> float | ParamRef:
-        """What a loss, auxiliary ones included, is multiplied with."""
+        """Give the weight of a loss, auxiliary ones included."""
         return self.losses[loss].weight if loss in self.losses else self.auxiliary[loss][1].weight
 
     @cached_property

@@ -149,7 +149,7 @@ class Port:
 
     @property
     def takes_number(self) -> bool:
-        """Whether a number, and so a param or a schedule, may stand here."""
+        """Tell whether a number, and so a param or a schedule, may stand here."""
         return self.literal and (not self.literal_types or bool({"float", "int"} & set(self.literal_types)))
 
 
@@ -274,7 +274,7 @@ class Kind:
     own_losses: Callable[[Any], tuple[AuxiliaryLoss, ...]] | None = None  # with these settings; its parts' too
 
     def mixes(self, given: Collection[str]) -> bool:
-        """Whether a row of the result depends on others, where these ports are given."""
+        """Tell whether a row of the result depends on others, where these ports are given."""
         return self.traits.rows == "batch" or any(self.ports[name].mixes for name in given if name in self.ports)
 
     def with_settings(self, config: Any) -> Kind:

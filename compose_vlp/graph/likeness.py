@@ -72,7 +72,7 @@ def merged(values: tuple[Any, ...]) -> Any:
 
 
 def _sides(values: tuple[SimilarityType, ...]) -> tuple[frozenset[str], frozenset[str]]:
-    """What all of them compare with what.
+    """Give what all of them compare with what.
 
     Raises:
         UserError: one goes from rows to columns, another back.

@@ -22,7 +22,7 @@ class Problems:
 
     @contextmanager
     def within(self, chain: tuple[str, ...]) -> Iterator[None]:
-        """What is added here was found while these substitutions were made, and says so."""
+        """Say of every problem added here that it was found while these substitutions were made."""
         before, self._chain = self._chain, chain
         try:
             yield
@@ -36,7 +36,7 @@ class Problems:
         self._found.setdefault((message, span), Problem(message, span, all_hints, tuple(related)))
 
     def is_first(self, cause: str) -> bool:
-        """Whether a cause is met for the first time; later ones count as noted without a word."""
+        """Check whether a cause is met for the first time; later ones count as noted without a word."""
         self._times += 1
         new = cause not in self._said
         self._said.add(cause)

@@ -41,14 +41,14 @@ Bindings = dict[str, Any]
 
 
 def dimension_names(pattern: Pattern) -> tuple[str, ...]:
-    """What the dimensions of a port's pattern are called in the value's own terms."""
+    """Give the names that the dimensions of a port's pattern have in the value's own terms."""
     if pattern.kind == "Logits" and len(pattern.dims) == 2:  # one vector a row
         return ("rows", "classes")
     return KINDS[pattern.kind].dims if pattern.kind in KINDS else ("rows",)
 
 
 def bind(pattern: Pattern, value: ValueType) -> Bindings:
-    """What a value says about the names of its port's dimensions; a name of an unknown size is left out."""
+    """Read the named dimensions of a port from a value; a name of an unknown size is left out."""
     names = dimension_names(pattern)
     sizes: dict[str, Any] = {"rows": value.rows, **value.sizes()}
     if isinstance(value, SimilarityType):
@@ -107,7 +107,7 @@ class _Call:
         return next((size for size in sizes if isinstance(size, int)), None)
 
     def rows(self, pattern: Pattern) -> RowSpace:
-        """What a row of the result stands for."""
+        """Give what a row of the result stands for."""
         return self.env.get(pattern.dims[0], RowSpace()) if pattern.dims else RowSpace()
 
     def shown(self, rows: str) -> frozenset[str]:

@@ -64,7 +64,7 @@ class Count:
     grid: Grid | None = None
 
     def may_be(self, other: Count) -> bool:
-        """Whether nothing says that the two are different."""
+        """Tell whether nothing says that the two are different."""
         if self.fixed is None or other.fixed is None:
             return True
         if self.grid is not None and other.grid is not None and self.grid != other.grid:

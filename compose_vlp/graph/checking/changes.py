@@ -91,7 +91,7 @@ class _Changes:
         return None
 
     def is_broken(self, problem: Problem, reported: Iterable[Span]) -> bool:
-        """Whether a problem is about a component one of whose settings is a mistake itself."""
+        """Tell whether a problem is about a component one of whose settings is a mistake itself."""
         named = re.match(r"`(\w+)`: `(\w+)`", problem.message)
         entry = self.entries.get(("components", named[1])) if named else None
         if named is None or entry is None or not isinstance(entry.value, Mapping):
@@ -113,7 +113,7 @@ class _Changes:
         return None
 
     def _reached(self, start: Key, span: Span) -> list[list[Key]]:
-        """What an entry reads, level by level, what stands nearest to the place first."""
+        """Give what an entry reads, level by level, what stands nearest to the place first."""
         seen, level = {start}, self._targets(start, span)
         if start[0] == "components":
             level = [start, *self.readers[start]]
@@ -134,7 +134,7 @@ class _Changes:
         return [target for reference in references for target in self.reads.targets(reference)]
 
     def _change(self, key: Key, file: str, message: str) -> Span | None:
-        """What a file changed of an entry: the field that the message names, else the kind, else the only one."""
+        """Give what a file changed of an entry: the field that the message names, else the kind, else the only one."""
         entry = self.entries.get(key)
         if entry is None:
             return None

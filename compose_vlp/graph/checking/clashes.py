@@ -49,7 +49,7 @@ _FIELDS = {"size": "size", "length": "max_length"}
 
 
 def _origin(document: Document, sizing: Sizing, name: str) -> Span | None:
-    """Where a setting's value was written: at the input whose size it is, where it is one; None for a default."""
+    """Find where a setting's value was written: at the input whose size it is, if any; None for a default."""
     fact = sizing.source(name)
     if fact is None:
         return None

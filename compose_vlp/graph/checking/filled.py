@@ -35,7 +35,7 @@ def filled(checked: CheckedBlueprint) -> Document:
 
 
 def _settings(checked: CheckedBlueprint) -> Iterator[tuple[Path, list[tuple[str, Any]], frozenset[str]]]:
-    """Where settings stand, the settings as they are read, and which of them are inferred."""
+    """Give the place of the settings, the settings as they are read, and which of them are inferred."""
     for name, given in checked.inputs.items():
         yield ("inputs", name), _fields(given), frozenset()
     for name, component in checked.components.items():

@@ -43,7 +43,7 @@ class Growing:
     _begun: set[str] = field(default_factory=set)
 
     def does(self, arg: Arg) -> bool:
-        """Whether an argument grows."""
+        """Tell whether an argument grows."""
         return any(ref.call in self._growing and not self._of_rows(ref) for ref in refs_in(arg))
 
     def type_of(self, ref: Ref) -> ValueType:
@@ -67,7 +67,7 @@ class Growing:
         return ref.call == self.over and bool(OF_ROWS & set(ref.path))
 
     def _of_prefix(self, call: Call) -> bool:
-        """Whether a call reads, of a sequence that grows, what stands before its words: any part but the last."""
+        """Tell whether a call reads, of a sequence that grows, what stands before its words: any part but the last."""
         x = call.arg("x")
         if call.role != "read" or call.target == "tokens" or not isinstance(x, Ref):
             return False
@@ -125,7 +125,7 @@ def steps_of(growing: Growing, kind_of: KindOf) -> Steps:
 
 
 def _caches(kind: Kind, config: Any) -> bool:
-    """Whether a component goes on from positions before; what only a library knows of that, `describe` says."""
+    """Tell whether a component goes on from positions before; what only a library knows of that, `describe` says."""
     return kind.cached and (kind.describe is None or bool(kind.describe(config).get("cache", True)))
 
 
@@ -138,7 +138,7 @@ def _check_join(call: Call, growing: Growing) -> None:
 
 
 def _looks_back(call: Call, kind: Kind, config: Any, growing: Growing) -> bool:
-    """Whether positions of a call look at earlier ones of what grows."""
+    """Tell whether positions of a call look at earlier ones of what grows."""
     given = {name: arg for name, arg in call.args if isinstance(arg, Ref | tuple) and name in kind.ports}
     grown = [name for name, arg in given.items() if growing.does(arg)]
     aligned = {position for name in grown for position in _positions(kind, name, given[name], growing)}
@@ -154,7 +154,7 @@ def _looks_back(call: Call, kind: Kind, config: Any, growing: Growing) -> bool:
 
 
 def _positions(kind: Kind, port: str, arg: Arg, growing: Growing) -> set[str]:
-    """What a port calls the positions of the sequences and texts that are given to it."""
+    """Give the names that a port has for the positions of the sequences and texts given to it."""
     types = [growing.type_of(ref) for ref in refs_in(arg)]
     patterns = [matching(kind.ports[port], value) for value in types if isinstance(value, SequenceType | TextType)]
     return {pattern.dims[1] for pattern in patterns if pattern is not None and len(pattern.dims) > 1}

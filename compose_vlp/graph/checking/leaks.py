@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_loss(substitution: Substitution, declared: Declared, bound: Sequence[Bound]) -> bool:
-    """Whether the values that a loss reads go together; notes what does not."""
+    """Check whether the values that a loss reads go together; notes what does not."""
     before = len(substitution.problems)
     _same_text(substitution, bound)
     foretells = declared.kind.traits.foretells
@@ -105,7 +105,7 @@ def _hidden(substitution: Substitution, declared: Declared, bound: Sequence[Boun
 
 
 def _seen(root: str, own: Iterable[str], covered: Container[str]) -> str:
-    """What messages say of a text that shows what was hidden in `own`."""
+    """Describe, for messages, a text that shows what was hidden in `own`."""
     if root in covered:
         return f"`{root}` itself reaches the logits that must foretell its hidden words"
     names = " and ".join(f"`{root}`" for root in sorted(own))
@@ -113,7 +113,7 @@ def _seen(root: str, own: Iterable[str], covered: Container[str]) -> str:
 
 
 def _hiding(value: ValueType) -> TextType | MaskType | None:
-    """What has a part hidden: a text, that of labels, or a mask of patches."""
+    """Find what has a part hidden: a text, that of labels, or a mask of patches."""
     if isinstance(value, LabelsType):
         return value.text
     return value if isinstance(value, TextType | MaskType) else None

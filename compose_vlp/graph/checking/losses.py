@@ -61,7 +61,7 @@ class Losses:
         return LossEntry(declared.name, declared.kind, sizing.config, ref.call, weight, declared.span)
 
     def _read(self, declared: Declared) -> bool:
-        """Whether something reads every constant that is written."""
+        """Tell whether something reads every constant that is written."""
         before = len(self.problems)
         for entry in declared.mapping:
             port = declared.kind.ports.get(entry.name)
@@ -112,7 +112,7 @@ class Losses:
         return None if arg is None else (arg, unparse(expression))
 
     def _within(self, port: Port, node: Scalar) -> bool:
-        """Whether a constant or a param is within the bounds of its port; what is no number is judged elsewhere."""
+        """Tell whether a constant or a param is within the bounds of its port; other values are judged elsewhere."""
         if port.bounded is None or not (node.text.startswith("$") or _is_number(node.text)):
             return True
         document = self.substitution.names.document

@@ -135,7 +135,7 @@ class Outputs:
         return True
 
     def _through(self, mapping: Mapping, through: str) -> bool:
-        """Whether `through` is a component (noted, if not)."""
+        """Check whether `through` is a component (noted, if not)."""
         names = self.substitution.names
         if names.section(through) == "components":
             return names.component(through) is not None

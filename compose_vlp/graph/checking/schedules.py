@@ -44,7 +44,7 @@ def check_schedules(blueprint: CheckedBlueprint, problems: Problems) -> None:
 
 
 def too_short(blueprint: CheckedBlueprint, stage: str, length: Quantity, measure: Measure) -> list[str]:
-    """What is never reached in a stage of that length, as far as `measure` can compare."""
+    """List what is never reached in a stage of that length, as far as `measure` can compare."""
     messages = []
     for scheduled in followed(blueprint, stage):
         missed = _missed(scheduled.schedule, measure(length), measure)
@@ -58,7 +58,7 @@ def too_short(blueprint: CheckedBlueprint, stage: str, length: Quantity, measure
 
 
 def _missed(schedule: Schedule, length: tuple[str, float], measure: Measure) -> tuple[str, float] | None:
-    """What takes longer than there is time for, and the value that is not reached; None where nothing is known to."""
+    """Give what takes longer than there is time for, and the value not reached; None where nothing is known to."""
     warmup = measure(schedule.warmup) if schedule.warmup else (length[0], 0.0)
     over = measure(schedule.until) if schedule.until else length
     if _longer(warmup, length):
@@ -79,7 +79,7 @@ def _longer(this: tuple[str, float], other: tuple[str, float]) -> bool:
 
 
 def notes(blueprint: CheckedBlueprint) -> list[str]:
-    """What is known of all stages before the number of records is."""
+    """List what is known of all stages before the number of records is."""
     messages = []
     for name, stage in blueprint.stages.items():
         length = stage.length or blueprint.settings.get("length")
@@ -157,7 +157,7 @@ def _decays(blueprint: CheckedBlueprint) -> Iterator[Followed]:
 
 
 def _place(blueprint: CheckedBlueprint, entry: Entry) -> Span:
-    """Where a value is written: that of a param, where the value is `$name`."""
+    """Find where a value is written: that of a param, where the value is `$name`."""
     if isinstance(entry.value, Scalar) and entry.value.text.startswith("$"):
         param = blueprint.document.params.entry(entry.value.text[1:])
         return entry.value.span if param is None else param.value.span

@@ -91,7 +91,7 @@ def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
 def _trains(
     blueprint: CheckedBlueprint, entry: Entry, reached: Mapping[str, frozenset[str]], problems: Problems
 ) -> None:
-    """Whether a stage lets anything move that its losses reach; a loss that patterns name may have weights itself."""
+    """Tell whether a stage trains anything that its losses reach; a loss that patterns name may have weights itself."""
     train, freeze = (_patterns(blueprint, entry, key) for key in ("train", "freeze"))
     everything = frozenset[str]().union(*reached.values())
     named = {f"losses.{name}" for name in reached}
@@ -113,8 +113,8 @@ def _moving(blueprint: CheckedBlueprint, entry: Entry, names: Collection[str]) -
 
 
 def _learnt(blueprint: CheckedBlueprint, reached: Mapping[str, frozenset[str]], problems: Problems) -> None:
-    """Whether what learns a state (a codebook) has learnt it where a loss reads it: in this stage, in one before it, or
-    in the run that a file is of."""
+    """Tell whether what learns a state (a codebook) has learnt it where a loss reads it: in this stage, in one before
+    it, or in the run that a file is of."""
     brought = [pattern for item in blueprint.start if item.origin for pattern in _words(item.to)]
     known = {name for name in blueprint.components if any(may_match(pattern, name) for pattern in brought)}
     for name, stage in blueprint.stages.items():
@@ -148,7 +148,7 @@ def _patterns(blueprint: CheckedBlueprint, entry: Entry, key: str) -> list[Scala
 
 
 def without_others(blueprint: CheckedBlueprint, losses: Collection[str], *, gathered: bool) -> list[str]:
-    """What of these losses compares a row with other rows of the batch alone, and so with nothing where it has one.
+    """List what in these losses compares a row only with other rows of the batch: with nothing, in a batch of one.
 
     With `gathered` a batch is that of all processes; else rows that are gathered from them are not alone.
     """
@@ -189,7 +189,7 @@ def _alone(blueprint: CheckedBlueprint, entry: Entry, losses: Collection[str], p
 def _feeds(
     blueprint: CheckedBlueprint, entry: Entry, stage: Stage, active: Collection[str], problems: Problems
 ) -> None:
-    """Whether a stage says where each source of its inputs comes from."""
+    """Tell whether a stage says where each source of its inputs comes from."""
     calls = blueprint.fragment(Ref(blueprint.losses[name].call) for name in active)
     sources: Mapping[str, str] = {blueprint.inputs[c.target].source: c.target for c in calls if c.role == "input"}
     data = stage.data

@@ -61,7 +61,7 @@ def _owner(component: str, part: str, shares: Mapping[str, Mapping[str, str]]) -
 
 
 def _alike(first: str, other: str, sizings: Mapping[str, Sizing]) -> bool:
-    """Whether two tokenizers give a word the same number: those that are learnt have each its own texts."""
+    """Tell whether two tokenizers give a word the same number: those that are learnt have each its own texts."""
     if first == other or first not in sizings or other not in sizings:
         return True
     mine, its = sizings[first], sizings[other]

@@ -25,7 +25,7 @@ class _Part(NamedTuple):
 
 
 def check_writing(substitution: Substitution, mapping: Mapping, settings: Generate, ref: Ref, over: str) -> bool:
-    """Whether texts of `over` can be written by these logits as the output's settings say; what cannot be is noted."""
+    """Check that these logits can write texts of `over` as the output's settings say; note what they cannot."""
     problems = substitution.problems
     before = len(problems)
     spec = substitution.calls.inputs[over]

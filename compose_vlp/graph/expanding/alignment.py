@@ -13,7 +13,7 @@ from compose_vlp.graph.plan import Arg, Ref, refs_in
 def check_alignment(
     substitution: Computing, callee: Callee, world: str | None, env: Mapping[Key, Put], puts: Mapping[Key, Put]
 ) -> bool:
-    """Where what is put in has passed a row index, no input of it is reached by another road.
+    """Check that no input of what is put in, once moved by a row index, is reached by another road as well.
 
     Otherwise a hybrid that adds a second image tower leaves it on the right picture while the first gets the wrong one.
     """
@@ -42,7 +42,7 @@ def _inputs(substitution: Computing, arg: Arg, *, moved: bool = False) -> frozen
 
 
 def _record_field(substitution: Computing, name: str) -> tuple[str, str]:
-    """What of a record an input shows: two inputs of one field are two views of the same thing."""
+    """Give the field of a record that an input shows: two inputs of one field are two views of the same thing."""
     spec = substitution.calls.inputs.get(name)
     if spec is None:
         return ("", name)

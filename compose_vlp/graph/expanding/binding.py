@@ -104,7 +104,7 @@ def place(target: str, kind: Kind, given: Sequence[Given], span: Span, problems:
 
 
 def no_port(name: str, kind: Kind, target: str = "") -> tuple[str, ...]:
-    """What to say where a port is unknown: that it is a setting of `target`, or near names, and all there are."""
+    """Give hints for an unknown port: that it is a setting of `target`, or near names, and all there are."""
     if name in kind.settings and kind.category == "component":
         place = f"`components: {{{target}: {{{name}: ...}}}}`"
         return (f"`{name}` is a setting, which the component says and not its call: {place}", ports_line(kind))
@@ -112,7 +112,7 @@ def no_port(name: str, kind: Kind, target: str = "") -> tuple[str, ...]:
 
 
 def accept(target: str, bound: Iterable[Bound], problems: Problems) -> bool:
-    """Whether every argument is of a kind that its port takes; notes those that are not."""
+    """Check whether every argument is of a kind that its port takes; notes those that are not."""
     before = len(problems)
     for argument in bound:
         port, given = argument.port, argument.given
@@ -181,7 +181,7 @@ def _bridge(value: ValueType, bound: Bound, text: str) -> tuple[str, ...]:
 
 
 def as_ports(bound: Iterable[Bound]) -> dict[str, Any]:
-    """What an output hook is given: types, tuples of them, literals; a param is a Scalar."""
+    """Give what an output hook receives: types, tuples of them, literals; a param is a Scalar."""
     ports: dict[str, Any] = {}
     for argument in bound:
         arg = argument.given.arg

@@ -59,7 +59,7 @@ class Calls:
         return self.done[ref.call].type.at(ref.path)
 
     def weightless_world(self, args: Iterable[Arg], world: str | None) -> str | None:
-        """Where a call without weights belongs: to the world of its values, to `world` where they are of several.
+        """Give the world of a call without weights: that of its values, or `world` where they are of several.
 
         So a teacher's value is read in the teacher's world, wherever the reading is written, and what stands on inputs
         alone is one value in all worlds.
@@ -220,7 +220,7 @@ class Calls:
         return None if facts is None else bound
 
     def _hides(self, masker: Sizing, bound: Sequence[Bound], span: Span) -> bool:
-        """Whether the tokenizers of the texts that a masker hides words of have what it needs."""
+        """Tell whether the tokenizers of the texts that a masker hides words of have what it needs."""
         before = len(self.problems)
         for text in (value for argument in bound for value in argument.values() if isinstance(value, TextType)):
             tokenizer = self.sizings.get(text.tokenizer)
@@ -236,7 +236,7 @@ class Calls:
         return len(self.problems) == before
 
     def _first_of(self, callee: Callee) -> bool:
-        """Whether this is the one call of a component that keeps a state."""
+        """Tell whether this is the one call of a component that keeps a state."""
         first = self._kept.setdefault(callee.name, callee.span)
         if first == callee.span:
             return True
@@ -245,7 +245,7 @@ class Calls:
         return False
 
     def _tokens_exist(self, bound: Sequence[Bound]) -> bool:
-        """Whether the tokens that ports take are those of the text's tokenizer."""
+        """Tell whether the tokens that ports take are those of the text's tokenizer."""
         texts = [v for argument in bound for v in argument.values() if isinstance(v, TextType)]
         before = len(self.problems)
         for argument in bound:
@@ -275,7 +275,7 @@ class Calls:
 
 
 def _literal_named(bound: Sequence[Bound], message: str) -> Span | None:
-    """Where the literal stands that a message names: its value between backticks, or as it is written."""
+    """Find the literal that a message names: its value between backticks, or as it is written."""
     for argument in bound:
         value = argument.given.arg.value if isinstance(argument.given.arg, Constant) else None
         if isinstance(value, str) and (f"`{value}`" in message or f'`{argument.key}="{value}"`' in message):

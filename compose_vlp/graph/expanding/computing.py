@@ -21,7 +21,7 @@ class Computing(Protocol):
 
     @property
     def reads(self) -> Reads:
-        """Which names each entry meets on its way to the inputs."""
+        """Give the names that each entry meets on its way to the inputs."""
 
     @property
     def calls(self) -> Calls:
@@ -29,10 +29,10 @@ class Computing(Protocol):
 
     @property
     def problems(self) -> Problems:
-        """Where mistakes are noted."""
+        """Collect the mistakes that are met."""
 
     def entry(self, name: str, world: str | None = None) -> Arg | None:
         """The value of a graph entry, nothing replaced; None where there is a mistake in it (noted)."""
 
     def original(self, key: Key, span: Span) -> Ref | None:
-        """What a replaced name stands for; None where that is not known."""
+        """Give the value that a replaced name stands for; None where it is not known."""

@@ -35,7 +35,7 @@ class Dimensions:
     def agree(
         self, target: str, kind: Kind, bound: Sequence[Bound], sizing: Sizing | None
     ) -> list[tuple[str, Fact]] | None:
-        """What a call says of its component's settings; None where its rows or sizes do not fit each other (noted)."""
+        """Collect what a call says of its component's settings; None where rows or sizes do not fit (noted)."""
         before = len(self.problems)
         rows: dict[str, tuple[RowSpace, str]] = {}
         sizes: dict[str, Fact] = {}
@@ -104,7 +104,7 @@ class Dimensions:
             self.problems.add(f"{fact.what} against {first.what}", fact.span, hint, related=[("the other", first.span)])
 
     def _positions(self, pattern: Pattern, value: ValueType, here: Counted, known: dict[str, Counted]) -> bool:
-        """Whether a value has the positions of an earlier one at a port whose dimension has the same name."""
+        """Tell whether a value has the positions of an earlier one at a port whose dimension has the same name."""
         count = getattr(value, "count", None)
         names = zip(pattern.dims, dimension_names(pattern), strict=False)
         places = [ours for ours, value_dim in names if value_dim in GROWING]
@@ -190,7 +190,7 @@ def _classes(
 
 
 def _causes(fact: Fact, other: Fact) -> set[str | frozenset[str]]:
-    """What is not spoken of again: these two values, and the two components that they come from."""
+    """List what is not spoken of again: these two values, and the two components that they come from."""
     makers = frozenset({f"{fact.measure} of {fact.maker}", f"{other.measure} of {other.maker}"})
     return {fact.what, other.what} | ({makers} if fact.maker and other.maker else set())
 

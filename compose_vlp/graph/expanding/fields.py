@@ -45,7 +45,7 @@ def _cls(node: Field, kind: SequenceType, problems: Problems) -> ValueType | Non
 
 
 def points_at_rows(node: Index, kind: ValueType, index: IndexType, problems: Problems) -> bool:
-    """Whether an index points at rows of the value that it picks from (noted, if not)."""
+    """Check whether an index points at rows of the value that it picks from (noted, if not)."""
     if kind.rows == index.points_at:
         return True
     inner, text = unparse(node.value), unparse(node.index)

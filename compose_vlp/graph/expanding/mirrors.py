@@ -15,7 +15,7 @@ Side = tuple[Bound, list[SimilarityType]]
 
 
 def check_mirrors(bound: Sequence[Bound], inputs: Mapping[str, Input], problems: Problems) -> bool:
-    """Whether the similarities of one call go together; notes those that do not.
+    """Check whether the similarities of one call go together; notes those that do not.
 
     Those in one list go from rows to columns and back, each as often; lists side by side compare the same at each
     place. Of two ports that take one each, what they are declared to compare decides, or the names of the dimensions:
@@ -80,7 +80,7 @@ def _pair(first: Side, second: Side, problems: Problems) -> None:
 
 
 def _ends(argument: Bound, score: SimilarityType) -> tuple[str, ...]:
-    """What a port takes from rows to columns: as declared, or else by the names of its dimensions."""
+    """Give what a port takes from rows to columns: as declared, or else by the names of its dimensions."""
     if argument.port.compares is not None:
         return argument.port.compares.rows, argument.port.compares.columns
     pattern = matching(argument.port, score)
@@ -88,7 +88,7 @@ def _ends(argument: Bound, score: SimilarityType) -> tuple[str, ...]:
 
 
 def _right_sides(argument: Bound, score: SimilarityType, inputs: Mapping[str, Input], problems: Problems) -> None:
-    """Whether a similarity goes the way that its port says: swapped arguments would fit otherwise."""
+    """Tell whether a similarity goes the way that its port says: swapped arguments would fit otherwise."""
     if argument.port.compares is None:
         return
     rows, columns = argument.port.compares.rows, argument.port.compares.columns

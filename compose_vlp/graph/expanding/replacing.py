@@ -10,7 +10,7 @@ from compose_vlp.graph.plan import Arg, Ref
 
 
 def are_named(substitution: Computing, node: Apply, callee: Callee) -> bool:
-    """Whether a graph entry is called with arguments, all of them named (noted, if not)."""
+    """Check whether a graph entry is called with arguments, all of them named (noted, if not)."""
     problems = substitution.problems
     before = len(problems)
     if not node.arguments:
@@ -61,7 +61,7 @@ def _readable(substitution: Computing, keys: frozenset[Key]) -> str:
 
 
 def fits(substitution: Computing, argument: Argument, key: Key, value: Arg) -> bool:
-    """Whether what is put in is of the kind, and of the tokenizer, of what the name stands for (noted, if not)."""
+    """Check that what is put in has the kind, and the tokenizer, of what the name stands for (noted, if not)."""
     original = substitution.original(key, argument.span)
     if original is None:
         return True

@@ -95,7 +95,7 @@ class Substitution:
         self.problems.add(f"graph entry `{version.name}` is {_what(value)}, and no value", expression.span, hint)
 
     def _is_busy(self, version: Version) -> bool:
-        """Whether an entry, nothing replaced, stands on one that is being computed: a circle that something cuts."""
+        """Tell whether an entry, nothing replaced, stands on one being computed: a circle that something cuts."""
         if not self._busy or self.names.section(version.name) != "graph":
             return False
         met = {key.name for key in self.reads.of(version.name, age=version.age)}
@@ -276,7 +276,7 @@ class Substitution:
         return self.calls.call(label, callee, given, world, at.chain)
 
     def arg_type(self, arg: Arg) -> ArgType:
-        """What is known of an argument."""
+        """Give what is known of an argument: the type of a value, of each value in a list, or None for a literal."""
         if isinstance(arg, Ref):
             return self.calls.type_of(arg)
         if isinstance(arg, tuple):
@@ -344,7 +344,7 @@ class Substitution:
         return self._entry(Version(callee.name), inner, world, at.label if whole else f"{at.label}.{callee.name}")
 
     def original(self, key: Key, span: Span) -> Ref | None:
-        """What a replaced name stands for; None where that is not known."""
+        """Give the value that a replaced name stands for; None where it is not known."""
         if self._is_busy(Version(key.name)):
             return None  # a circle that the substitution cuts
         value = self._name(key.name, span, key.world, Context(Version(key.name), key.name))

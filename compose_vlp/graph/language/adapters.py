@@ -41,6 +41,6 @@ def read_adapters(names: Names) -> dict[str, AdapterEntry]:
 
 
 def _places(fields: Mapping) -> dict[str, Span]:
-    """Where each pattern stands."""
+    """Give the place of each pattern."""
     patterns = [item for key in ("match", "except") for item in as_items(fields.get(key))]
     return {item.text: item.span for item in patterns if isinstance(item, Scalar)}

@@ -296,7 +296,7 @@ class _Parser:
         refuse(self.scalar, self.peek.start, self.peek.end, message, hint)
 
     def _after(self) -> str | None:
-        """What to say of two names in a row that look like one with a sign between them."""
+        """Say what is wrong with two names in a row that look like one with a sign between them."""
         before, here = self.tokens[self.at - 1] if self.at else None, self.peek
         if here.kind == "number" and here.text.startswith("-"):
             return NOT_HERE["-"]

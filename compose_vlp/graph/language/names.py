@@ -98,7 +98,7 @@ class Names:
     # --- graph entries
 
     def expression(self, name: str, age: int = 0) -> Expression | None:
-        """What a graph entry computes; `age` 1 is the expression that it replaced, 2 the one before that."""
+        """Give the expression of a graph entry; `age` 1 is the one that it replaced, 2 the one before that."""
         if (name, age) not in self._expressions:
             self._expressions[name, age] = self._parse(name, age)
         return self._expressions[name, age]
@@ -138,7 +138,7 @@ class Names:
         return self._declared[key]
 
     def is_without_kind(self, place: Span | None) -> bool:
-        """Whether the entry whose name stands there was asked for its kind, and has none (noted)."""
+        """Check whether the entry whose name stands there was asked for its kind, and has none (noted)."""
         entries = (
             self.document.section(section).entry(name) for (section, name), it in self._declared.items() if not it
         )
@@ -185,7 +185,7 @@ class Names:
     # --- what an application calls
 
     def callee(self, node: Apply) -> Callee | None:
-        """What is called, or None (not noted: `explain_callee` does)."""
+        """Find what is called; None where nothing is (not noted: `explain_callee` does)."""
         world: str | None = None
         target: Expression = node.callee
         if (
@@ -232,7 +232,7 @@ class Names:
             self.unknown(target.name, target.span, problems, calling=True)
 
     def _not_a_method(self, target: Expression) -> tuple[str, ...]:
-        """What to write for `x.mean()`."""
+        """Say what to write for `x.mean()`."""
         if not isinstance(target, Field):
             return ()
         if self.function(target.name) or self.section(target.name) == "components":

@@ -176,7 +176,7 @@ class Reads:
         return self._all(arguments, at._replace(world=None))
 
     def is_one_value(self, component: str) -> bool:
-        """Whether calls of a component draw a choice or keep a state: one value, the student's, in every world."""
+        """Tell whether calls of a component draw a choice or keep a state: one value, the student's, in every world."""
         declared = self.names.component(component)
         return declared is not None and (declared.kind.traits.draws == "choice" or declared.kind.traits.state == "kept")
 

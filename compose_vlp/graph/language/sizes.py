@@ -75,7 +75,7 @@ class Sizing:
 
     @property
     def called(self) -> bool:
-        """Whether a call of the last walk said anything."""
+        """Tell whether a call of the last walk said anything."""
         return bool(self.facts)
 
     def setting(self, name: str) -> Setting | None:
@@ -161,7 +161,7 @@ class Sizing:
         return next((fact for setting, fact in self.facts if setting == name and fact.size == size), None)
 
     def measure(self, name: str) -> str:
-        """What the values that an inferred setting follows from call that size."""
+        """Name the size that an inferred setting follows from, as the values that have it do."""
         return next((fact.measure for setting, fact in self.facts if setting == name), "")
 
     def _is_fixed(self, name: str) -> bool:

@@ -96,7 +96,7 @@ _TWO_SIGNS = ("**", "//", "==", "!=", "<=", ">=", "->", ":=", "+=", "-=", "*=", 
 
 
 def _terms(text: str) -> list[str]:
-    """What stands between the `+` signs of a sum that is a whole expression; nothing where it is none."""
+    """Give what stands between the `+` signs of a sum that is a whole expression; nothing where it is none."""
     parts, depth, begin = [], 0, 0
     bare = _STRING.sub(lambda string: "_" * len(string[0]), text)
     for place, sign in enumerate(bare):
@@ -114,7 +114,7 @@ _SHORT = 100
 
 
 def _in_index(before: list[Token]) -> bool:
-    """Whether the innermost bracket that is open is an index's."""
+    """Tell whether the innermost bracket that is open is an index's."""
     opened: list[bool] = []
     for number, token in enumerate(before):
         if token.kind in ("(", "["):
@@ -130,5 +130,5 @@ def refuse(scalar: Scalar, start: int, end: int, message: str, hint: str | None 
 
 
 def unescape(text: str) -> str:
-    r"""What a string's inside says: `\n` is a line break, any other character after a backslash itself."""
+    r"""Resolve a string's escapes: `\n` is a line break, any other character after a backslash itself."""
     return _ESCAPE.sub(lambda escape: "\n" if escape[1] == "n" else escape[1], text)
