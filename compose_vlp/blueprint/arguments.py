@@ -45,7 +45,7 @@ class Override:
 
 
 def is_override(argument: str) -> bool:
-    """Whether an argument is an override, and not a blueprint's name, or its file in a folder whose name has a `=`."""
+    """Tell an override from a blueprint's name, or its file in a folder whose name has a `=`."""
     return (argument[:1] in ("+", "~") or "=" in argument) and not (argument.endswith(_SUFFIXES) and is_file(argument))
 
 

@@ -79,7 +79,7 @@ def _entries(before: Entry | None, after: Entry | None, path: Path) -> Iterator[
 
 
 def meaning(entry: Entry, path: Path) -> Any:
-    """What an entry says, so that two that say the same are equal: tokens of an expression, values of all else."""
+    """Give what an entry says, so that two that say the same are equal: tokens of an expression, values of all else."""
     if is_expression(path, entry.value):
         return [token.text for token in tokens(expression_text(entry))]
     return _comparable(guess(entry.value))

@@ -66,7 +66,7 @@ DRAFT = "x-"
 
 
 def is_expression(path: tuple[str, ...], value: Node) -> bool:
-    """Whether the value at this path is an expression: a graph entry, or an output that is no mapping."""
+    """Tell whether the value at this path is an expression: a graph entry, or an output that is no mapping."""
     return len(path) == 2 and (path[0] == "graph" or (path[0] == "outputs" and isinstance(value, Scalar)))
 
 
@@ -193,7 +193,7 @@ def as_items(node: Node | None) -> tuple[Node, ...]:
 
 
 def kind_of(entry: Entry) -> Scalar | None:
-    """What an entry's `use` (or an input's `type`) says."""
+    """Give what an entry's `use` (or an input's `type`) says."""
     if not isinstance(entry.value, Mapping):
         return None
     kind = entry.value.get("use") or entry.value.get("type")

@@ -91,7 +91,7 @@ def _still_read(unresolved: Unresolved, gone: Removed) -> Problem:
 
 
 def _fallen(reads: Reads, names: list[str], by: Span) -> Problem:
-    """What falls with dropped inputs, and what would drop that too."""
+    """Report what falls with dropped inputs, and what would drop that too."""
     fallen = [
         dotted(key)
         for key in reads.references

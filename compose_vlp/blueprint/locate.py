@@ -55,6 +55,6 @@ def locate(written: str, mention: Span, beside: Path | None = None, library: Pat
 
 
 def display_name(path: Path) -> str:
-    """What messages call a file: its path from the working directory where it lies below that, else in full."""
+    """Name a file for messages: its path from the working directory where it lies below that, else in full."""
     here = Path.cwd()
     return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix()

@@ -55,7 +55,7 @@ def merge_entry(path: tuple[str, ...], base: Entry | None, own: Entry) -> Entry:
 
 
 def _same_form(section: str, base: Mapping, own: Mapping) -> bool:
-    """Whether the later mapping speaks of the same thing: of one `use` or `type`, one form of output or of data."""
+    """Tell whether the later mapping is about the same thing: one `use` or `type`, one form of output or of data."""
     if section == "outputs":
         forms = [form for form in OUTPUT_FORMS if form in own]
         return not forms or all(form in base for form in forms)

@@ -36,7 +36,7 @@ class Source:
         return tuple(_BREAK.split(self.text))
 
     def offset(self, line: int) -> int:
-        """Where in `text` the line begins (the first is 1)."""
+        """Find where in `text` the line begins (the first is 1)."""
         return 0 if line == 1 else [line_break.end() for line_break in _BREAK.finditer(self.text)][line - 2]
 
     def span(self, line: int, column: int, end_column: int | None = None) -> Span:
@@ -62,17 +62,17 @@ class Scalar:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was written (`key:`), which is not the empty string (`key: ""`)."""
+        """Tell whether nothing was written (`key:`), which is not the empty string (`key: ""`)."""
         return not self.text and self.style == "plain"
 
     @property
     def is_broken(self) -> bool:
-        """Whether a mistake was reported for this very value, so that nothing more is to be said about it."""
+        """Tell whether a mistake was reported for this very value, so that nothing more is to be said about it."""
         return self.style == BROKEN
 
     @property
     def is_exact(self) -> bool:
-        """Whether every character has a place: a scalar of one line, or a `|` block."""
+        """Tell whether every character has a place: a scalar of one line, or a `|` block."""
         return self.style == "literal" or (self.style != "folded" and self.rows == 1)
 
     def place(self, start: int, end: int | None = None) -> Span:

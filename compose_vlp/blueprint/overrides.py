@@ -280,7 +280,7 @@ class _Target:
         return matched
 
     def _who_has(self, entries: list[Path], field: str) -> tuple[str, ...]:
-        """Where a field is that no entry of these has: in other entries, in other kinds, under a near name."""
+        """Find the field that no entry of these has: in other entries, in other kinds, under a near name."""
         hints = tuple(f"there is {dotted(path)}" for path in list(self._ending_in(field))[:_SHOWN])
         if kinds := self.state.kinds_with(field):
             hints += (f"kinds that have it: {', '.join(kinds)}",)

@@ -117,7 +117,7 @@ def read_value(source: Source, line: int, column: int) -> Fragment:
 
 
 def _unreadable(source: Source) -> Iterator[Problem]:
-    """What no mending helps: control characters and tabs for indentation, at their first place."""
+    """Find what no mending helps: the first control character, or tab for indentation."""
     for number, line in enumerate(source.lines, 1):
         if control := _UNPRINTABLE.search(line):
             character = f"U+{ord(control[0]):04X}"

@@ -71,7 +71,7 @@ class Reads:
 
     @property
     def roots(self) -> list[Key]:
-        """What is wanted for its own sake: outputs, stages (all losses, without stages), adapters, data, defaults."""
+        """List what is read for its own sake: outputs, stages (or all losses), adapters, data, defaults."""
         roots = [key for key in self.references if key[0] in _WANTED or not key[1]]
         if not self.sections["stages"].entries:
             roots += [key for key in self.references if key[0] == "losses"]
@@ -113,7 +113,7 @@ class Reads:
             yield from params_of(entry.value)
 
     def _expression(self, entry: Entry) -> Iterator[Reference]:
-        """What an expression reads; `previous` reads what the replaced expression read."""
+        """List what an expression reads; `previous` reads what the replaced expression read."""
         assert isinstance(entry.value, Scalar)
         for read in names_read(entry.value.text):
             if read.name == "previous" and not read.is_param:
@@ -140,7 +140,7 @@ class Reads:
                 yield from self._names_in(field.value, OWN if field.name == "share" else "")
 
     def _names_in(self, node: Node, no_name: str) -> Iterator[Reference]:
-        """What a field reads that may hold names; a word that is none is a setting, and resolves to nothing."""
+        """List what a field reads that may hold names; a word that is none is a setting, and resolves to nothing."""
         for scalar in scalars(node):
             for read in names_read(scalar.text):
                 if not read.is_param and read.name != no_name:

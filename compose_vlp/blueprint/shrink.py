@@ -72,7 +72,7 @@ def _names_nothing(state: State, item: Node, path: Path, heads: Collection[str])
 
 
 def may_match(pattern: str, head: str) -> bool:
-    """Whether a pattern may name a parameter below `head`, a component, a teacher or `losses.NAME`."""
+    """Tell whether a pattern may name a parameter below `head`, a component, a teacher or `losses.NAME`."""
     for part, name in zip(pattern.split("."), head.split("."), strict=False):
         if part == "**":
             return True
@@ -82,7 +82,7 @@ def may_match(pattern: str, head: str) -> bool:
 
 
 def covers(pattern: str, head: str) -> bool:
-    """Whether a pattern names all that lies below `head`."""
+    """Tell whether a pattern names all that lies below `head`."""
     parts = pattern.removesuffix(".**").split(".")
     return parts == ["**"] or (len(parts) <= len(head.split(".")) and may_match(pattern, head) and "**" not in parts)
 
@@ -109,7 +109,7 @@ def _speaks(item: Node, heads: Collection[str]) -> bool:
 
 
 def _may_match_one(pattern: str, heads: Collection[str]) -> bool:
-    """Whether a pattern may name something; `**` may even where a file has no components, which its child's may be."""
+    """Tell whether a pattern may name something; `**` may even in a file without components, as a child may add some."""
     return pattern.startswith("**") or any(may_match(pattern, head) for head in heads)
 
 

@@ -53,12 +53,12 @@ class State:
         return sorted(kind for kind in self.kinds() if key in (self.fields_of(kind) or ()))
 
     def is_function(self, name: str) -> bool:
-        """Whether an unknown name that is called may be a function's; without a catalogue it may."""
+        """Tell whether an unknown name that is called may be a function's; without a catalogue it may."""
         return self.fields_of is None or self.fields_of(name) is not None
 
 
 def live_keys(reads: Reads, state: State) -> tuple[set[Key], list[Unresolved]]:
-    """What the roots reach with what they miss, and the shared vocabulary where nothing that it reads was dropped."""
+    """Give what the roots reach and what they miss; the shared vocabulary too, where nothing it reads was dropped."""
     live, lost = reads.live(reads.roots)
     for key in reads.vocabulary():
         if key not in live:
@@ -69,7 +69,7 @@ def live_keys(reads: Reads, state: State) -> tuple[set[Key], list[Unresolved]]:
 
 
 def is_dropped(unresolved: Unresolved, state: State) -> bool:
-    """Whether a name is missing because something took it away."""
+    """Tell whether a name is missing because something took it away."""
     sections = (unresolved.reference.section,) if unresolved.reference.section else ()
     return state.gone(unresolved.reference.name, sections) is not None
 

@@ -206,7 +206,7 @@ def _entry(section: str, entry: Entry) -> Iterator[Problem]:
 
 
 def _not_graph(name: str, value: Node) -> tuple[str, ...]:
-    """Where what stands in `graph` belongs."""
+    """Say where a thing in `graph` that is no entry belongs."""
     if isinstance(value, Items):
         return ("several values are added, averaged, joined or concatenated by functions: `concat([a, b])`",)
     assert isinstance(value, Mapping)

@@ -195,7 +195,7 @@ def unseparated(text: str) -> Unseparated | None:
 
 
 def unseparated_problem(line: Unseparated, span: Span) -> Problem:
-    """What is missing between key and value."""
+    """Say what is missing between key and value."""
     wrong = {":": "a space is missing after the colon"}.get(line.sign.strip(), "`:` is missing")
     value = line.value if len(line.value) < 60 else "..."
     return Problem(wrong, span, (f"a line is `key: value`; here: `{line.key}: {value}`",))
@@ -221,13 +221,13 @@ def comment_cut(scalar: Scalar) -> tuple[Problem, int] | None:
 
 
 def _open_quote(text: str) -> int:
-    """Where a string of the expression `text` begins that does not end in it; its end where there is none."""
+    """Find where a string of the expression `text` begins that does not end in it; its end where there is none."""
     bare = STRING.sub(lambda string: "_" * len(string[0]), text)
     return min((bare.find(sign) for sign in "\"'" if sign in bare), default=len(text))
 
 
 def _value_end(line: str, begin: int) -> int:
-    """Where the value that begins at `begin` ends: before a comment that stands in no string."""
+    """Find where the value that begins at `begin` ends: before a comment that stands in no string."""
     at = begin
     while at < len(line):
         if string := STRING.match(line, at):

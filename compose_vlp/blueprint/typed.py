@@ -274,7 +274,7 @@ class _Reader:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """What an annotation admits, one by one, without `Annotated` and `Optional`'s wrappings."""
+    """List what an annotation admits, without `Annotated` and `Optional`'s wrappings."""
     if typing.get_origin(annotation) is typing.Annotated:
         return _alternatives(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):

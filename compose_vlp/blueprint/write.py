@@ -177,7 +177,7 @@ def place(span: Span) -> str:
 
 
 def _replaced(entry: Entry) -> str:
-    """Where the value was that this one replaced, unless it said the same."""
+    """Say where the value was that this one replaced, unless it said the same."""
     earlier = entry.earlier
     if earlier is None or _flow(earlier.value) == _flow(entry.value):
         return ""
@@ -201,5 +201,5 @@ def _scalars(node: Node) -> Iterator[Scalar]:
 
 
 def _merged(node: Node) -> bool:
-    """Whether a field of this mapping replaced another, which its own line must say."""
+    """Tell whether a field of this mapping replaced another, which its own line must say."""
     return isinstance(node, Mapping) and any(entry.earlier is not None for entry in node)

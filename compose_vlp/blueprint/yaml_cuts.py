@@ -52,7 +52,7 @@ def mend_cuts(pairs: Sequence[Pair], problems: list[Problem]) -> list[Pair]:
 
 
 def cut_pair(entry: Entry) -> tuple[Scalar, Problem]:
-    """What YAML made a mapping of inside `[...]`, at a `: `: as it was written, and the problem."""
+    """Restore what YAML made a mapping of inside `[...]`, at a `: `: the text as it was written, and the problem."""
     key, value = entry.key, entry.value
     joined = _join(key, value if isinstance(value, Scalar) and not value.is_empty else key)
     if open_brackets(key.text) > 0:
