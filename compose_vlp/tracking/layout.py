@@ -84,12 +84,12 @@ class TrackFolder:
 
     @property
     def outbox(self) -> Path:
-        """What the training process says."""
+        """Give the file of what the training process records."""
         return self.path / "outbox.jsonl"
 
     @property
     def system(self) -> Path:
-        """What the sender measures of the machine."""
+        """Give the file of what the sender measures of the machine."""
         return self.path / "system.jsonl"
 
     @property
@@ -130,6 +130,6 @@ class TrackFolder:
         write_atomic(self.path / "target.json", json.dumps(asdict(target), indent=2))
 
     def read_target(self) -> Target | None:
-        """Where this run is tracked; None where it never was."""
+        """Read where this run is tracked; None where it never was."""
         path = self.path / "target.json"
         return Target(**json.loads(path.read_text())) if path.is_file() else None

@@ -117,7 +117,7 @@ def count_lines(path: Path, start: int) -> int:
 
 
 def is_line_start(path: Path, place: int) -> bool:
-    """Whether `place` follows a whole line. It does not where a power cut took the end of the file."""
+    """Tell whether `place` follows a whole line. It does not where a power cut took the end of the file."""
     if place == 0:
         return True
     if not path.exists() or place > path.stat().st_size:
@@ -138,7 +138,7 @@ def last_record(path: Path) -> Record | None:
 
 
 def has_ended(path: Path) -> bool:
-    """Whether the last thing that training said is how it ended."""
+    """Tell whether the last thing that training said is how it ended."""
     last = last_record(path)
     return isinstance(last, StatusChange) and last.status != "RUNNING"
 

@@ -123,7 +123,7 @@ class OutboxTracker:
             logger.warning(message)
 
     def _kept(self, name: str, path: Path) -> Path | None:
-        """Where the sender finds it, relative to the run folder; None where the disk is too full to keep a copy."""
+        """Give the path for the sender, relative to the run folder; None where the disk is too full to keep a copy."""
         run_folder = self._folder.run_folder.resolve()
         if path.is_relative_to(run_folder):
             return path.relative_to(run_folder)

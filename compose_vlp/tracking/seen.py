@@ -14,7 +14,7 @@ class Seen:
         self._steps: dict[str, array[int]] = {}
 
     def knows(self, key: str) -> bool:
-        """Whether the steps of `key` have been learnt, be they none."""
+        """Tell whether the steps of `key` have been learnt, be they none."""
         return key in self._steps
 
     def learn(self, key: str, steps: Iterable[int]) -> None:
@@ -22,7 +22,7 @@ class Seen:
         self._steps[key] = array("q", sorted(set(steps)))
 
     def forget(self, keys: Iterable[str]) -> None:
-        """What is known of these keys is in doubt."""
+        """Doubt what is known of these keys."""
         for key in keys:
             self._steps.pop(key, None)
 

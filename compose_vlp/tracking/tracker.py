@@ -32,7 +32,7 @@ class Tracker(Protocol):
         """Files and folders under their names. Those in the run folder are sent as they are then, others as now."""
 
     def data_sets(self, data_sets: Sequence[DataSet]) -> None:
-        """What the run reads; one that was said before with the same digest is there once."""
+        """Record what the run reads; a data set with the same digest as an earlier one is recorded once."""
 
     def model(self, model: Model) -> None:
         """The finished model, of files in the run folder. They have to stay until the sender has sent them."""
