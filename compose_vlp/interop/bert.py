@@ -108,7 +108,7 @@ def with_ids(ours: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_derived(state: Mapping[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    """What `without_derived` left out of a state dict of these names, put back."""
+    """Put back what `without_derived` left out of a state dict of these names."""
     completed = dict(state)
     for name in names:
         if name.endswith(POSITION_IDS):

@@ -69,7 +69,7 @@ class Comparison:
 
     @property
     def by_floor(self) -> tuple[Row, ...]:
-        """What is within tolerance by the floor alone: gradients that are 0 but for rounding."""
+        """List what is within tolerance by the floor alone: gradients that are 0 but for rounding."""
         return tuple(row for row in self.rows if row.by_floor)
 
     def summary(self) -> dict[str, dict[str, Any]]:

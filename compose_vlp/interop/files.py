@@ -111,7 +111,7 @@ def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _keys(content: object, states: Mapping[str, object]) -> tuple[str, ...]:
-    """What a checkpoint has, for messages."""
+    """List what a checkpoint has, for messages."""
     if states:
         return (f"keys with weights: {', '.join(states)}",)
     if not isinstance(content, Mapping):
@@ -136,7 +136,7 @@ def _check_beginning(file: Path) -> None:
 
 
 def _has_header(file: Path) -> bool:
-    """Whether a file begins with the length of a header and the header, as .safetensors do, whatever its name."""
+    """Tell whether a file begins with the length of a header and the header, as .safetensors do, whatever its name."""
     with file.open("rb") as stream:
         beginning = stream.read(9)
     return beginning[8:] == b"{" and int.from_bytes(beginning[:8], "little") < file.stat().st_size
@@ -153,7 +153,7 @@ def _safetensors(file: Path) -> dict[str, Tensor]:
 
 
 def _unpickled(file: Path) -> object:
-    """What a file of `torch.save` holds."""
+    """Read what a file of `torch.save` holds."""
     packed = zipfile.is_zipfile(file)
     if packed:
         _check_archive(file)

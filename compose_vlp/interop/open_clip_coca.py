@@ -199,7 +199,7 @@ TAKEN = {
 
 
 def overrides(config: Mapping[str, Any]) -> list[str]:
-    """What to override in `BLUEPRINT` for a model of open_clip's configuration (`model_configs/*.json`).
+    """List what to override in `BLUEPRINT` for a model of open_clip's configuration (`model_configs/*.json`).
 
     Raises:
         UserError: a setting that this layout does not have (a timm or Hugging Face tower, two poolers, none).

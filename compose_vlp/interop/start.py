@@ -67,7 +67,7 @@ class Component:
 
 
 def initialiser(blueprint: CheckedBlueprint, note: Callable[[str], None]) -> Callable[[Model], None]:
-    """What fills a fresh model as the blueprint's `start` says, and tells `note` about it."""
+    """Give a function that fills a fresh model as the blueprint's `start` says, and tells `note` about it."""
 
     def initialise(model: Model) -> None:
         if blueprint.start:
@@ -155,7 +155,7 @@ class _Work:
         )
 
     def do(self, item: Start) -> None:
-        """What one item of the list says."""
+        """Do what one item of the list says."""
         if item.new is not None:
             self.leave_new(item.new)
         elif item.to is None or item.form in WHOLE:

@@ -109,7 +109,7 @@ def _renamed(state: Mapping[str, Tensor], beginnings: Mapping[str, str]) -> dict
 
 
 def _beginnings(layers: int) -> dict[str, str]:
-    """What a name of theirs in the vision tower begins with, and what stands for it in the official code."""
+    """Map what the library's names in the vision tower begin with to what stands for it in the official code."""
     within = {
         f"vision_model.encoder.layers.{i}.{library}": f"visual_encoder.blocks.{i}.{official}"
         for i in range(layers)
@@ -119,7 +119,7 @@ def _beginnings(layers: int) -> dict[str, str]:
 
 
 def overrides(config: Mapping[str, Any], model_class: ModelClass) -> list[str]:
-    """What to override in `BLUEPRINTS` for a model of the library's configuration (`config.json`).
+    """List what to override in `BLUEPRINTS` for a model of the library's configuration (`config.json`).
 
     Files leave out what the library's defaults say: `BlipConfig.from_pretrained(...).to_dict()` has all of it.
 

@@ -18,7 +18,7 @@ def fits(names: Collection[str], _: nn.Module) -> bool:
 
 
 def convert(state: State, module: Any) -> Converted:
-    """What stands under `text.`, or without a prefix; the projection is left over."""
+    """Convert what stands under `text.`, or without a prefix; the projection is left over."""
     prefix = "text." if "text.token_embedding.weight" in state else ""
     rules = [
         same(f"{prefix}token_embedding.weight", "embedding.weight"),

@@ -21,7 +21,7 @@ def fits(names: Collection[str], _: nn.Module) -> bool:
 
 
 def convert(state: State, module: Any) -> Converted:
-    """What stands under `visual.`; `ln_post` is the last norm where the component has one, else it is left over."""
+    """Convert what stands under `visual.`; `ln_post` is the last norm of a component that has one, else left over."""
     refuse(state, REFUSED, "the file's ViT")
     rules = [
         same("visual.conv1.weight", "stem.projection.weight"),

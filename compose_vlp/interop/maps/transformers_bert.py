@@ -47,7 +47,7 @@ def convert(state: State, module: Any) -> Converted:
 
 
 def _prefix(names: Collection[str]) -> str | None:
-    """What the names begin with; none for other models, whose layers are named otherwise."""
+    """Find what the names begin with; none for other models, whose layers are named otherwise."""
     telling = ("embeddings.word_embeddings", "encoder.layer.0.attention.self.query", "encoder.layer.0.output.LayerNorm")
     return next((prefix for prefix in PREFIXES if all(f"{prefix}{stem}.weight" in names for stem in telling)), None)
 

@@ -134,7 +134,7 @@ LOSSES: Mapping[names.Task, Mapping[str, str]] = {
 
 
 def _recorded(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device) -> Recorded:
-    """What the folder gives of inputs and choices, under the names that blueprints and tasks use."""
+    """Give the inputs and choices of the folder, under the names that blueprints and tasks use."""
     given = oracle.inputs
     frame = blueprint.inputs["caption"].max_length  # type: ignore[union-attr]
     caption = text_of(given["input_ids"], given["attention_mask"], frame).to(device)

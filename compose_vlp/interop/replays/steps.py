@@ -88,6 +88,6 @@ def state(model: Model, rules: Collection[Rule], names: Collection[str]) -> dict
 
 
 def _named(rules: Collection[Rule], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What both sides have: a buffer is no parameter, and what a task leaves uncalled has no counterpart."""
+    """Keep what both sides have: a buffer is no parameter, and what a task leaves uncalled has no counterpart."""
     shared = [rule for rule in rules if all(name in ours for name in rule.ours)]
     return to_theirs(shared, {name: ours[name] for rule in shared for name in rule.ours})
