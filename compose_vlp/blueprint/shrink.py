@@ -109,7 +109,7 @@ def _speaks(item: Node, heads: Collection[str]) -> bool:
 
 
 def _may_match_one(pattern: str, heads: Collection[str]) -> bool:
-    """Tell whether a pattern may name something; `**` may even in a file without components, as a child may add some."""
+    """Tell whether a pattern may name something; `**` may even in a file without components: a child may add some."""
     return pattern.startswith("**") or any(may_match(pattern, head) for head in heads)
 
 

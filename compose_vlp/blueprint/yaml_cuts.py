@@ -85,6 +85,7 @@ def _pieces(head: Node, pairs: Sequence[Pair], start: int, budget: _Budget) -> i
         budget.pieces -= 1
         if budget.pieces < 0 or not isinstance(key, Scalar):
             return 0
+        # A quoted key with a value was written on purpose: a cut expression leaves no such pair behind.
         if isinstance(value, Scalar) and not value.is_empty and key.style != "plain":
             return 0
         if value is not None and not isinstance(value, Scalar):
@@ -150,6 +151,7 @@ def find_cut(line: str, begin: int) -> tuple[int, int, int] | None:
         if fresh and (quoted := STRING.match(line, at)):
             at, fresh = quoted.end(), False
             continue
+        # Where a value may begin, a bracket opens a list; behind a name or a bracket it is a call or an index.
         if character in "([" and not fresh and re.match(r"[\w)\]]", line[at - 1]):
             start = _NAME_BEFORE.search(line, begin, at).start()  # type: ignore[union-attr]
             end = _closing(line, at)

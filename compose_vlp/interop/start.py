@@ -183,6 +183,7 @@ class _Work:
             if component.kind == "multiway_transformer" and form is None:
                 beit.check_whole(state, name)
             _check_of(of, below, state, file)
+            # Without `of` nobody said where they stand: below our name, or as a file of this component alone.
             spellings = (below,) if of else (below, *_spellings(state))
             chosen, named = choose_map(form, component.kind, spellings, component.module, f"{file} for `{name}`")
             converted = chosen.convert({bare: state[n] for bare, n in named.items()}, component.module)
@@ -253,9 +254,11 @@ class _Work:
             here = self.tensors.get(full)
             if here is None or full not in allowed:
                 continue
+            # Counted as used even where an earlier item gave the weight: it is known here, so it is not left over.
             used.update(converted.sources[path])
             if id(here) in self.done:
                 continue
+            # A vocabulary grows at its end, so the file's rows keep their words; any other shape is a mistake.
             if id(here) in by_word and _grows(here, tensor):
                 self.report.notes.append(f"{full}: {len(here) - len(tensor)} tokens more than in {file} start anew")
                 here = here[: len(tensor)]

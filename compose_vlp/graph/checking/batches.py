@@ -23,12 +23,14 @@ def check_batch(
     own = entry.value if isinstance(entry.value, Tree) else None
     written = (own.get("batch") if own is not None else None) or blueprint.document.root.get("batch")
     span = written.span if written is not None else entry.key.span
+    # Micro-batches of different sizes would weigh their records differently in the mean of their gradients.
     if batch % stage.accumulate:
         pieces = own.get("accumulate") if own is not None else None
         message = f"a batch of {batch} does not fall into {stage.accumulate} pieces of one size"
         problems.add(message, pieces.span if pieces is not None else span, f"batch: {batch - batch % stage.accumulate}")
     sources = {spec.source for spec in blueprint.inputs.values()}
     calls = blueprint.fragment(Ref(blueprint.losses[name].call) for name in active)
+    # Only what sees one row a record is bound to the batch size: answers or table lines come in numbers of their own.
     of_records = [call.target for call in calls if call.role == "component" and call.type.rows.base in sources]
     for name in dict.fromkeys(of_records):
         part = blueprint.components[name]

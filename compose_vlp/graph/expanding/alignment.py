@@ -21,10 +21,12 @@ def check_alignment(
     used = {key: put for key, put in env.items() if key in met}
     for key, put in puts.items():
         moved = _inputs(substitution, put.arg, moved=True)
+        # One picture in two sizes is two inputs of one field: moving only one of them mismatches rows as well.
         same = {name for name in substitution.names.document.inputs.names if _record_field(substitution, name) in
                 {_record_field(substitution, origin) for origin in moved}}  # fmt: skip
         roads = {read.name for read in met if read.world is None and read.name in same and read not in used}
         for other_key, other in used.items():
+            # Where another replacement moved an input as well, it is taken for the other half of the pair.
             if other_key != key:
                 roads |= (_inputs(substitution, other.arg) - _inputs(substitution, other.arg, moved=True)) & same
         if roads:
@@ -71,5 +73,6 @@ def _halves(substitution: Computing, roads: list[str], met: frozenset[Key], used
         origins = _inputs(substitution, value) if value is not None else frozenset()
         if isinstance(value, Ref) and origins and origins <= set(roads):
             halves[key] = substitution.reads.of(key.name, key.world)
+    # Of nested entries only the outermost is offered: with it replaced, the inner ones are read no more.
     outer = [key for key in halves if not any(key in inner for other, inner in halves.items() if other != key)]
     return sorted(str(key) for key in outer) or roads

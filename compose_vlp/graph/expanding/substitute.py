@@ -68,6 +68,8 @@ class Substitution:
         if version.name in self.reads.broken:
             return None
         met = self.reads.of(version.name, world, frozenset(at.env), age=version.age)
+        # What is replaced but not read here cannot change the value. Without it in the key, calls that differ only in
+        # such arguments share one value; computing it twice would cost a tower, and draw its noise again.
         env = {key: put for key, put in at.env.items() if key in met}
         memo = (version, None, world, frozenset((key, put.arg) for key, put in env.items()))
         if memo in self._memo:
@@ -75,6 +77,8 @@ class Substitution:
         expression = self.names.expression(*version)
         if expression is None:
             return None
+        # An entry is first computed as it is written, so that a mistake in it is reported once, at its own place, not
+        # at each call that replaces something in it. A circle that a replacement cuts has no value as it is written.
         is_plain = not (world or env)
         if not is_plain and not self._is_busy(version) and self._entry(version, Context(version, ""), None) is None:
             return None  # the mistake was noted where nothing is replaced
@@ -297,6 +301,8 @@ class Substitution:
             return None
         if at.is_plain:
             return self._called(node, callee, at, whole)
+        # Nothing that it reads is replaced, so the student's plain value is the one that everyone shares: a second call
+        # would draw another choice, or advance the state twice in a step.
         if whole:
             return self._entry(at.version, Context(at.version, str(at.version)), None)
         return self._piece(node, self._context(at.version, at, None, {}, ""))
