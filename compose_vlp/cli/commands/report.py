@@ -29,7 +29,7 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Report a sweep: means over seeds, paired differences with intervals, effects, cost, and plots.
+    """Report a sweep: differences, effects, cost, as a page.
 
     May be asked while the sweep still runs; what is missing is said. Writes a page that needs no other file, the tables
     as Markdown, LaTeX and CSV, and the plots; a sweep that is in MLflow has them among its files.
