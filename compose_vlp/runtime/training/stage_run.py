@@ -92,7 +92,8 @@ class StageRun:
             self.context.blueprint, self.name, trainable=self._is_trained, without=self.context.options.without
         )
         gradients = self._gradients()
-        self.loaders = {name: self._loader(name, source) for name, source in self.sources.items()}
+        # A source that only a tokenizer learns from gives no batches.
+        self.loaders = {name: self._loader(name, source) for name, source in self.sources.items() if self._inputs(name)}
         self.first = 0
         self.loop = self._loop(gradients)
         self.summary = Summary(self.name)
