@@ -31,12 +31,12 @@ class Captioner:
     def of(
         cls, asker: Asker, run: str, *, output: str | None = None, search: Mapping[str, Any] | None = None
     ) -> Captioner:
-        """The captioner that a blueprint's output makes: the only one that writes texts, where none is named.
+        """Make the captioner from a blueprint's output: the only one that writes texts, where none is named.
 
         Raises:
             UserError: no output writes texts, several do, or it reads anything but one picture.
         """
-        writers = [name for name, one in asker.blueprint.outputs.items() if one.form == "generate"]
+        writers = [name for name, entry in asker.blueprint.outputs.items() if entry.form == "generate"]
         chosen = output if output is not None else (writers[0] if len(writers) == 1 else None)
         if chosen not in writers:
             raise _no_writer(asker.blueprint.name, chosen, writers)
@@ -51,11 +51,11 @@ class Captioner:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The inputs that the picture fills."""
+        """List the inputs that the picture fills."""
         return self.asker.inputs_read(self.output)
 
     def read(self, record: Mapping[str, Any]) -> list[Any]:
-        """What the model sees of a record.
+        """Read what the model sees of a record.
 
         Raises:
             BadRecord: the picture is broken.

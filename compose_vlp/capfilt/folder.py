@@ -77,23 +77,23 @@ class Folder:
         self.path = path
         self.form = form
 
-    def begin(self, asked: Mapping[str, Any]) -> None:
+    def begin(self, settings: Mapping[str, Any]) -> None:
         """Start, or go on where the same was asked before; as long as no block is done, anything may be asked anew.
 
         Raises:
             UserError: the folder holds other things, or was begun with other settings.
         """
-        file, wanted = self.path / SETTINGS, {"format": FORMAT, **asked}
+        file, described = self.path / SETTINGS, {"format": FORMAT, **settings}
         if any((self.path / "judged").glob("*.jsonl")):
-            _same(file, json.loads(file.read_text(encoding="utf-8")), wanted)
+            _same(file, json.loads(file.read_text(encoding="utf-8")), described)
             return
         if not file.is_file() and self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise UserError(f"{self.path} is in use", hints=["`--out` takes a new folder, or one to go on with"])
         (self.path / "judged").mkdir(parents=True, exist_ok=True)
-        write_atomic(file, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n")
+        write_atomic(file, json.dumps(described, indent=2, ensure_ascii=False) + "\n")
 
     def has(self, block: int) -> bool:
-        """Whether a block is done."""
+        """Tell whether a block is done."""
         return self._judged(block).is_file()
 
     def write(self, block: int, records: Sequence[Record]) -> None:
@@ -107,10 +107,10 @@ class Folder:
             record.as_json() | ({"image": self._picture(block, record)} if record.kept and self.form == "jsonl" else {})
             for record in records
         ]
-        write_atomic(self._judged(block), "".join(f"{_line(one)}\n" for one in lines))
+        write_atomic(self._judged(block), "".join(f"{_line(line)}\n" for line in lines))
 
     def judged(self, blocks: int) -> Iterator[dict[str, Any]]:
-        """The lines of the blocks that are done, in the order of the records."""
+        """Yield the lines of the blocks that are done, in the order of the records."""
         for block in range(blocks):
             if self.has(block):
                 for line in self._judged(block).read_text(encoding="utf-8").splitlines():
@@ -122,7 +122,7 @@ class Folder:
             return None
         if self.form == "webdataset":
             return self.path / "shards" / "*.tar"
-        lines = (_line(_of_data_set(one)) for one in self.judged(blocks) if "image" in one)
+        lines = (_line(_of_data_set(record)) for record in self.judged(blocks) if "image" in record)
         write_atomic(self.path / DATA, "".join(f"{line}\n" for line in lines))
         return self.path / DATA
 
@@ -159,7 +159,7 @@ class Folder:
 
 
 def _of_data_set(judged: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the data set: `caption` has the kept texts, of which training draws one, `texts` whence they are."""
+    """Write a line of the data set: `caption` has the kept texts, one drawn in training, `texts` whence they are."""
     kept = [text for text in judged["texts"] if text["kept"]]
     first = {key: judged[key] for key in ("image", "id") if key in judged}
     texts = [{key: value for key, value in text.items() if key != "kept"} for text in kept]
@@ -171,9 +171,11 @@ def _line(value: Mapping[str, Any]) -> str:
 
 
 def _same(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    wanted = json.loads(json.dumps(now))
+    settings = json.loads(json.dumps(now))
     other = [
-        f"{key}: {before.get(key)} there, {wanted.get(key)} now" for key in wanted if before.get(key) != wanted[key]
+        f"{key}: {before.get(key)} there, {settings.get(key)} now"
+        for key in settings
+        if before.get(key) != settings[key]
     ]
     if other:
         raise UserError(

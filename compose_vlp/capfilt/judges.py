@@ -41,11 +41,11 @@ class Judge(ABC):
         self.inputs = self._inputs()
 
     def _inputs(self) -> Mapping[str, tuple[str, ...]]:
-        """The inputs that the picture and the text fill, by field."""
+        """List the inputs that the picture and the text fill, by field."""
         return self.asker.fields_read(MATCH)
 
     def read(self, record: Mapping[str, Any]) -> list[Any]:
-        """What the model sees of a record's picture.
+        """Read what the model sees of a record's picture.
 
         Raises:
             BadRecord: the picture is broken.
@@ -53,20 +53,20 @@ class Judge(ABC):
         return self._pictures.read(record)
 
     def scores(self, pictures: Sequence[list[Any]], texts: Sequence[Sequence[str]]) -> list[list[float | None]]:
-        """Of each picture's texts the scores; None where nothing of a text is left in the tokenizer's words."""
-        found: list[list[float | None]] = [[None] * len(own) for own in texts]
+        """Score each picture's texts; None where nothing of a text is left in the tokenizer's words."""
+        by_record: list[list[float | None]] = [[None] * len(own) for own in texts]
         places = [(row, n) for row, own in enumerate(texts) for n in range(len(own))]
         read = [(row, n, item) for row, n in places if (item := self._read_text(texts[row][n])) is not None]
         if read:
             shown = self._pictures.stack(pictures)
             scores = self._scores(shown, [row for row, _, _ in read], [item for _, _, item in read])
             for (row, n, _), score in zip(read, scores, strict=True):
-                found[row][n] = score
-        return found
+                by_record[row][n] = score
+        return by_record
 
     @abstractmethod
     def _scores(self, pictures: dict[str, Any], rows: Sequence[int], texts: Sequence[list[Any]]) -> list[float]:
-        """The score of each text with the picture of its row."""
+        """Score each text with the picture of its row."""
 
     def _read_text(self, text: str) -> list[Any] | None:
         try:
@@ -97,13 +97,13 @@ class ByMatch(Judge):
 
     def _scores(self, pictures: dict[str, Any], rows: Sequence[int], texts: Sequence[list[Any]]) -> list[float]:
         images = self._stored.keep(self.image, self._on_device(pictures))
-        found: list[float] = []
+        scores: list[float] = []
         for start in range(0, len(rows), PAIRS):
             here = slice(start, start + PAIRS)
             words = self._stored.keep(self.text, self._on_device(self._words.stack(texts[here])))
             pairs: list[tuple[Row, Row]] = [(images[row], own) for row, own in zip(rows[here], words, strict=True)]
-            found += self._stored.ask(pairs)[:, 1].tolist()
-        return found
+            scores += self._stored.ask(pairs)[:, 1].tolist()
+        return scores
 
 
 class BySimilarity(Judge):
@@ -123,7 +123,7 @@ class BySimilarity(Judge):
 
 
 def judge_of(asker: Asker, run: str, *, by: By | None = None, threshold: float | None = None) -> Judge:
-    """The filter that a blueprint's outputs make: its `match`, where it has one, else its embeddings.
+    """Make the filter from a blueprint's outputs: its `match`, where it has one, else its embeddings.
 
     Raises:
         UserError: outputs are missing or read other things than one picture and one text, or cosines are to be judged

@@ -24,7 +24,7 @@ class File(NamedTuple):
 
 
 def as_file(picture: Any) -> File:
-    """The bytes of a picture file; pixels become a PNG, which loses nothing.
+    """Return the bytes of a picture file; pixels become a PNG, which loses nothing.
 
     Args:
         picture: any picture that a record may have, and that a model has been shown.

@@ -42,7 +42,7 @@ class Shard:
 
     @classmethod
     def read(cls, text: str) -> Shard:
-        """A part as it is written, `0/2`.
+        """Read a part as it is written, `0/2`.
 
         Raises:
             UserError: it is not written so, or there is no such part.
@@ -58,5 +58,5 @@ class Shard:
         return f"{self.number}/{self.count}"
 
     def blocks(self, of: int) -> range:
-        """The numbers of this part's blocks."""
+        """Return the numbers of this part's blocks."""
         return range(self.number, of, self.count)

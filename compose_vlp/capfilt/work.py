@@ -35,7 +35,7 @@ class Counts:
 
     @property
     def share(self) -> float:
-        """The share that was kept; 0 where there was none."""
+        """Return the share that was kept; 0 where there was none."""
         return self.kept / self.judged if self.judged else 0.0
 
 
@@ -110,7 +110,8 @@ def _run(folder: Folder, work: _Work, part: Shard, tick: Tick) -> Summary:
     summary = summarise(folder, work.blocks)
     if summary.data is not None and not summary.pictures:
         best = max(
-            (t["score"] for one in folder.judged(work.blocks) for t in one.get("texts", ()) if t["score"]), default=None
+            (t["score"] for line in folder.judged(work.blocks) for t in line.get("texts", ()) if t["score"]),
+            default=None,
         )
         hint = f"the highest score is {best:.3f}" if best is not None else "there was no text to judge"
         raise UserError(f"no text was kept: none reaches the threshold {work.judge.threshold}", hints=[hint])
@@ -122,13 +123,13 @@ def _forward(tick: Tick, before: int, done: int) -> None:
 
 
 def summarise(folder: Folder, blocks: int) -> Summary:
-    """What stands in a folder now."""
+    """Count what stands in a folder now."""
     records = broken = pictures = 0
     counts = {"web": [0, 0], "synthetic": [0, 0]}
-    for one in folder.judged(blocks):
+    for line in folder.judged(blocks):
         records += 1
-        broken += "broken" in one
-        texts = one.get("texts", ())
+        broken += "broken" in line
+        texts = line.get("texts", ())
         pictures += any(text["kept"] for text in texts)
         for text in texts:
             counts[text["origin"]][0] += 1
@@ -155,7 +156,7 @@ class _Work:
         return -(-len(self.source) // self.settings.block)
 
     def rows(self, block: int) -> range:
-        """The records of a block."""
+        """Return the numbers of a block's records."""
         start = block * self.settings.block
         return range(start, min(start + self.settings.block, len(self.source)))
 
@@ -173,43 +174,43 @@ class _Work:
 
     def _batch(self, rows: range) -> Iterator[Record]:
         read = [self._read(row) for row in rows]
-        good = [one for one in read if isinstance(one, _Read)]
-        judged = dict(zip((one.record.number for one in good), self._judged(good), strict=True)) if good else {}
-        for one in read:
-            yield judged[one.record.number] if isinstance(one, _Read) else one
-        self._account([one for one in read if isinstance(one, Record)], len(rows))
+        good = [seen for seen in read if isinstance(seen, _Read)]
+        judged = dict(zip((seen.record.number for seen in good), self._judged(good), strict=True)) if good else {}
+        for seen in read:
+            yield judged[seen.record.number] if isinstance(seen, _Read) else seen
+        self._account([seen for seen in read if isinstance(seen, Record)], len(rows))
 
     def _read(self, row: int) -> _Read | Record:
-        """A record as both models see it; where it is broken, a record that says so."""
+        """Read a record as both models see it; where it is broken, a record that says so."""
         try:
             record = dict(self.source.record(row))
             for field in self._fields():
                 value = record.get(field)
                 record[field] = value() if callable(value) else value
             shown = self.judge.read(record)
-            told = self.captioner.read(record) if self.captioner is not None else []
+            captioned = self.captioner.read(record) if self.captioner is not None else []
         except BadRecord as error:
             return Record(row, broken=str(error))
         web = texts_in(record.get(self.judge.text)) if self.settings.texts != "synthetic" else ()
         key = record.get("id")
         named = key if isinstance(key, str | int) else None
-        return _Read(Record(row, named), shown, told, web, record[self.judge.image])
+        return _Read(Record(row, named), shown, captioned, web, record[self.judge.image])
 
     def _judged(self, read: Sequence[_Read]) -> list[Record]:
-        texts = [dict.fromkeys(one.web) for one in read]  # which keeps their order
+        texts = [dict.fromkeys(seen.web) for seen in read]  # which keeps their order
         first = read[0].record.number
         for number in range(self.settings.captions if self.captioner is not None else 0):
             assert self.captioner is not None
-            said = self.captioner.write([one.told for one in read], self.settings.seed, first, number)
-            for own, text in zip(texts, said, strict=True):
+            written = self.captioner.write([seen.for_captioner for seen in read], self.settings.seed, first, number)
+            for own, text in zip(texts, written, strict=True):
                 own.setdefault(text.strip())  # a text that the picture has already is not judged twice
-        scores = self.judge.scores([one.shown for one in read], [list(own) for own in texts])
-        return [self._record(one, own, mine) for one, own, mine in zip(read, texts, scores, strict=True)]
+        scores = self.judge.scores([seen.shown for seen in read], [list(own) for own in texts])
+        return [self._record(seen, own, mine) for seen, own, mine in zip(read, texts, scores, strict=True)]
 
     def _record(self, read: _Read, texts: Iterable[str], scores: Iterable[float | None]) -> Record:
-        found = tuple(self._text(text, score, web=text in read.web) for text, score in zip(texts, scores, strict=True))
-        picture = as_file(read.picture) if any(text.kept for text in found) else None
-        return Record(read.record.number, read.record.id, found, picture)
+        judged = tuple(self._text(text, score, web=text in read.web) for text, score in zip(texts, scores, strict=True))
+        picture = as_file(read.picture) if any(text.kept for text in judged) else None
+        return Record(read.record.number, read.record.id, judged, picture)
 
     def _text(self, text: str, score: float | None, *, web: bool) -> Judged:
         kept = score is not None and score >= self.judge.threshold
@@ -220,7 +221,7 @@ class _Work:
 
     def _account(self, broken: Sequence[Record], read: int) -> None:
         self.seen += read
-        self.broken |= {one.number: one.broken or "" for one in broken}
+        self.broken |= {record.number: record.broken or "" for record in broken}
         limit = self.source.skip_limit
         if len(self.broken) > limit * max(self.seen, min(JUDGED_FROM, len(self.source))):
             raise too_many_skipped(self.broken, self.seen, limit)
@@ -228,21 +229,21 @@ class _Work:
     def _reads(self) -> list[tuple[Any, list[str]]]:
         judged = [*self.judge.inputs[self.judge.image]]
         judged += self.judge.inputs[self.judge.text] if self.settings.texts != "synthetic" else ()
-        told = [(self.captioner.asker, [*self.captioner.inputs])] if self.captioner is not None else []
-        return [(self.judge.asker, judged), *told]
+        captioned = [(self.captioner.asker, [*self.captioner.inputs])] if self.captioner is not None else []
+        return [(self.judge.asker, judged), *captioned]
 
     def _fields(self) -> set[str]:
-        told = {self.captioner.image} if self.captioner is not None else set()
-        return {self.judge.image, self.judge.text} | told
+        captioned = {self.captioner.image} if self.captioner is not None else set()
+        return {self.judge.image, self.judge.text} | captioned
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A record as the filter (`shown`) and the captioner (`told`) see it, with its texts and its picture as it came."""
+    """A record as the filter (`shown`) and the captioner (`for_captioner`) see it, with its texts and its picture."""
 
     record: Record
     shown: list[Any]
-    told: list[Any]
+    for_captioner: list[Any]
     web: tuple[str, ...]
     picture: Any
 
@@ -250,7 +251,7 @@ class _Read:
 def _asked(
     source: Source, judge: Judge, captioner: Captioner | None, settings: Settings, described: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What decides the outcome, as `capfilt.json` has it."""
+    """Write down what decides the outcome, as `capfilt.json` has it."""
     wrote = None
     if captioner is not None:
         wrote = {"run": captioner.run, "output": captioner.output, "search": dict(captioner.search)}

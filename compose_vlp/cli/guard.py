@@ -50,7 +50,7 @@ def _explain(error: UserError) -> None:
 
 
 def _speaks(words: str) -> bool:
-    """Whether this process says it: under `torchrun`, a mistake that all processes meet is shown once."""
+    """Tell whether this process says it: under `torchrun`, a mistake that all processes meet is shown once."""
     if "LOCAL_RANK" not in os.environ:
         return True  # without the import of torch
     from compose_vlp.runtime.processes import is_first_to_say
@@ -69,9 +69,9 @@ def _report(error: Exception) -> int:
     from compose_vlp.cli.machine import is_of_another_process, machine_fault
 
     if is_of_another_process(error):
-        said = "another process of this run has ended; what it says is the reason"
-        if _speaks(said):
-            print(said, file=sys.stderr)
+        message = "another process of this run has ended; what it says is the reason"
+        if _speaks(message):
+            print(message, file=sys.stderr)
         return FAILED
     machine = machine_fault(error)
     if machine is not None:

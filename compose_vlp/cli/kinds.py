@@ -75,13 +75,13 @@ def setting_json(setting: Setting) -> dict[str, Any]:
 
 
 def takes(port: Port) -> list[str]:
-    """What may be given to a port: kinds of values, words to choose from, types of literals."""
+    """List what may be given to a port: kinds of values, words to choose from, types of literals."""
     literals = [f'"{choice}"' for choice in port.choices] or [name for name in port.literal_types if port.literal]
     return [*(str(pattern) for pattern in port.accepts), *literals]
 
 
 def gives(returns: Pattern | Mapping[str, Pattern] | None) -> str | dict[str, str] | None:
-    """What comes out: one value, or several under names."""
+    """Say what comes out: one value, or several under names."""
     if isinstance(returns, Mapping):
         return {name: str(pattern) for name, pattern in returns.items()}
     return None if returns is None else str(returns)
@@ -94,25 +94,25 @@ def bounds(setting: Setting) -> str:
 
 def type_of(setting: Setting) -> str:
     """`int`, `patch | convolution`."""
-    choices = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("', '", " | ").strip("'"), setting.annotation)
+    choices = re.sub(r"Literal\[(.*?)\]", lambda match: match[1].replace("', '", " | ").strip("'"), setting.annotation)
     return choices.replace("NoneType", "none").replace("| None", "| none")
 
 
 def default(setting: Setting) -> str:
-    """What stands for a setting that is not written."""
+    """Write what stands for a setting that is not written."""
     if setting.inferred is not None:
         return f"from {setting.inferred}" if setting.inferred else "inferred"
     return "must be given" if setting.default is ... else written(setting.default)
 
 
 def written(value: Any) -> str:
-    """A value as a blueprint writes it."""
+    """Write a value as a blueprint does."""
     if value is None:
         return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(written(one) for one in value)}]"
+        return f"[{', '.join(written(item) for item in value)}]"
     return str(value)
 
 
@@ -122,7 +122,7 @@ def own_losses(kind: Kind) -> str:
 
 
 def promises(traits: Traits) -> list[str]:
-    """What the compiler may rely on."""
+    """List what the compiler may rely on."""
     held = {
         "a row of the result depends on its own row alone": traits.rows == "independent",
         "a call changes no state": traits.state == "none",

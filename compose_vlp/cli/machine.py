@@ -23,35 +23,35 @@ _PEER: Final = re.compile(
 
 
 def machine_fault(error: BaseException) -> UserError | None:
-    """What the machine lacked: memory, shared memory or room on a disk; None where it lacked nothing."""
-    for one in _chain(error):
-        worker = _WORKER.search(str(one))
+    """Say what the machine lacked: memory, shared memory or room on a disk; None where it lacked nothing."""
+    for cause in _chain(error):
+        worker = _WORKER.search(str(cause))
         if worker is not None:
             return _killed(worker[1], worker[2] or "")
-        if isinstance(one, OSError) and one.errno == errno.ENOSPC:
-            return UserError(f"there is no room left on the disk: {one}")
-        if isinstance(one, MemoryError) or (isinstance(one, RuntimeError) and _NO_MEMORY.search(str(one))):
-            return _too_little(one)
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
+            return UserError(f"there is no room left on the disk: {cause}")
+        if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and _NO_MEMORY.search(str(cause))):
+            return _too_little(cause)
     return None
 
 
 def is_of_another_process(error: BaseException) -> bool:
-    """Is it only that another process of the run has gone, which said why?"""
+    """Tell whether it is only that another process of the run has gone, which said why."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     kinds = {type(error).__name__ for error in _chain(error)}
     if not several or not kinds & {"RuntimeError", "DistBackendError", "DistNetworkError", "DistStoreError"}:
         return False
-    return any(_PEER.search(str(one)) for one in _chain(error))
+    return any(_PEER.search(str(cause)) for cause in _chain(error))
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The exception, and those that it came of."""
-    found: list[BaseException] = []
+    """List the exception, and those that it came of."""
+    chain: list[BaseException] = []
     following: BaseException | None = error
-    while following is not None and following not in found:
-        found.append(following)
+    while following is not None and following not in chain:
+        chain.append(following)
         following = following.__cause__ or following.__context__
-    return found
+    return chain
 
 
 def _killed(pids: str, signal: str) -> UserError:
@@ -73,9 +73,9 @@ def _killed(pids: str, signal: str) -> UserError:
 
 def _too_little(error: BaseException) -> UserError:
     device = type(error).__name__ == "OutOfMemoryError"
-    said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    message = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return UserError(
-        f"{'the GPU' if device else 'the machine'} has too little memory: {said}",
+        f"{'the GPU' if device else 'the machine'} has too little memory: {message}",
         hints=[
             "a smaller `batch`, or `accumulate: N`, which computes a batch in N pieces with equal gradients",
             *([] if device else [f"{_memory()}; each process that reads data needs some, see `--workers`"]),

@@ -63,7 +63,7 @@ class Request:
 
 
 def load(words: Sequence[str], plugins: Sequence[Path | Plugin] | None = None) -> Blueprint:
-    """The blueprint that a command line speaks of.
+    """Load the blueprint that a command line speaks of.
 
     Raises:
         UserError: no blueprint among the words, or a plugin that cannot be used.
@@ -75,14 +75,14 @@ def load(words: Sequence[str], plugins: Sequence[Path | Plugin] | None = None) -
 def load_run(
     run: str, plugins: Sequence[Path] | None, device: str, overrides: Sequence[str] | None = None
 ) -> LoadedRun:
-    """The trained model that a command line speaks of; says where its plugins are other than they were."""
+    """Load the trained model that a command line speaks of; say where its plugins are other than they were."""
     from compose_vlp.run import load as load_trained
 
-    return load_trained(run, overrides=overrides or (), device=named(device), plugins=plugins or (), note=told)
+    return load_trained(run, overrides=overrides or (), device=named(device), plugins=plugins or (), note=print_note)
 
 
-def told(text: str) -> None:
-    """A note on standard error."""
+def print_note(text: str) -> None:
+    """Print a note on standard error."""
     err().print(f"note: {text}", style="dim", soft_wrap=True)
 
 
@@ -91,7 +91,7 @@ NAMES = 4
 
 
 def in_brief(note: str, *, verbose: bool) -> str:
-    """A note whose last list of names is cut after the first few, unless it is to be verbose."""
+    """Cut a note's last list of names after the first few, unless it is to be verbose."""
     head, mark, names = note.rpartition(": ")
     listed = names.split(", ")
     if verbose or len(listed) <= NAMES + 1 or any(" " in name for name in listed):
@@ -100,27 +100,27 @@ def in_brief(note: str, *, verbose: bool) -> str:
 
 
 def print_notes(notes: Iterable[str], *, verbose: bool) -> None:
-    """Notes on standard error, one line each."""
+    """Print notes on standard error, one line each."""
     for note in notes:
-        told(in_brief(note, verbose=verbose))
+        print_note(in_brief(note, verbose=verbose))
 
 
 def named(device: str) -> str | None:
-    """The device as the API takes it: None chooses."""
+    """Return the device as the API takes it: None chooses."""
     return None if device == "auto" else device
 
 
 def sort_words(words: Sequence[str]) -> Request:
-    """The blueprints and the changes among the words of a command line.
+    """Sort the words of a command line into blueprints and changes.
 
     Raises:
         UserError: no blueprint.
     """
     blueprints, overrides = split_arguments(words)
     if not blueprints:
-        found = f": {overrides[0]!r} is a change" if overrides else ""
+        addition = f": {overrides[0]!r} is a change" if overrides else ""
         raise UserError(
-            f"no blueprint is named{found}",
+            f"no blueprint is named{addition}",
             hints=("a blueprint's name or file comes first, as in `compose-vlp check albef alpha=0`",),
         )
     return Request(tuple(blueprints), tuple(overrides))

@@ -31,7 +31,7 @@ def show(error: UserError) -> None:
 
 
 def _lines_of(problems: Iterable[Problem]) -> dict[str, Sequence[str]]:
-    """The lines of Python files that problems point at, by file."""
+    """Read the lines of Python files that problems point at, by file."""
     files = {problem.span.file for problem in problems if problem.span is not None}
     return {file: [line.rstrip("\n") for line in linecache.getlines(file)] for file in files if file.endswith(".py")}
 
@@ -47,7 +47,7 @@ def _style(line: str, number: int) -> str:
 
 
 def as_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    """The problems for a script, in the order in which they are printed."""
+    """Write the problems for a script, in the order in which they are printed."""
     return [
         {
             "message": problem.message,

@@ -49,7 +49,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def application(names: Iterable[str]) -> typer.Typer:
-    """The typer application that has all commands, of which those named are imported and the rest are names only."""
+    """Make the typer application with all commands; those named are imported, the rest are names only."""
     import typer
 
     app = typer.Typer(
@@ -58,9 +58,9 @@ def application(names: Iterable[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_root)
-    wanted = set(names)
+    imported = set(names)
     for entry in COMMANDS:
-        if entry.name in wanted:
+        if entry.name in imported:
             _add(app, entry.name, importlib.import_module(entry.module))
         else:
             app.command(entry.name, help=entry.summary)(_unimported)
@@ -68,7 +68,7 @@ def application(names: Iterable[str]) -> typer.Typer:
 
 
 def _add(app: typer.Typer, name: str, module: Any) -> None:
-    """A module offers `command`, a function, or `commands`, a group of its own; its `EXAMPLES` end the help."""
+    """Add a module: it offers `command`, a function, or `commands`, a group of its own; its `EXAMPLES` end the help."""
     from compose_vlp.cli.help_text import epilog, flowing
 
     end, panel = epilog(module.EXAMPLES), BY_NAME[name].panel

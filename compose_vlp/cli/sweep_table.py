@@ -73,7 +73,7 @@ class SweepTable:
             self.console.print(f"{job.cell}, seed {job.seed}: {self._step(job)}", soft_wrap=True)
 
     def table(self) -> Group:
-        """The runs, those first that somebody would look for."""
+        """Tabulate the runs, those first that somebody would look for."""
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for name in ("cell", "seed", "", "step", "left", self.score or "score"):
             table.add_column(name)

@@ -106,7 +106,7 @@ def arrange(diagram: Diagram) -> Arranged:
 
 
 def port_label(arrow: Arrow) -> str:
-    """What stands where an arrow enters: the port, and the field of a record that the arrow carries."""
+    """Write what stands where an arrow enters: the port, and the field of a record that the arrow carries."""
     return " ".join(word for word in (arrow.port, f".{arrow.field}" if arrow.field else "") if word)
 
 
@@ -155,11 +155,11 @@ def _ports(size: _Size, axis: float, incoming: list[Arrow], grid: Grid, x: Mappi
     arrows = sorted(incoming, key=lambda arrow: x[(grid.lanes[arrow] or [arrow.source])[-1]])
     rooms = [width(port_label(arrow), PORT) + 14 for arrow in arrows]
     spare = (size.width - 8 - sum(rooms)) / len(rooms)
-    found, at = [], axis - size.width / 2 + 4
+    ports, at = [], axis - size.width / 2 + 4
     for arrow, room in zip(arrows, rooms, strict=True):
-        found.append(Port(arrow, at + (room + spare) / 2 - axis, port_label(arrow)))
+        ports.append(Port(arrow, at + (room + spare) / 2 - axis, port_label(arrow)))
         at += room + spare
-    return tuple(found)
+    return tuple(ports)
 
 
 def _route(arrow: Arrow, boxes: Mapping[str, Placed], grid: Grid, x: Mapping[str, float], rows: list[_Row]) -> Route:

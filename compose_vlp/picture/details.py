@@ -26,7 +26,7 @@ def details_of(checked: CheckedBlueprint, call: Call, parameters: int, adapted: 
 
 
 def _value(value: ValueType) -> Iterator[tuple[str, str]]:
-    """What stands at which positions, and which words of which text each can see."""
+    """Describe what stands at which positions, and which words of which text each can see."""
     if isinstance(value, RecordType):
         for name, member in value.members().items():
             yield f".{name}", type_words(member)

@@ -42,12 +42,12 @@ class Grid:
         return self.layers
 
     def links(self) -> dict[str, list[tuple[str, float]]]:
-        found: dict[str, list[tuple[str, float]]] = defaultdict(list)
+        weights: dict[str, list[tuple[str, float]]] = defaultdict(list)
         for upper, lowers in self.below.items():
             for lower in lowers:
                 straight = (upper not in self._boxes) + (lower not in self._boxes)
                 alone = len(self.below[upper]) == 1 and len(self.above[lower]) == 1
                 weight = (4.0 if alone else 1.0, 2.0, 8.0)[straight]
-                found[upper].append((lower, weight))
-                found[lower].append((upper, weight))
-        return found
+                weights[upper].append((lower, weight))
+                weights[lower].append((upper, weight))
+        return weights

@@ -38,18 +38,18 @@ def header(diagram: Diagram) -> Header:
 
 
 def second_line(diagram: Diagram) -> str:
-    """What the blueprint calls itself, and the numbers."""
+    """Write what the blueprint calls itself, and the numbers."""
     facts = [f"{name} {value}" for name, value in diagram.facts]
     return "  ·  ".join([*([diagram.subtitle] if diagram.subtitle else []), *facts])
 
 
 def legend(diagram: Diagram) -> Markup:
-    """A sign with its meaning for everything that occurs."""
+    """Draw a sign with its meaning for everything that occurs."""
     return join(_signs(diagram))
 
 
 def legend_width(diagram: Diagram) -> float:
-    """How wide the legend is."""
+    """Return the width of the legend."""
     return sum(_room(words) for _, words in _entries(diagram))
 
 

@@ -40,7 +40,7 @@ class Numbers:
 
 
 def diagram_of(checked: CheckedBlueprint, numbers: Numbers | None = None) -> Diagram:
-    """The whole graph: losses and outputs with all that they need, and what nothing needs, marked as pruned."""
+    """Draw the whole graph: losses and outputs with all that they need, and what nothing needs, marked as pruned."""
     return _Drawing(checked, numbers or Numbers()).diagram()
 
 
@@ -52,9 +52,9 @@ class _Drawing:
         self.names = {ref.call: name for name, ref in checked.values.items() if not ref.path}
         self.losses = {loss.call: loss for loss in checked.losses.values()}
         self.frozen = frozen_components(checked)
-        wanted = [Ref(loss.call) for loss in checked.losses.values() if loss.active]
-        wanted += [ref for output in checked.outputs.values() for ref in _asked(output)]
-        self.needed = {call.id for call in checked.fragment(wanted)}
+        ends = [Ref(loss.call) for loss in checked.losses.values() if loss.active]
+        ends += [ref for output in checked.outputs.values() for ref in _asked(output)]
+        self.needed = {call.id for call in checked.fragment(ends)}
 
     def diagram(self) -> Diagram:
         document = self.checked.document
@@ -172,8 +172,8 @@ def _refs(arg: Arg) -> Iterator[Ref]:
     if isinstance(arg, Ref):
         yield arg
     elif isinstance(arg, tuple):
-        for one in arg:
-            yield from _refs(one)
+        for item in arg:
+            yield from _refs(item)
 
 
 def _constant(checked: CheckedBlueprint, value: float | ParamRef) -> str:

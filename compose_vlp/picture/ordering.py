@@ -30,7 +30,7 @@ def order(layers: Layers, above: Neighbours, below: Neighbours) -> Layers:
 
 
 def crossings(layers: Layers, below: Neighbours) -> int:
-    """How many pairs of arrows between adjacent layers cross."""
+    """Count the pairs of arrows between adjacent layers that cross."""
     return sum(_crossings_between(upper, _places(lower), below) for upper, lower in pairwise(layers))
 
 
@@ -61,7 +61,7 @@ def _sweep(layers: Layers, neighbours: Neighbours, downwards: bool) -> None:
         def mean(
             box: str, fixed: Mapping[str, int] = fixed, own: Mapping[str, int] = own, scale: float = scale
         ) -> float:
-            places = [fixed[one] for one in neighbours.get(box, ())]
+            places = [fixed[neighbour] for neighbour in neighbours.get(box, ())]
             return sum(places) / len(places) if places else own[box] * scale
 
         layers[number].sort(key=mean)
@@ -83,7 +83,7 @@ def _swap_neighbours(layers: Layers, above: Neighbours, below: Neighbours) -> No
 
 
 def _pair(left: str, right: str, neighbours: Neighbours, places: Mapping[str, int]) -> int:
-    """How many crossings two adjacent boxes have with each other, less how many they would have swapped."""
-    lefts = [places[one] for one in neighbours.get(left, ()) if one in places]
-    rights = [places[one] for one in neighbours.get(right, ()) if one in places]
+    """Count the crossings of two adjacent boxes with each other, less those that they would have swapped."""
+    lefts = [places[neighbour] for neighbour in neighbours.get(left, ()) if neighbour in places]
+    rights = [places[neighbour] for neighbour in neighbours.get(right, ()) if neighbour in places]
     return sum((a > b) - (a < b) for a in lefts for b in rights)

@@ -16,7 +16,7 @@ ADDRESSES = ("http://", "https://")
 
 
 def page(diagram: Diagram) -> str:
-    """The picture in one HTML file that asks for nothing from anywhere."""
+    """Write the picture in one HTML file that asks for nothing from anywhere."""
     body = (
         tag("header", _title(diagram), _facts(diagram), _buttons(), class_="top"),
         tag("div", _legend(diagram), class_="legend"),
@@ -53,7 +53,7 @@ def _legend(diagram: Diagram) -> Markup:
 
 
 def _data(diagram: Diagram) -> str:
-    """What the script needs, as JSON that cannot end its element early."""
+    """Write what the script needs, as JSON that cannot end its element early."""
     boxes: dict[str, Any] = {
         box.id: {
             "family": box.family,

@@ -27,7 +27,7 @@ def place(
     extents: Mapping[str, Extent],
     gap: float,
 ) -> dict[str, float]:
-    """The x of every box's axis; `links` gives each box's neighbours with the weight of staying near them."""
+    """Choose the x of every box's axis; `links` gives each box's neighbours with the weight of staying near them."""
     x: dict[str, float] = {}
     for layer in layers:
         _settle(layer, dict.fromkeys(layer, 0.0), dict.fromkeys(layer, 1.0), extents, gap, x)
@@ -81,7 +81,7 @@ def _settle(
 
 
 def isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """The non-decreasing sequence nearest to `values` in weighted squares."""
+    """Find the non-decreasing sequence nearest to `values` in weighted squares."""
     blocks: list[tuple[float, float, int]] = []  # mean, weight, length
     for value, weight in zip(values, weights, strict=True):
         blocks.append((value, weight, 1))

@@ -23,7 +23,7 @@ STYLE: Final = (
 
 
 def svg(diagram: Diagram, *, headed: bool = True) -> str:
-    """The picture. `headed=False` leaves title and legend to the page around it.
+    """Draw the picture. `headed=False` leaves title and legend to the page around it.
 
     The document is static; the page of `picture.page` finds boxes by `data-box` and arrows by `data-from`, `data-to`.
     """
@@ -34,7 +34,7 @@ def svg(diagram: Diagram, *, headed: bool = True) -> str:
     drawing = tag(
         "g",
         tag("g", *(_arrow(route, diagram) for route in placed.routes), class_="arrows"),
-        tag("g", *(_box(one) for one in placed.boxes), class_="boxes"),
+        tag("g", *(_box(box) for box in placed.boxes), class_="boxes"),
         transform=f"translate({(across - placed.width) / 2:.1f} {MARGIN + head.height:.1f})",
     )
     return tag(
@@ -121,7 +121,7 @@ def _body(placed: Placed) -> Markup:
 
 
 def _bar(placed: Placed) -> Iterator[Markup]:
-    """How much of the model it is: a bar along the bottom, as long as its share of the parameters."""
+    """Show how much of the model it is: a bar along the bottom, as long as its share of the parameters."""
     if placed.box.share > 0.005:
         room = placed.width - 16
         yield tag(

@@ -10,7 +10,7 @@ _MARGIN: Final = 1.04  # faces differ
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float:
-    """The width of one line of text in pixels at a font size in pixels."""
+    """Measure one line of text in pixels at a font size in pixels."""
     units = sum(_units(character) for character in text)
     return units * size * _MARGIN * (1.06 if bold else 1.0)
 
@@ -26,7 +26,7 @@ def _units(character: str) -> float:
 
 
 def shortened(text: str, size: float, room: float) -> str:
-    """The text, or its beginning with an ellipsis where it is wider than `room`."""
+    """Return the text, or its beginning with an ellipsis where it is wider than `room`."""
     if width(text, size) <= room:
         return text
     while text and width(text + "…", size) > room:

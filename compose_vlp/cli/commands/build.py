@@ -75,8 +75,8 @@ def command(
         from compose_vlp.compiler.report_text import report_text
 
         checked = blueprint.check()
-        kinds = {name: one.kind.name for name, one in checked.components.items()}
-        kinds |= {f"adapters.{name}": one.kind.name for name, one in checked.adapters.items()}
+        kinds = {name: component.kind.name for name, component in checked.components.items()}
+        kinds |= {f"adapters.{name}": adapter.kind.name for name, adapter in checked.adapters.items()}
         out().print(report_text(built.report.as_json(), kinds, built.figures))
         if tried:
             out().print(tried.text())
@@ -87,7 +87,7 @@ def command(
 
 
 def print_code(sources: Mapping[str, str]) -> None:
-    """The programs, in colour on a terminal, and as one file elsewhere."""
+    """Print the programs, in colour on a terminal, and as one file elsewhere."""
     console = out()
     if not console.is_terminal:
         print("\n\n".join(f"# {name}\n{text.strip()}\n" for name, text in sources.items()))

@@ -118,17 +118,17 @@ def command(
         source = First(source, limit)
     settings = Settings(texts, captions, seed, form)
     with ticking(len(source) // part.count) as tick:
-        found = capfilt(
+        summary = capfilt(
             source, judge, captioner, path, settings, described=described, shard=part, tick=lambda n: tick("capfilt", n)
         )
     if as_json:
-        print_json({"out": str(path), **found.as_json()})
+        print_json({"out": str(path), **summary.as_json()})
         return
-    _print(found, path)
+    _print(summary, path)
 
 
 def _name(run: LoadedRun) -> str:
-    """The run and the step of its weights, as the data names them."""
+    """Name the run and the step of its weights, as the data does."""
     from compose_vlp.runtime.state import checkpoint
 
     newest = checkpoint.latest(run.folder.checkpoints)
@@ -136,7 +136,7 @@ def _name(run: LoadedRun) -> str:
 
 
 def _source(run: LoadedRun, data: str, images: str | None) -> tuple[Source, dict[str, Any]]:
-    """The source that is meant, and its settings."""
+    """Open the source that is meant; return it and its settings."""
     from compose_vlp.blueprint.show import values
     from compose_vlp.data.source import open_source
     from compose_vlp.runtime.sources import declared_source
@@ -151,15 +151,15 @@ def _source(run: LoadedRun, data: str, images: str | None) -> tuple[Source, dict
     return declared_source(run.blueprint, data), {}
 
 
-def _print(found: Summary, path: Path) -> None:
+def _print(summary: Summary, path: Path) -> None:
     table = Table("texts", "judged", "kept", "", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
-    for name, counts in (("web", found.web), ("synthetic", found.synthetic)):
+    for name, counts in (("web", summary.web), ("synthetic", summary.synthetic)):
         table.add_row(name, f"{counts.judged:,}", f"{counts.kept:,}", percent(counts.share) if counts.judged else "")
     out().print(table)
-    broken = f", {found.broken:,} broken" if found.broken else ""
-    out().print(f"{found.pictures:,} of {found.records:,} pictures have a text that fits{broken}.")
-    if found.data is None:
+    broken = f", {summary.broken:,} broken" if summary.broken else ""
+    out().print(f"{summary.pictures:,} of {summary.records:,} pictures have a text that fits{broken}.")
+    if summary.data is None:
         out().print(f"Other parts are not done yet: their processes put the data set into {path} together.")
         return
-    use = "webdataset" if found.data.suffix == ".tar" else "jsonl"
-    out().print(f"In a blueprint: data: {{clean: {{use: {use}, path: '{found.data}'}}}}", soft_wrap=True)
+    use = "webdataset" if summary.data.suffix == ".tar" else "jsonl"
+    out().print(f"In a blueprint: data: {{clean: {{use: {use}, path: '{summary.data}'}}}}", soft_wrap=True)

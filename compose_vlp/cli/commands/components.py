@@ -52,13 +52,13 @@ def command(
         else:
             _explain(kind, out())
         return
-    found = fnmatch.filter(known, pattern)
-    if not found:
+    names = fnmatch.filter(known, pattern)
+    if not names:
         raise UserError(f"no kind is called {pattern!r}", hints=did_you_mean(pattern, known) or _all_of(known))
     if as_json:
-        print_json([kinds.kind_json(registry.get(name)) for name in found])
+        print_json([kinds.kind_json(registry.get(name)) for name in names])
     else:
-        _list(found, out())
+        _list(names, out())
 
 
 def _all_of(known: list[str]) -> tuple[str, ...]:
@@ -128,10 +128,10 @@ def _gives(kind: Kind) -> Padding:
 
 def _settings(kind: Kind) -> Padding:
     table = _table("setting", "type, default, bounds", "what it is")
-    for one in kind.settings.values():
-        limits = kinds.bounds(one)
+    for setting in kind.settings.values():
+        limits = kinds.bounds(setting)
         form = Text.assemble(
-            kinds.type_of(one), ("\n" + kinds.default(one), "dim"), (f", {limits}" if limits else "", "dim")
+            kinds.type_of(setting), ("\n" + kinds.default(setting), "dim"), (f", {limits}" if limits else "", "dim")
         )
-        table.add_row(one.name, form, one.description)
+        table.add_row(setting.name, form, setting.description)
     return Padding(table, (0, 0, 0, 2))

@@ -87,17 +87,17 @@ def _look_over(path: str, images: str | None, limit: int, as_json: bool) -> None
 
     settings = settings_of(path, images)
     source = open_source(settings)
-    found = surveyed(source, limit)
-    fields = further_fields(found)
+    survey = surveyed(source, limit)
+    fields = further_fields(survey)
     entry = {**settings, "fields": fields} if fields else settings
-    guesses = why_nothing_is_used(settings, source, found) if len(found.broken) == found.read else []
+    guesses = why_nothing_is_used(settings, source, survey) if len(survey.broken) == survey.read else []
     if as_json:
-        print_json({"source": entry, "notes": source.notes, "guesses": guesses, **found.as_json()})
+        print_json({"source": entry, "notes": source.notes, "guesses": guesses, **survey.as_json()})
     else:
-        show(found, out())
+        show(survey, out())
         for note in source.notes:
             err().print(f"note: {note}", style="dim", soft_wrap=True)
-    if len(found.broken) == found.read:
+    if len(survey.broken) == survey.read:
         err().print("No record can be used.", soft_wrap=True)
         for guess in guesses:
             err().print(f"  = {guess}", soft_wrap=True, markup=False)
@@ -115,25 +115,25 @@ def _through_blueprint(
 
     blueprint = load(words, plugins).check()
     sight = see(blueprint, data)
-    found = surveyed(sight.source, limit, sight.collator())
+    survey = surveyed(sight.source, limit, sight.collator())
     tokens = sight.token_lengths(limit)
     file = page or Path(f"{blueprint.name}_{sight.name}.html")
-    write_atomic(file, data_page(sight, found, tokens, title=f"{blueprint.name}: {sight.name}"))
+    write_atomic(file, data_page(sight, survey, tokens, title=f"{blueprint.name}: {sight.name}"))
     if as_json:
-        counted = {name: one.as_json() for name, one in tokens.items()}
-        print_json({"data": sight.name, "page": str(file), "tokens": counted, **found.as_json()})
+        counted = {name: lengths.as_json() for name, lengths in tokens.items()}
+        print_json({"data": sight.name, "page": str(file), "tokens": counted, **survey.as_json()})
         return
-    show(found, out(), tokens)
+    show(survey, out(), tokens)
     for note in sight.notes:
         err().print(f"note: {note}", style="dim")
     out().print(f"What the model sees: {file}", soft_wrap=True)
-    if len(found.broken) == found.read:
+    if len(survey.broken) == survey.read:
         err().print("No record can be used.")
         raise typer.Exit(1)
 
 
 def surveyed(source: Source, limit: int, collator: Collator | None = None) -> Survey:
-    """The source looked over, with a bar on a terminal; see `compose_vlp.data.survey.survey`."""
+    """Look the source over, with a bar on a terminal; see `compose_vlp.data.survey.survey`."""
     from compose_vlp.data.survey import spread_evenly, survey
 
     indices = spread_evenly(len(source), limit)
@@ -149,44 +149,46 @@ def _bar(count: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def show(found: Survey, console: Console, tokens: dict[str, TokenLengths] | None = None) -> None:
+def show(survey: Survey, console: Console, tokens: dict[str, TokenLengths] | None = None) -> None:
     """Print what was found."""
     table = Table(box=box.SIMPLE_HEAD, show_header=False, show_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column()
-    for name, value in lines(found, tokens or {}):
+    for name, value in lines(survey, tokens or {}):
         table.add_row(name, value)
     console.print(table)
-    for index, reason in list(found.broken.items())[:MOST_BROKEN]:
+    for index, reason in list(survey.broken.items())[:MOST_BROKEN]:
         console.print(f"  record {index}: {reason}", soft_wrap=True)
-    if len(found.broken) > MOST_BROKEN:
-        console.print(f"  and {len(found.broken) - MOST_BROKEN} more; `--json` names all")
+    if len(survey.broken) > MOST_BROKEN:
+        console.print(f"  and {len(survey.broken) - MOST_BROKEN} more; `--json` names all")
 
 
-def lines(found: Survey, tokens: dict[str, TokenLengths]) -> Iterator[tuple[str, str]]:
-    """What was found, a line each: what, and how much."""
-    share = "" if found.read == found.records else f", of which {found.read:,} were read (`--limit 0` reads all)"
-    yield "records", f"{found.records:,}{share}"
-    for name, pictures in found.pictures.items():
+def lines(survey: Survey, tokens: dict[str, TokenLengths]) -> Iterator[tuple[str, str]]:
+    """Yield what was found, a line each: what, and how much."""
+    share = "" if survey.read == survey.records else f", of which {survey.read:,} were read (`--limit 0` reads all)"
+    yield "records", f"{survey.records:,}{share}"
+    for name, pictures in survey.pictures.items():
         few = ", ".join(f"{size} ({count:,})" for size, count in list(pictures.sizes.items())[:3])
         yield name, f"{pictures.count:,} pictures, {_copies(pictures.copies)}"
         yield "", f"width {_spread(pictures.width)}, height {_spread(pictures.height)}; mostly {few}"
-    for name, texts in found.texts.items():
+    for name, texts in survey.texts.items():
         if texts.count - texts.copies <= FEW and texts.copies:
             yield name, f"{texts.count:,} texts: " + ", ".join(f"{t} ({n:,})" for t, n in texts.repeated.items())
             continue
         empty = f", {texts.empty:,} empty" if texts.empty else ""
         yield name, f"{texts.count:,} texts, {_spread(texts.each)} a record, {_copies(texts.copies)}{empty}"
         yield "", f"words {_spread(texts.words)}"
-    for name, values in found.others.items():
+    for name, values in survey.others.items():
         few = ", ".join(f"{value} ({count:,})" for value, count in list((values or {}).items())[:6])
         yield name, few or "other values"
-    for name, one in tokens.items():
+    for name, lengths in tokens.items():
         cut = (
-            f"; {percent(one.cut)} are longer than {one.frame} and cut" if one.cut else f"; none is cut at {one.frame}"
+            f"; {percent(lengths.cut)} are longer than {lengths.frame} and cut"
+            if lengths.cut
+            else f"; none is cut at {lengths.frame}"
         )
-        yield f"input {name}", f"tokens {_spread(one.lengths)}{cut}"
-    yield "broken", f"{len(found.broken):,} ({percent(len(found.broken) / max(1, found.read))})"
+        yield f"input {name}", f"tokens {_spread(lengths.lengths)}{cut}"
+    yield "broken", f"{len(survey.broken):,} ({percent(len(survey.broken) / max(1, survey.read))})"
 
 
 def _spread(spread: Spread) -> str:

@@ -59,8 +59,8 @@ def command(
     ):
         table.add_row(label, percent(before[key]), percent(after[key]))
     out().print(table)
-    for said, true in list(zip(demo.after.captions.captions, demo.after.captions.references, strict=True))[:3]:
-        out().print(f"  said: {said}\n  true: {true[0]}\n", style="dim", highlight=False)
+    for caption, true in list(zip(demo.after.captions.captions, demo.after.captions.references, strict=True))[:3]:
+        out().print(f"  said: {caption}\n  true: {true[0]}\n", style="dim", highlight=False)
     out().print(f"Done in {duration(demo.seconds)}. Look at {demo.page}", soft_wrap=True)
     out().print(f"Ask it: compose-vlp generate {demo.run.folder.path} PICTURE.png", soft_wrap=True)
     if not no_track:

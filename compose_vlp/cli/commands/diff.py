@@ -34,8 +34,8 @@ def command(words: Words, plugins: Plugins = None, as_json: Json = False) -> Non
         )
     before = Blueprint.load(*request.blueprints[0].split("+"))
     after = Blueprint.load(*request.blueprints[-1].split("+"), overrides=request.overrides)
-    for one in (before, after):
-        one.raise_problems()
+    for blueprint in (before, after):
+        blueprint.raise_problems()
     changes = diff(before.document, after.document)
     if as_json:
         print_json([change.as_data() for change in changes])

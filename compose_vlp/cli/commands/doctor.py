@@ -36,31 +36,31 @@ def command(as_json: Json = False) -> None:
 
     findings = list(examine())
     if as_json:
-        print_json([asdict(one) for one in findings])
+        print_json([asdict(finding) for finding in findings])
     else:
-        for one, line in zip(findings, as_lines(findings), strict=True):
+        for finding, line in zip(findings, as_lines(findings), strict=True):
             sign = Text(line)
-            sign.stylize(_COLOURS[one.state], 0, 1)
+            sign.stylize(_COLOURS[finding.state], 0, 1)
             out().print(sign, soft_wrap=True)
-    if any(one.state == "wrong" for one in findings):
+    if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 
 
 def examine() -> Iterator[Finding]:
-    """What is installed, what runs here, and where runs are tracked."""
+    """Find what is installed, what runs here, and where runs are tracked."""
     from compose_vlp import doctor
     from compose_vlp.tracking import versions
 
-    told = ("python", "torch", "tokenizers", "xformers")  # more of them is said below
+    elsewhere = ("python", "torch", "tokenizers", "xformers")  # more of them is said below
     for name, version in versions().items():
-        if name not in told:
+        if name not in elsewhere:
             yield doctor.Finding(name, version)
     yield from doctor.examine(Path.cwd())
     yield _tracking()
 
 
 def _tracking() -> Finding:
-    """Where runs are recorded, and whether that can be written."""
+    """Find where runs are recorded, and whether that can be written."""
     from compose_vlp.doctor import Finding
     from compose_vlp.tracking import TrackSettings
     from compose_vlp.tracking.reach import why_unreachable

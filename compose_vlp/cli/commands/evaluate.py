@@ -13,7 +13,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from compose_vlp.cli.console import err, out, print_json
-from compose_vlp.cli.options import Device, Json, Plugins, Run, load_run, told
+from compose_vlp.cli.options import Device, Json, Plugins, Run, load_run, print_note
 
 EXAMPLES = (
     ("on unseen drawn pictures", "compose-vlp evaluate runs/coca_tiny-1 data.pairs.split=unseen"),
@@ -111,14 +111,14 @@ def command(
         err().print(f"note: these weights are {trained.weights}; {hint}", style="dim", soft_wrap=True)
     before = trained.folder.info.extra.get("data", {})
     for other in changed(trained.blueprint, before, [name]):
-        told(f"`{other}` holds something else than when the run was trained")
-    said = {"label": label, "classes": classes, "templates": templates}
-    asked = ZeroShot(**{key: value for key, value in said.items() if value}) if any(said.values()) else None
-    chosen = tasks or possible_tasks(asker, source, asked)
+        print_note(f"`{other}` holds something else than when the run was trained")
+    options = {"label": label, "classes": classes, "templates": templates}
+    zero_shot = ZeroShot(**{key: value for key, value in options.items() if value}) if any(options.values()) else None
+    chosen = tasks or possible_tasks(asker, source, zero_shot)
     records = min(count, len(source))
     with ticking(records) as tick:
         rerank = Rerank(top=top or Rerank().top, add_similarity=add_similarity)
-        results = evaluate(asker, source, chosen, records, tick, asked, rerank)
+        results = evaluate(asker, source, chosen, records, tick, zero_shot, rerank)
     folder = path or trained.folder.reports
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{name}.html"
@@ -136,7 +136,7 @@ def command(
         named = tracked_names(name, results.scores)
         left = add_to_run(trained.folder.path, named, step, {f"reports/{page.name}": page}, trained.folder.info.status)
         if left:
-            told(left)
+            print_note(left)
     if as_json:
         about = {"run": str(trained.folder.path), "weights": trained.weights.as_json(), "data": name, "page": str(page)}
         print_json({**about, **results.as_json()})
@@ -151,7 +151,7 @@ def command(
 
 @contextmanager
 def ticking(count: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar for each task, on a terminal."""
+    """Show a bar for each task, on a terminal."""
     console = err()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         known: dict[str, TaskID] = {}

@@ -60,22 +60,22 @@ def command(
     if not image.is_file():
         raise UserError(f"no picture {str(image)!r}")
     trained = load_run(run, plugins, device)
-    found = explain(trained.asker, image, text, output=output, layer=layer)
+    explained = explain(trained.asker, image, text, output=output, layer=layer)
     file = path or trained.folder.reports / f"explain_{image.stem}.png"
     file.parent.mkdir(parents=True, exist_ok=True)
-    found.save(file)
+    explained.save(file)
     if as_json:
-        print_json({"run": str(trained.folder.path), "file": str(file), **found.as_json()})
+        print_json({"run": str(trained.folder.path), "file": str(file), **explained.as_json()})
         return
-    _print(found, file)
+    _print(explained, file)
 
 
-def _print(found: Explained, file: Path) -> None:
-    how = found.settings
+def _print(explained: Explained, file: Path) -> None:
+    how = explained.settings
     err().print(f"note: `{how.relevance}`, through layer {how.layer} of `{how.through}`", style="dim")
-    x, y = found.peak
+    x, y = explained.peak
     numbers: dict[str, Any] = {
-        "score": f"{found.score:.3f}",
+        "score": f"{explained.score:.3f}",
         "highest at": f"{x:.0%} from the left, {y:.0%} from above",
     }
     for key, value in numbers.items():

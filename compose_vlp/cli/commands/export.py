@@ -44,5 +44,5 @@ def command(
         print_json(written.as_json())
         return
     maps = "; ".join(f"{name} merged into {count} linear maps" for name, count in written.merged.items())
-    told = f"{written.file}: {written.tensors} tensors, {storage(written.bytes)}" + (f"; {maps}" if maps else "")
-    out().print(told, soft_wrap=True)
+    summary = f"{written.file}: {written.tensors} tensors, {storage(written.bytes)}" + (f"; {maps}" if maps else "")
+    out().print(summary, soft_wrap=True)

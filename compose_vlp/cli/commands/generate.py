@@ -70,14 +70,14 @@ def command(
     files = list(picture_files(pictures))
     trained = load_run(run, plugins, device)
     name = output or only_writer(trained)
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "beams": beams,
         "top_p": top_p,
         "top_k": top_k,
         "temperature": temperature,
         "max_length": max_length,
     }
-    settings = {key: value for key, value in asked.items() if value is not None}
+    settings = {key: value for key, value in options.items() if value is not None}
     texts = _write(trained, name, files, read_extra(extra or ()), seed, settings)
     if as_json:
         print_json([{"picture": str(file), name: text} for file, text in zip(files, texts, strict=True)])
@@ -111,17 +111,17 @@ def _write(
 
 
 def picture_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files; of a folder, its pictures in order.
+    """Yield the files; of a folder, its pictures in order.
 
     Raises:
         UserError: a path that is not there, or a folder without pictures.
     """
     for path in paths:
         if path.is_dir():
-            found = sorted(one for one in path.iterdir() if one.suffix.lower() in PICTURES)
-            if not found:
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES)
+            if not files:
                 raise UserError(f"no pictures in {path}", hints=(f"pictures end in {', '.join(sorted(PICTURES))}",))
-            yield from found
+            yield from files
         elif path.is_file():
             yield path
         else:
@@ -129,13 +129,13 @@ def picture_files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def only_writer(run: LoadedRun) -> str:
-    """The output that writes texts; where none does, the one that chooses among a table's.
+    """Find the output that writes texts; where none does, the one that chooses among a table's.
 
     Raises:
         UserError: none does, or several do.
     """
     outputs = run.blueprint.outputs.items()
-    writers = next((found for form in WRITE if (found := [name for name, one in outputs if one.form == form])), [])
+    writers = next((names for form in WRITE if (names := [name for name, entry in outputs if entry.form == form])), [])
     if len(writers) != 1:
         which = f"several outputs write texts: {', '.join(writers)}" if writers else "no output writes texts"
         raise UserError(f"{run.blueprint.name}: {which}", hints=("`--output NAME` says which",) if writers else ())

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from compose_vlp.cli.console import out, print_json
-from compose_vlp.cli.options import Json, NoTrack, Out, Run, told
+from compose_vlp.cli.options import Json, NoTrack, Out, Run, print_note
 
 EXAMPLES = (
     ("train a run again and compare", "compose-vlp reproduce runs/coca_tiny-1"),
@@ -29,7 +29,9 @@ def command(run: Run, path: Out = None, no_track: NoTrack = False, as_json: Json
     from compose_vlp.runtime.state.find_run import find_run
 
     with TrainProgress() as progress:
-        result = reproduce(find_run(run), out=path, track=not no_track, listener=progress, command=sys.argv, note=told)
+        result = reproduce(
+            find_run(run), out=path, track=not no_track, listener=progress, command=sys.argv, note=print_note
+        )
     if as_json:
         print_json(result.as_json())
     else:

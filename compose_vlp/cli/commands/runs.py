@@ -50,8 +50,8 @@ def command(
     chosen = select(rows, where) if where is not None else rows
     chosen = chosen[:count]
     if as_json:
-        asked = [{name: row.value(name) for name in show or ()} for row in chosen]
-        print_json([{**row.as_json(), **own} for row, own in zip(chosen, asked, strict=True)])
+        columns = [{name: row.value(name) for name in show or ()} for row in chosen]
+        print_json([{**row.as_json(), **own} for row, own in zip(chosen, columns, strict=True)])
         return
     if not chosen:
         out().print("no runs" + (f", of {len(rows)}, fulfil it" if where is not None and rows else ""))

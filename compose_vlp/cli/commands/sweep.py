@@ -13,7 +13,7 @@ import typer
 
 from compose_vlp.cli.console import err, out, print_json
 from compose_vlp.cli.guard import FAILED
-from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, told
+from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, print_note
 from compose_vlp.errors import Stopped, UserError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def command(
         train=("--checkpoint-every", str(checkpoint_every), *(("--no-track",) if no_track else ())),
         command=tuple(sys.argv),
     )
-    session = Session(sweep, options, told)
+    session = Session(sweep, options, print_note)
     if dry_run:
         _list(session, as_json=as_json)
         return
@@ -125,7 +125,7 @@ def command(
     else:
         _sum_up(session)
     if stopped:
-        told("stopped: what was running is saved; the same command goes on")
+        print_note("stopped: what was running is saved; the same command goes on")
         raise Stopped(stopped)
     if any(job.state == "failed" for job in session.jobs):
         raise typer.Exit(FAILED)
@@ -160,7 +160,7 @@ def _sweep(words: Sequence[str], seeds: int | None, given: dict[str, Any]) -> Sw
 
 
 def _of_words(words: Sequence[str], seeds: int, given: dict[str, Any]) -> Sweep:
-    """The sweep of a command line; it is called by its blueprint and a digest, so that the same command finds it."""
+    """Make the sweep of a command line; named by blueprint and digest, so that the same command finds it."""
     from compose_vlp.blueprint.arguments import split_arguments
     from compose_vlp.sweep.reading import sweep_of_words
 
@@ -180,7 +180,7 @@ def _list(session: Session, *, as_json: bool) -> None:
         print_json({"sweep": session.sweep.name, "cells": cells, "left_out": list(planned.left_out)})
         return
     for note in planned.notes:
-        told(note)
+        print_note(note)
     for cell in planned.cells:
         out().print(cell.name, soft_wrap=True)
     for name in planned.left_out:

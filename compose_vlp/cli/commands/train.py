@@ -22,7 +22,7 @@ from compose_vlp.cli.options import (
     in_brief,
     load,
     named,
-    told,
+    print_note,
     words_argument,
 )
 from compose_vlp.errors import UserError
@@ -98,7 +98,7 @@ def command(
                 hints=[f"start it again: {shlex.join(folder.info.command)}"],
             )
         words, path, seed = [str(folder.path / "blueprint.yaml")], folder.path, folder.info.seed
-        used: Sequence[Path | Plugin] = carried(folder.path, plugins or (), told)
+        used: Sequence[Path | Plugin] = carried(folder.path, plugins or (), print_note)
     else:
         used = plugins or ()
     options = TrainOptions(

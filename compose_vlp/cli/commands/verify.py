@@ -51,39 +51,41 @@ def command(
     from compose_vlp.interop.verify import verify
     from compose_vlp.runtime.device import choose_device
 
-    found = verify(folder, form, device=choose_device(named(device)), without=without or ())
+    comparison = verify(folder, form, device=choose_device(named(device)), without=without or ())
     if as_json:
-        print_json(found.as_json())
+        print_json(comparison.as_json())
     else:
-        show(found)
-    if not found.passed:
+        show(comparison)
+    if not comparison.passed:
         raise typer.Exit(FAILED)
 
 
-def show(found: Comparison) -> None:
-    """A line for each sort of number, then what failed."""
+def show(comparison: Comparison) -> None:
+    """Print a line for each sort of number, then what failed."""
     console = out()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for heading in ("", "compared", "passed", "largest error"):
         table.add_column(heading, justify="right" if heading else "left", style="" if heading else "cyan")
-    for kind, one in found.summary().items():
-        style = "" if one["passed"] >= one["compared"] else "red"
-        table.add_row(kind, str(one["compared"]), str(one["passed"]), f"{one['largest_error']:.1e}", style=style)
+    for kind, counts in comparison.summary().items():
+        style = "" if counts["passed"] >= counts["compared"] else "red"
+        table.add_row(
+            kind, str(counts["compared"]), str(counts["passed"]), f"{counts['largest_error']:.1e}", style=style
+        )
     console.print(table)
-    for row in found.failures[:MOST]:
+    for row in comparison.failures[:MOST]:
         error = f"{row.error:.2e}, allowed {row.allowed:.2e}" if row.error is not None and row.allowed else ""
         console.print(
             Text(f"  ✗ {row.kind} {row.name}: {'; '.join(part for part in (row.note, error) if part)}", style="red")
         )
-    if len(found.failures) > MOST:
-        console.print(f"  and {len(found.failures) - MOST} more (--json lists all)")
-    if found.by_floor:
+    if len(comparison.failures) > MOST:
+        console.print(f"  and {len(comparison.failures) - MOST} more (--json lists all)")
+    if comparison.by_floor:
         console.print(
-            f"{len(found.by_floor)} gradients are 0 but for rounding, and pass by the floor alone:", style="dim"
+            f"{len(comparison.by_floor)} gradients are 0 but for rounding, and pass by the floor alone:", style="dim"
         )
-        for row in found.by_floor[:MOST]:
+        for row in comparison.by_floor[:MOST]:
             console.print(f"  {row.name}", style="dim")
-        if len(found.by_floor) > MOST:
-            console.print(f"  and {len(found.by_floor) - MOST} more (--json lists all)", style="dim")
-    verdict = ("the same numbers", "bold green") if found.passed else ("not the same", "bold red")
+        if len(comparison.by_floor) > MOST:
+            console.print(f"  and {len(comparison.by_floor) - MOST} more (--json lists all)", style="dim")
+    verdict = ("the same numbers", "bold green") if comparison.passed else ("not the same", "bold red")
     console.print(Text(*verdict))
