@@ -17,7 +17,7 @@ def test_every_call_and_output_is_a_box() -> None:
     albef = paper("albef")
     diagram = diagram_of(albef)
     assert len(diagram.boxes) == len(albef.plan.calls) + len(albef.outputs)
-    assert {box.family for box in diagram.boxes} == {"input", "tower", "choice", "function", "loss", "output"}
+    assert {box.family for box in diagram.boxes} == {"input", "tower", "head", "choice", "function", "loss", "output"}
 
 
 def test_box_names_its_kind_its_value_and_its_shape() -> None:
