@@ -97,7 +97,7 @@ def _precedence(override: Override) -> int:
 
 
 class _Reached:
-    """What the overrides so far reach: each path, and each mapping above one, with the first override that does."""
+    """The places that overrides reach: each path, and each mapping above one, with the first override that does."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -168,7 +168,7 @@ def _merged(base: Mapping, own: Mapping) -> Mapping:
 
 
 class _Target:
-    """Where an override points: its paths in the merged blueprint, or the reason why there is none."""
+    """The target of an override: its paths in the merged blueprint, or the reason why there is none."""
 
     def __init__(self, state: State, override: Override) -> None:
         self.state = state

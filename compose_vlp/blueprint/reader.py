@@ -37,7 +37,7 @@ _SHARE = "write a shared value under `params` and read it as `$name`"
 
 @dataclass
 class Reading:
-    """What was read: the root (empty where nothing could be) and every mistake on the way.
+    """The result of reading: the root (empty where nothing could be) and every mistake on the way.
 
     `whole` is false where a part of the text is not in `root`, so that nobody concludes from its absence.
     """

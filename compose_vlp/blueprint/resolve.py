@@ -25,7 +25,7 @@ from compose_vlp.errors import BlueprintError, Problem, Span
 
 @dataclass(frozen=True)
 class Resolution:
-    """What came of the files and overrides: the document, every mistake in them, and what was noticed.
+    """The result of files and overrides: the document, every mistake in them, and what was noticed.
 
     `sound` is false where a part could not be read or placed, so that looking further would only repeat the problems
     in other words. `notes` tell what went without being a mistake (entries that nothing reads any more).

@@ -27,14 +27,14 @@ _UNTITLED = ("title", "default", "required")
 
 
 class PortLike(Protocol):
-    """What is known of a loss's port."""
+    """The facts known of a loss's port."""
 
     @property
     def takes_number(self) -> bool: ...
 
 
 class KindLike(Protocol):
-    """What is known of a kind of component, loss, tokenizer or source."""
+    """The facts known of a kind of component, loss, tokenizer or source."""
 
     @property
     def name(self) -> str: ...

@@ -27,7 +27,7 @@ MAX_ENTRIES = 2000
 
 @dataclass(frozen=True)
 class Structure:
-    """What of a file can be merged, and every mistake in its shape.
+    """The part of a file that can be merged, and every mistake in its shape.
 
     `lost` are the names of entries that were left out, whose readers are not to blame. `clear` is false where more is
     missing than these, so that looking further would only repeat the problems in other words.

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 
 class Flow(IntEnum):
-    """Which positions of a text a position can see: itself, itself and earlier ones, or all. The worst wins."""
+    """The positions of a text that a position can see: itself, itself and earlier ones, or all. The worst wins."""
 
     EACH = 0
     PAST = 1
@@ -31,7 +31,7 @@ ClsPlace = Literal["first", "last", "none"]
 
 @dataclass(frozen=True)
 class RowSpace:
-    """What one row stands for: a record of a source (`main`), an answer (`answers`), a table's line (`closed`).
+    """The meaning of one row: a record of a source (`main`), an answer (`answers`), a table's line (`closed`).
 
     `owner` is the row space that each row belongs to (an answer to a record), reached by the input's `.owner`.
     """

@@ -18,7 +18,7 @@ Task = Literal["pretrain", "retrieval", "ve", "vqa", "nlvr", "assignment"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the names depend on: the model class, its depths, and whether momentum copies and queues are there.
+    """The facts behind the names: the model class, its depths, and whether momentum copies and queues are there.
 
     `text` are the layers before the first cross-attention, `fusion` those from it on, `answers` those of VQA's decoder.
     """

@@ -46,7 +46,7 @@ _LAYER = "backbone.layers.0"
 
 @dataclass(frozen=True)
 class Layout:
-    """What the names depend on: the model class, the number of layers, and whether there is a last norm (files of VQA
+    """The facts behind the names: the model class, the number of layers, and whether there is a last norm (files of VQA
     and ImageNet have none), a head for words (`mlm_head`) and one for image codes (`mim_head`)."""
 
     task: Task

@@ -17,7 +17,7 @@ Task = Literal["pretrain", "retrieval", "captioning", "vqa", "nlvr", "itm"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What the names depend on: the model class, its depths, and whether momentum copies and queues are there.
+    """The facts behind the names: the model class, its depths, and whether momentum copies and queues are there.
 
     `text` are the encoder's layers, `words` the decoder's; `merged` the first layer with a map that merges two images.
     """

@@ -27,7 +27,7 @@ class Tolerances:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one step gave, under the folder's names; whole numbers among the values are compared as ids.
+    """The results of one step, under the folder's names; whole numbers among the values are compared as ids.
 
     A parameter without a gradient has a norm of 0.
     """

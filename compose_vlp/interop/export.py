@@ -28,7 +28,7 @@ FORMATS: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the file, how many tensors, and how many maps of which adapters were merged."""
+    """The result of an export: the file, how many tensors, and how many maps of which adapters were merged."""
 
     file: str
     tensors: int

@@ -36,7 +36,7 @@ def export_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the names depend on: depths, and whether the pooler's keys have a map of their own."""
+    """The facts behind the names: depths, and whether the pooler's keys have a map of their own."""
 
     vision: int
     text: int

@@ -11,7 +11,7 @@ SHOWN = 8
 
 @dataclass
 class Started:
-    """What happened: parameters by the file that they came from, those that start anew, and what was left over.
+    """The outcome: parameters by the file that they came from, those that start anew, and what was left over.
 
     Names are `component.path`; `unused` holds the names in each file that no weight came from.
     """

@@ -35,7 +35,7 @@ HEADS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """What the names depend on: the model class, layers below and above the first vision-language expert, and what a
+    """The facts behind the names: the model class, layers below and above the first vision-language expert, and what a
     model of this size has: a bias table and scales, or absolute positions.
 
     `upper` counts the layers that have a vision-language expert, or would have one where the file has none; `heads` are

@@ -21,7 +21,7 @@ TRAINING = ("loss", "teacher", "scaling")
 
 @dataclass(frozen=True)
 class Layout:
-    """What the names depend on: layers of encoder and decoder, and whether the file says that its codes have begun."""
+    """The facts behind the names: layers of encoder and decoder, and whether the file says that codes have begun."""
 
     encoder: int
     decoder: int

@@ -26,7 +26,7 @@ Point: TypeAlias = tuple[str, float, int, int]
 
 @dataclass(frozen=True)
 class Group:
-    """What is sent in one go: neighbouring metrics, or one other record (None: a damaged line)."""
+    """The records sent in one go: neighbouring metrics, or one other record (None: a damaged line)."""
 
     points: tuple[Point, ...]
     record: Record | None

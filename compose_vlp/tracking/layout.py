@@ -14,7 +14,7 @@ _SQLITE = "sqlite:///"
 
 @dataclass(frozen=True)
 class TrackSettings:
-    """Where a run is tracked.
+    """The settings of a run's tracking.
 
     Attributes:
         experiment: The MLflow experiment: the blueprint's name.
@@ -55,7 +55,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a run goes, settled when it is first tracked.
+    """The destination of a run, settled when it is first tracked.
 
     Attributes:
         key: A name for the run before MLflow has named it; found by it where the answer to its making was lost.

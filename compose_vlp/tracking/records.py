@@ -46,7 +46,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What the run reads.
+    """A data set that the run reads.
 
     Attributes:
         name: The entry's name under `data`.

@@ -11,7 +11,7 @@ from compose_vlp.files import write_atomic
 
 @dataclass
 class SenderState:
-    """What has arrived.
+    """The state of the sender: what has arrived in MLflow.
 
     Attributes:
         run_id: The run in MLflow, once it exists, and the experiment it is in.

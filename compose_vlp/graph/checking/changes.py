@@ -57,7 +57,7 @@ def _within(span: Span, place: Span) -> bool:
 
 
 class _Changes:
-    """What later files changed, and who reads it."""
+    """The changes that later files made, and the readers of each."""
 
     def __init__(self, document: Document) -> None:
         self.reads = Reads(document.root)

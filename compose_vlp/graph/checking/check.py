@@ -104,7 +104,7 @@ def _deep_recursion() -> Iterator[None]:
 
 @dataclass
 class Walk:
-    """What one walk over the graph gave."""
+    """The result of one walk over the graph."""
 
     substitution: Substitution
     losses: dict[str, LossEntry] = field(default_factory=dict)

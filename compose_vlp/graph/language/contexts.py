@@ -13,7 +13,7 @@ from compose_vlp.graph.plan import Arg
 
 @dataclass(frozen=True)
 class Put:
-    """What stands for a replaced name: its value, the argument's place, and the call that it was written in."""
+    """The replacement of a name: its value, the argument's place, and the call that it was written in."""
 
     arg: Arg
     text: str
@@ -26,7 +26,7 @@ Environment = Mapping[Key, Put]
 
 @dataclass(frozen=True)
 class Context:
-    """Where an expression is computed.
+    """The place in which an expression is computed.
 
     `label` is what its last call will be called, `prefix` (and the world in which that stands) what calls of entries
     that an environment makes anew begin with, `chain` the substitutions that led here.

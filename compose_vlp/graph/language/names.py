@@ -18,7 +18,7 @@ Section = Literal["inputs", "params", "components", "teachers", "graph"]
 
 
 class Kinds(Protocol):
-    """Where kinds are found by name; `compose_vlp.registry` is one."""
+    """A catalogue of kinds by name; `compose_vlp.registry` is one."""
 
     def get(self, name: str) -> Kind:
         """The kind, or `UserError`."""
@@ -61,7 +61,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Callee:
-    """What an application calls, and in which world."""
+    """The target of an application, and its world."""
 
     role: Literal["component", "function", "entry"]
     name: str

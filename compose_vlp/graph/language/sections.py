@@ -17,7 +17,7 @@ from compose_vlp.graph.language.names import Names
 
 @dataclass
 class Sections:
-    """What is read by the schema of its section; what is unsound is noted and left out."""
+    """The entries read by the schemas of their sections; what is unsound is noted and left out."""
 
     params: Dict[str, Any] = field(default_factory=dict)
     teachers: Dict[str, Teacher] = field(default_factory=dict)

@@ -24,7 +24,7 @@ Use = Literal["equal", "most", "otherwise"]
 
 
 class Fact(NamedTuple):
-    """What one call says of a setting. `what` reads like `width 768 of words.tokens`.
+    """The size that one call gives for a setting. `what` reads like `width 768 of words.tokens`.
 
     `measure` is what the value calls this size (`width`, `length`, `size`), `root` the input that the value is, if it
     is one; `maker` is the component or input that the value comes from, `call` the call that says it.
