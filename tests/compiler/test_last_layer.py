@@ -24,7 +24,7 @@ from compose_vlp.values.chosen import Chosen, Run, choose_positions
 from tests.compiler.sameness import assert_same, outcome
 from tests.components.test_promises import CASES
 from tests.models import TINY
-from tests.support import in_float64
+from tests.support import assert_near, in_float64
 
 VLMO = (
     *(f"components.{name}.width=16" for name in ("patches_of", "words_of")),
@@ -209,7 +209,7 @@ def test_queries_are_mapped_with_keys_and_values_where_something_stands_in_the_p
         if adapted:
             attention.qkv = Adapted(8, 24).double()
         assert attention.parts_apart is not adapted
-        assert torch.allclose(attention(x, Scope(), chosen), attention(x, Scope())[:, [1, 3]])
+        assert_near(attention(x, Scope(), chosen), attention(x, Scope())[:, [1, 3]])
 
 
 # --- declarations -----------------------------------------------------------------------------------------------------

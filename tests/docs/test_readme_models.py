@@ -18,7 +18,7 @@ ROW = re.compile(r"^\| (`[^|]*) \| ([\d.MB, ]+) \|.*?(`tiny/\w+`)? \|$", re.MULT
 def rows() -> list[tuple[str, str]]:
     """Blueprints with the figures that stand beside them."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for names, figures, _ in ROW.findall(text):
         pairs += zip(re.findall(r"`(\w+)`", names), figures.split(", "), strict=True)
     return pairs
