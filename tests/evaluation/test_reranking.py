@@ -18,6 +18,7 @@ from compose_vlp.evaluation.results import evaluate, possible_tasks, ready
 from compose_vlp.evaluation.retrieval import evaluate_retrieval
 from compose_vlp.runtime.inference.outputs import Asker
 from tests.models import tiny
+from tests.support import assert_near
 
 COUNT = 14
 
@@ -44,12 +45,12 @@ def test_one_vlmo_serves_both_embeddings_and_the_match(source: Source) -> None:
     text = asker.value("text_embedding", {"caption": texts})
     assert image.shape == text.shape == (3, 16)
     for embedding in (image, text):
-        torch.testing.assert_close(embedding.norm(dim=1), torch.ones(3))
+        assert_near(embedding.norm(dim=1), torch.ones(3))
     match = asker.value("match", {"image": pictures, "caption": texts})
-    torch.testing.assert_close(match.sum(1), torch.ones(3))
-    torch.testing.assert_close(match, asker.value("raw", {"image": pictures, "caption": texts}).softmax(1))
+    assert_near(match.sum(1), torch.ones(3))
+    assert_near(match, asker.value("raw", {"image": pictures, "caption": texts}).softmax(1))
     swapped = asker.value("match", {"image": pictures[::-1], "caption": texts})
-    torch.testing.assert_close(swapped[1], match[1])
+    assert_near(swapped[1], match[1])
     assert (swapped[0] - match[0]).abs().max() > 1e-6, "each word sees the picture"
 
 
