@@ -6,7 +6,7 @@ marked all the same, and `$name` stands for any value.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from pydantic import BaseModel, TypeAdapter
@@ -134,13 +134,26 @@ def _with_key(key: str, body: Json) -> Json:
 
 
 def _with_parts(kinds: Collection[KindLike], body: Json) -> Json:
-    """The schema of a kind's settings, those that are slots open to the kinds that fill them."""
-    for field in body["properties"].values():
-        if slot := field.pop("slot", None):
-            bodies = {kind.name: _of_kind(kind, {}) for kind in kinds if kind.slot == slot}
-            del field["kind"], field["anyOf"]
-            field["anyOf"] = [{"enum": sorted(bodies)}, _chosen("use", bodies), _PARAM]
+    """Open the slots among a kind's settings to the kinds that fill them.
+
+    A slot of an inner part, such as what each expert of a mixture is, takes names of kinds and any settings: its kinds
+    have that slot again, and so on without end.
+    """
+    for field, slot in _slots(body):
+        inner = {kind.name: _of_kind(kind, {}) for kind in kinds if kind.slot == slot}
+        for deeper, name in (pair for part in inner.values() for pair in _slots(part)):
+            names = sorted(kind.name for kind in kinds if kind.slot == name)
+            deeper["anyOf"] = [{"enum": names}, {"type": "object"}, _PARAM]
+        field["anyOf"] = [{"enum": sorted(inner)}, _chosen("use", inner), _PARAM]
     return body
+
+
+def _slots(body: Json) -> Iterator[tuple[Json, str]]:
+    """Take the marks off the settings that are slots; each is to be filled by the caller."""
+    for field in body["properties"].values():
+        if isinstance(field, dict) and (slot := field.pop("slot", None)):
+            del field["kind"], field["anyOf"]
+            yield field, slot
 
 
 def _of_kind(kind: KindLike, common: Json) -> Json:
