@@ -420,7 +420,16 @@ def _default(info: FieldInfo) -> Any:
 
 
 def _readable(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    """Write a type as people do, without the remarks by which pydantic reads it."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _readable(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join("None" if argument is type(None) else _readable(argument) for argument in arguments)
+    if origin is None or origin is Literal:
+        return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    inner = ", ".join("..." if argument is ... else _readable(argument) for argument in arguments)
+    return f"{getattr(origin, '__name__', origin)}[{inner}]"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from mkdocs.structure.files import File, Files
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
 from compose_vlp.cli.table import COMMANDS, PROGRAM, Entry
+from compose_vlp.pages.markup import markdown_cell
 
 INTRODUCTION = """\
 # Commands
@@ -63,18 +64,14 @@ def _row(parameter: inspect.Parameter, hint: Any) -> str:
     must = parameter.default is inspect.Parameter.empty
     said = not any(parameter.default is nothing for nothing in (None, False, ()))
     default = "must be given" if must else f"`{parameter.default}`" if said else ""
-    return f"| {_spelling(parameter.name, info)} | {_cell(info.help or '')} | {default} |"
+    return f"| {_spelling(parameter.name, info)} | {markdown_cell(info.help or '')} | {default} |"
 
 
 def _spelling(name: str, info: ParameterInfo) -> str:
     if isinstance(info, ArgumentInfo):
-        return f"`{info.metavar or name.upper()}`".replace("|", "\\|")
+        return markdown_cell(f"`{info.metavar or name.upper()}`")
     assert isinstance(info, OptionInfo)
     # Inside `Annotated` the first name stands where a default would.
     words = [word for word in (info.default, *(info.param_decls or ())) if isinstance(word, str)]
     declared = words or [f"--{name.replace('_', '-')}"]
     return " ".join(f"`{word}{' ' + info.metavar if info.metavar else ''}`" for word in declared)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -12,6 +11,7 @@ from mkdocs.structure.files import File, Files
 from compose_vlp import registry
 from compose_vlp.cli import kinds as words
 from compose_vlp.graph.kinds import Kind, Pattern, Port, Setting
+from compose_vlp.pages.markup import markdown_cell
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -53,7 +53,9 @@ def index_page(kinds: Iterable[Kind]) -> str:
     for category, title in words.CATEGORIES.items():
         if grouped[category]:
             lines += ["", f"## {title}", "", "| kind | what it is |", "|---|---|"]
-            lines += [f"| [`{kind.name}`]({kind.name}.md) | {_cell(_summary(kind))} |" for kind in grouped[category]]
+            lines += [
+                f"| [`{kind.name}`]({kind.name}.md) | {markdown_cell(_summary(kind))} |" for kind in grouped[category]
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -85,7 +87,7 @@ def _port_row(port: Port) -> str:
     name = f"{port.name}=…" if port.open else port.name
     reaches = "no position (detached)" if port.detached else f"`{port.flow.name.lower()}`"
     must = "no" if port.open else "yes" if port.required else f"no, `{words.written(port.default)}`"
-    return f"| `{name}` | {_cell(takes)} | {reaches} | {_cell(must)} |"
+    return f"| `{name}` | {markdown_cell(takes)} | {reaches} | {markdown_cell(must)} |"
 
 
 def _result(returns: Pattern | Mapping[str, Pattern] | None) -> list[str]:
@@ -105,7 +107,7 @@ def _setting_row(setting: Setting) -> str:
         words.bounds(setting),
         setting.description,
     )
-    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+    return "| " + " | ".join(markdown_cell(cell) for cell in cells) + " |"
 
 
 def _default(setting: Setting) -> str:
@@ -121,7 +123,3 @@ def _promises(kind: Kind) -> list[str]:
 
 def _summary(kind: Kind) -> str:
     return kind.doc.split("\n\n")[0].replace("\n", " ")
-
-
-def _cell(text: Any) -> str:
-    return str(text).replace("|", "\\|").replace("\n", " ")

@@ -43,6 +43,15 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
     return Markup(opening) if name in VOID else Markup(f"{opening}{join(children)}</{name}>")
 
 
+def markdown_cell(text: object) -> str:
+    """Write a text for a cell of a Markdown table, which a bar would end; escaped within code it shows its slash."""
+
+    def code(match: re.Match[str]) -> str:
+        return f"<code>{html.escape(match[1], quote=False)}</code>" if "|" in match[1] else match[0]
+
+    return re.sub(r"`([^`]*)`", code, str(text)).replace("|", "&#124;").replace("\n", " ")
+
+
 def _number(value: object) -> object:
     """Coordinates to a tenth of a pixel: pictures stay small and equal from run to run."""
     return f"{value:.1f}".rstrip("0").rstrip(".") if isinstance(value, float) else value

@@ -59,7 +59,7 @@ def test_page_shows_ports_result_settings_parts_and_promises(pages: ModuleType, 
     assert '| `mode` | `"a"` or `"b"` | `all` | no, `a` |' in text
     assert "| `soft` | `Logits` | no position (detached) | no, `none` |" in text
     assert "Gives `Sequence[rows tokens width]`." in text
-    assert "| `hidden` | `int` | `64` | > 0 | width of the \\| bottleneck |" in text
+    assert "| `hidden` | `int` | `64` | > 0 | width of the &#124; bottleneck |" in text
     assert "| `width` | `int` | inferred |  |  |" in text
     assert "| `kind` | `str` | must be given |  |  |" in text
     assert "| `down` | `down.weight` |" in text
