@@ -82,7 +82,7 @@ def attend(
 
 
 def explain(queries: Tensor, keys: Tensor, values: Tensor) -> Choice:  # noqa: ARG001 (the call as attend gets it)
-    """Which backend `attend` takes for these tensors, and why.
+    """Say which backend `attend` takes for these tensors, and why.
 
     Raises:
         UserError: as `attend`.

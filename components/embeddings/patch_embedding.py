@@ -124,8 +124,8 @@ def _side(c: PatchEmbedding.Config) -> int:
     return c.size // c.patch if c.size else round((c.tokens or 0) ** 0.5)
 
 
-def _vectors(wanted: bool, *shape: int) -> nn.Parameter | None:
-    return nn.Parameter(nn.init.normal_(torch.empty(*shape), std=STD)) if wanted else None
+def _vectors(present: bool, *shape: int) -> nn.Parameter | None:
+    return nn.Parameter(nn.init.normal_(torch.empty(*shape), std=STD)) if present else None
 
 
 def _check_type(config: PatchEmbedding.Config, chosen: Any) -> None:

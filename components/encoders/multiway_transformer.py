@@ -279,9 +279,9 @@ def _check_experts(config: MultiwayTransformer.Config, x: SequenceType, expert: 
 
 
 def _nearest(name: str, known: tuple[str, ...]) -> str:
-    """The one that is most like a name, or the first."""
+    """Return the expert whose name is most like `name`, or the first."""
     near = did_you_mean(name, known)
-    return next((one for one in known if near and one in near[0]), known[0])
+    return next((expert for expert in known if near and expert in near[0]), known[0])
 
 
 def _check_relative(x: SequenceType) -> None:

@@ -64,7 +64,7 @@ class Facts(NamedTuple):
 
 
 def facts(model: str, options: str, length: int | None) -> Facts:
-    """What a model does with texts of `length` positions, tried on a tiny copy; remembered.
+    """Try on a tiny copy what a model does with texts of `length` positions; the answer is remembered.
 
     Raises:
         UserError: as `read_config`; also where it cannot be run on words alone, or has too few positions.
@@ -250,11 +250,11 @@ def _attention(tiny: Any, own: Any) -> tuple[str | None, Any]:
     return "eager", own
 
 
-def _agree(one: Any, other: Any) -> bool:
+def _agree(model_a: Any, model_b: Any) -> bool:
     ids, words = _ids(), torch.ones(2, LENGTH, dtype=torch.long)
     words[1, -2:] = 0
-    padded = [_run(model, ids, attention_mask=words)[words > 0] for model in (one, other)]
-    return _same(_run(one, ids), _run(other, ids)) and _same(*padded)
+    padded = [_run(model, ids, attention_mask=words)[words > 0] for model in (model_a, model_b)]
+    return _same(_run(model_a, ids), _run(model_b, ids)) and _same(*padded)
 
 
 def _holds(trial: Callable[[Any], bool], model: Any) -> bool:
@@ -267,9 +267,9 @@ def _holds(trial: Callable[[Any], bool], model: Any) -> bool:
 
 def _is_causal(model: Any) -> bool:
     ids = _ids()
-    other = torch.cat((ids[:, :-1], (ids[:, -1:] - 3) % VOCABULARY), 1)
-    one, two = _run(model, ids), _run(model, other)
-    return _same(one[:, :-1], two[:, :-1]) and not _same(one[:, -1], two[:, -1])
+    changed = torch.cat((ids[:, :-1], (ids[:, -1:] - 3) % VOCABULARY), 1)
+    before, after = _run(model, ids), _run(model, changed)
+    return _same(before[:, :-1], after[:, :-1]) and not _same(before[:, -1], after[:, -1])
 
 
 def _counts_after_padding(model: Any) -> bool:
@@ -288,14 +288,14 @@ def _goes_on(model: Any) -> bool:
     ids, kept = _ids(), Cache()
     steps = []
     for begin, end in ((0, 3), (3, 4), (4, LENGTH)):
-        theirs = borrowed(kept, model.config.num_hidden_layers)
-        steps.append(_run(model, ids[:, begin:end], past_key_values=theirs, use_cache=True))
+        cache = borrowed(kept, model.config.num_hidden_layers)
+        steps.append(_run(model, ids[:, begin:end], past_key_values=cache, use_cache=True))
         kept.advance(end - begin)
     return _same(torch.cat(steps, 1), _run(model, ids))
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, atol=1e-5, rtol=1e-4)
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, atol=1e-5, rtol=1e-4)
 
 
 def _line(error: BaseException) -> str:

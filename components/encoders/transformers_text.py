@@ -45,10 +45,10 @@ class TransformersText(nn.Module):
         super().__init__()
         self.config = config
         self.facts = _facts(config)
-        theirs = sized(read_config(config.model, json.dumps(config.options)), config.vocab_size)
-        self.first = theirs.pad_token_id + 1 if self.facts.after_padding else 0
+        model_config = sized(read_config(config.model, json.dumps(config.options)), config.vocab_size)
+        self.first = model_config.pad_token_id + 1 if self.facts.after_padding else 0
         self.ours = self.facts.attention == transformers_interface.NAME
-        self.model = make(theirs, self.facts.attention)
+        self.model = make(model_config, self.facts.attention)
         self.embedding = self.model.get_input_embeddings()  # a second name, by which its table can be shared
         self.embedding.padding_idx = None  # the tokenizer's padding may be another id, and is masked anyway
 

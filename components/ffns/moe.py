@@ -77,7 +77,7 @@ class MoE(Auxiliary):
         return results.index_select(0, order.argsort())
 
     def _sizes(self, experts: Int[Tensor, " choices"]) -> list[int]:
-        """How many rows each expert has; equal shares on the meta device, where no number is known."""
+        """Count each expert's rows; equal shares on the meta device, where no number is known."""
         count = len(self.experts)
         if experts.device.type == "meta":
             return [len(experts) * (i + 1) // count - len(experts) * i // count for i in range(count)]

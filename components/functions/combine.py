@@ -36,16 +36,16 @@ def _all_rows(_: None, ports: Mapping[str, Any]) -> Any:
         UserError: sequences of several parts of other lengths.
     """
     values = ports["values"]
-    one = merged(values)
+    combined = merged(values)
     rows = RowSpace(" & ".join(str(value.rows) for value in values))
-    if not isinstance(one, SequenceType):
-        return replace(one, rows=rows)
-    alike = all(value.count.may_be(one.count) for value in values)
+    if not isinstance(combined, SequenceType):
+        return replace(combined, rows=rows)
+    alike = all(value.count.may_be(combined.count) for value in values)
     if not alike and any(len(value.parts) > 1 for value in values):
         raise UserError("sequences of several parts are padded to the longest where their parts are equally long")
-    known = alike and not one.count.follows
-    parts = tuple(replace(part, text=None, length=part.length if known else None) for part in one.parts)
-    return replace(one, rows=rows, parts=parts)
+    known = alike and not combined.count.follows
+    parts = tuple(replace(part, text=None, length=part.length if known else None) for part in combined.parts)
+    return replace(combined, rows=rows, parts=parts)
 
 
 @function("add")
@@ -113,7 +113,7 @@ def _of_owners(x: Embedding | Sequence, owner: Tensor) -> Embedding:
 
 
 def _tensors(values: list[Any], *, but_last: bool = False) -> list[Tensor]:
-    """What the values hold, of one shape (`but_last`: the last dimension may differ); nothing is broadcast."""
+    """Return the values' tensors, of one shape (`but_last`: the last dimension may differ); nothing is broadcast."""
     tensors = [value.scores if isinstance(value, Similarity | Logits) else value.features for value in values]
     shapes = [tuple(tensor.shape[: tensor.ndim - but_last]) for tensor in tensors]
     if len(set(shapes)) > 1:

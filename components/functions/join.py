@@ -19,8 +19,10 @@ def _joined(_: None, ports: Mapping[str, Any]) -> SequenceType:
             inside = ", ".join(part.name for part in value.parts)
             raise UserError(f"`{name}` is joined already, of {inside}", hints=["join all the parts in one call"])
         parts.append(replace(value.parts[0], name=name))
-    one = next(iter(ports.values()))
-    return SequenceType(one.rows, merge_reads(*(v.reads for v in ports.values())), width=one.width, parts=tuple(parts))
+    first = next(iter(ports.values()))
+    return SequenceType(
+        first.rows, merge_reads(*(v.reads for v in ports.values())), width=first.width, parts=tuple(parts)
+    )
 
 
 @function("join", output=_joined)

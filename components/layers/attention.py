@@ -78,7 +78,7 @@ class Scope:
 
     @property
     def bias(self) -> Shaped[Tensor, "heads n m"] | None:
-        """What is added to this layer's scores."""
+        """Return what is added to this layer's scores."""
         return None if self.biases is None else self.biases[self.layer % len(self.biases)]
 
     @property
@@ -91,7 +91,7 @@ class Scope:
         return replace(self, layer=layer)
 
     def places_of(self, positions: int, device: torch.device) -> Int[Tensor, "n axes"]:
-        """Where so many positions stand."""
+        """Return the places of so many positions."""
         if self.places is not None:
             return self.places
         return torch.arange(self.start, self.start + positions, device=device)[:, None]
@@ -147,7 +147,7 @@ pytree.register_pytree_node(
 
 def picked(keys: ContextKeys | list[ContextKeys] | None, rows: Tensor | None) -> list[ContextKeys]:
     """Keys and values of one or several contexts, those that `rows` `[batch]` names where it is given."""
-    return as_list(keys) if rows is None else [one.of(rows) for one in as_list(keys)]
+    return as_list(keys) if rows is None else [context.of(rows) for context in as_list(keys)]
 
 
 class Positions(nn.Module):
@@ -231,7 +231,9 @@ class SelfAttention(nn.Module):
         """Queries alone `[batch, n, width]`, or keys and values `[batch, n, 2 * width]`."""
         width = len(self.qkv.weight) // 3
         bias = self._bias
-        weights, biases = (None if one is None else one.split([width, 2 * width]) for one in (self.qkv.weight, bias))
+        weights, biases = (
+            None if parameter is None else parameter.split([width, 2 * width]) for parameter in (self.qkv.weight, bias)
+        )
         assert weights is not None
         number = 0 if queries else 1
         return F.linear(x, weights[number], None if biases is None else biases[number])

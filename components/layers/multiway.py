@@ -45,7 +45,7 @@ def choose(name: str, experts: Iterable[str]) -> str | None:
 
 
 def runs_of(parts: Iterable[Part], experts: Iterable[str], expert: str | None) -> tuple[Run, ...]:
-    """Which positions go to which expert: each part to that of its name, or all to one; neighbours together.
+    """Assign positions to experts: each part to that of its name, or all to one; neighbours together.
 
     Raises:
         ValueError: a part has no expert, which the checker finds first.
@@ -67,7 +67,7 @@ class Experts(nn.ModuleDict):
     """Modules of `[batch, n, width]` by the name of their modality."""
 
     def forward(self, x: Float[Tensor, "batch n width"], runs: List[Run]) -> list[Tensor]:
-        """What each run's expert makes of it, one after the other."""
+        """Apply each run's expert to its positions; one result per run, in their order."""
         if len(runs) == 1:
             return [self[runs[0].expert](x)]
         pieces = []
@@ -100,12 +100,12 @@ class MultiwayAttention(nn.Module):
         maps = {run.expert: self._maps(run.expert) for run in scope.runs}
         first = maps[scope.runs[0].expert]
         normed = [self.norms[run.expert](_cut(x, run, scope.runs)) for run in scope.runs]
-        if chosen is None or not all(one.parts_apart for one in maps.values()):
-            projected = [maps[run.expert].project(one) for run, one in zip(scope.runs, normed, strict=True)]
+        if chosen is None or not all(attention.parts_apart for attention in maps.values()):
+            projected = [maps[run.expert].project(features) for run, features in zip(scope.runs, normed, strict=True)]
             seen = first.attend(joined(projected), scope, chosen)
         else:
             pairs = zip(scope.runs, normed, strict=True)
-            keys_values = joined([maps[run.expert].project_part(one, queries=False) for run, one in pairs])
+            keys_values = joined([maps[run.expert].project_part(features, queries=False) for run, features in pairs])
             asking = chosen.of(joined(normed))
             asked = [maps[run.expert].project_part(_cut(asking, run, chosen.runs), queries=True) for run in chosen.runs]
             seen = first.attend_at(joined(asked), keys_values, scope, chosen)
@@ -233,7 +233,7 @@ class RelativeBias(nn.Module):
         self._layouts: dict[tuple[tuple[int, bool], ...], Tensor] = {}
 
     def forward(self, parts: List[Part]) -> Float[Tensor, "layers heads n n"]:
-        """What is added to the scores of every layer, for positions in these parts."""
+        """Return what is added to the scores of every layer, for positions in these parts."""
         layout = tuple((part.length, part.text is None) for part in parts)
         if layout not in self._layouts or self._layouts[layout].device != self.table.device:
             self._layouts = {layout: self._index(parts).to(self.table.device), **self._layouts}
@@ -264,7 +264,7 @@ class BiasTable:
     def resized(self, table: Tensor, fresh: Tensor) -> Tensor:
         """The table with as many rows as `fresh`."""
         rest = BiasRows(1, self.frame).total - 1
-        before, after = (self._side(len(one) - rest) for one in (table, fresh))
+        before, after = (self._side(len(weights) - rest) for weights in (table, fresh))
         if before == after:
             return table
         return torch.cat((resize_distances(table[: before**2], before, after), table[before**2 :]))
@@ -289,9 +289,11 @@ def resize_distances(table: Tensor, before: int, after: int) -> Tensor:
     from scipy.interpolate import RectBivariateSpline
 
     places = _geometric(before, after)
-    wanted = torch.arange(-(after // 2), after // 2 + 1).double().numpy()
+    distances = torch.arange(-(after // 2), after // 2 + 1).double().numpy()
     columns = table.detach().double().cpu().T.reshape(-1, before, before).numpy()
-    made = [torch.from_numpy(RectBivariateSpline(places, places, grid.T)(wanted, wanted).T.copy()) for grid in columns]
+    made = [
+        torch.from_numpy(RectBivariateSpline(places, places, grid.T)(distances, distances).T.copy()) for grid in columns
+    ]
     return torch.stack(made, -1).reshape(after**2, -1).to(table)
 
 

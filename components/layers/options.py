@@ -15,9 +15,9 @@ def plain(value: Any) -> Any:
         except json.JSONDecodeError:
             return value
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     if isinstance(value, dict):
-        return {name: plain(one) for name, one in value.items()}
+        return {name: plain(item) for name, item in value.items()}
     return value
 
 
@@ -32,7 +32,7 @@ def loading(options: Any, names: Collection[str]) -> list[str]:
     if not isinstance(options, Mapping):
         return []
     return [
-        found for name, value in options.items() for found in ([str(name)] if name in names else loading(value, names))
+        match for name, value in options.items() for match in ([str(name)] if name in names else loading(value, names))
     ]
 
 

@@ -55,7 +55,7 @@ class TowerSettings(Settings):
         return made
 
     def make_positions(self, width: int) -> Positions:
-        """What tells positions apart, for one self-attention of `width` features."""
+        """Make what tells positions apart, for one self-attention of `width` features."""
         made: Positions = self.positions.make(Place(width))
         return made
 
@@ -177,7 +177,7 @@ class Layer(nn.Module):
         return self.cross_attention is not None and isinstance(self.cross_attention.branch, MergedCrossAttention)
 
     def keys_values(self, context: Float[Tensor, "contexts m context_width"], which: int = 0) -> KeysValues:
-        """What `forward` takes as `context` too: its keys and values for this layer, where it is context `which`.
+        """Return the keys and values of context `which` for this layer, which `forward` takes in its place.
 
         Raises:
             ValueError: the layer has no cross-attention.
@@ -282,15 +282,17 @@ class Stack(nn.ModuleList):
 
     def keys_values(self, contexts: List[Sequence]) -> list[ContextKeys]:
         """The keys and values of each context, for every layer that looks at it: what `forward` takes in its place."""
-        found: list[list[KeysValues]] = [[] for _ in contexts]
+        keys_by_context: list[list[KeysValues]] = [[] for _ in contexts]
         for i, layer in enumerate(cast(Iterable[Layer], self)):
             if layer.merges:
-                for j, (keys, context) in enumerate(zip(found, contexts, strict=True)):
+                for j, (keys, context) in enumerate(zip(keys_by_context, contexts, strict=True)):
                     keys.append(layer.keys_values(context.features, j))
             else:
                 turn = i % len(contexts)
-                found[turn].append(layer.keys_values(contexts[turn].features))
-        return [ContextKeys(tuple(keys), one.valid) for keys, one in zip(found, contexts, strict=True)]
+                keys_by_context[turn].append(layer.keys_values(contexts[turn].features))
+        return [
+            ContextKeys(tuple(keys), context.valid) for keys, context in zip(keys_by_context, contexts, strict=True)
+        ]
 
     def _view(self, i: int, layer: Layer, contexts: List[Context]) -> View | list[View] | None:
         if not contexts:

@@ -44,7 +44,9 @@ class Contrastive(nn.Module):
         """`scores` and `soft` `[rows, columns]` each; row i belongs to column `own + i`; ids `[columns]`."""
         directions = as_list(scores)
         teachers = as_list(soft) or [None] * len(directions)
-        losses = [self._direction(one, t, alpha, same) for one, t in zip(directions, teachers, strict=True)]
+        losses = [
+            self._direction(similarity, t, alpha, same) for similarity, t in zip(directions, teachers, strict=True)
+        ]
         total = torch.stack(losses)
         return Scalar(total.mean() if self.config.reduction == "mean" else total.sum())
 

@@ -55,8 +55,8 @@ class MaskedLm(nn.Module):
         scores = full(_at(logits, places))
         terms = self._hard(scores, words)
         if soft is not None:
-            wanted = full(_at(soft, places).detach()).softmax(1)
-            terms = (1 - alpha) * terms - alpha * (wanted * scores.log_softmax(1)).sum(1)
+            target = full(_at(soft, places).detach()).softmax(1)
+            terms = (1 - alpha) * terms - alpha * (target * scores.log_softmax(1)).sum(1)
         if drop_worst > 0 and len(terms) > 0:
             kept = max(int(len(terms) * (1 - drop_worst)), 1)
             terms = terms.topk(kept, largest=False).values

@@ -31,7 +31,7 @@ class Matching(nn.Module):
         negatives: list[Annotated[Logits, "rows classes"]],
     ) -> Scalar:
         """Scores `[batch, 2]` each, class 1 a match."""
-        scores = full(torch.cat([one.scores for one in (positive, *as_list(negatives))]))
-        wanted = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
-        wanted[: len(positive.scores)] = MATCH
-        return Scalar(F.cross_entropy(scores, wanted))
+        scores = full(torch.cat([logits.scores for logits in (positive, *as_list(negatives))]))
+        labels = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
+        labels[: len(positive.scores)] = MATCH
+        return Scalar(F.cross_entropy(scores, labels))

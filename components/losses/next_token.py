@@ -68,10 +68,10 @@ class NextToken(nn.Module):
 
     def labels(self, text: Text) -> Tensor:
         """The word after each place `[batch, length]`, `IGNORED` where there is none."""
-        wanted = text.valid if self.config.skip == "padding" else text.valid & (text.ids != text.pad)
+        predicted = text.valid if self.config.skip == "padding" else text.valid & (text.ids != text.pad)
         if text.given is not None:
-            wanted = wanted & (torch.arange(text.ids.shape[1], device=text.ids.device) >= text.given[:, None])
-        words = text.ids.masked_fill(~wanted, IGNORED)
+            predicted = predicted & (torch.arange(text.ids.shape[1], device=text.ids.device) >= text.given[:, None])
+        words = text.ids.masked_fill(~predicted, IGNORED)
         return torch.cat((words[:, 1:], torch.full_like(words[:, :1], IGNORED)), 1)
 
 

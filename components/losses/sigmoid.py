@@ -41,7 +41,7 @@ class Sigmoid(nn.Module):
         same: Annotated[Number, "any_ids"] | None = None,
     ) -> Scalar:
         """`scores` `[rows, columns]` each; row i belongs to column `own + i`; ids `[columns]`."""
-        directions = [self._direction(one, same) for one in as_list(scores)]
+        directions = [self._direction(similarity, same) for similarity in as_list(scores)]
         return Scalar(torch.stack(directions).mean())
 
     def _direction(self, similarity: Similarity, same: Number | None) -> Tensor:

@@ -54,7 +54,7 @@ class PatchMasker(nn.Module):
 
 
 def hidden_patches(config: PatchMasker.Config) -> int:
-    """How many patches of a picture are hidden: at least one."""
+    """Count the patches of a picture that are hidden: at least one."""
     return max(1, round(config.ratio * (config.size // config.patch) ** 2))
 
 

@@ -62,7 +62,7 @@ class FeatureQueue(nn.Module, Keeps):
         if self.training:
             self._divides(next(iter(batch.values())))
             self.pending = batch if id is None else {**batch, "id": id}
-        keys: dict[str, Any] = {name: self._behind(one, name) for name, one in batch.items()}
+        keys: dict[str, Any] = {name: self._behind(embedding, name) for name, embedding in batch.items()}
         if id is not None:
             keys["id"] = Number(torch.cat((id.values, self._buffer("id"))))
         return Record(**keys)
@@ -73,10 +73,12 @@ class FeatureQueue(nn.Module, Keeps):
         if not self.pending:
             return
         pending, self.pending = self.pending, {}
-        gathered = any(isinstance(one, Embedding) and one.gathered for one in pending.values())  # then the ids are too
+        gathered = any(
+            isinstance(entry, Embedding) and entry.gathered for entry in pending.values()
+        )  # then the ids are too
         pointer, count = self._buffer("pointer"), 0
-        for name, one in pending.items():
-            rows = one.values if isinstance(one, Number) else one.features
+        for name, entry in pending.items():
+            rows = entry.values if isinstance(entry, Number) else entry.features
             entering = all_rows(rows) if together() and not gathered else rows
             count = len(entering)
             places = (pointer + torch.arange(count, device=pointer.device)) % self.config.size

@@ -40,10 +40,10 @@ class FastTokenizer(Tokenizer):
 
     def _set(self, backend: "Backend", *, learnt: bool = False) -> None:
         """Take a vocabulary. One that was learnt may be smaller than asserted, one from a file may not."""
-        size, wanted = rows(backend.get_vocab()), self.config.vocab_size
-        if wanted is not None and (size > wanted or (size < wanted and not learnt)):
+        size, asserted = rows(backend.get_vocab()), self.config.vocab_size
+        if asserted is not None and (size > asserted or (size < asserted and not learnt)):
             raise UserError(
-                f"the vocabulary has {size} ids, and `vocab_size` says {wanted}", hints=[f"`vocab_size: {size}`"]
+                f"the vocabulary has {size} ids, and `vocab_size` says {asserted}", hints=[f"`vocab_size: {size}`"]
             )
         self._backend = backend
         self._vocabulary: Mapping[str, int] = backend.get_vocab()

@@ -37,7 +37,7 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def ready(self) -> bool:
-        """Whether there is a vocabulary: a file of one was named, or it has been learnt or restored."""
+        """Say whether there is a vocabulary: a file of one was named, or it has been learnt or restored."""
 
     @property
     @abstractmethod
@@ -122,12 +122,12 @@ class Tokenizer(ABC):
         Raises:
             UserError: the vocabulary lacks it.
         """
-        found = self.special.get(token, self.vocabulary().get(token))
-        if found is None:
+        number = self.special.get(token, self.vocabulary().get(token))
+        if number is None:
             known = [*self.special, *self.vocabulary()]
             hints = (*did_you_mean(token, known), f"`tokens: [{token!r}]` adds it")
             raise UserError(f"the tokenizer has no token {token!r}", hints=hints)
-        return found
+        return number
 
     @property
     def special(self) -> Mapping[str, int]:
@@ -154,10 +154,10 @@ class Tokenizer(ABC):
     @property
     def pad_id(self) -> int:
         """The id that fills up a batch."""
-        found = self._role_id("pad")
-        if found is None:
+        number = self._role_id("pad")
+        if number is None:
             raise UserError("this tokenizer has no pad token", hints=["`pad:` names one of its tokens"])
-        return found
+        return number
 
     def _role_id(self, name: str) -> int | None:
         token = self.role(name)
@@ -169,15 +169,15 @@ class Tokenizer(ABC):
         for token in extra:
             if token in vocabulary:
                 raise UserError(f"the vocabulary has {token!r} already", hints=["leave it out of `tokens`"])
-        found = dict(extra)
+        special = dict(extra)
         for name in ("begin", "end", "pad", "mask"):
             token = self.role(name)
-            if token is not None and token not in found:
+            if token is not None and token not in special:
                 if token not in vocabulary:
                     hints = (*did_you_mean(token, vocabulary), f"`tokens: [{token!r}]` adds it")
                     raise UserError(f"the vocabulary has no token {token!r}, which is the `{name}` token", hints=hints)
-                found[token] = vocabulary[token]
-        return found
+                special[token] = vocabulary[token]
+        return special
 
     def _forget_special(self) -> None:
         self._special = None

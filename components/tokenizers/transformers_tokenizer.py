@@ -93,8 +93,8 @@ class TransformersTokenizer(Tokenizer):
             "pad": ("pad_token", "eos_token"),
             "mask": ("mask_token",),
         }[name]
-        found = [getattr(self.config, name), *(getattr(self.backend, attribute, None) for attribute in own)]
-        return next((str(token) for token in found if token is not None), None)
+        candidates = [getattr(self.config, name), *(getattr(self.backend, attribute, None) for attribute in own)]
+        return next((str(token) for token in candidates if token is not None), None)
 
     @override
     def train(self, texts: Iterable[str]) -> None:

@@ -67,7 +67,7 @@ def effects(trials: Sequence[Trial], factors: Factors, score: str, *, interactio
             value = model.value(runs, score, contrast)
             if value is not None:
                 values[name].append(value)
-    known = adjust({name: of_differences(found) for name, found in values.items() if found})
+    known = adjust({name: of_differences(differences) for name, differences in values.items() if differences})
     return tuple(Effect(levels, known.get(name)) for name, levels in changed.items())
 
 
@@ -90,11 +90,11 @@ class _Model:
             for level in levels[1:]:
                 yield {factor: level}, self._mean({factor: level}) - self._mean({factor: levels[0]})
         for first, second in self.pairs:
-            for one, other in product(self.factors[first][1:], self.factors[second][1:]):
+            for level_a, level_b in product(self.factors[first][1:], self.factors[second][1:]):
                 base, beside = self.factors[first][0], self.factors[second][0]
-                both = self._mean({first: one, second: other}) + self._mean({first: base, second: beside})
-                each = self._mean({first: one, second: beside}) + self._mean({first: base, second: other})
-                yield {first: one, second: other}, both - each
+                both = self._mean({first: level_a, second: level_b}) + self._mean({first: base, second: beside})
+                each = self._mean({first: level_a, second: beside}) + self._mean({first: base, second: level_b})
+                yield {first: level_a, second: level_b}, both - each
 
     def value(self, runs: Sequence[Trial], score: str, contrast: Vector) -> float | None:
         """Fit one seed's runs and read an effect off; None where these runs cannot separate it."""

@@ -63,9 +63,9 @@ def study_of(runs: Sequence[RunFolder]) -> Study:
             )
             for place in cell
         ]
-    told = ["the baseline", *("; ".join(map(_short, own)) for own in changes[1:])]
+    descriptions = ["the baseline", *("; ".join(map(_short, own)) for own in changes[1:])]
     missing = {trial.cell: f"{trial.folder} has not been measured" for trial in trials if not trial.scores}
-    return Study("comparison", "", {}, names[0], dict(zip(names, told, strict=True)), trials, missing=missing)
+    return Study("comparison", "", {}, names[0], dict(zip(names, descriptions, strict=True)), trials, missing=missing)
 
 
 def _document(folder: Path) -> Document:

@@ -86,7 +86,7 @@ def curve_plot(study: Study, metric: str) -> str:
 
 def front_plot(summary: Summary, score: str, cost: str) -> str:
     """Quality against cost; a line joins the cells of which no other is both cheaper and better."""
-    own = next(found for found in summary.scores if found.score == score)
+    own = next(candidate for candidate in summary.scores if candidate.score == score)
     with _drawing(f"{score} against {cost}", height=3.4) as (axes, drawn):
         places = {}
         for row in own.cells:

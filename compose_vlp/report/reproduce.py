@@ -54,7 +54,7 @@ class Reproduction:
 
     @property
     def identical(self) -> bool:
-        """Whether weights are equal and no metric differs."""
+        """Say whether weights are equal and no metric differs."""
         return self.same_weights and all(metric.first is None for metric in self.metrics)
 
     def as_json(self) -> dict[str, Any]:

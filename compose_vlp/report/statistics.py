@@ -62,7 +62,7 @@ class Difference:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the difference can be told from noise, all comparisons of the table considered."""
+        """Say whether the difference can be told from noise, all comparisons of the table considered."""
         return self.adjusted is not None and self.adjusted < 1 - LEVEL
 
 

@@ -90,7 +90,7 @@ def cell_table(summary: Summary, own: ScoreSummary) -> DataFrame:
 
 
 def cost_table(summary: Summary) -> DataFrame:
-    """What each cell took, on average over its seeds."""
+    """Tabulate what each cell cost, on average over its seeds."""
     from pandas import DataFrame
 
     rows = []

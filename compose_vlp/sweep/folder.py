@@ -80,7 +80,7 @@ class TrialFolder:
 
     @property
     def output(self) -> Path:
-        """What training and measuring printed."""
+        """Return the file of what training and measuring printed."""
         return self.path / "output.log"
 
     @property
@@ -104,13 +104,13 @@ class TrialFolder:
         write_atomic(self.path / TRIAL_FILE, json.dumps(asdict(settings), indent=2) + "\n")
 
     def scores_file(self, evaluate: tuple[str, ...]) -> Path:
-        """Where what these words of `evaluate` measure is kept."""
+        """Name the file that keeps what these words of `evaluate` measure."""
         digest = hashlib.sha256(json.dumps(evaluate).encode()).hexdigest()[:8]
         return self.path / f"scores-{digest}.json"
 
     @property
     def measured(self) -> dict[str, Any] | None:
-        """What `evaluate --json` said; None where it has not been measured."""
+        """Read what `evaluate --json` printed; None where it has not been measured."""
         return read_json(self.scores_file(self.settings.evaluate))
 
     def scores(self, evaluate: Sequence[str] | None = None) -> dict[str, float] | None:
@@ -195,7 +195,7 @@ class SweepFolder:
         return self.path / "study.db"
 
     def known(self) -> KnownSweep | None:
-        """What it was when it last ran; None where it never did.
+        """Read the sweep as it was when it last ran; None where it never did.
 
         Raises:
             UserError: the file is damaged, or of a later version.

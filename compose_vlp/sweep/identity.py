@@ -46,7 +46,7 @@ class Identity:
 
 
 def identity(blueprint: Blueprint, budget: str = "") -> Identity:
-    """What a blueprint's runs compute.
+    """Identify what a blueprint's runs compute.
 
     Args:
         blueprint: without mistakes, its paths absolute, so that the files that it names are read.
@@ -58,7 +58,7 @@ def identity(blueprint: Blueprint, budget: str = "") -> Identity:
 
 
 def meanings(document: Document) -> dict[str, str]:
-    """What a document says that decides numbers, by path: neither order nor quotes nor ways of writing count."""
+    """Collect what decides numbers in a document, by path: neither order nor quotes nor ways of writing count."""
     kept = (entry for entry in document.root if entry.name not in _NO_NUMBERS and not entry.name.startswith(DRAFT))
     return dict(_leaves(Mapping(tuple(kept), document.root.span), ()))
 

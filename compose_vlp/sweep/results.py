@@ -87,7 +87,7 @@ def _line(words: Sequence[str]) -> str:
 
 
 def _cost(run: RunFolder, cell: KnownCell, trial: TrialFolder) -> Cost:
-    """What the run recorded, and its FLOPs: those of a step of each stage by the stage's steps."""
+    """Return what the run recorded, and its FLOPs: those of a step of each stage by the stage's steps."""
     recorded = cost_of(run)
     memory = recorded.memory or (read_json(trial.path / "memory.json") or {}).get("bytes")
     steps = {stage: last for stage, _, last, _ in _lines(run.logs / LOG)}
@@ -109,7 +109,7 @@ def _curves_of_log(log: Path) -> dict[str, Curve]:
 
 
 def _lines(log: Path) -> Iterator[tuple[str, int, int, str]]:
-    """What a log says of steps: stage, steps done, steps of the stage, and the losses."""
+    """Yield what a log says of each step: stage, steps done, steps of the stage, and the losses."""
     if log.is_file():
         for line in log.read_text(errors="replace").splitlines():
             step = _STEPS.search(line)

@@ -156,7 +156,7 @@ def _ended(job: Job, engine: Engine, retries: int, feed: Feed, watching: Watchin
 
 
 def progress(trial: TrialFolder) -> Progress | None:
-    """How far a run is by its log; None where nothing is written yet."""
+    """Read from its log how far a run is; None where nothing is written yet."""
     file = trial.run / "logs" / LOG
     try:
         with file.open("rb") as log:
@@ -170,7 +170,7 @@ def progress(trial: TrialFolder) -> Progress | None:
 
 
 def scores_so_far(trial: TrialFolder) -> dict[str, float]:
-    """What was measured: at the end, or else while it trains, by the stage's `evaluate`."""
+    """Return what was measured: at the end, or else while it trains, by the stage's `evaluate`."""
     final = trial.scores()
     if final is not None:
         return final

@@ -281,7 +281,7 @@ def _measuring(sweep: Sweep) -> Iterator[str]:
 
 
 def tags_of(sweep: Sweep, cell: Cell, seed: int) -> Mapping[str, str]:
-    """What tracking is told of a run beside its blueprint: keys that begin with `x-` become tags."""
+    """Tag a run for tracking, beside its blueprint: keys that begin with `x-` become tags."""
     factors = {f"x-factor-{name}": level for name, level in cell.levels.items()}
     return {"x-sweep": sweep.name, "x-cell": cell.name, "x-seed": str(seed), **factors}
 
@@ -303,5 +303,5 @@ class _Counting:
 
 
 def states(jobs: Sequence[Job]) -> dict[str, int]:
-    """How many runs stand how."""
+    """Count the runs in each state."""
     return {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}

@@ -37,7 +37,7 @@ class Word:
 
     @property
     def changes(self) -> str:
-        """What it sets, adds or removes: two words of equal signs and paths cannot both count."""
+        """Return what the word sets, adds or removes: two words of equal signs and paths cannot both count."""
         return self.text.partition("=")[0]
 
     def place(self, start: int = 0, end: int | None = None) -> Span:
