@@ -118,7 +118,7 @@ def fault_of(error: BaseException) -> Fault | None:
     if not places:
         return None
     frame, inner = frames[places[-1]], frames[places[-1] + 1 :]
-    library = [one for one in inner if not _is_ours(one.file) and not one.file.startswith("<")]
+    library = [entry for entry in inner if not _is_ours(entry.file) and not entry.file.startswith("<")]
     hints = [f"in {frame.function}" + (f", through {_shown(library[-1])}" if library else "")]
     hints += [*call_of(frames), *notes_of(error), *_about_meta(error)]
     return Fault(Problem(f"{_name(error)}: {_message(error)}", _span(frame), tuple(hints)))
@@ -141,7 +141,9 @@ def notes_of(error: BaseException) -> tuple[str, ...]:
 
 def frames_of(error: BaseException) -> list[Frame]:
     """The lines that were running, outermost first; those of a worker process that read data, too."""
-    frames = [Frame(one.filename, one.lineno or 1, one.name) for one in traceback.extract_tb(error.__traceback__)]
+    frames = [
+        Frame(entry.filename, entry.lineno or 1, entry.name) for entry in traceback.extract_tb(error.__traceback__)
+    ]
     if _IN_WORKER.search(str(error)):
         frames += [Frame(file, int(line), name) for file, line, name in _FRAME.findall(str(error))]
     return frames
@@ -213,8 +215,8 @@ def _packages_of_kinds() -> list[Path]:
     from importlib.metadata import entry_points
     from importlib.util import find_spec
 
-    found: list[Any] = []
+    folders: list[Any] = []
     for point in entry_points(group="compose_vlp.plugins"):
         spec = find_spec(point.module.partition(".")[0])
-        found += [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])] if spec else []
-    return [Path(one).resolve() for one in found]
+        folders += [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])] if spec else []
+    return [Path(folder).resolve() for folder in folders]

@@ -103,8 +103,8 @@ def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | N
     return build_report(checked.of_stage(stage), model, compiled, plain, batch, levels)
 
 
-def _stage(stages: Sequence[str], wanted: str | None) -> str | None:
-    if wanted is not None and wanted not in stages:
+def _stage(stages: Sequence[str], name: str | None) -> str | None:
+    if name is not None and name not in stages:
         hint = ", ".join(stages) or "the blueprint has none: `stages: {train: {...}}`"
-        raise UserError(f"no stage is called {wanted!r}", hints=did_you_mean(wanted, stages) or (hint,))
-    return wanted or next(iter(stages), None)
+        raise UserError(f"no stage is called {name!r}", hints=did_you_mean(name, stages) or (hint,))
+    return name or next(iter(stages), None)

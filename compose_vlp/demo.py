@@ -114,11 +114,11 @@ def run_demo(
 
 
 def _skill(asker: Asker, source: Source, tick: Callable[[str, int], None]) -> Skill:
-    found = evaluate_retrieval(asker, source, PICTURES, tick=lambda done: tick("retrieval", done))
+    retrieval = evaluate_retrieval(asker, source, PICTURES, tick=lambda done: tick("retrieval", done))
     captions = evaluate_captioning(asker, source, CAPTIONS, tick=lambda done: tick("captions", done))
     pairs = zip(captions.rows, captions.captions, strict=True)
-    named = sum(named_objects(said, source.record(row)["scene"]) for row, said in pairs) / len(captions.rows)
-    return Skill(found.recall, captions, named)
+    named = sum(named_objects(caption, source.record(row)["scene"]) for row, caption in pairs) / len(captions.rows)
+    return Skill(retrieval.recall, captions, named)
 
 
 def _page(run: Run, before: Skill, after: Skill, source: Source, watched: Curves, seconds: float) -> str:
@@ -149,17 +149,17 @@ def _tiles(before: Skill, after: Skill) -> list[Tile]:
 
 
 def _examples(before: Skill, after: Skill, source: Source) -> list[Example]:
-    found = []
+    examples = []
     for place, row in enumerate(after.captions.rows[:SHOWN]):
         record = source.record(row)
-        said = after.captions.captions[place]
-        found.append(
+        caption = after.captions.captions[place]
+        examples.append(
             Example(
                 picture=Image.fromarray(record["image"]()).resize((192, 192), Image.Resampling.NEAREST),
-                said=said,
+                said=caption,
                 wanted=record["caption"],
                 before=before.captions.captions[place],
-                right=named_objects(said, record["scene"]) == 1,
+                right=named_objects(caption, record["scene"]) == 1,
             )
         )
-    return found
+    return examples

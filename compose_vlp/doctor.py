@@ -47,8 +47,10 @@ def examine(folder: Path) -> Iterator[Finding]:
 def as_lines(findings: Iterable[Finding]) -> list[str]:
     """One line a finding, in columns; the first character says how it stands."""
     rows = list(findings)
-    topics, found = (max((len(getattr(row, name)) for row in rows), default=0) for name in ("topic", "found"))
-    return [f"{SIGNS[r.state]} {r.topic:{topics}}  {r.found:{found}}  {r.why}".rstrip() for r in rows]
+    topic_width, found_width = (
+        max((len(getattr(row, name)) for row in rows), default=0) for name in ("topic", "found")
+    )
+    return [f"{SIGNS[r.state]} {r.topic:{topic_width}}  {r.found:{found_width}}  {r.why}".rstrip() for r in rows]
 
 
 # --- torch ------------------------------------------------------------------------------------------------------
@@ -68,10 +70,10 @@ def _torch() -> Iterator[Finding]:
         why = "torch sees no GPU or no driver" if torch.version.cuda else "torch was built without CUDA"
         yield Finding("gpu", "none", f"{why}: everything runs on the CPU", "note")
     for number in range(torch.cuda.device_count()):
-        one = torch.cuda.get_device_properties(number)
+        gpu = torch.cuda.get_device_properties(number)
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         yield Finding(
-            f"cuda:{number}", f"{one.name}, {storage(one.total_memory)}", f"capability {one.major}.{one.minor}"
+            f"cuda:{number}", f"{gpu.name}, {storage(gpu.total_memory)}", f"capability {gpu.major}.{gpu.minor}"
         )
         yield Finding(f"bf16 on cuda:{number}", "yes" if native else "no", "" if native else "use precision: fp32")
 
@@ -130,9 +132,9 @@ def tried(backend: str, device: str) -> Finding:
     from compose_vlp.errors import UserError
 
     topic = f"  {backend} on {device}"
-    wanted = _outcome("eager", "cpu", torch.float32)
-    scale = max(float(t.abs().max()) for t in wanted)
-    told, right = [], True
+    expected = _outcome("eager", "cpu", torch.float32)
+    scale = max(float(t.abs().max()) for t in expected)
+    measured, right = [], True
     for dtype in (torch.float32, torch.bfloat16):
         try:
             got = _outcome(backend, device, dtype)
@@ -140,11 +142,11 @@ def tried(backend: str, device: str) -> Finding:
             return Finding(topic, "not here", error.args[0].rpartition(": ")[2], "note")
         except (RuntimeError, ImportError, ValueError) as error:  # a kernel or library that does not fit the machine
             return Finding(topic, "fails", f"{type(error).__name__}: {str(error).splitlines()[0][:120]}", "wrong")
-        differences = torch.stack([(a - b).abs().max() for a, b in zip(got, wanted, strict=True)])
+        differences = torch.stack([(a - b).abs().max() for a, b in zip(got, expected, strict=True)])
         difference = float(differences.max()) / scale  # NaN if any of them is
         right &= difference <= CLOSE[_named(dtype)]
-        told.append(f"{_named(dtype)} to {difference:.0e}")
-    why = f"equals eager attention, {' and '.join(told)}" if right else f"differs from eager: {', '.join(told)}"
+        measured.append(f"{_named(dtype)} to {difference:.0e}")
+    why = f"equals eager attention, {' and '.join(measured)}" if right else f"differs from eager: {', '.join(measured)}"
     return Finding(topic, "works" if right else "wrong", why, "fine" if right else "wrong")
 
 

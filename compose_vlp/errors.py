@@ -57,9 +57,9 @@ class BlueprintError(UserError):
     """All mistakes of one blueprint, in one go; `excerpts` gives the source lines by file, for the carets."""
 
     def __init__(self, problems: Iterable[Problem], excerpts: Mapping[str, Sequence[str]] | None = None) -> None:
-        found = tuple(problems)
-        super().__init__("; ".join(f"{p.span}: {p.message}" if p.span else p.message for p in found))
-        self.problems = found
+        listed = tuple(problems)
+        super().__init__("; ".join(f"{p.span}: {p.message}" if p.span else p.message for p in listed))
+        self.problems = listed
         self.excerpts: Mapping[str, Sequence[str]] = excerpts or {}
 
 

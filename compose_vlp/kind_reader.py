@@ -162,8 +162,8 @@ def _inherited(implementation: type, method: str) -> bool:
     """Does a class lack a method, or only have the one that says that there is none?"""
     torch = sys.modules.get("torch")
     empty = getattr(torch.nn.Module, method, None) if torch is not None and method == "forward" else None
-    found = getattr(implementation, method, None)
-    return found is None or found is empty or getattr(found, "__isabstractmethod__", False)
+    member = getattr(implementation, method, None)
+    return member is None or member is empty or getattr(member, "__isabstractmethod__", False)
 
 
 def _check_constructor(name: str, category: Category, implementation: type) -> None:
@@ -282,7 +282,10 @@ def _own_losses(
     slots = [slot for slot, setting in config.model_fields.items() if _slot_of_field(setting)]
 
     def losses(settings: Any) -> tuple[AuxiliaryLoss, ...]:
-        own = [AuxiliaryLoss(one, name, one, float(getattr(settings, one))) for one in traits.auxiliary]
+        own = [
+            AuxiliaryLoss(loss_name, name, loss_name, float(getattr(settings, loss_name)))
+            for loss_name in traits.auxiliary
+        ]
         inner = [
             replace(loss, weight_path=f"{slot}.{loss.weight_path}")
             for slot in slots
@@ -331,7 +334,7 @@ def _result(name: str, hint: Any) -> Pattern | dict[str, Pattern]:
 
 def _port(name: str, argument: inspect.Parameter, hint: Any) -> Port:
     several = False
-    alternatives = [one for one in _alternatives(hint) if one is not type(None)]
+    alternatives = [alternative for alternative in _alternatives(hint) if alternative is not type(None)]
     if len(alternatives) == 1 and typing.get_origin(alternatives[0]) in (list, tuple):
         several = True
         alternatives = list(_alternatives(typing.get_args(alternatives[0])[0]))
@@ -395,11 +398,11 @@ def _marks(hint: Any, kind: Any) -> tuple[Any, ...]:
 
 
 def _settings(config: type[BaseModel]) -> dict[str, Setting]:
-    found = {}
+    settings = {}
     for name, info in config.model_fields.items():
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         where = extra.get("inferred")
-        found[name] = Setting(
+        settings[name] = Setting(
             name=name,
             annotation=f"a kind of {extra['slot']}" if "slot" in extra else _readable(info.annotation),
             default=_default(info),
@@ -408,7 +411,7 @@ def _settings(config: type[BaseModel]) -> dict[str, Setting]:
             free=bool(extra.get("free")),
             bounds={type(m).__name__.lower(): getattr(m, type(m).__name__.lower(), None) for m in info.metadata},
         )
-    return found
+    return settings
 
 
 def _default(info: FieldInfo) -> Any:

@@ -166,9 +166,11 @@ def _import(file: Path, original: Path) -> Plugin:
             registry.forget([module.__name__, *beside])
             del sys.modules[module.__name__]
             raise
-    imported = {*_named(file, {}), *(Path(str(one.__file__)) for one in beside.values())}
+    imported = {*_named(file, {}), *(Path(str(neighbour.__file__)) for neighbour in beside.values())}
     texts = {file.name: text}
-    texts |= {str(one.relative_to(file.parent)): one.read_bytes() for one in sorted(imported)}
+    texts |= {
+        str(imported_file.relative_to(file.parent)): imported_file.read_bytes() for imported_file in sorted(imported)
+    }
     modules = (module.__name__, *beside)
     return Plugin(file, original, modules, tuple(registry.declared(modules)), texts)
 
@@ -180,16 +182,16 @@ def _named(file: Path, known: dict[Path, None]) -> dict[Path, None]:
     except (SyntaxError, ValueError, OSError):  # who imports it is told
         return known
     for node in ast.walk(tree):
-        names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
         for top in {name.partition(".")[0] for name in names}:
             module, package = file.parent / f"{top}.py", file.parent / top
-            found = [module] if module.is_file() else []
-            found += sorted(package.rglob("*.py")) if (package / "__init__.py").is_file() else []
-            for one in found:
-                if one not in known:
-                    known[one] = None
-                    _named(one, known)
+            paths = [module] if module.is_file() else []
+            paths += sorted(package.rglob("*.py")) if (package / "__init__.py").is_file() else []
+            for path in paths:
+                if path not in known:
+                    known[path] = None
+                    _named(path, known)
     return known
 
 
@@ -197,7 +199,7 @@ def _named(file: Path, known: dict[Path, None]) -> dict[Path, None]:
 def _beside(folder: Path) -> Iterator[dict[str, ModuleType]]:
     """Let what is imported within be found in `folder`, behind all that is installed; gives what was found there."""
     here, first = str(folder), len(sys.path) - len(_FOLDERS)
-    sys.path[first:] = [here, *(one for one in _FOLDERS if one != here)]
+    sys.path[first:] = [here, *(path for path in _FOLDERS if path != here)]
     _FOLDERS[:] = sys.path[first:]
     for name in [name for modules in _BESIDE.values() for name in modules]:
         sys.modules.pop(name, None)
@@ -225,7 +227,7 @@ def _is_in(module: ModuleType, folder: Path) -> bool:
 
 def loaded_from(files: Iterable[str | Path | Plugin]) -> tuple[Plugin, ...]:
     """Import all these files, each once."""
-    found: dict[Plugin, None] = {}
+    loaded: dict[Plugin, None] = {}
     for file in files:
-        found[file if isinstance(file, Plugin) else load_plugin(file, beside=found)] = None
-    return tuple(found)
+        loaded[file if isinstance(file, Plugin) else load_plugin(file, beside=loaded)] = None
+    return tuple(loaded)

@@ -60,8 +60,8 @@ def look_over(
     if run is None and blueprint.start:
         look.start()
     if look.problems:
-        found = in_order(dict.fromkeys(look.problems), blueprint.document)
-        raise BlueprintError(found, blueprint.document.lines())
+        problems = in_order(dict.fromkeys(look.problems), blueprint.document)
+        raise BlueprintError(problems, blueprint.document.lines())
     return look.opened
 
 
@@ -91,10 +91,10 @@ class _Look:
         sources = {mine: source for mine, data in named.items() if (source := self._source(data)) is not None}
         inputs = self._inputs(blueprint, name)
         for mine, source in sources.items():
-            for one, spec in inputs.items():
+            for input_name, spec in inputs.items():
                 if spec.source == mine and not (isinstance(spec, TextInput) and spec.table is not None):
-                    with self._noting("inputs", one, "from"):
-                        check_fields(source, {one: spec.field or one})
+                    with self._noting("inputs", input_name, "from"):
+                        check_fields(source, {input_name: spec.field or input_name})
         self._words(inputs)
         if self.run is None and not self.opened and len(sources) == len(named):
             self._corpora(sources)
@@ -137,7 +137,7 @@ class _Look:
     @staticmethod
     def _inputs(blueprint: CheckedBlueprint, name: str) -> dict[str, Input]:
         """What the losses of a stage read."""
-        losses = [blueprint.losses[one] for one in blueprint.stages[name].losses]
+        losses = [blueprint.losses[loss_name] for loss_name in blueprint.stages[name].losses]
         calls = blueprint.fragment(Ref(loss.call) for loss in losses if loss.active)
         return {call.target: blueprint.inputs[call.target] for call in calls if call.role == "input"}
 
@@ -165,15 +165,17 @@ class _Look:
             if tokenizer.ready or brought_vocabulary(self.blueprint, name) is not None:
                 continue
             inputs = self.blueprint.inputs.items()
-            readers = {one: spec for one, spec in inputs if isinstance(spec, TextInput) and spec.tokenizer == name}
-            lacking = [one for one, spec in readers.items() if spec.table is None and spec.source not in sources]
+            readers = {
+                reader: spec for reader, spec in inputs if isinstance(spec, TextInput) and spec.tokenizer == name
+            }
+            lacking = [reader for reader, spec in readers.items() if spec.table is None and spec.source not in sources]
             with self._noting("components", name):
                 if not readers:
                     raise UserError(f"tokenizer `{name}` has no file, and no input with text to learn words from")
-                for one in lacking:
+                for reader in lacking:
                     raise UserError(
                         f"tokenizer `{name}` learns its words where the first stage begins, which has no data for the "
-                        f"source `{readers[one].source}` of `{one}`",
+                        f"source `{readers[reader].source}` of `{reader}`",
                         hints=[f"components.{name}.file: a vocabulary", "or data for this source in the first stage"],
                     )
 
@@ -190,7 +192,7 @@ class _Look:
             yield
         except UserError as error:
             span = self._place(path)
-            self.problems += [one if one.span else replace(one, span=span) for one in error.problems]
+            self.problems += [problem if problem.span else replace(problem, span=span) for problem in error.problems]
 
     def _place(self, path: Sequence[str]) -> Span | None:
         for end in range(len(path), 0, -1):

@@ -260,7 +260,7 @@ def is_built_in(kind: Kind) -> bool:
 
 def names(*categories: str) -> list[str]:
     """Names of all kinds known (built-in, from plugins), of these categories or of all."""
-    listed = {n: one.category for n, one in catalogue().items()} | {n: k.category for n, k in _KINDS.items()}
+    listed = {n: listing.category for n, listing in catalogue().items()} | {n: k.category for n, k in _KINDS.items()}
     return sorted(n for n, category in listed.items() if not categories or category in categories)
 
 
@@ -307,12 +307,12 @@ def forget(modules: Collection[str]) -> None:
 @contextmanager
 def set_aside(modules: Collection[str]) -> Iterator[None]:
     """Let the names of kinds that these modules declared be taken within; what is not taken is theirs again after."""
-    theirs = {name: kind for name, kind in _KINDS.items() if kind.source in modules}
+    kinds = {name: kind for name, kind in _KINDS.items() if kind.source in modules}
     forget(modules)
     try:
         yield
     finally:
-        for name, kind in theirs.items():
+        for name, kind in kinds.items():
             _KINDS.setdefault(name, kind)
 
 

@@ -65,17 +65,17 @@ class Served:
         if output is None:
             raise UserError(f"the model has no output {shown(name)}; it has {', '.join(self.run.outputs)}")
         reads = self.run.asker.types_read(name)
-        missing = [one for one in reads if one not in given]
+        missing = [field for field in reads if field not in given]
         if missing:
             raise UserError(f"output {name!r} reads {', '.join(reads)}; there is no {' and no '.join(missing)}")
         seed = seed_of_request(params.get("seed"))
         settings = settings_of_request(params.get("settings"), {*self.run.blueprint.inputs, *reads})
-        cells = {one: list(_cells(given[one])) for one in reads}
+        cells = {field: list(_cells(given[field])) for field in reads}
         rows_of_request(cells)
         if not all(cells.values()):
             return []
         answers = output(
-            seed=seed, **{one: self._read(one, reads[one], values) for one, values in cells.items()}, **settings
+            seed=seed, **{field: self._read(field, reads[field], values) for field, values in cells.items()}, **settings
         )
         return answers if isinstance(answers, list) else list(answers.tolist())
 

@@ -78,7 +78,7 @@ def train(
         processes.by_main(
             lambda: opened.update(look_over(checked, ready, world=processes.world, without=options.without, run=run))
         )
-        told = listener if listener is not None and processes.main else Silent()
+        chosen_listener = listener if listener is not None and processes.main else Silent()
         artifacts: dict[str, Path] = {}
 
         def papers(path: Path) -> None:
@@ -86,7 +86,7 @@ def train(
             if plugins or not resume:
                 carry(path, plugins)
             keep_tables(checked, path)
-            take_vocabularies(checked, path, told.note)
+            take_vocabularies(checked, path, chosen_listener.note)
 
         seed = options.seed
         known = {"data": digests, "options": asdict(options), "machine": machine() | {"processes": processes.world}}
@@ -98,9 +98,9 @@ def train(
                 else RunFolder.create(checked.name, seed, command, at=out, extra=known, fill=papers)
             ),
         )
-        log = Log(told, folder.logs / LOG) if processes.main else None
+        log = Log(chosen_listener, folder.logs / LOG) if processes.main else None
         if log is not None:
-            told = log
+            chosen_listener = log
         with (
             _ending(folder, processes, new=not resume) as life,
             logged(log) if log is not None else nullcontext(),
@@ -113,12 +113,14 @@ def train(
                 life.begun = True
                 tracker = open_tracker(checked, folder, artifacts, track and processes.main)
                 context.tracker = tracked.enter_context(tracker)
-                told.note(f"run folder: {folder.path}")
+                chosen_listener.note(f"run folder: {folder.path}")
                 if track and processes.main:
-                    told.note(f"its curves: {how_to_look(folder.path)}")
+                    chosen_listener.note(f"its curves: {how_to_look(folder.path)}")
 
-            initialise = initialiser(checked, told.note)
-            context = RunContext(checked, folder, ready, options, listener=told, sources=opened, stopping=stopping)
+            initialise = initialiser(checked, chosen_listener.note)
+            context = RunContext(
+                checked, folder, ready, options, listener=chosen_listener, sources=opened, stopping=stopping
+            )
             Trainer(context, initialise, begin).run(resume=resume)
             if processes.main and tracking_of(checked).model and (model := finished_model(checked, folder)):
                 context.tracker.model(model)

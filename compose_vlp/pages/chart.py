@@ -44,8 +44,8 @@ class Scale:
 
 def curves(series: Sequence[Series], *, x: str = "step", label: str = "") -> Markup:
     """A chart of one or several curves of the same unit; `label` is what a screen reader says of it."""
-    kept = [Series(one.name, thinned(one.points)) for one in series]
-    points = [point for one in kept for point in one.points]
+    kept = [Series(curve.name, thinned(curve.points)) for curve in series]
+    points = [point for curve in kept for point in curve.points]
     if not points:
         return tag("p", "nothing was recorded", class_="dim")
     across = scale([p[0] for p in points], LEFT, WIDTH - RIGHT)
@@ -54,14 +54,14 @@ def curves(series: Sequence[Series], *, x: str = "step", label: str = "") -> Mar
         "svg",
         join(_grid(across, up)),
         tag("text", x, x=WIDTH - RIGHT, y=HEIGHT - 2, class_="tick", text_anchor="end"),
-        join(_line(one, number, across, up) for number, one in enumerate(kept)),
+        join(_line(curve, number, across, up) for number, curve in enumerate(kept)),
         tag("line", class_="cross", y1=TOP, y2=HEIGHT - BOTTOM, visibility="hidden"),
         viewBox=f"0 0 {WIDTH:.0f} {HEIGHT:.0f}",
         role="img",
-        aria_label=label or ", ".join(one.name for one in kept),
+        aria_label=label or ", ".join(curve.name for curve in kept),
     )
-    data = [{"name": one.name, "points": [[a, b, across(a)] for a, b in one.points]} for one in kept]
-    keys = tag("div", *(_key(one, number) for number, one in enumerate(kept)), class_="keys")
+    data = [{"name": curve.name, "points": [[a, b, across(a)] for a, b in curve.points]} for curve in kept]
+    keys = tag("div", *(_key(curve, number) for number, curve in enumerate(kept)), class_="keys")
     return tag("div", drawing, keys if len(kept) > 1 else None, tag("div", class_="under"), class_="chart",
                data_x=x, data_series=json.dumps(data))  # fmt: skip
 
@@ -71,7 +71,7 @@ def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[t
     finite = [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]
     run = math.ceil(len(finite) / most) if finite else 1
     runs = [finite[at : at + run] for at in range(0, len(finite), run)]
-    return [(sum(a for a, _ in one) / len(one), sum(b for _, b in one) / len(one)) for one in runs]
+    return [(sum(a for a, _ in part) / len(part), sum(b for _, b in part) / len(part)) for part in runs]
 
 
 def scale(values: Sequence[float], begin: float, end: float, count: int = 5) -> Scale:

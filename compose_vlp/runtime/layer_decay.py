@@ -77,19 +77,19 @@ def _level_of_each(decay: LayerDecay, modules: Mapping[str, nn.Module]) -> dict[
     A shared one has the lowest of its levels. Of components in one item the last layers stand at one level; what a
     component has below its first layer stands a level below it.
     """
-    found: dict[int, int] = {}
+    levels: dict[int, int] = {}
     below = 0
     for item in decay.order:
         layered = {name: Layered.of(modules[name]) for name in item}
-        top = below + max(one.count for one in layered.values())
-        for name, one in layered.items():
+        top = below + max(component.count for component in layered.values())
+        for name, component in layered.items():
             parameters = dict(modules[name].named_parameters(remove_duplicate=False))
-            for path, number in one.numbers.items():
+            for path, number in component.numbers.items():
                 if number is not None:
-                    level, key = top - one.count + number, id(parameters[path])
-                    found[key] = min(level, found.get(key, level))
+                    level, key = top - component.count + number, id(parameters[path])
+                    levels[key] = min(level, levels.get(key, level))
         below = top
-    return found
+    return levels
 
 
 def _count_levels(decay: LayerDecay, modules: Mapping[str, nn.Module]) -> int:
@@ -110,7 +110,7 @@ def layer_levels(decay: LayerDecay, modules: Mapping[str, nn.Module]) -> list[Le
     factors = layer_factors(decay, modules)
     groups: dict[float, tuple[dict[str, None], dict[int, int]]] = {}
     seen: set[int] = set()
-    for name in dict.fromkeys([*(one for item in decay.order for one in item), *modules]):
+    for name in dict.fromkeys([*(component for item in decay.order for component in item), *modules]):
         layered = Layered.of(modules[name])
         for path, parameter in modules[name].named_parameters(remove_duplicate=False):
             if id(parameter) in seen:  # a shared one counts where its level is

@@ -51,14 +51,14 @@ class AdamW:
 
 def parameter_paths(components: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
     """`vision.patch.weight` -> parameter; a shared one stands under its first name."""
-    found: dict[str, nn.Parameter] = {}
+    parameters: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
     for name, module in components.items():
         for path, parameter in module.named_parameters(remove_duplicate=False):
             if id(parameter) not in seen:
                 seen.add(id(parameter))
-                found[f"{name}.{path}"] = parameter
-    return found
+                parameters[f"{name}.{path}"] = parameter
+    return parameters
 
 
 def choose_trained(paths: Mapping[str, nn.Parameter], train: tuple[str, ...], freeze: tuple[str, ...]) -> set[str]:

@@ -46,8 +46,8 @@ class Processes:
             return list(numbers)
         sums = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         dist.all_reduce(sums)
-        found: list[float] = sums.tolist()
-        return found
+        totals: list[float] = sums.tolist()
+        return totals
 
     def highest(self, number: int) -> int:
         """The largest of the processes' numbers."""
@@ -89,9 +89,9 @@ class Processes:
         """What every process has, in the order of their ranks; picklable things."""
         if self.world == 1:
             return [own]
-        found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, own)
-        return found
+        gathered: list[Any] = [None] * self.world
+        dist.all_gather_object(gathered, own)
+        return gathered
 
     def by_main(self, action: Callable[[], T]) -> T:
         """What the first process's `action` gives; the others wait for it and do nothing themselves.

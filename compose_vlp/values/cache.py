@@ -50,11 +50,11 @@ class Cache:
             return None
         device = (new if new is not None else self._valid).device  # type: ignore[union-attr]
         known = [self._valid, new]
-        rows = next(len(one) for one in known if one is not None)
+        rows = next(len(mask) for mask in known if mask is not None)
         lengths = (self.length, positions)
         whole = [
-            torch.ones(rows, n, dtype=torch.bool, device=device) if one is None else one
-            for one, n in zip(known, lengths, strict=True)
+            torch.ones(rows, n, dtype=torch.bool, device=device) if mask is None else mask
+            for mask, n in zip(known, lengths, strict=True)
         ]
         self._valid = torch.cat(whole, 1)
         return self._valid

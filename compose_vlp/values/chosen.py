@@ -85,7 +85,7 @@ def choose_positions(
         elif x.device.type == "meta":
             every |= set(range(part.start, part.start + part.length))
         else:
-            some += [(part, one) for one in flat if isinstance(one, Tensor)]
+            some += [(part, positions) for positions in flat if isinstance(positions, Tensor)]
     runs = runs or (Run("", 0, x.shape[1]),)
     return _of_each_row(every, some, x, runs) if some else _of_every_row(every, x, runs)
 

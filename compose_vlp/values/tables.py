@@ -60,7 +60,7 @@ def resize_table(kind: Table, table: Tensor, fresh: Tensor) -> Tensor:
     """
     if table.shape[-1] != fresh.shape[-1] or table.dim() != fresh.dim():
         raise UserError(f"a table of {list(table.shape)} cannot be made one of {list(fresh.shape)}")
-    rows = kind.resized(*(one.reshape(-1, one.shape[-1]) for one in (table, fresh)))
+    rows = kind.resized(*(tensor.reshape(-1, tensor.shape[-1]) for tensor in (table, fresh)))
     return rows.reshape(fresh.shape)
 
 

@@ -49,8 +49,8 @@ def read_arguments(blueprint: CheckedBlueprint, output: str, values: Sequence[An
     lists = {name: _several(value, _is_many(blueprint, reads[name])) for name, value in given.items()}
     single = bool(given) and all(several is None for several in lists.values())
     fields = {name: [given[name]] if several is None else several for name, several in lists.items()}
-    if len({len(one) for one in fields.values()}) > 1:
-        lengths = ", ".join(f"{name} {len(one)}" for name, one in fields.items())
+    if len({len(column) for column in fields.values()}) > 1:
+        lengths = ", ".join(f"{name} {len(column)}" for name, column in fields.items())
         raise UserError(f"lists of different lengths: {lengths}")
     return Asked(fields, tables, settings, single)
 
@@ -90,7 +90,7 @@ def _several(value: Any, many: bool) -> list[Any] | None:
     if not listed:
         return None
     rows = list(value)
-    return None if many and rows and all(isinstance(one, str) for one in rows) else rows
+    return None if many and rows and all(isinstance(row, str) for row in rows) else rows
 
 
 def _texts(name: str, value: Any) -> Texts:

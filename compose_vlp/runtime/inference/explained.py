@@ -26,7 +26,7 @@ def relevance_of(asker: Asker, output: str | None = None) -> tuple[Asker, str]:
         UserError: the output named is none, there are several, or nothing in the blueprint could be explained, and why.
     """
     blueprint = asker.blueprint
-    known = [name for name, one in blueprint.outputs.items() if one.form == "relevance"]
+    known = [name for name, declared in blueprint.outputs.items() if declared.form == "relevance"]
     if output is not None and output not in known:
         raise UserError(
             f"output {output!r} of {blueprint.name} explains no score", hints=(f"outputs that do: {_said(known)}",)
@@ -47,7 +47,7 @@ def relevance_of(asker: Asker, output: str | None = None) -> tuple[Asker, str]:
 
 def _possible(blueprint: CheckedBlueprint) -> Iterator[OutputEntry]:
     """Outputs for the scores of rows in the graph's order, those that are drawn at random left out."""
-    asked = blueprint.fragment(one.ref for one in blueprint.outputs.values())
+    asked = blueprint.fragment(output.ref for output in blueprint.outputs.values())
     read = {call.id for call in (*blueprint.training, *asked)}
     for name, ref in blueprint.values.items():
         kind = blueprint.type_of(ref)
@@ -59,7 +59,7 @@ def _possible(blueprint: CheckedBlueprint) -> Iterator[OutputEntry]:
         if not _asks(blueprint, way) or any(_chooses(blueprint, call) for call in way):
             continue
         for call in way:
-            to = next((one for one in _looked_at(call) if _has_patches(blueprint.type_of(one))), None)
+            to = next((context for context in _looked_at(call) if _has_patches(blueprint.type_of(context))), None)
             depth = blueprint.components[call.target].layers if to is not None else 0
             if to is not None and depth and _says(blueprint, call):
                 layer = (depth - 1) // 2
@@ -96,7 +96,7 @@ def _says(blueprint: CheckedBlueprint, call: Call) -> bool:
 
 
 def _reason(blueprint: CheckedBlueprint) -> str:
-    asked = blueprint.fragment(one.ref for one in blueprint.outputs.values())
+    asked = blueprint.fragment(output.ref for output in blueprint.outputs.values())
     looking = {call.target: to for call in (*blueprint.training, *asked) for to in _looked_at(call)}
     if not looking:
         return "none of its components has a context that it looks at by cross-attention"

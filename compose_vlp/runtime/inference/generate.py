@@ -66,9 +66,9 @@ class Cached(_Program):
     def _advance(self, ids: Tensor) -> Logits:
         program = self._programs.advance if self._length else self._programs.begin
         words = {self._programs.over: self._words(ids, self._length)}
-        found = program(self._model, {**self._given, **words}, self._step)
-        logits: Logits = found.pop(LOGITS)
-        self._given |= found
+        results = program(self._model, {**self._given, **words}, self._step)
+        logits: Logits = results.pop(LOGITS)
+        self._given |= results
         self._length += ids.shape[1]
         if self._mask is not None:
             for cache in self._step.caches.values():
@@ -111,10 +111,10 @@ def owners(over: str, texts: Tensor) -> dict[str, Index]:
 def _repeated(values: Mapping[str, Any], start: Tensor, times: int, programs: Incremental) -> dict[str, Any]:
     """Values with a row for every beam of a row, one after the other; a table's lines as they are."""
     rows = torch.arange(len(start), device=start.device).repeat_interleave(times)
-    found = dict(values)
+    repeated = dict(values)
     if times > 1:
-        found |= {name: take(value, Index(rows)) for name, value in values.items() if name not in programs.tables}
-    return {**found, **owners(programs.over, rows)}
+        repeated |= {name: take(value, Index(rows)) for name, value in values.items() if name not in programs.tables}
+    return {**repeated, **owners(programs.over, rows)}
 
 
 @torch.no_grad()

@@ -166,10 +166,10 @@ class Asker:
 
     def with_tables(self, output: str, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> dict[str, Any]:
         """A batch with the tables that an output reads, `tables` in place of those of their names."""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for name in tables_asked(self.blueprint, output):
-            found |= self.table(name, tables.get(name))
-        return {**batch, **found}
+            values |= self.table(name, tables.get(name))
+        return {**batch, **values}
 
     def table(self, name: str, lines: Sequence[str] | None = None) -> dict[str, Any]:
         """The values of an input with a table, or with these lines in its place.
@@ -185,10 +185,10 @@ class Asker:
             values = table_values(name, settings, self.tokenizers, lines)
         except BadRecord as error:
             raise UserError(f"the table {name!r}: {error}") from error
-        found = {key: value.to(self.device) for key, value in values.items()}
+        on_device = {key: value.to(self.device) for key, value in values.items()}
         if lines is None:
-            self._tables[name] = found
-        return found
+            self._tables[name] = on_device
+        return on_device
 
     def _entry(self, output: str) -> Any:
         if output not in self.blueprint.outputs:
@@ -201,8 +201,8 @@ class Asker:
 
     def _program(self, output: str) -> Compiled:
         if output not in self._values:
-            wanted = {output: self._entry(output).ref}
-            self._values[output] = compile_plan(self.blueprint, "ask", wanted, trainable=lambda _: False)
+            results = {output: self._entry(output).ref}
+            self._values[output] = compile_plan(self.blueprint, "ask", results, trainable=lambda _: False)
         return self._values[output]
 
     def _generation(self, output: str) -> Incremental:
@@ -261,7 +261,7 @@ class Asker:
 def tensor_of(value: Any) -> Tensor:
     """The tensor that a value is about: features, scores, numbers."""
     for name in ("features", "scores", "values", "rows", "value"):
-        found = getattr(value, name, None)
-        if isinstance(found, Tensor):
-            return found
+        tensor = getattr(value, name, None)
+        if isinstance(tensor, Tensor):
+            return tensor
     raise TypeError(f"{type(value).__name__} holds no tensor of its own")

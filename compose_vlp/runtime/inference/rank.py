@@ -99,8 +99,8 @@ class Ranker:
     def _likeliest_first_words(self, given: Mapping[str, Any], rows: int) -> tuple[Tensor, Tensor]:
         """The texts [rows, top] that begin most likely, and the log-probability of their first words."""
         begin = self._candidates.ids[:1, :1].expand(rows, 1)
-        one = torch.ones(rows, dtype=torch.int64, device=begin.device)
-        words = Text(begin, one, self._candidates.frame, self._candidates.pad)
+        lengths = torch.ones(rows, dtype=torch.int64, device=begin.device)
+        words = Text(begin, lengths, self._candidates.frame, self._candidates.pad)
         logits = self._logits(given, words, torch.arange(rows, device=begin.device)).scores
         first = logits[:, -1].float().log_softmax(-1)[:, self._candidates.ids[:, 1]]
         best, chosen = first.topk(self._top, 1)
@@ -118,8 +118,8 @@ class Ranker:
 def _log_probability(logits: Tensor, words: Text, smoothing: float) -> Tensor:
     """Of each text the sum [texts] over its words of their log-probability after those before; its begin is given, and
     so is a prompt."""
-    wanted, scores = words.ids[:, 1:], logits[:, :-1].float().transpose(1, 2)
-    logs = -F.cross_entropy(scores, wanted, reduction="none", label_smoothing=smoothing)
+    targets, scores = words.ids[:, 1:], logits[:, :-1].float().transpose(1, 2)
+    logs = -F.cross_entropy(scores, targets, reduction="none", label_smoothing=smoothing)
     judged = words.valid
     if words.given is not None:
         judged = judged & (torch.arange(judged.shape[1], device=judged.device) >= words.given[:, None])

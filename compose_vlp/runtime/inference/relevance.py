@@ -82,11 +82,11 @@ class Explainer:
         assert isinstance(words, Ref), "what looks is one value"
         self.read = _origin(blueprint, words, TextInput)
         """The input that is the text whose words look at it."""
-        wanted = {"score": entry.ref, "patches": entry.to, "words": words}
+        results = {"score": entry.ref, "patches": entry.to, "words": words}
         self._program = compile_plan(
             blueprint,
             "relevance",
-            wanted,
+            results,
             trainable=lambda component: component == looker.target,
             # calls stay as they are written, so that theirs can be told
             without=("dedupe", "rows", "last_layer", "batch"),

@@ -93,9 +93,9 @@ def _one_by_one(
 def _shaped(scores: Tensor, ids: Tensor, how: Search) -> Tensor:
     """Scores after the repetition penalty (Keskar et al. 2019) and with no early end."""
     if how.repetition_penalty != 1.0:
-        said = scores.gather(1, ids)
-        said = torch.where(said < 0, said * how.repetition_penalty, said / how.repetition_penalty)
-        scores = scores.scatter(1, ids, said)
+        penalised = scores.gather(1, ids)
+        penalised = torch.where(penalised < 0, penalised * how.repetition_penalty, penalised / how.repetition_penalty)
+        scores = scores.scatter(1, ids, penalised)
     if ids.shape[1] < how.min_length:
         scores = scores.clone()
         scores[:, how.end] = -torch.inf
@@ -124,7 +124,7 @@ class _Finished:
     texts: list[tuple[float, Tensor]]
 
     def add(self, score: float, ids: Tensor) -> None:
-        self.texts = sorted([*self.texts, (score, ids)], key=lambda one: -one[0])[: self.keep]
+        self.texts = sorted([*self.texts, (score, ids)], key=lambda scored: -scored[0])[: self.keep]
 
     def is_full(self) -> bool:
         return len(self.texts) == self.keep
@@ -161,7 +161,7 @@ def _by_beams(model: Foreteller, ids: Tensor, scores: Tensor, how: Search) -> Te
             for beam in range(beams):
                 text = ids[row * beams + beam]
                 finished[row].add(float(totals[row, beam]) / len(text) ** how.length_penalty, text)
-    return _padded([one.texts[0][1] for one in finished], how)
+    return _padded([of_row.texts[0][1] for of_row in finished], how)
 
 
 def _next_beams(

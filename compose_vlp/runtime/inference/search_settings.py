@@ -53,7 +53,7 @@ def check_settings(chosen: Mapping[str, Any]) -> None:
     try:
         Generate(generate="logits", over="text", **chosen)
     except ValidationError as error:
-        raise UserError(f"generation: {'; '.join(_wrong(one) for one in error.errors())}") from None
+        raise UserError(f"generation: {'; '.join(_wrong(detail) for detail in error.errors())}") from None
 
 
 def _wrong(error: Mapping[str, Any]) -> str:

@@ -43,11 +43,11 @@ class Stored:
         self.fields = asker.fields_read(output)
         """The fields of a record that the output reads, and the inputs that each of them fills."""
         entry = blueprint.outputs[output]
-        wanted = before_softmax(blueprint, entry.ref) if logits else entry.ref
+        result = before_softmax(blueprint, entry.ref) if logits else entry.ref
         inputs = [name for names in self.fields.values() for name in names]
         stored = {name: entry.stored.get(name, ()) for name in inputs}
         kept = {name: tuple(dict.fromkeys(ref.call for ref in refs)) for name, refs in stored.items()}
-        self._joint = _joint(blueprint, output, wanted, {call for calls in kept.values() for call in calls})
+        self._joint = _joint(blueprint, output, result, {call for calls in kept.values() for call in calls})
         read = {call.target for call in self._joint.plan.calls if call.role == "input"}
         self._towers: dict[str, Compiled] = {}
         self._as_it_came: dict[str, tuple[str, ...]] = {}
@@ -60,14 +60,14 @@ class Stored:
 
     def keep(self, field: str, batch: Mapping[str, Any]) -> list[Row]:
         """What is kept of each row of a batch of the inputs that a field fills."""
-        found: dict[str, Any] = {}
+        kept: dict[str, Any] = {}
         for name in self.fields[field]:
-            found |= {one: batch[one] for one in self._as_it_came[name]}
+            kept |= {input_name: batch[input_name] for input_name in self._as_it_came[name]}
             if name in self._towers:
-                found |= self._run(self._towers[name], batch)
+                kept |= self._run(self._towers[name], batch)
         return [
-            {key: take(value, Index(torch.tensor([row]))) for key, value in found.items()}
-            for row in range(rows_of(found))
+            {key: take(value, Index(torch.tensor([row]))) for key, value in kept.items()}
+            for row in range(rows_of(kept))
         ]
 
     def ask(self, pairs: Sequence[Sequence[Row]]) -> Tensor:
@@ -79,33 +79,35 @@ class Stored:
     def _run(self, program: Compiled, batch: Mapping[str, Any]) -> dict[str, Any]:
         model, batch = self._asker.model, self._asker.with_tables(self._output, batch)
         with evaluating(model), torch.no_grad():
-            found: dict[str, Any] = model(program.run, batch, Step(self._asker.blueprint.constants_and_starts()))
-        return found
+            results: dict[str, Any] = model(program.run, batch, Step(self._asker.blueprint.constants_and_starts()))
+        return results
 
 
 def join_rows(values: Sequence[Any]) -> Any:
     """Values of one kind as one with the rows of all, padded to the longest."""
     first = values[0]
     if isinstance(first, Text):
-        longest = max(one.ids.shape[1] for one in values)
-        ids = torch.cat([F.pad(one.ids, (0, longest - one.ids.shape[1]), value=one.pad) for one in values])
-        return dataclasses.replace(_joined([dataclasses.replace(one, ids=one.lengths) for one in values]), ids=ids)
+        longest = max(text.ids.shape[1] for text in values)
+        ids = torch.cat([F.pad(text.ids, (0, longest - text.ids.shape[1]), value=text.pad) for text in values])
+        return dataclasses.replace(_joined([dataclasses.replace(text, ids=text.lengths) for text in values]), ids=ids)
     if isinstance(first, Features):
         return _join_features(values)
     return _joined(values)
 
 
 def _join_features(values: Sequence[Features]) -> Features:
-    lengths = [one.features.shape[1] for one in values]
+    lengths = [value.features.shape[1] for value in values]
     longest = max(lengths)
-    parts = tuple(_join_part([one.parts[place] for one in values]) for place in range(len(values[0].parts)))
+    parts = tuple(_join_part([value.parts[place] for value in values]) for place in range(len(values[0].parts)))
     if len(parts) == 1:
         parts = (dataclasses.replace(parts[0], length=longest),)
-    features = torch.cat([F.pad(one.features, (0, 0, 0, longest - n)) for one, n in zip(values, lengths, strict=True)])
+    features = torch.cat(
+        [F.pad(value.features, (0, 0, 0, longest - n)) for value, n in zip(values, lengths, strict=True)]
+    )
     if values[0].valid is None and min(lengths) == longest:
         return Features(features, parts)
     return Features(
-        features, parts, torch.cat([F.pad(_valid(one), (0, longest - one.features.shape[1])) for one in values])
+        features, parts, torch.cat([F.pad(_valid(value), (0, longest - value.features.shape[1])) for value in values])
     )
 
 
@@ -122,13 +124,13 @@ def _joined(values: Sequence[Any]) -> Any:
     return pytree.tree_map(lambda *leaves: torch.cat(leaves) if isinstance(leaves[0], Tensor) else leaves[0], *values)
 
 
-def _joint(blueprint: CheckedBlueprint, output: str, wanted: Ref, kept: set[str]) -> Compiled:
+def _joint(blueprint: CheckedBlueprint, output: str, result: Ref, kept: set[str]) -> Compiled:
     """The program of an output to which the results of some calls are handed as inputs."""
     plan = blueprint.plan
     handed = [_as_input(call) if call.id in kept else call for call in plan.calls]
-    needed = {call.id for call in fragment(plan.replace(handed), [wanted])}
+    needed = {call.id for call in fragment(plan.replace(handed), [result])}
     cut = dataclasses.replace(blueprint, plan=plan.replace(call for call in handed if call.id in needed))
-    return compile_plan(cut, output, {"value": wanted}, trainable=lambda _: False)
+    return compile_plan(cut, output, {"value": result}, trainable=lambda _: False)
 
 
 def _as_input(call: Call) -> Call:

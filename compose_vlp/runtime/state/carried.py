@@ -27,15 +27,15 @@ def carry(run: Path, plugins: Sequence[Plugin]) -> None:
         return
     waiting = run / f"{PLUGINS}.new"
     shutil.rmtree(waiting, ignore_errors=True)
-    found = []
+    entries = []
     for number, plugin in enumerate(plugins, 1):
         for name, text in plugin.texts.items():
             copy = waiting / str(number) / name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(text)
-        found.append({"folder": str(number), "original": str(plugin.original), "files": plugin.files})
+        entries.append({"folder": str(number), "original": str(plugin.original), "files": plugin.files})
     waiting.mkdir(exist_ok=True)  # the list is written last: with it, all of it is there
-    written = {"plugins": found, "packages": [asdict(package) for package in packages]}
+    written = {"plugins": entries, "packages": [asdict(package) for package in packages]}
     write_atomic(waiting / _LIST, json.dumps(written, indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     waiting.rename(folder)
@@ -55,21 +55,21 @@ def carried(run: Path, given: Sequence[str | Path | Plugin], note: Callable[[str
     own = loaded_from(given)
     listed = _listed(run)
     replaced = {plugin.path.name for plugin in own}
-    found: list[Plugin] = [*own]
-    for one in listed.get("plugins", ()):
-        file = run / PLUGINS / one["folder"] / next(iter(one["files"]))
-        _check(file.parent, one["files"])
+    plugins: list[Plugin] = [*own]
+    for entry in listed.get("plugins", ()):
+        file = run / PLUGINS / entry["folder"] / next(iter(entry["files"]))
+        _check(file.parent, entry["files"])
         if file.name in replaced:
             continue
-        original = Path(one["original"])
-        if _changed(original, one["files"]):
+        original = Path(entry["original"])
+        if _changed(original, entry["files"]):
             note(
                 f"{original} has changed since the run was trained, and its copy {file} is used; "
                 f"`--plugin {original}` takes the new one"
             )
-        found.append(load_plugin(file, original, beside=found))
-    _compare([Package(**one) for one in listed.get("packages", ())], note)
-    return tuple(dict.fromkeys(found))
+        plugins.append(load_plugin(file, original, beside=plugins))
+    _compare([Package(**package) for package in listed.get("packages", ())], note)
+    return tuple(dict.fromkeys(plugins))
 
 
 def _listed(run: Path) -> dict[str, Any]:
@@ -78,12 +78,12 @@ def _listed(run: Path) -> dict[str, Any]:
     if not file.parent.exists() and (waiting / _LIST).exists():
         waiting.rename(file.parent)  # killed between taking the old ones away and putting the new ones there
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        listed: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
-    return found
+    return listed
 
 
 def _check(folder: Path, files: Mapping[str, str]) -> None:

@@ -74,7 +74,7 @@ def save(path: Path, state: Mapping[str, Any], *, step: int, blueprint: Mapping[
         (temporary / _STATE).write_text(json.dumps(packed.skeleton, allow_nan=False))
         manifest = Manifest(
             step=step,
-            sequence=1 + max((found.sequence for _, found in _complete(path.parent)), default=0),
+            sequence=1 + max((earlier.sequence for _, earlier in _complete(path.parent)), default=0),
             files=describe_files(temporary),
             blueprint=None if blueprint is None else flatten(blueprint),
         )
@@ -161,7 +161,7 @@ def prune(folder: Path, keep: int) -> None:
 
 def _complete(folder: Path, *, aloud: bool = False) -> list[tuple[Path, Manifest]]:
     """The whole checkpoints of a folder, in the order in which they were saved."""
-    found: list[tuple[Path, Manifest]] = []
+    complete: list[tuple[Path, Manifest]] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not path.is_dir() or path.name.startswith("."):
             continue
@@ -172,8 +172,8 @@ def _complete(folder: Path, *, aloud: bool = False) -> list[tuple[Path, Manifest
             if aloud:
                 logger.warning("passing over checkpoint %s: %s", path.name, error)
             continue
-        found.append((path, manifest))
-    return sorted(found, key=lambda pair: pair[1].sequence)
+        complete.append((path, manifest))
+    return sorted(complete, key=lambda pair: pair[1].sequence)
 
 
 def _publish(temporary: Path, path: Path) -> None:
@@ -207,8 +207,8 @@ def _fsync(file: Path) -> None:
 def _cannot_save(path: Path, error: OSError | SafetensorError) -> UserError:
     code = error.errno if isinstance(error, OSError) else None
     if code is None:  # safetensors writes in Rust, and says the system's number in words
-        found = _OS_ERROR.search(str(error))
-        code = int(found[1]) if found else None
+        match = _OS_ERROR.search(str(error))
+        code = int(match[1]) if match else None
     reason = str(error) if code is None else os.strerror(code)
     previous = latest(path.parent)
     hints = [f"the checkpoint before it is whole: {previous}"] if previous else []

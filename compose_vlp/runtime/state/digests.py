@@ -54,15 +54,15 @@ def data_digests(blueprint: CheckedBlueprint) -> dict[str, DataDigest]:
     names and sizes of its files. Pictures that annotations name are not read. It changes nothing and never fails: what
     cannot be read is left to who opens the data.
     """
-    found: dict[str, DataDigest] = {}
+    digests: dict[str, DataDigest] = {}
     waiting = [name for stage in blueprint.stages.values() for name in data_read(stage)]
     while waiting:
         name = waiting.pop()
-        digest = None if name in found else data_digest(blueprint, name)
+        digest = None if name in digests else data_digest(blueprint, name)
         if digest is not None:
-            found[name] = digest
+            digests[name] = digest
             waiting += _parts(blueprint, name)
-    return dict(sorted(found.items()))
+    return dict(sorted(digests.items()))
 
 
 def data_digest(blueprint: CheckedBlueprint, name: str) -> DataDigest | None:
@@ -88,15 +88,17 @@ def changed(blueprint: CheckedBlueprint, before: dict[str, Any], names: list[str
     """
     now = data_digests(blueprint)
     for name in names or ():
-        now |= {one: digest for one in (name, *_parts(blueprint, name)) if (digest := data_digest(blueprint, one))}
-    asked = set(now) if names is None else {one for name in names for one in (name, *_parts(blueprint, name))}
-    found = []
+        now |= {
+            entry: digest for entry in (name, *_parts(blueprint, name)) if (digest := data_digest(blueprint, entry))
+        }
+    asked = set(now) if names is None else {entry for name in names for entry in (name, *_parts(blueprint, name))}
+    differing = []
     for name in sorted(asked & before.keys() & now.keys()):
         then, digest = DataDigest(**before[name]), now[name]
         same_meant = names is None or then.settings == digest.settings
         if same_meant and then.contents != digest.contents:
-            found.append(name)
-    return found
+            differing.append(name)
+    return differing
 
 
 def refuse_changed(blueprint: CheckedBlueprint, before: dict[str, Any]) -> None:
@@ -123,8 +125,8 @@ def _settings(blueprint: CheckedBlueprint, name: str) -> dict[str, Any] | None:
     entry = blueprint.document.at("data", name)
     if entry is None or not isinstance(entry.value, Mapping):
         return None
-    found: dict[str, Any] = guess(entry.value)
-    return found
+    settings: dict[str, Any] = guess(entry.value)
+    return settings
 
 
 def _parts(blueprint: CheckedBlueprint, name: str) -> list[str]:
@@ -144,7 +146,7 @@ def _bare(value: Any, update: Any) -> Any:
         return None if parts else value
     if isinstance(value, dict):
         return {name: _bare(value[name], update) for name in sorted(value)}
-    return [_bare(one, update) for one in value] if isinstance(value, list) else value
+    return [_bare(item, update) for item in value] if isinstance(value, list) else value
 
 
 def _files(word: str) -> list[Path]:

@@ -31,21 +31,21 @@ def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | No
     names = (RUN_FILE, "blueprint.yaml", "tokenizers", FOLDER, PLUGINS)
     kept = [*(folder.path / name for name in names), newest]
     files = {str(path.relative_to(folder.path)): str(path.relative_to(folder.path)) for path in kept if path.exists()}
-    found = versions()
+    installed = versions()
     return Model(
         name=NAME,
         files=files,
         loader=LOADER,
         inputs=_inputs(blueprint),
         output=first_asked(blueprint),
-        requirements=[f"{name}=={found[name].partition('+')[0]}" for name in found if name != "python"],
+        requirements=[f"{name}=={installed[name].partition('+')[0]}" for name in installed if name != "python"],
     )
 
 
 def _inputs(blueprint: CheckedBlueprint) -> dict[str, str]:
     """The fields that outputs read, with MLflow's names of types: pictures are paths, addresses or base64."""
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for output in blueprint.outputs:
         fields = fields_asked(blueprint, output)
-        found |= {field: _TYPES[type_of_field(blueprint, inputs)] for field, inputs in fields.items()}
-    return found
+        types |= {field: _TYPES[type_of_field(blueprint, inputs)] for field, inputs in fields.items()}
+    return types

@@ -26,12 +26,12 @@ def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint, seed: i
     noise = generators.capture()
     fitted = build(after, next(model.parameters()).device, seed)
     generators.restore(noise)
-    weights, wanted, notes = model.state_dict(), fitted.state_dict(), []
-    for name in sorted(weights.keys() ^ wanted.keys()):
+    weights, expected, notes = model.state_dict(), fitted.state_dict(), []
+    for name in sorted(weights.keys() ^ expected.keys()):
         raise UserError(
             f"only one of two stages has the weight {name}", hints=["`set` keeps the parameters of a model"]
         )
-    for name, fresh in wanted.items():
+    for name, fresh in expected.items():
         if weights[name].shape != fresh.shape:
             weights[name] = _resized(name, weights[name], fresh, after)
             notes.append(f"{name} {list(fresh.shape)} resized")

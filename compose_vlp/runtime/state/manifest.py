@@ -104,13 +104,13 @@ def check_blueprint(path: Path, manifest: Manifest, here: Flat) -> None:
     there = manifest.blueprint
     if there is None or there == here:
         return
-    said = [
+    differences = [
         f"{key}: {_shown(there, key)} in the checkpoint, {_shown(here, key)} here"
         for key in sorted(there.keys() | here.keys())
         if key not in there or key not in here or there[key] != here[key]
     ]
-    rest = [f"and {len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
-    raise UserError(f"checkpoint {path} is of another blueprint", hints=[*said[:_SHOWN], *rest])
+    rest = [f"and {len(differences) - _SHOWN} more"] if len(differences) > _SHOWN else []
+    raise UserError(f"checkpoint {path} is of another blueprint", hints=[*differences[:_SHOWN], *rest])
 
 
 def flatten(nested: Mapping[str, Any]) -> Flat:

@@ -177,8 +177,8 @@ def run_folders(root: Path) -> list[Path]:
     """The run folders in `root`, the latest first."""
     if not root.is_dir():
         return []
-    found = [(file.stat().st_mtime, file.parent) for file in root.glob(f"*/{RUN_FILE}")]
-    return [path for _, path in sorted(found, reverse=True)]
+    folders = [(file.stat().st_mtime, file.parent) for file in root.glob(f"*/{RUN_FILE}")]
+    return [path for _, path in sorted(folders, reverse=True)]
 
 
 def _read_info(path: Path) -> RunInfo:
@@ -269,8 +269,8 @@ def _in_use(path: Path) -> UserError:
 
 
 def _recent(root: Path) -> tuple[str, ...]:
-    found = run_folders(root)[:3]
-    return (f"the latest runs here: {', '.join(map(str, found))}",) if found else ()
+    latest = run_folders(root)[:3]
+    return (f"the latest runs here: {', '.join(map(str, latest))}",) if latest else ()
 
 
 def _now() -> str:

@@ -74,7 +74,7 @@ def read_scores(run: RunFolder) -> list[Measurement]:
     Raises:
         UserError: the file of scores is damaged.
     """
-    found = {measurement.key: measurement for measurement in _while_training(run.info.extra)}
+    measured = {measurement.key: measurement for measurement in _while_training(run.info.extra)}
     file = _file(run)
     if file.is_file():
         try:
@@ -82,13 +82,13 @@ def read_scores(run: RunFolder) -> list[Measurement]:
             kept = [Measurement(**{**row, "changes": tuple(row["changes"])}) for row in rows]
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{file} is damaged: {error}", hints=("delete it, and measure the run again",)) from None
-        found |= {measurement.key: measurement for measurement in kept}
-    return list(found.values())
+        measured |= {measurement.key: measurement for measurement in kept}
+    return list(measured.values())
 
 
 def _while_training(extra: Mapping[str, Any]) -> list[Measurement]:
     """Read the evaluations of stages, which `run.json` keeps by data with their step and number of records."""
-    found = []
+    measured = []
     for data, scores in extra.get("scores", {}).items():
         by_task: dict[str, dict[str, float]] = {}
         for name, value in scores.items():
@@ -96,8 +96,8 @@ def _while_training(extra: Mapping[str, Any]) -> list[Measurement]:
             if point:
                 by_task.setdefault(task, {})[score] = value
         records, step = int(scores.get("records", 0)), int(scores["step"])
-        found += [Measurement(task, data, (), records, step, own) for task, own in by_task.items()]
-    return found
+        measured += [Measurement(task, data, (), records, step, own) for task, own in by_task.items()]
+    return measured
 
 
 def _file(run: RunFolder) -> Path:

@@ -72,13 +72,13 @@ class InPieces:
         parts = [_cut(batch, number, self.count) for number in range(self.count)]
         with _own_noise() as seed:
             with torch.no_grad():
-                made = [self._run(self.pieces.first, one, step, seed + i) for i, one in enumerate(parts)]
-            handed = {f"@{name}": _join([one[f"@{name}"] for one in made]) for name in self.pieces.kept}
+                made = [self._run(self.pieces.first, part, step, seed + i) for i, part in enumerate(parts)]
+            handed = {f"@{name}": _join([results[f"@{name}"] for results in made]) for name in self.pieces.kept}
             leaves = {name: _leaves(handed[f"@{name}"]) for name in self.pieces.followed}
             mixed = self._run(self.pieces.mixing, {**batch, **handed}, step, seed + self.count)
             counts = {name: _terms(loss) for name, loss in mixed.items()}
             for name, key in self.pieces.terms.items():
-                counts[name] = float(sum(len(one[key]) for one in made)) if key else 1.0
+                counts[name] = float(sum(len(results[key]) for results in made)) if key else 1.0
             means = Means(self.processes, weights, counts)
             means.minimise({name: (loss, 1.0) for name, loss in mixed.items()})
             for number, part in enumerate(parts):

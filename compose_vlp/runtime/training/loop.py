@@ -104,9 +104,9 @@ class StageLoop:
             return None
         trained = self._trained()
         norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
-        if math.isfinite(found := float(norm)):
+        if math.isfinite(norm_before := float(norm)):
             torch.nn.utils.clip_grads_with_norm_(trained, self.optimizer.clip, norm)
-        return found
+        return norm_before
 
 
 def _not_finite(numbers: Mapping[str, float]) -> dict[str, float]:

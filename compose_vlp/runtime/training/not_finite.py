@@ -34,29 +34,29 @@ class Culprit:
     span: Span | None = None
 
 
-def explain(found: NotFinite, run: RunContext, stage: str, model: Model, compiled: Compiled) -> UserError:
+def explain(failure: NotFinite, run: RunContext, stage: str, model: Model, compiled: Compiled) -> UserError:
     """Save the batch with all that is needed to compute it again, and say what is wrong with it.
 
     All processes call it; the first that has a culprit is believed.
     """
     blueprint, processes = run.blueprint.of_stage(stage), run.processes
     precision = plan_stage(blueprint, stage, processes.world).precision
-    culprit = find_culprit(model, blueprint, compiled, found, precision)
-    folder = run.folder.reports / f"not-finite-{stage}-{found.step:08d}-{processes.rank}"
-    mine = _save(folder, stage, model, found) if culprit or processes.world == 1 else None
+    culprit = find_culprit(model, blueprint, compiled, failure, precision)
+    folder = run.folder.reports / f"not-finite-{stage}-{failure.step:08d}-{processes.rank}"
+    mine = _save(folder, stage, model, failure) if culprit or processes.world == 1 else None
     reports = [report for report in processes.gather((culprit, mine)) if report[0] is not None]
     first, saved = reports[0] if reports else (None, mine)
     hints = [f"first not finite: {first.what}"] if first else []
     hints += [f"the batch, the weights and the generators of this step: {saved}"] if saved else []
     hints += ["the weights are those from before this step", "a lower learning rate or a longer warm-up often helps"]
-    return UserError(f"stage {stage}, {found}", hints=hints, span=first.span if first else None)
+    return UserError(f"stage {stage}, {failure}", hints=hints, span=first.span if first else None)
 
 
 def find_culprit(
-    model: Model, blueprint: CheckedBlueprint, compiled: Compiled, found: NotFinite, precision: Any
+    model: Model, blueprint: CheckedBlueprint, compiled: Compiled, failure: NotFinite, precision: Any
 ) -> Culprit | None:
     """Look through inputs, parameters, and, computing the step again with the same noise, every value in order."""
-    for name, value in found.batch.items():
+    for name, value in failure.batch.items():
         if not _finite(value):
             return Culprit(f"the input `{name}`")
     paths = parameter_paths(model.parts())
@@ -64,10 +64,10 @@ def find_culprit(
         if not _finite(parameter):
             return Culprit(f"the parameter `{path}`")
     program, calls = compile_inspection(blueprint, compiled)
-    generators.restore(found.noise)
+    generators.restore(failure.noise)
     device = next(model.parameters()).device
     with torch.no_grad(), autocast(device, precision)():
-        results = model(program, found.batch, Step(found.params))
+        results = model(program, failure.batch, Step(failure.params))
     for call in calls:
         if not _finite(results[call.id]):
             component = f", computed by `{call.target}`" if call.role == "component" else ""
@@ -94,23 +94,23 @@ def replay(run: Path, blueprint: CheckedBlueprint, saved: Path) -> str | None:
     from compose_vlp.runtime.sources import open_tokenizers
 
     model.tokenizers = dict(open_tokenizers(own, run / "tokenizers"))
-    batch = {name: _value(one) for name, one in state["batch"].items()}
-    found = NotFinite(state["step"]["number"], {}, batch, state["step"]["params"], state["generators"])
+    batch = {name: _value(value) for name, value in state["batch"].items()}
+    failure = NotFinite(state["step"]["number"], {}, batch, state["step"]["params"], state["generators"])
     compiled = compile_stage(blueprint, stage)
-    culprit = find_culprit(model.train(), own, compiled, found, plan_stage(own, stage).precision)
+    culprit = find_culprit(model.train(), own, compiled, failure, plan_stage(own, stage).precision)
     return culprit.what if culprit else None
 
 
-def _save(folder: Path, stage: str, model: Model, found: NotFinite) -> str:
+def _save(folder: Path, stage: str, model: Model, failure: NotFinite) -> str:
     state = {
-        "batch": {name: _plain(value) for name, value in found.batch.items()},
+        "batch": {name: _plain(value) for name, value in failure.batch.items()},
         "model": model.state_dict(),
         "gradients": {path: p.grad for path, p in model.named_parameters() if p.grad is not None},
-        "generators": found.noise,
-        "step": {"stage": stage, "number": found.step, "params": dict(found.params)},
+        "generators": failure.noise,
+        "step": {"stage": stage, "number": failure.step, "params": dict(failure.params)},
     }
     try:
-        checkpoint.save(folder, state, step=found.step)
+        checkpoint.save(folder, state, step=failure.step)
     except UserError as error:
         return str(error)
     return str(folder)
@@ -121,13 +121,13 @@ def _plain(value: Any) -> Any:
     if not isinstance(value, Value | kinds.Part):
         return value
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-    return {"kind": type(value).__name__, "fields": {name: _plain(one) for name, one in fields.items()}}
+    return {"kind": type(value).__name__, "fields": {name: _plain(field) for name, field in fields.items()}}
 
 
 def _value(plain: Any) -> Any:
     if not isinstance(plain, Mapping):
         return plain
-    return getattr(kinds, plain["kind"])(**{name: _value(one) for name, one in plain["fields"].items()})
+    return getattr(kinds, plain["kind"])(**{name: _value(field) for name, field in plain["fields"].items()})
 
 
 def _finite(value: Any) -> bool:

@@ -22,7 +22,7 @@ def judge_parameters(blueprint: CheckedBlueprint) -> tuple[Problem, ...]:
     try:
         model = build(blueprint, "meta")
     except ShareError as error:
-        return tuple(_misfit(blueprint, *one) for one in error.misfits)
+        return tuple(_misfit(blueprint, *misfit) for misfit in error.misfits)
     except AdapterError as error:
         return error.problems
     except Exception:
@@ -33,8 +33,8 @@ def judge_parameters(blueprint: CheckedBlueprint) -> tuple[Problem, ...]:
         return ()  # a plugin that the meta device cannot make: whoever makes it for real says what is wrong with it
     document = blueprint.document
     trained = parameter_paths(model.parts())
-    found = [*_stages(document, trained), *_orders(document, trained), *_start(document, _every_name(model))]
-    return tuple(dict.fromkeys(found))
+    problems = [*_stages(document, trained), *_orders(document, trained), *_start(document, _every_name(model))]
+    return tuple(dict.fromkeys(problems))
 
 
 def _misfit(blueprint: CheckedBlueprint, component: str, part: str, message: str) -> Problem:
@@ -78,7 +78,7 @@ def _orders(document: Document, trained: Collection[str]) -> Iterator[Problem]:
         decay = optimizer.get("layer_decay") if isinstance(optimizer, Tree) else None
         items = as_items(decay.get("order")) if isinstance(decay, Tree) else ()
         seen: set[str] = set()
-        for name in (one for item in items for one in _scalars(item)):
+        for name in (scalar for item in items for scalar in _scalars(item)):
             if name.text not in heads:
                 hints = did_you_mean(name.text, heads) or (f"components with weights: {', '.join(heads)}",)
                 yield Problem(

@@ -142,8 +142,8 @@ class StageRun:
             try:
                 for report in self.loop.run(self.first, self.steps):
                     self._after(report)
-            except NotFinite as found:
-                raise explain(found, self.context, self.name, self.model, self.compiled) from None
+            except NotFinite as failure:
+                raise explain(failure, self.context, self.name, self.model, self.compiled) from None
             self._end()
         self._sum_up()
         if self.number + 1 < len(context.blueprint.stages) and (asked := self._asked()):

@@ -104,8 +104,8 @@ class Trainer:
                 self.context.listener.note(f"passing over checkpoint {path.name}: {damage}")
                 continue
             self.context.listener.note(f"resuming from {path.name}")
-            wanted = fingerprint(blueprint_of(path, self.context.blueprint))
-            saved = checkpoint.load(path, blueprint=wanted, device=str(self.context.processes.device))
+            expected = fingerprint(blueprint_of(path, self.context.blueprint))
+            saved = checkpoint.load(path, blueprint=expected, device=str(self.context.processes.device))
             for difference in differences(saved, self.context.processes):
                 self.context.listener.note(difference)
             return saved
