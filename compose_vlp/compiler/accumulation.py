@@ -76,7 +76,7 @@ def compile_pieces(
     row_losses = {name: ref for name, ref in plan.wanted.items() if ref.call not in mixed}
     kept = _kept(plan, mixed)
     followed = tuple(name for name in kept if not plan.by_id()[name].no_grad)
-    counting = {name: one for name in row_losses if (one := _terms(blueprint, plan, name)) is not None}
+    counting = {name: call for name in row_losses if (call := _terms(blueprint, plan, name)) is not None}
     wider = plan.replace((*plan.calls, *counting.values()))
     first = {**_handed(kept), **{f"#{name}": Ref(call.id) for name, call in counting.items()}}
     again = {**_handed(followed), **row_losses}
@@ -86,7 +86,7 @@ def compile_pieces(
         "mixing": _mixing_plan(plan, mixed, kept),
         "again": _part(wider, again, shared),
     }
-    made = {name: _write(blueprint, one, stage, name) for name, one in programs.items() if one.wanted}
+    made = {name: _write(blueprint, part, stage, name) for name, part in programs.items() if part.wanted}
     return Pieces(
         **{name: made[name][1] if name in made else None for name in programs},
         kept=kept,
@@ -163,8 +163,8 @@ def _text(loss: Call, plan: Plan) -> Ref | None:
         kind = plan.type_of(logits)
         if isinstance(kind, LogitsType) and kind.text is not None:
             way = fragment(plan, [logits])
-            found = [ref for call in way for ref in _texts(call) if _root(plan, ref) == kind.text.root]
-            return found[-1] if found else None
+            texts = [ref for call in way for ref in _texts(call) if _root(plan, ref) == kind.text.root]
+            return texts[-1] if texts else None
     return None
 
 
@@ -183,26 +183,26 @@ def _handed(names: Iterable[str]) -> dict[str, Ref]:
     return {f"@{name}": Ref(name) for name in names}
 
 
-def _reached(plan: Plan, wanted: Mapping[str, Ref]) -> frozenset[str]:
-    return frozenset(call.id for call in fragment(plan, wanted.values()))
+def _reached(plan: Plan, results: Mapping[str, Ref]) -> frozenset[str]:
+    return frozenset(call.id for call in fragment(plan, results.values()))
 
 
-def _part(plan: Plan, wanted: Mapping[str, Ref], shared: Collection[str]) -> Plan:
+def _part(plan: Plan, results: Mapping[str, Ref], shared: Collection[str]) -> Plan:
     """The calls for some values; those that both passes over a piece make come first, so that both draw alike."""
-    calls = fragment(plan, wanted.values())
+    calls = fragment(plan, results.values())
     ordered = sorted(calls, key=lambda call: call.id not in shared)
-    return dataclasses.replace(plan, calls=tuple(ordered), wanted=dict(wanted))
+    return dataclasses.replace(plan, calls=tuple(ordered), wanted=dict(results))
 
 
 def _mixing_plan(plan: Plan, mixed: Collection[str], kept: Collection[str]) -> Plan:
-    wanted = {name: ref for name, ref in plan.wanted.items() if ref.call in mixed}
+    losses = {name: ref for name, ref in plan.wanted.items() if ref.call in mixed}
     calls = (
         dataclasses.replace(c, role="input", target=f"@{c.id}", args=(), no_grad=False) if c.id in kept else c
         for c in plan.calls
         if c.id in kept or c.id in mixed or c.role == "input"
     )
-    whole = dataclasses.replace(plan, calls=tuple(calls), wanted=wanted)
-    return whole.replace(fragment(whole, wanted.values()))
+    whole = dataclasses.replace(plan, calls=tuple(calls), wanted=losses)
+    return whole.replace(fragment(whole, losses.values()))
 
 
 def _write(blueprint: CheckedBlueprint, plan: Plan, stage: str, part: str) -> tuple[str, Program]:

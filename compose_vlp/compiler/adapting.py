@@ -57,7 +57,7 @@ class Adapted(nn.Linear):
 
     @property
     def adapter_name(self) -> str:
-        """What the blueprint calls the adapter."""
+        """Return the adapter's name in the blueprint."""
         return self._put.name
 
     @property
@@ -67,7 +67,7 @@ class Adapted(nn.Linear):
 
     @property
     def adapter(self) -> nn.Module:
-        """What computes the product."""
+        """Return the module that computes the product."""
         adapter = self._modules[self.adapter_name]
         assert adapter is not None
         return adapter
@@ -143,32 +143,39 @@ def adapt(parts: Mapping[str, nn.Module], adapters: Mapping[str, AdapterEntry], 
     problems: list[Problem] = []
     taken: dict[int, AdapterEntry] = {}
     for adapter in adapters.values():
-        chosen = [one for one in maps if one.is_named(adapter.match) and not one.is_named(adapter.but)]
+        chosen = [
+            linear_map
+            for linear_map in maps
+            if linear_map.is_named(adapter.match) and not linear_map.is_named(adapter.but)
+        ]
         wrong = [*_unknown(adapter, maps), *_twice(adapter, chosen, taken)]
         if not wrong and not chosen:
             wrong = [Problem(f"`except` leaves no linear map to adapter `{adapter.name}`", adapter.span)]
         problems += wrong or _put(adapter, chosen, seed)
-        taken |= {id(one): adapter for one in chosen}
+        taken |= {id(linear_map): adapter for linear_map in chosen}
     if problems:
         raise AdapterError(problems)
 
 
 def _maps(parts: Mapping[str, nn.Module]) -> list[_Map]:
-    found: dict[int, _Map] = {}
+    maps: dict[int, _Map] = {}
     for name, part in parts.items():
         for path, module in part.named_modules(remove_duplicate=False):
             if isinstance(module, nn.Linear):
-                shared = found.setdefault(id(module.weight), _Map())
+                shared = maps.setdefault(id(module.weight), _Map())
                 shared.modules[id(module)] = module
                 shared.paths.append(f"{name}.{path}" if path else name)
-    return list(found.values())
+    return list(maps.values())
 
 
 def _unknown(adapter: AdapterEntry, maps: list[_Map]) -> Iterator[Problem]:
     """Patterns that name no linear map, or of `except` none of those that match."""
-    every = [f"{path}.weight" for one in maps for path in one.paths]
+    every = [f"{path}.weight" for linear_map in maps for path in linear_map.paths]
     named = [path for path in every if matches_any(adapter.match, path)]
-    for pattern, pool in [*((one, every) for one in adapter.match), *((one, named) for one in adapter.but)]:
+    for pattern, pool in [
+        *((pattern, every) for pattern in adapter.match),
+        *((pattern, named) for pattern in adapter.but),
+    ]:
         if not any(matches(pattern, path) for path in pool):
             stems = [path.removesuffix(".weight") for path in pool]
             of = "" if pool is every else " of those that match"
@@ -177,9 +184,9 @@ def _unknown(adapter: AdapterEntry, maps: list[_Map]) -> Iterator[Problem]:
 
 def _twice(adapter: AdapterEntry, chosen: list[_Map], taken: Mapping[int, AdapterEntry]) -> Iterator[Problem]:
     both: dict[str, list[str]] = {}
-    for one in chosen:
-        if id(one) in taken:
-            both.setdefault(taken[id(one)].name, []).append(one.paths[0])
+    for linear_map in chosen:
+        if id(linear_map) in taken:
+            both.setdefault(taken[id(linear_map)].name, []).append(linear_map.paths[0])
     for other, paths in both.items():
         message = f"adapters `{other}` and `{adapter.name}` are both for {_some(paths)}"
         first = next(entry for entry in taken.values() if entry.name == other)
@@ -192,21 +199,21 @@ def _put(adapter: AdapterEntry, chosen: list[_Map], seed: int | None) -> list[Pr
     """Make an adapter for each map; that several do not fit is one problem."""
     reasons: dict[str, str] = {}
     draws = may_draw(adapter.kind, adapter.config)
-    for one in chosen:
-        linear = next(iter(one.modules.values()))
-        reason = _reason(adapter, one)
+    for linear_map in chosen:
+        linear = next(iter(linear_map.modules.values()))
+        reason = _reason(adapter, linear_map)
         if reason is None:
             try:
                 sizes = MapSizes(linear.in_features, linear.out_features)
                 make = partial(adapter.kind.implementation, adapter.config, sizes)
-                made = drawn_by_path(f"{one.paths[0]}.{adapter.name}", make, seed)
+                made = drawn_by_path(f"{linear_map.paths[0]}.{adapter.name}", make, seed)
             except UserError as error:
                 reason = error.problems[0].message
             else:
-                for module in one.modules.values():
-                    Adapted.make(module, adapter.name, made, one.paths[0], draws=draws)
+                for module in linear_map.modules.values():
+                    Adapted.make(module, adapter.name, made, linear_map.paths[0], draws=draws)
         if reason is not None:
-            reasons[one.paths[0]] = reason
+            reasons[linear_map.paths[0]] = reason
     if not reasons:
         return []
     first = next(iter(reasons.values()))
@@ -215,9 +222,9 @@ def _put(adapter: AdapterEntry, chosen: list[_Map], seed: int | None) -> list[Pr
     return [Problem(f"adapter `{adapter.name}`: {first}", span, (hint,))]
 
 
-def _reason(adapter: AdapterEntry, one: _Map) -> str | None:
+def _reason(adapter: AdapterEntry, linear_map: _Map) -> str | None:
     """Why a map cannot have an adapter of this name, or any."""
-    for module in one.modules.values():
+    for module in linear_map.modules.values():
         if type(module).forward is not nn.Linear.forward:
             return f"`{type(module).__name__}` computes something of its own, and is no plain linear map"
         if hasattr(module, adapter.name) or hasattr(Adapted, adapter.name):

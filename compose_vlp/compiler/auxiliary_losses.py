@@ -22,15 +22,15 @@ def with_auxiliary(
     having = {component for component, _ in losses.values() if trainable(component)}
     adding = [c for c in plan.calls if c.role == "component" and c.world is None and c.target in having]
     terms = {call.id: _terms(call) for call in adding}
-    wanted, ends = dict(plan.wanted), []
+    results, ends = dict(plan.wanted), []
     for name, (component, loss) in losses.items():
         read = tuple(Ref(terms[call.id].id) for call in adding if call.target == component and call.id in needed)
         if read:
             args = (("kind", Constant(loss.kind)), ("name", Constant(loss.name)), ("terms", read))
             ends.append(Call(f"losses.{name}", "auxiliary", component, args, ScalarType()))
-            wanted[name] = Ref(ends[-1].id)
-    calls = [one for call in plan.calls for one in ((call, terms[call.id]) if call.id in terms else (call,))]
-    return dataclasses.replace(plan, calls=(*calls, *ends), wanted=wanted)
+            results[name] = Ref(ends[-1].id)
+    calls = [kept for call in plan.calls for kept in ((call, terms[call.id]) if call.id in terms else (call,))]
+    return dataclasses.replace(plan, calls=(*calls, *ends), wanted=results)
 
 
 def _terms(call: Call) -> Call:

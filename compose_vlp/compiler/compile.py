@@ -79,12 +79,15 @@ def adapters_of(blueprint: CheckedBlueprint) -> dict[str, list[AdapterEntry]]:
     Raises:
         UserError: a plugin's adapter breaks a promise.
     """
-    held = {name: holding_adapter(one) for name, one in blueprint.adapters.items()}
-    loud = {name: one for name, one in held.items() if not is_silent(one)}
+    held = {name: holding_adapter(adapter) for name, adapter in blueprint.adapters.items()}
+    loud = {name: adapter for name, adapter in held.items() if not is_silent(adapter)}
     if not loud:
         return {}
     parts = build(blueprint, "meta").parts()
-    names = {part: {one.adapter_name for one in adapted_maps(module).values()} for part, module in parts.items()}
+    names = {
+        part: {linear_map.adapter_name for linear_map in adapted_maps(module).values()}
+        for part, module in parts.items()
+    }
     return {part: [loud[name] for name in sorted(within & loud.keys())] for part, within in names.items()}
 
 
@@ -133,7 +136,7 @@ def compile_plan(
     return Compiled(name, whole, plan, applied, source, run, kinds)
 
 
-def _read(blueprint: CheckedBlueprint, wanted: Mapping[str, Ref]) -> tuple[Call, ...]:
+def _read(blueprint: CheckedBlueprint, results: Mapping[str, Ref]) -> tuple[Call, ...]:
     """The calls that something reads: these values, a loss or an output.
 
     Entries of the vocabulary that papers share may stay unread, and then need not fit (one picture, where the task's
@@ -142,7 +145,7 @@ def _read(blueprint: CheckedBlueprint, wanted: Mapping[str, Ref]) -> tuple[Call,
     losses = (Ref(loss.call) for loss in blueprint.losses.values())
     outputs = (output.ref for output in blueprint.outputs.values())
     known = blueprint.plan.by_id()  # a plan may be a part of the blueprint's, for one output
-    return blueprint.fragment([*wanted.values(), *(ref for ref in (*losses, *outputs) if ref.call in known)])
+    return blueprint.fragment([*results.values(), *(ref for ref in (*losses, *outputs) if ref.call in known)])
 
 
 def _without_idle_effects(plan: Plan, kinds: Mapping[str, Kind]) -> Plan:
@@ -178,12 +181,12 @@ def open_ports_of(blueprint: CheckedBlueprint) -> frozenset[str]:
 
 def tokenizers_of(blueprint: CheckedBlueprint, plan: Plan) -> dict[str, str]:
     """The calls that need their text's tokenizer (to find a token by name), and which it is."""
-    found = {}
+    tokenizers = {}
     for call in plan.calls:
         kind = kind_of(blueprint, call) if call.role in ("function", "component") else None
         if kind is not None and "tokenizer" in _runtime_arguments(kind):
-            found[call.id] = _text_of(call, plan).tokenizer
-    return found
+            tokenizers[call.id] = _text_of(call, plan).tokenizer
+    return tokenizers
 
 
 def _runtime_arguments(kind: Kind) -> Collection[str]:
@@ -212,13 +215,13 @@ def compile_stage(
     """The training program of a stage: its active losses and the auxiliary ones, with what the stage `set`s."""
     blueprint = blueprint.of_stage(stage)
     names = blueprint.stages[stage].losses
-    wanted = {name: Ref(blueprint.losses[name].call) for name in names if blueprint.losses[name].active}
-    title = f"Losses of stage `{stage}` of {blueprint.name}: {', '.join(wanted)}"
+    losses = {name: Ref(blueprint.losses[name].call) for name in names if blueprint.losses[name].active}
+    title = f"Losses of stage `{stage}` of {blueprint.name}: {', '.join(losses)}"
     trained = trainable or (lambda _: True)
-    return compile_plan(blueprint, stage, wanted, trainable=trained, without=without, title=title, trains=True)
+    return compile_plan(blueprint, stage, losses, trainable=trained, without=without, title=title, trains=True)
 
 
 def compile_outputs(blueprint: CheckedBlueprint, names: Collection[str], *, without: Collection[str] = ()) -> Compiled:
     """One program for several outputs that are plain values."""
-    wanted = {name: blueprint.outputs[name].ref for name in names}
-    return compile_plan(blueprint, "outputs", wanted, trainable=lambda _: False, without=without)
+    results = {name: blueprint.outputs[name].ref for name in names}
+    return compile_plan(blueprint, "outputs", results, trainable=lambda _: False, without=without)

@@ -37,10 +37,10 @@ class Figure:
     @property
     def agrees(self) -> bool:
         """Within 1 %, or the same once rounded to the digits that the paper prints."""
-        found = _COUNT.fullmatch(self.printed)
-        assert found, "figures are checked when they are read"
-        digits = len(found[1].partition(".")[2])
-        return abs(self.ratio - 1) <= CLOSE or round(self.built / _UNITS[found[2]], digits) == float(found[1])
+        match = _COUNT.fullmatch(self.printed)
+        assert match, "figures are checked when they are read"
+        digits = len(match[1].partition(".")[2])
+        return abs(self.ratio - 1) <= CLOSE or round(self.built / _UNITS[match[2]], digits) == float(match[1])
 
 
 def figures(
@@ -59,26 +59,26 @@ def figures(
         return ()
     if not isinstance(section.value, Tree):
         raise UserError("x-paper.parameters is a mapping of figures", span=section.value.span, hints=_FORM)
-    found = []
+    compared = []
     for entry in section.value:
-        said = guess(entry.value)
-        if not isinstance(said, dict) or not _COUNT.fullmatch(str(said.get("count"))):
+        settings = guess(entry.value)
+        if not isinstance(settings, dict) or not _COUNT.fullmatch(str(settings.get("count"))):
             raise UserError(f"x-paper figure `{entry.name}` has no count", span=entry.value.span, hints=_FORM)
-        key = "match" if "match" in said else "components"
-        listed = said.get(key, ())
-        if not isinstance(listed, list | tuple) or {"match", "components"} <= said.keys():
+        key = "match" if "match" in settings else "components"
+        listed = settings.get(key, ())
+        if not isinstance(listed, list | tuple) or {"match", "components"} <= settings.keys():
             wrong = f"`{key}` of x-paper figure `{entry.name}` is a list, and one of `components` and `match`"
             raise UserError(wrong, span=entry.value.span, hints=_FORM)
         names = tuple(map(str, listed))
-        gone = {one.name for one in document.removed if one.name not in document.components}
+        gone = {component.name for component in document.removed if component.name not in document.components}
         if gone & {name.partition(".")[0] for name in names}:
             continue
         try:
             built = _below(names, by_path()) if key == "match" else _of(names, document, by_component)
         except ValueError as wrong:
             raise UserError(f"x-paper figure `{entry.name}` {wrong}", span=entry.value.span, hints=_FORM) from None
-        found.append(Figure(entry.name, names, built, str(said["count"])))
-    return tuple(found)
+        compared.append(Figure(entry.name, names, built, str(settings["count"])))
+    return tuple(compared)
 
 
 def _of(names: Collection[str], document: Document, by_component: Mapping[str, int]) -> int:
@@ -99,6 +99,6 @@ _FORM = ('write `label: {components: [vision], count: 86M}`, or `match: ["**.exp
 
 
 def _number(printed: str) -> float:
-    found = _COUNT.fullmatch(printed)
-    assert found, "figures are checked when they are read"
-    return float(found[1]) * _UNITS[found[2]]
+    match = _COUNT.fullmatch(printed)
+    assert match, "figures are checked when they are read"
+    return float(match[1]) * _UNITS[match[2]]

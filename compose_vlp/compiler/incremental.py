@@ -107,9 +107,9 @@ def over_of(blueprint: CheckedBlueprint, output: str) -> str:
 
 
 def _split(blueprint: CheckedBlueprint, output: str) -> tuple[Compiled, Growing]:
-    wanted = {LOGITS: blueprint.outputs[output].ref}
+    results = {LOGITS: blueprint.outputs[output].ref}
     # a merged call would need what comes once and what comes with every word at the same time
-    whole = compile_plan(blueprint, output, wanted, trainable=lambda _: False, without=["batch", "last_layer"])
+    whole = compile_plan(blueprint, output, results, trainable=lambda _: False, without=["batch", "last_layer"])
     return whole, split(whole.plan.calls, over_of(blueprint, output))
 
 
@@ -121,7 +121,7 @@ def _last_alone(call: Call) -> Call:
 def _tables(blueprint: CheckedBlueprint, plan: Plan) -> frozenset[str]:
     """Inputs, and calls as `@call`, whose rows are a table's lines."""
     inputs = blueprint.inputs
-    bases = {name for name, one in inputs.items() if isinstance(one, TextInput) and one.table is not None}
+    bases = {name for name, entry in inputs.items() if isinstance(entry, TextInput) and entry.table is not None}
     of_table = [call for call in plan.calls if call.type.rows.base in bases]
     return frozenset({*bases, *(f"{name}.owner" for name in bases), *(_name(call.id) for call in of_table)})
 
@@ -153,7 +153,9 @@ class _Writer:
         read = {ref.call for call in own.values() for ref in call.refs()}
         lines = [own.get(call.id) or _handed(call) for call in self.plan.calls if call.id in own or call.id in read]
         plan = dataclasses.replace(self.plan.replace(lines), wanted=wanted)
-        tokenizers = {call: one for call, one in tokenizers_of(self.blueprint, self.plan).items() if call in own}
+        tokenizers = {
+            call: tokenizer for call, tokenizer in tokenizers_of(self.blueprint, self.plan).items() if call in own
+        }
         title, open_ports = f"What `{self.output}` computes {when}.", open_ports_of(self.blueprint)
         return write_program(plan, name, title=title, caches=cached, tokenizers=tokenizers, open_ports=open_ports)
 

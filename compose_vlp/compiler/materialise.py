@@ -182,4 +182,4 @@ def _gradient_norm(model: Model) -> float:
 def _unreached(model: Model) -> tuple[str, ...]:
     """Components and losses that are trained, and of which no parameter has a gradient."""
     weights = {name: [p for p in part.parameters() if p.requires_grad] for name, part in model.parts().items()}
-    return tuple(name for name, found in weights.items() if found and all(p.grad is None for p in found))
+    return tuple(name for name, parameters in weights.items() if parameters and all(p.grad is None for p in parameters))

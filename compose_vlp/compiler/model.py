@@ -40,7 +40,7 @@ class Step:
     choices: Mapping[str, Any] = field(default_factory=dict)
 
     def choice(self, call: str, component: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What was recorded for this call, or else what the component draws now."""
+        """Return what was recorded for this call, or else what the component draws now."""
         return self.choices[call] if call in self.choices else component(*args, **kwargs)
 
 
@@ -133,12 +133,12 @@ class Model(nn.Module):
                 module.commit()
 
     def parts(self) -> dict[str, nn.Module]:
-        """What owns weights, by the path of its parameters: components, and losses as `losses.NAME`."""
+        """Return what owns weights, by the path of its parameters: components, and losses as `losses.NAME`."""
         losses = {f"losses.{name}": loss for name, loss in self.losses.named_children()}
         return dict(self.components.named_children()) | losses
 
     def _teachers(self) -> list[tuple[str, Teacher]]:
-        return [(name, one) for name, one in self.teachers.named_children() if isinstance(one, Teacher)]
+        return [(name, teacher) for name, teacher in self.teachers.named_children() if isinstance(teacher, Teacher)]
 
     def component_parameters(self) -> dict[str, int]:
         """Parameters of each component, of losses that have some (`losses.NAME`), and of adapters (`adapters.NAME`).
@@ -147,9 +147,9 @@ class Model(nn.Module):
         """
         modules, seen = self.parts(), set[int]()
         adapters: dict[str, int] = {}
-        for one in (one for module in modules.values() for one in adapted_maps(module).values()):
-            name = f"adapters.{one.adapter_name}"
-            adapters[name] = adapters.get(name, 0) + _count(one.adapter.parameters(), seen)
+        for linear_map in (linear_map for module in modules.values() for linear_map in adapted_maps(module).values()):
+            name = f"adapters.{linear_map.adapter_name}"
+            adapters[name] = adapters.get(name, 0) + _count(linear_map.adapter.parameters(), seen)
         counts = {name: _count(modules[name].parameters(), seen) for name in self.owners_first}
         own = {name: _count(module.parameters(), seen) for name, module in modules.items() if name not in counts}
         own = {name: count for name, count in own.items() if count}
@@ -158,9 +158,10 @@ class Model(nn.Module):
     def adapted(self) -> dict[str, dict[str, int]]:
         """Of each component with adapted maps, how many of them each adapter is for."""
         names = {
-            part: [one.adapter_name for one in adapted_maps(module).values()] for part, module in self.parts().items()
+            part: [linear_map.adapter_name for linear_map in adapted_maps(module).values()]
+            for part, module in self.parts().items()
         }
-        return {part: dict(Counter(found)) for part, found in names.items() if found}
+        return {part: dict(Counter(adapter_names)) for part, adapter_names in names.items() if adapter_names}
 
 
 def _teachers(blueprint: CheckedBlueprint, built: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -202,8 +203,11 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def fingerprint(blueprint: CheckedBlueprint) -> dict[str, Any]:
-    """What decides the names and shapes of a model's weights: kinds, settings and sharing of its components, kinds and
-    settings of losses that own weights, adapters with what they are for, and what its teachers copy."""
+    """Describe what decides the names and shapes of a model's weights.
+
+    These are the kinds, settings and sharing of its components, the kinds and settings of losses that own weights,
+    adapters with what they are for, and what its teachers copy.
+    """
     components = {
         name: {"use": part.kind.name, **part.config.model_dump(mode="json"), "share": dict(part.share)}
         for name, part in blueprint.components.items()
@@ -215,8 +219,12 @@ def fingerprint(blueprint: CheckedBlueprint) -> dict[str, Any]:
         if _owns_weights(loss)
     }
     adapters = {
-        f"adapters.{name}": {"use": one.kind.name, **one.config.model_dump(mode="json"), "for": [one.match, one.but]}
-        for name, one in blueprint.adapters.items()
+        f"adapters.{name}": {
+            "use": adapter.kind.name,
+            **adapter.config.model_dump(mode="json"),
+            "for": [adapter.match, adapter.but],
+        }
+        for name, adapter in blueprint.adapters.items()
     }
     return (
         components

@@ -37,4 +37,4 @@ def _arg(arg: Arg) -> Any:
         return {"constant": arg.value}
     if isinstance(arg, ParamRef):
         return f"${arg.name}"
-    return [_arg(one) for one in arg]
+    return [_arg(item) for item in arg]

@@ -48,7 +48,9 @@ def probe(kind: Kind, implementation: Any, arguments: Mapping[str, Any]) -> list
         broken = state_unchanged(call, arguments, implementation) or nothing_remembered(call, arguments)
     if kind.traits.state == "learns":
         still = copy.deepcopy(implementation).requires_grad_(False)
-        broken = [f"frozen, {one}" for one in probe(replace(kind, traits=kind.traits.frozen()), still, arguments)]
+        broken = [
+            f"frozen, {problem}" for problem in probe(replace(kind, traits=kind.traits.frozen()), still, arguments)
+        ]
     if kind.traits.rows == "independent":
         own = row_ports(kind, arguments)
         broken += [*rows_by_filling(afresh, arguments, own), *rows_by_derivative(afresh, arguments, own)]
@@ -93,15 +95,15 @@ def probe_adapter(kind: Kind, config: Any, adapter: nn.Module, linear: nn.Linear
 
 def row_ports(kind: Kind, arguments: Mapping[str, Any]) -> frozenset[str]:
     """The arguments whose rows are those of the result: their first dimension is named as that of the first port."""
-    found = {}
+    first_dims = {}
     for name, value in arguments.items():
         port = kind.ports.get(name) or next((p for p in kind.ports.values() if p.open), None)
         values = value if isinstance(value, list) else [value]
         if port is not None and isinstance(values[0], Value):
             patterns = [p for p in port.accepts if p.kind in (values[0].kind, "Value")]
-            found[name] = patterns[0].dims[0] if patterns and patterns[0].dims else ""
-    first = next(iter(found.values()), "")
-    return frozenset(name for name, rows in found.items() if rows == first)
+            first_dims[name] = patterns[0].dims[0] if patterns and patterns[0].dims else ""
+    first = next(iter(first_dims.values()), "")
+    return frozenset(name for name, rows in first_dims.items() if rows == first)
 
 
 def rows_by_filling(call: Call, arguments: Mapping[str, Any], own: frozenset[str]) -> list[str]:
@@ -178,9 +180,9 @@ def context_indexed(module: Any, arguments: Mapping[str, Any]) -> list[str]:
     rows = torch.arange(len(context.features)).flip(0)
     rest = {name: value for name, value in arguments.items() if name != "context"}
     indexed = _mapped(lambda leaf: leaf[rows] if leaf.dim() else leaf, context)
-    wanted = _seeded(lambda given: module(**given), {**rest, "context": indexed})
-    found = _seeded(lambda given: module(**given), {**rest, "kv": module.keys_values(context), "rows": rows})
-    return [] if _near(found, wanted) else ["context: keys_values(context) with rows= gives other values"]
+    expected = _seeded(lambda given: module(**given), {**rest, "context": indexed})
+    actual = _seeded(lambda given: module(**given), {**rest, "kv": module.keys_values(context), "rows": rows})
+    return [] if _near(actual, expected) else ["context: keys_values(context) with rows= gives other values"]
 
 
 def chosen_alike(head: Any, arguments: Mapping[str, Any]) -> list[str]:
@@ -208,10 +210,10 @@ def read_alike(tower: Any, arguments: Mapping[str, Any]) -> list[str]:
         place = part.start if part.cls == "first" else part.start + part.length - 1
         rows = torch.arange(len(whole.features))
         places = [torch.cat((places[0], rows)), torch.cat((places[1], torch.full_like(rows, place)))]
-    found = still(**arguments, read=reads).features
-    wanted = whole.features
-    alike = found.shape == wanted.shape and torch.allclose(
-        found[places[0], places[1]], wanted[places[0], places[1]], rtol=1e-4, atol=1e-5
+    actual = still(**arguments, read=reads).features
+    expected = whole.features
+    alike = actual.shape == expected.shape and torch.allclose(
+        actual[places[0], places[1]], expected[places[0], places[1]], rtol=1e-4, atol=1e-5
     )
     return [] if alike else ["last_layer: `read` gives other features than the whole result has at these positions"]
 

@@ -83,13 +83,13 @@ def _valid(values: tuple[Sequence, ...], length: int) -> Tensor | None:
 
 def picks(context: Any, *indices: Index | None) -> Tensor:
     """For each row of a stack the row of the context at which it looks [rows]: that of its index, or its own (None)."""
-    one = context[0] if isinstance(context, list) else context
-    own = torch.arange(rows_of(one), device=one.features.device)
+    first = context[0] if isinstance(context, list) else context
+    own = torch.arange(rows_of(first), device=first.features.device)
     return torch.cat([own if index is None else index.rows for index in indices])
 
 
 def split(result: Any, like: list[Any]) -> list[Any]:
-    """What came of a stack, cut into what came of each value in it: its rows, and its positions on its own text."""
+    """Split a stacked result into one result per input: its rows, and its positions on its own text."""
     pieces, start = [], 0
     for value in like:
         rows = slice(start, start + rows_of(value))

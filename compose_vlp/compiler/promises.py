@@ -102,13 +102,13 @@ def _blamed(kind: Kind, call: PlanCall, trial: Trial) -> UserError:
     line = inspect.getsourcelines(source)[1]
     which = f"`{call.target}` ({kind.name})" if call.target != kind.name else f"`{kind.name}`"
     place = f", called for `{call.id}`" + (f" at {call.span}" if call.span else "")
-    said = trial.wrong or f"breaks a promise of {kind.category} {kind.name!r}: {'; '.join(trial.broken)}"
+    problem = trial.wrong or f"breaks a promise of {kind.category} {kind.name!r}: {'; '.join(trial.broken)}"
     hints = (
         ["what `forward` gives is held against its annotation"]
         if trial.wrong
         else [f"promised are {_promised(kind.traits)}; leave out of the declaration what does not hold"]
     )
-    return UserError(f"{which} {said}{place}", span=Span(file, line, 1, 2), hints=hints)
+    return UserError(f"{which} {problem}{place}", span=Span(file, line, 1, 2), hints=hints)
 
 
 def _promised(traits: Traits) -> str:
@@ -133,9 +133,9 @@ def holding_adapter(adapter: AdapterEntry) -> AdapterEntry:
     if trial.wrong or trial.broken:
         source = adapter.kind.implementation
         file, line = inspect.getsourcefile(source) or adapter.kind.source, inspect.getsourcelines(source)[1]
-        said = trial.wrong or f"breaks a promise of adapter {adapter.kind.name!r}: {'; '.join(trial.broken)}"
+        problem = trial.wrong or f"breaks a promise of adapter {adapter.kind.name!r}: {'; '.join(trial.broken)}"
         hints = [f"promised are {_promised(adapter.kind.traits)}; leave out of the declaration what does not hold"]
-        raise UserError(f"`adapters.{adapter.name}` {said}", span=Span(file, line, 1, 2), hints=hints)
+        raise UserError(f"`adapters.{adapter.name}` {problem}", span=Span(file, line, 1, 2), hints=hints)
     traits = _nothing(adapter.kind.traits) if trial.doubt else adapter.kind.traits
     return dataclasses.replace(adapter, kind=dataclasses.replace(adapter.kind, traits=traits))
 
@@ -241,9 +241,9 @@ def _type(arg: Arg, plan: Plan, kind: Kind, name: str) -> Any:
     if isinstance(arg, ParamRef):
         return ScalarType()
     calls = plan.by_id()
-    found = [calls[ref.call].type.at(ref.path) for ref in refs_in(arg)]
+    types = [calls[ref.call].type.at(ref.path) for ref in refs_in(arg)]
     port = kind.ports.get(name)
-    return found[0] if isinstance(arg, Ref) and not (port and port.several) else tuple(found)
+    return types[0] if isinstance(arg, Ref) and not (port and port.several) else tuple(types)
 
 
 def _is_type(given: Any) -> bool:
@@ -255,7 +255,7 @@ def _argument(given: Any, maker: Maker) -> Any:
         return 0.5  # a param's value
     if isinstance(given, ValueType):
         return maker.value(given)
-    return [maker.value(one) for one in given] if _is_type(given) else given
+    return [maker.value(item) for item in given] if _is_type(given) else given
 
 
 def _words(ports: Ports) -> int:
@@ -268,11 +268,11 @@ def _written(config: Any) -> str:
 
 
 def _form(ports: Ports) -> str:
-    """What tells values apart for a component: their kinds, sizes and parts; not their rows and what they read."""
+    """Describe what tells values apart for a component: kinds, sizes and parts; not their rows and what they read."""
 
     def form(given: Any) -> Any:
         if isinstance(given, tuple):
-            return [form(one) for one in given]
+            return [form(item) for item in given]
         if not isinstance(given, ValueType):
             return repr(given)
         parts = [(part.name, part.length, part.cls, part.text is None) for part in getattr(given, "parts", ())]

@@ -74,12 +74,12 @@ def _given(args: Any, kwargs: Any) -> Any:
     leaves, spec = pytree.tree_flatten((args, kwargs))
     plain = int | float | str | bool | None
     words = [
-        (tuple(one.shape), one.requires_grad)
-        if isinstance(one, Tensor)
-        else one
-        if isinstance(one, plain)
-        else type(one)
-        for one in leaves
+        (tuple(leaf.shape), leaf.requires_grad)
+        if isinstance(leaf, Tensor)
+        else leaf
+        if isinstance(leaf, plain)
+        else type(leaf)
+        for leaf in leaves
     ]
     return words, str(spec)
 
@@ -91,7 +91,11 @@ def measured_once(model: nn.Module, counter: FlopCounter, kept: KeptBytes) -> It
     for listed in [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) >= FEWEST]:
         layers = list(listed)
         equal = all(_shape(layer) == _shape(layers[0]) for layer in layers)
-        if not equal or len({id(one) for one in layers}) < len(layers) or any(id(one) in changed for one in layers):
+        if (
+            not equal
+            or len({id(layer) for layer in layers}) < len(layers)
+            or any(id(layer) in changed for layer in layers)
+        ):
             continue
         stack = _Stack(counter, kept, _Cost())
         stack.measure(layers[1])
@@ -106,6 +110,6 @@ def measured_once(model: nn.Module, counter: FlopCounter, kept: KeptBytes) -> It
 
 
 def _shape(layer: nn.Module) -> list[tuple[str, Any]]:
-    """What decides a layer's cost: classes, shapes, and what is trained."""
+    """List what decides a layer's cost: classes, shapes, and what is trained."""
     modules = [(name, type(module)) for name, module in layer.named_modules()]
     return modules + [(name, (p.shape, p.requires_grad)) for name, p in layer.named_parameters()]

@@ -86,7 +86,9 @@ def build_report(
     reached = {call.target for call in compiled.plan.calls if call.role == "component" and call.world is None}
     reached |= {f"losses.{call.target}" for call in compiled.plan.calls if call.role == "loss"}
     modules = [module for name, module in model.parts().items() if name in reached]
-    reached |= {f"adapters.{one.adapter_name}" for module in modules for one in adapted_maps(module).values()}
+    reached |= {
+        f"adapters.{linear_map.adapter_name}" for module in modules for linear_map in adapted_maps(module).values()
+    }
     trainable = sum(p.numel() for p in {p for module in modules for p in module.parameters() if p.requires_grad})
     idle = [name for name in by_component if name not in reached]
     frozen = [
@@ -106,7 +108,7 @@ def build_report(
         },
         layer_decay=list(layer_decay),
         flops=asdict(flops),
-        passes=[asdict(one) for one in compiled.passes],
+        passes=[asdict(applied) for applied in compiled.passes],
         values=shapes(blueprint),
         memory={
             "weights": 4 * held,
@@ -144,8 +146,8 @@ def _flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, plain:
 def shapes(blueprint: CheckedBlueprint) -> dict[str, dict[str, Any]]:
     """Kind and symbolic shape of every named value of the graph."""
     calls = blueprint.plan.by_id()
-    found: dict[str, dict[str, Any]] = {}
+    shape_of: dict[str, dict[str, Any]] = {}
     for name, ref in blueprint.values.items():
         kind = calls[ref.call].type.at(ref.path)
-        found[name] = {"kind": kind.kind, "shape": [*kind.shape()]}
-    return found
+        shape_of[name] = {"kind": kind.kind, "shape": [*kind.shape()]}
+    return shape_of

@@ -78,10 +78,10 @@ def _parameters(by_component: Mapping[str, int], kinds: Mapping[str, str]) -> Pa
 
 def _figures(figures: Sequence[Figure]) -> Padding:
     table = _table(("", "left"), ("components", "left"), ("built", "right"), ("paper", "right"), ("", "left"))
-    for one in figures:
-        sign, style = ("✓", "green") if one.agrees else ("✗", "yellow")
-        verdict = Text(f"{sign} {one.ratio - 1:+.1%}", style=style)
-        table.add_row(one.label, ", ".join(one.components), count(one.built), one.printed, verdict)
+    for figure in figures:
+        sign, style = ("✓", "green") if figure.agrees else ("✗", "yellow")
+        verdict = Text(f"{sign} {figure.ratio - 1:+.1%}", style=style)
+        table.add_row(figure.label, ", ".join(figure.components), count(figure.built), figure.printed, verdict)
     return _inset(table)
 
 
@@ -117,8 +117,8 @@ def _step(flops: Mapping[str, Any], memory: Mapping[str, int]) -> Padding:
 
 def _passes(passes: Sequence[Mapping[str, Any]]) -> Padding:
     table = _table(("pass", "left"), ("calls", "right"), ("what it did", "left"))
-    for one in passes:
-        before, after = one["calls_before"], one["calls_after"]
+    for applied in passes:
+        before, after = applied["calls_before"], applied["calls_after"]
         calls = f"{before} → {after}" if before != after else str(after)
-        table.add_row(one["name"], calls, one["note"] or Text("nothing to do here", style="dim"))
+        table.add_row(applied["name"], calls, applied["note"] or Text("nothing to do here", style="dim"))
     return _inset(table)

@@ -18,11 +18,11 @@ from compose_vlp.graph.types import (
 
 
 def mismatch(result: Any, expected: ValueType) -> str:
-    """What is wrong with a result, as the rest of a sentence; empty where nothing is."""
+    """Say what is wrong with a result, as the rest of a sentence; empty where nothing is."""
     if isinstance(expected, RecordType):
         return _of_record(result, expected)
-    wanted = getattr(values, expected.kind)
-    if not isinstance(result, wanted):
+    value_class = getattr(values, expected.kind)
+    if not isinstance(result, value_class):
         return f"gives {_named(result)} where {_article(expected.kind)} is annotated"
     tensor, dims = _measured(result, expected)
     if tensor is None:

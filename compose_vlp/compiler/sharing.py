@@ -34,13 +34,13 @@ def tie(modules: Mapping[str, nn.Module], components: Mapping[str, Any]) -> None
         for mine, source in share.items():
             if source == "own":
                 continue
-            owner, _, theirs = source.partition(".")
+            owner, _, part_name = source.partition(".")
             try:
                 if mine == "*":
                     kept = own | (share.keys() - {"*"})
                     _share_all(name, modules[name], part.kind.parts, kept, owner, modules[owner])
                 else:
-                    pattern = components[owner].kind.parts[theirs or mine]
+                    pattern = components[owner].kind.parts[part_name or mine]
                     _replace(name, modules[name], part.kind.parts[mine], owner, modules[owner], pattern)
             except UserError as error:
                 misfits.append((name, mine, error.problems[0].message))
@@ -102,34 +102,34 @@ def _share_all(
     name: str, module: nn.Module, parts: Mapping[str, str], own: set[str], owner: str, other: nn.Module
 ) -> None:
     kept = [parts[mine] for mine in own if mine in parts]
-    theirs = dict(other.named_parameters(remove_duplicate=False))
+    owned = dict(other.named_parameters(remove_duplicate=False))
     for path, parameter in list(module.named_parameters(remove_duplicate=False)):
         if any(fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*") for pattern in kept):
             continue
-        if path in theirs:
-            _check(name, path, parameter, owner, path, theirs[path])
-            _set(module, path, theirs[path])
+        if path in owned:
+            _check(name, path, parameter, owner, path, owned[path])
+            _set(module, path, owned[path])
 
 
 def _replace(name: str, module: nn.Module, pattern: str, owner: str, other: nn.Module, other_pattern: str) -> None:
-    mine, theirs = _under(module, pattern), _under(other, other_pattern)
-    if len(mine) != len(theirs):
-        raise UserError(
-            f"{name} cannot share {pattern!r} from {owner}: {len(mine)} parameters here, {len(theirs)} there"
-        )
-    for (path, parameter), (source, shared) in zip(mine, theirs, strict=True):
+    own, owned = _under(module, pattern), _under(other, other_pattern)
+    if len(own) != len(owned):
+        raise UserError(f"{name} cannot share {pattern!r} from {owner}: {len(own)} parameters here, {len(owned)} there")
+    for (path, parameter), (source, shared) in zip(own, owned, strict=True):
         _check(name, path, parameter, owner, source, shared)
         _set(module, path, shared)
 
 
 def _under(module: nn.Module, pattern: str) -> list[tuple[str, nn.Parameter]]:
-    found = module.named_parameters(remove_duplicate=False)
-    return [(path, p) for path, p in found if fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")]
+    parameters = module.named_parameters(remove_duplicate=False)
+    return [(path, p) for path, p in parameters if fnmatchcase(path, pattern) or fnmatchcase(path, f"{pattern}.*")]
 
 
-def _check(name: str, path: str, mine: nn.Parameter, owner: str, source: str, theirs: nn.Parameter) -> None:
-    if mine.shape != theirs.shape:
-        raise UserError(f"{name}.{path} {list(mine.shape)} cannot be shared from {owner}.{source} {list(theirs.shape)}")
+def _check(name: str, path: str, parameter: nn.Parameter, owner: str, source: str, shared: nn.Parameter) -> None:
+    if parameter.shape != shared.shape:
+        raise UserError(
+            f"{name}.{path} {list(parameter.shape)} cannot be shared from {owner}.{source} {list(shared.shape)}"
+        )
 
 
 def _set(module: nn.Module, path: str, parameter: nn.Parameter) -> None:

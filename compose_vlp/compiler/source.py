@@ -134,7 +134,7 @@ def _is_plain(name: str) -> bool:
 
 
 def _function(target: str) -> str:
-    """What a program calls a function: its own name, or one of its own where Python or the program has that name."""
+    """Name a function in a program: by its own name, or by another where Python or the program has that name."""
     if _is_plain(target) and target not in RESERVED:
         return target
     return f"{_identifier(target)}_{hashlib.sha256(target.encode()).hexdigest()[:8]}"
@@ -210,9 +210,9 @@ def _expression(call: Call, names: Names, extra: list[str], *, named: bool, reco
 def _results(call: Call, plan: Plan, names: Names) -> list[str]:
     """The names that a line gives values to: all pieces of what is split, a result and its terms, one otherwise."""
     if call.role != "split":
-        terms = [one.id for one in plan.calls if one.role == "terms" and one.arg("x") == Ref(call.id)]
+        terms = [other.id for other in plan.calls if other.role == "terms" and other.arg("x") == Ref(call.id)]
         return [names[name] for name in (call.id, *terms)]
-    return [names[one.id] for one in plan.calls if one.role == "split" and one.arg("x") == call.arg("x")]
+    return [names[piece.id] for piece in plan.calls if piece.role == "split" and piece.arg("x") == call.arg("x")]
 
 
 def _refs(plan: Plan) -> Iterator[Ref]:
@@ -224,7 +224,7 @@ def _refs(plan: Plan) -> Iterator[Ref]:
 def _several(arg: Arg | None, names: Names) -> str:
     """Arguments one after the other, None for what is left out."""
     assert isinstance(arg, tuple)
-    return ", ".join(_argument(one, names) if one != () else "None" for one in arg)
+    return ", ".join(_argument(item, names) if item != () else "None" for item in arg)
 
 
 def _keyword(alone: bool, name: str, argument: str) -> str:
@@ -240,7 +240,7 @@ def _argument(arg: Arg, names: Names) -> str:
         return _literal(arg.value)
     if isinstance(arg, ParamRef):
         return f"step.params[{arg.name!r}]"
-    return f"[{', '.join(_argument(one, names) for one in arg)}]"
+    return f"[{', '.join(_argument(item, names) for item in arg)}]"
 
 
 def _reference(ref: Ref, names: Names) -> str:

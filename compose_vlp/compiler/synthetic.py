@@ -45,7 +45,7 @@ def _value(kind: ValueType, rows: int, device: torch.device | str, generator: to
 
 
 def synthetic_tokenizers(blueprint: CheckedBlueprint) -> dict[str, Any]:
-    """What stands in for tokenizers that have learnt nothing yet, by component."""
+    """Make what stands in for tokenizers that have learnt nothing yet, by component."""
     return {
         name: StandIn(getattr(part.config, "vocab_size", None) or SMALL)
         for name, part in blueprint.components.items()

@@ -22,7 +22,7 @@ def tables_of(part: ResolvedComponent | LossEntry) -> Mapping[str, Table]:
 
 
 def table_of(blueprint: CheckedBlueprint, name: str) -> Table | None:
-    """What a weight of a model is a table of, by its name there (`components.vision.positions`); None of any other."""
+    """Find the table that a weight of a model is, by its name (`components.vision.positions`); None of any other."""
     home, _, rest = name.partition(".")
     if home == "teachers":  # after the teacher's name come those of components
         rest = rest.partition(".")[2]
@@ -72,7 +72,7 @@ def _adapters_changed(blueprint: CheckedBlueprint, stage: str) -> Iterator[Probl
     entry = blueprint.document.at("stages", stage, "set")
     span = None if entry is None else entry.key.span
     try:
-        before, after = (_of_adapters(one) for one in (blueprint, variant))
+        before, after = (_of_adapters(version) for version in (blueprint, variant))
     except AdapterError as error:
         place = () if span is None else ((f"with what stage `{stage}` sets here", span),)
         yield from (replace(problem, related=(*problem.related, *place)) for problem in error.problems)
@@ -85,7 +85,10 @@ def _adapters_changed(blueprint: CheckedBlueprint, stage: str) -> Iterator[Probl
 
 
 def _facts(blueprint: CheckedBlueprint) -> dict[str, Any]:
-    return {name: (one.kind.name, one.config, one.match, one.but) for name, one in blueprint.adapters.items()}
+    return {
+        name: (adapter.kind.name, adapter.config, adapter.match, adapter.but)
+        for name, adapter in blueprint.adapters.items()
+    }
 
 
 def _of_adapters(blueprint: CheckedBlueprint) -> dict[str, Size]:

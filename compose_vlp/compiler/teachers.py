@@ -50,8 +50,8 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def copy_from(self, students: Mapping[str, nn.Module]) -> None:
         """Take the student's weights and buffers as they are."""
-        for mine, theirs in (*self._weights(students), *self._buffers_of(students)):
-            mine.copy_(theirs)
+        for tensor, student in (*self._weights(students), *self._buffers_of(students)):
+            tensor.copy_(student)
         self.mark_started()
 
     @torch.no_grad()
@@ -66,23 +66,23 @@ class Teacher(nn.Module):
             raise ValueError("a teacher whose decay is a schedule is told the decay of each step")
         weights = self._weights(students)
         if weights:
-            torch._foreach_lerp_([mine for mine, _ in weights], [theirs for _, theirs in weights], 1.0 - kept)
-        for mine, theirs in self._buffers_of(students):
-            mine.copy_(theirs)
+            torch._foreach_lerp_([tensor for tensor, _ in weights], [student for _, student in weights], 1.0 - kept)
+        for tensor, student in self._buffers_of(students):
+            tensor.copy_(student)
 
     def _weights(self, students: Mapping[str, nn.Module]) -> list[tuple[Tensor, Tensor]]:
         """Each of its parameters with the student's; a shared one once."""
-        found: dict[int, tuple[Tensor, Tensor]] = {}
+        pairs: dict[int, tuple[Tensor, Tensor]] = {}
         for name, module in self.named_children():
-            theirs = dict(students[name].named_parameters())
+            parameters = dict(students[name].named_parameters())
             for path, parameter in module.named_parameters():
-                found[id(parameter)] = (parameter, theirs[path].detach())
-        return list(found.values())
+                pairs[id(parameter)] = (parameter, parameters[path].detach())
+        return list(pairs.values())
 
     def _buffers_of(self, students: Mapping[str, nn.Module]) -> Iterator[tuple[Tensor, Tensor]]:
         for name, module in self.named_children():
-            theirs = dict(students[name].named_buffers())
-            yield from ((buffer, theirs[path]) for path, buffer in module.named_buffers())
+            buffers = dict(students[name].named_buffers())
+            yield from ((buffer, buffers[path]) for path, buffer in module.named_buffers())
 
 
 def taught_by(plan: Plan) -> tuple[str, ...]:
@@ -100,15 +100,15 @@ def following(blueprint: CheckedBlueprint, plan: Plan) -> tuple[str, ...]:
 
 
 def _asked(blueprint: CheckedBlueprint) -> list[Ref]:
-    return [ref for one in blueprint.outputs.values() for ref in (one.ref, one.to) if ref is not None]
+    return [ref for output in blueprint.outputs.values() for ref in (output.ref, output.to) if ref is not None]
 
 
 def reached_by_teachers(blueprint: CheckedBlueprint) -> dict[str, list[str]]:
     """Each teacher's components, in the blueprint's order: those that its calls reach, in any loss, output or stage."""
-    found: dict[str, set[str]] = {name: set() for name in blueprint.teachers}
-    for one in (blueprint, *blueprint.variants.values()):
-        wanted = [Ref(loss.call) for loss in one.losses.values()] + _asked(one)
-        for call in one.fragment(wanted):
+    reached_components: dict[str, set[str]] = {name: set() for name in blueprint.teachers}
+    for variant in (blueprint, *blueprint.variants.values()):
+        results = [Ref(loss.call) for loss in variant.losses.values()] + _asked(variant)
+        for call in variant.fragment(results):
             if call.world is not None and call.role == "component":
-                found[call.world].add(call.target)
-    return {name: [c for c in blueprint.components if c in reached] for name, reached in found.items()}
+                reached_components[call.world].add(call.target)
+    return {name: [c for c in blueprint.components if c in reached] for name, reached in reached_components.items()}

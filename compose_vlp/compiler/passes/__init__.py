@@ -53,12 +53,12 @@ def run_passes(plan: Plan, context: PassContext, without: Collection[str] = ()) 
         if name not in PASSES:
             raise UserError(f"no pass is called {name!r}", hints=did_you_mean(name, PASSES) or [", ".join(PASSES)])
     applied = []
-    for name, one in PASSES.items():
+    for name, rewrite in PASSES.items():
         if name in without:
             continue
         before, notes = plan.counted(), len(plan.notes)
         doubts = _doubts(plan, context) if name in RELYING else []
-        plan = one(plan, context)
+        plan = rewrite(plan, context)
         applied.append(Applied(name, before, plan.counted(), "; ".join([*plan.notes[notes:], *doubts])))
     return plan, tuple(applied)
 

@@ -84,7 +84,7 @@ def _may_merge(plan: Plan, call: Call, looks: Looks, context: PassContext) -> bo
 
 
 def _form(kind: ValueType) -> tuple[object, ...] | None:
-    """What values have in common that can stand in one batch; None for those of which no batch is made."""
+    """Return what values that can stand in one batch have in common; None for those of which no batch is made."""
     if isinstance(kind, TextType):
         return "Text", kind.tokenizer, kind.vocab_size
     if isinstance(kind, EmbeddingType) and not (kind.rows.gathered or kind.rows.queue):
@@ -169,7 +169,7 @@ def _keys(users: Sequence[Call], look: Look) -> Call:
 
 
 def _merged(plan: Plan, calls: Sequence[Call], looks: Looks) -> Unit:
-    """What came in on top of each other, the one call, and the results of each."""
+    """Stack the inputs, make one call of all, and split its result into that of each call."""
     first = calls[0]
     xs = tuple(_x(call) for call in calls)
     rows, whole = f"{first.id}:rows", f"{first.id}:all"
@@ -186,7 +186,7 @@ def _merged(plan: Plan, calls: Sequence[Call], looks: Looks) -> Unit:
 
 
 def _terms(plan: Plan, calls: Sequence[Call], whole: str, xs: tuple[Ref, ...]) -> Iterator[Call]:
-    """What the one call adds to auxiliary losses, and its rows for each of those that it stands for."""
+    """Yield what the one call adds to auxiliary losses, and its rows for each of those that it stands for."""
     adds = {next(call.refs()).call: call for call in plan.calls if call.role == "terms"}
     own = [adds[call.id] for call in calls if call.id in adds]
     if len(own) < len(calls):
@@ -217,10 +217,10 @@ def _looking(calls: Sequence[Call], x: Ref, looks: Looks, name: str) -> Unit:
     return picks, dataclasses.replace(first, id=name, args=(*args, ("rows", Ref(picks.id))))
 
 
-def _without_unread(calls: Iterable[Call], picked: set[str], wanted: Iterable[Ref]) -> list[Call]:
+def _without_unread(calls: Iterable[Call], picked: set[str], results: Iterable[Ref]) -> list[Call]:
     """The calls but those that picked rows of a context, where nothing else reads these rows."""
     calls = list(calls)
-    read = {ref.call for call in calls for ref in call.refs()} | {ref.call for ref in wanted}
+    read = {ref.call for call in calls for ref in call.refs()} | {ref.call for ref in results}
     return [call for call in calls if call.role != "index" or call.id not in picked or call.id in read]
 
 
@@ -229,16 +229,16 @@ def _said(plan: Plan, groups: Sequence[Sequence[str]], looks: Looks) -> str | No
     for look in looks.values():
         shared[" and ".join(map(str, look.bases)), look.owner] += 1
     calls = plan.by_id()
-    said = [f"one call of {calls[group[0]].target} for {', '.join(group)}" for group in groups]
-    said += [f"keys and values of {bases} once for {count} calls" for (bases, _), count in shared.items()]
-    return "; ".join(said) or None
+    notes = [f"one call of {calls[group[0]].target} for {', '.join(group)}" for group in groups]
+    notes += [f"keys and values of {bases} once for {count} calls" for (bases, _), count in shared.items()]
+    return "; ".join(notes) or None
 
 
 # --- help
 
 
 def _x(call: Call) -> Ref:
-    """What the first port is given."""
+    """Return the argument of the first port."""
     given = call.args[0][1]
     assert isinstance(given, Ref), "only such calls are merged, and a call that looks at a context has such a port"
     return given

@@ -22,9 +22,9 @@ def dedupe(plan: Plan, context: PassContext) -> Plan:
             continue
         seen.setdefault(key, now.id)
         kept.append(now)
-    wanted = {name: Ref(instead.get(ref.call, ref.call), ref.path) for name, ref in plan.wanted.items()}
+    results = {name: Ref(instead.get(ref.call, ref.call), ref.path) for name, ref in plan.wanted.items()}
     note = f"{len(instead)} repeated calls" if instead else None
-    return dataclasses.replace(plan.replace(kept, note), wanted=wanted)
+    return dataclasses.replace(plan.replace(kept, note), wanted=results)
 
 
 def renamed(arg: Arg, instead: Mapping[str, str]) -> Arg:
@@ -32,7 +32,7 @@ def renamed(arg: Arg, instead: Mapping[str, str]) -> Arg:
     if isinstance(arg, Ref):
         return Ref(instead.get(arg.call, arg.call), arg.path)
     if isinstance(arg, tuple):
-        return tuple(renamed(one, instead) for one in arg)
+        return tuple(renamed(item, instead) for item in arg)
     return arg
 
 

@@ -25,7 +25,7 @@ def last_layer(plan: Plan, context: PassContext) -> Plan:
         for name in {ref.call for ref in call.refs()}:
             readers[name].append(call)
     asked = {ref.call for ref in plan.wanted.values()}
-    calls, said = list(plan.calls), list[str]()
+    calls, notes = list(plan.calls), list[str]()
     for number, call in enumerate(plan.calls):
         kind = context.kind_of(call) if call.role == "component" else None
         if kind is None or not kind.traits.last_layer or not isinstance(call.type, SequenceType):
@@ -34,26 +34,26 @@ def last_layer(plan: Plan, context: PassContext) -> Plan:
         if not reads:
             continue
         named = dataclasses.replace(call, args=(*call.args, ("read", tuple(dict.fromkeys(reads)))))
-        ordered = in_order([(one,) for one in (*calls[:number], named, *calls[number + 1 :])])
+        ordered = in_order([(call,) for call in (*calls[:number], named, *calls[number + 1 :])])
         if ordered is not None:  # else what is read is known only from the result
             calls[number] = named
-            said.append(f"{call.id} ({', '.join(_words(reads))})")
+            notes.append(f"{call.id} ({', '.join(_words(reads))})")
     ordered = in_order([(call,) for call in calls])
     assert ordered is not None, "each call alone has an order, and a call waits for what comes before it"
-    return plan.replace(ordered, f"last layers at positions that are read: {', '.join(said)}" if said else None)
+    return plan.replace(ordered, f"last layers at positions that are read: {', '.join(notes)}" if notes else None)
 
 
 def _reads(call: Call, part: str, readers: Readers, asked: set[str]) -> list[Arg] | None:
-    """What is read of a result, or of a part of it; None where all of it is, or nothing."""
+    """Collect what is read of a result, or of a part of it; None where all of it is, or nothing."""
     if call.id in asked:
         return None
-    found: list[Arg] = []
+    reads: list[Arg] = []
     for reader in readers[call.id]:
         mine = _read(call, reader, part, readers, asked)
         if not mine:
             return None
-        found += mine
-    return found
+        reads += mine
+    return reads
 
 
 def _read(call: Call, reader: Call, part: str, readers: Readers, asked: set[str]) -> Sequence[Arg] | None:
@@ -72,10 +72,10 @@ def _read(call: Call, reader: Call, part: str, readers: Readers, asked: set[str]
 
 
 def _words(reads: Sequence[Arg]) -> list[str]:
-    """What is read, as people read it."""
-    found = []
-    for one in reads:
-        assert isinstance(one, tuple)
-        how, part = (name.value for name in one[:2] if isinstance(name, Constant))
-        found.append(f"{part}.cls" if how == "cls" else f"chosen positions of {part or 'it'}")
-    return list(dict.fromkeys(found))
+    """Describe what is read, for people."""
+    words = []
+    for read in reads:
+        assert isinstance(read, tuple)
+        how, part = (name.value for name in read[:2] if isinstance(name, Constant))
+        words.append(f"{part}.cls" if how == "cls" else f"chosen positions of {part or 'it'}")
+    return list(dict.fromkeys(words))

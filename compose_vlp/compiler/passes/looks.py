@@ -31,7 +31,7 @@ class Look:
 def looks_of(plan: Plan, context: PassContext) -> dict[str, Look]:
     """The looks of the calls that can be handed keys and values in place of their context, by their ids."""
     calls = plan.by_id()
-    found = {}
+    looks = {}
     for call in plan.calls:
         kind = context.kind_of(call) if call.role == "component" else None
         if kind is None or kind.traits.context != "indexed":
@@ -39,8 +39,8 @@ def looks_of(plan: Plan, context: PassContext) -> dict[str, Look]:
         picked = [_picked(calls, ref) for ref in refs_in(call.arg("context") or ())]
         if len({index for _, index in picked}) == 1:
             owner = context.keys_owner(call)
-            found[call.id] = Look(owner, call.world, tuple(base for base, _ in picked), picked[0][1])
-    return found
+            looks[call.id] = Look(owner, call.world, tuple(base for base, _ in picked), picked[0][1])
+    return looks
 
 
 def _picked(calls: Mapping[str, Call], ref: Ref) -> tuple[Ref, Ref | None]:

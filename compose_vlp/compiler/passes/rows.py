@@ -40,13 +40,13 @@ def rows(plan: Plan, context: PassContext) -> Plan:
 
 
 def _heads(loss: Call, calls: dict[str, Call], context: PassContext) -> list[Call]:
-    found = []
+    heads = []
     for ref in loss.refs():
         call = calls[ref.call]
         kind = context.kind_of(call)
         if isinstance(call.type, LogitsType) and call.role == "component" and kind and kind.traits.selects:
-            found.append(call)
-    return found
+            heads.append(call)
+    return heads
 
 
 def _select(loss: Call, head: Call, calls: dict[str, Call]) -> Call:
