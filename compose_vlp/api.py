@@ -23,7 +23,7 @@ class Blueprint(LoadedBlueprint):
     """A blueprint after its parents and overrides. Making one reads files and runs no code of theirs."""
 
     def compile(self, stage: str | None = None, *, without: Collection[str] = ()) -> dict[str, Compiled]:
-        """The training program of each stage, or of one; `without` names passes to leave out.
+        """Compile the training program of each stage, or of one; `without` names passes to leave out.
 
         Raises:
             UserError: a pattern of what a stage trains names no parameter.

@@ -70,7 +70,7 @@ class Auxiliary(nn.Module):
         return _CALL.get() is not None
 
     def losses(self, means: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The losses by name, from the mean of each term over the positions of a step; the means of that name here."""
+        """Give the losses by name, from each term's mean over a step's positions; here, the means of those names."""
         return means
 
 
@@ -100,7 +100,7 @@ def window(start: int, stop: int) -> Iterator[None]:
 
 
 def with_terms(component: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Terms]:
-    """A component's result, and what its modules added during this call, padding of the result left out.
+    """Call a component; gives its result and what its modules added meanwhile, padding left out.
 
     Raises:
         UserError: terms stand at other positions than the result.
@@ -123,7 +123,7 @@ def with_terms(component: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Te
 
 
 def auxiliary(component: nn.Module, kind: str, name: str, calls: List[Terms]) -> Scalar:
-    """A loss of all modules of a kind in a component, of what they added in these calls, in all processes.
+    """Compute a loss of all modules of a kind in a component, of what they added in these calls, in all processes.
 
     Raises:
         UserError: the modules do not give the loss that their kind declares.
@@ -167,7 +167,7 @@ def _valid(result: Any, place: slice) -> Tensor | None:
 
 
 def _over_positions(term: Tensor, valid: Tensor | None, what: str) -> tuple[Tensor, Tensor]:
-    """The sum of `[batch, n, ...]` over positions, `[batch, ...]`, and their number, `[batch]`."""
+    """Sum `[batch, n, ...]` over positions to `[batch, ...]`, and count them, `[batch]`."""
     if valid is None:
         return term.sum(1), term.new_full((len(term),), term.shape[1])
     if term.shape[:2] != valid.shape:

@@ -102,7 +102,7 @@ def blamed(doing: str) -> Iterator[None]:
 
 
 def fault_of(error: BaseException) -> Fault | None:
-    """The exception as a fault of the user's own code or of a foreign model's; None where it passed through neither."""
+    """Judge whether an exception is a fault of the user's own code or of a foreign model's; None if of neither."""
     if isinstance(error, SyntaxError) and error.filename and _is_plugin(error.filename):
         column = error.offset or 1
         end = error.end_offset if error.end_lineno == error.lineno and error.end_offset else column + 1
@@ -125,7 +125,7 @@ def fault_of(error: BaseException) -> Fault | None:
 
 
 def call_of(frames: Sequence[Frame]) -> list[str]:
-    """The call of the compiled program that was running, with its component."""
+    """Name the call of the compiled program that was running, with its component."""
     program = next((frame for frame in reversed(frames) if frame.is_program), None)
     if program is None:
         return []
@@ -135,12 +135,12 @@ def call_of(frames: Sequence[Frame]) -> list[str]:
 
 
 def notes_of(error: BaseException) -> tuple[str, ...]:
-    """What was being done, the innermost first."""
+    """List what was being done, the innermost first."""
     return tuple(getattr(error, "__notes__", ()))
 
 
 def frames_of(error: BaseException) -> list[Frame]:
-    """The lines that were running, outermost first; those of a worker process that read data, too."""
+    """List the lines that were running, outermost first; those of a worker process that read data, too."""
     frames = [
         Frame(entry.filename, entry.lineno or 1, entry.name) for entry in traceback.extract_tb(error.__traceback__)
     ]
@@ -155,7 +155,7 @@ def _name(error: BaseException) -> str:
 
 
 def _message(error: BaseException) -> str:
-    """The first line of what it says; of one from a worker process, that of the original."""
+    """Take the first line of the message; of an error from a worker process, that of the original."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     if _IN_WORKER.search(str(error)):
         original = [line for line in lines if line.startswith(f"{_name(error)}:")]
@@ -170,7 +170,7 @@ def _about_meta(error: BaseException) -> tuple[str, ...]:
 
 
 def _nobody_s(error: Exception) -> Fault:
-    """An exception that no line of the user's raised: an installed package cannot be imported."""
+    """Report an exception that no line of the user's raised: an installed package cannot be imported."""
     return Fault(Problem(f"{_name(error)}: {_message(error)}", None, notes_of(error)))
 
 
@@ -205,13 +205,13 @@ def _is_plugin(file: str) -> bool:
 
 
 def _python() -> list[Path]:
-    """Where Python's own modules live."""
+    """List the folders of Python's own modules."""
     paths = sysconfig.get_paths()
     return [Path(paths[name]).resolve() for name in ("stdlib", "platstdlib")]
 
 
 def _packages_of_kinds() -> list[Path]:
-    """The folders of installed packages that declare kinds."""
+    """List the folders of installed packages that declare kinds."""
     from importlib.metadata import entry_points
     from importlib.util import find_spec
 

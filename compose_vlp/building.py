@@ -85,7 +85,7 @@ def build(
 
 
 def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | None, batch: int) -> Report:
-    """What a stage's program comes to, with what the stage sets and trains, beside the same without passes."""
+    """Measure a stage's program, with what the stage sets and trains, beside the same without passes."""
     from compose_vlp.compiler.compile import compile_stage
     from compose_vlp.compiler.model import build as build_model
     from compose_vlp.compiler.passes import PASSES

@@ -55,7 +55,7 @@ def catalogue() -> Mapping[str, Listing]:
 
 
 def _shared_settings(trees: Iterable[ast.Module]) -> dict[str, frozenset[str]]:
-    """The fields of models of settings that several kinds extend, by name: classes that end in `Settings`."""
+    """Collect the fields of models of settings that several kinds extend, by name: classes that end in `Settings`."""
     classes = {
         node.name: node
         for tree in trees
@@ -73,7 +73,7 @@ def _shared_settings(trees: Iterable[ast.Module]) -> dict[str, frozenset[str]]:
 
 
 def _listings(tree: ast.Module, module: str, shared: Mapping[str, frozenset[str]]) -> Iterator[Listing]:
-    """The kinds that a source file declares at its top level."""
+    """List the kinds that a source file declares at its top level."""
     for node in tree.body:
         if not isinstance(node, ast.ClassDef | ast.FunctionDef):
             continue
@@ -97,7 +97,7 @@ def _config_fields(node: ast.AST, shared: Mapping[str, frozenset[str]]) -> froze
 
 
 def _fields(node: ast.ClassDef, shared: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """The annotated names of a class, with those of the settings that it extends."""
+    """Collect the annotated names of a class, with those of the settings that it extends."""
     own = {s.target.id for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)}
     bases = (shared.get(base.id, frozenset()) for base in node.bases if isinstance(base, ast.Name))
     return frozenset(own).union(*bases)

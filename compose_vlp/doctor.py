@@ -126,7 +126,7 @@ def _chosen(device: str, dtype: Any) -> Finding:
 
 
 def tried(backend: str, device: str) -> Finding:
-    """A backend on a tiny causal batch of ragged rows, one of them empty, forward and backward, against eager."""
+    """Compare a backend with eager on a tiny causal batch of ragged rows, one of them empty, forward and backward."""
     import torch
 
     from compose_vlp.errors import UserError
@@ -151,7 +151,7 @@ def tried(backend: str, device: str) -> Finding:
 
 
 def _outcome(backend: str, device: str, dtype: Any) -> list[Any]:
-    """The output and the gradients of queries, keys and values, in float32 on the CPU."""
+    """Compute the output and the gradients of queries, keys and values, in float32 on the CPU."""
     import torch
 
     from compose_vlp.components.attention.attend import attend, use_backend
@@ -201,7 +201,7 @@ def _shared_memory() -> Finding:
 
 
 def shared_size() -> str:
-    """How large the shared memory is, in words."""
+    """Name the shared memory, with its size."""
     if not SHARED.is_dir():
         return f"{SHARED}, which is not there,"
     return f"{SHARED} ({storage(shutil.disk_usage(SHARED).total)})"

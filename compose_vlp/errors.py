@@ -40,7 +40,7 @@ _LONGEST = 1500
 
 
 def _readable(text: str) -> str:
-    """A text with whatever a user wrote in it shortened to what a person reads."""
+    """Shorten whatever a user wrote in a text to what a person reads."""
     text = _LONG_WORD.sub(lambda word: f"{word[0][:60]}...{word[0][-10:]}", text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
@@ -72,18 +72,18 @@ class Stopped(KeyboardInterrupt):
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
-    """The `count` entries of `known` most like `word`, best first."""
+    """List the `count` entries of `known` most like `word`, best first."""
     return tuple(difflib.get_close_matches(word, sorted(set(known)), n=count, cutoff=0.55))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> tuple[str, ...]:
-    """A hint line that offers the nearest names, or nothing where none is near."""
+    """Offer the nearest names in a hint line, or nothing where none is near."""
     near = nearest(word, known)
     return (f"did you mean {' or '.join(repr(n) for n in near)}?",) if near else ()
 
 
 def nearest_numbers(number: int, working: Sequence[int]) -> list[int]:
-    """The largest working number below `number` and the smallest above it, where there are such."""
+    """Find the largest working number below `number` and the smallest above it, where there are such."""
     below = [n for n in working if n < number]
     above = [n for n in working if n > number]
     return [*below[-1:], *above[:1]]

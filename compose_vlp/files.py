@@ -16,7 +16,7 @@ from typing import ClassVar
 
 
 def written_path(text: str | Path) -> Path:
-    """A path as somebody wrote it: `~` and `~name` at its beginning are home folders, where there are such."""
+    """Read a path as somebody wrote it: `~` and `~name` at its beginning are home folders, where there are such."""
     path = Path(text)
     try:
         return path.expanduser()
@@ -25,7 +25,7 @@ def written_path(text: str | Path) -> Path:
 
 
 def lines_of(file: Path) -> list[str]:
-    """The lines of a text file that hold anything, without the white space around them.
+    """List the lines of a text file that hold anything, without the white space around them.
 
     Raises:
         OSError: it cannot be read.
@@ -36,7 +36,7 @@ def lines_of(file: Path) -> list[str]:
 
 
 def count_lines(path: str) -> int | None:
-    """How many lines of a text file hold anything; None where it cannot be read (which is told where it is needed)."""
+    """Count the lines of a text file that hold anything; None if it cannot be read (reported where it is needed)."""
     try:
         return len(lines_of(written_path(path)))
     except (OSError, ValueError):
@@ -74,14 +74,14 @@ def fsync_directory(path: Path) -> None:
 
 
 def encoding_of(beginning: bytes) -> str:
-    """The encoding that a text file's first bytes tell: UTF-8, if there is no byte-order mark of another one."""
+    """Tell a text file's encoding by its first bytes: UTF-8, unless they are another byte-order mark."""
     marks = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
              (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
     return next((name for mark, name in marks if beginning.startswith(mark)), "utf-8-sig")
 
 
 def decoded(raw: bytes) -> str:
-    """The text of a file, without its byte-order mark.
+    """Decode the text of a file, without its byte-order mark.
 
     Raises:
         UnicodeDecodeError: it is no text in UTF-8, nor in the encoding that its mark tells.
@@ -91,7 +91,7 @@ def decoded(raw: bytes) -> str:
 
 @contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` in one step when the block ends: a reader sees all of it or nothing."""
+    """Make a folder to fill, which becomes `path` in one step when the block ends: readers see all of it or nothing."""
     aside = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}")
     aside.mkdir(parents=True)
     try:
@@ -147,13 +147,13 @@ class ProcessLock:
             self._handle = None
 
     def moved(self, path: Path) -> None:
-        """The file has another path now, with a folder that was renamed; the lock is held on."""
+        """Note the file's new path, after its folder was renamed; the lock is held on."""
         self._held_here.discard(self.path)
         self.path = path.resolve()
         self._held_here.add(self.path)
 
     def is_held(self) -> bool:
-        """Whether any process, this one included, holds the lock. True where we may not ask (read-only folders)."""
+        """Tell whether any process, even this one, holds the lock. True where we may not ask (read-only folders)."""
         if self.path in self._held_here:
             return True
         if not self.path.exists():
@@ -174,10 +174,10 @@ class ProcessLock:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a file is there; false for names that no file can have: too long, or with a NUL."""
+    """Tell whether a file is there; false for names that no file can have: too long, or with a NUL."""
     return os.path.isfile(path)  # noqa: PTH113 - `Path.is_file` raises for these
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether a folder is there; false for names that no folder can have."""
+    """Tell whether a folder is there; false for names that no folder can have."""
     return os.path.isdir(path)  # noqa: PTH112

@@ -63,7 +63,7 @@ class Mixing:
 def kind_of(
     name: str, category: Category, implementation: Any, traits: Traits, slot: str, find: Callable[[str], Kind]
 ) -> Kind:
-    """The `Kind` of a decorated class or function; `find` gives those of inner parts, by name.
+    """Read the `Kind` of a decorated class or function; `find` gives those of inner parts, by name.
 
     Raises:
         UserError: where an annotation is missing or is none of those that ports may have.
@@ -258,7 +258,7 @@ _HINTS: Final = typing.get_type_hints(Traits)
 
 
 def _with_parts(traits: Traits, config: type[BaseModel], find: Callable[[str], Kind]) -> Callable[[Any], Traits] | None:
-    """What a tower promises with the parts that its settings hold: nothing that one of them does not promise."""
+    """Combine a tower's promises with its parts': it promises nothing that one of them does not promise."""
     slots = [name for name, setting in config.model_fields.items() if _slot_of_field(setting)]
 
     def promises(settings: Any) -> Traits:
@@ -278,7 +278,7 @@ def _with_parts(traits: Traits, config: type[BaseModel], find: Callable[[str], K
 def _own_losses(
     name: str, traits: Traits, config: type[BaseModel], find: Callable[[str], Kind]
 ) -> Callable[[Any], tuple[AuxiliaryLoss, ...]] | None:
-    """The auxiliary losses of a kind and of the parts in its slots, whose weights are not 0."""
+    """List the auxiliary losses of a kind and of the parts in its slots, whose weights are not 0."""
     slots = [slot for slot, setting in config.model_fields.items() if _slot_of_field(setting)]
 
     def losses(settings: Any) -> tuple[AuxiliaryLoss, ...]:
@@ -298,7 +298,7 @@ def _own_losses(
 
 
 def _part(settings: Any, slot: str, find: Callable[[str], Kind]) -> Kind:
-    """The kind that stands in a slot, with the promises that it makes for its settings."""
+    """Find the kind that stands in a slot, with the promises that it makes for its settings."""
     part = getattr(settings, slot)
     return find(part.use).with_settings(part.settings)
 
@@ -369,7 +369,7 @@ CONSTANTS: Final = (str, int, float, bool)
 
 
 def _plain(hint: Any) -> Any:
-    """What an annotation says without its remarks."""
+    """Strip an annotation of its remarks."""
     return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
 
 
@@ -392,7 +392,7 @@ def _patterns(name: str, argument: str, hint: Any) -> tuple[Pattern, ...]:
 
 
 def _marks(hint: Any, kind: Any) -> tuple[Any, ...]:
-    """The remarks of an annotation that are of this kind."""
+    """List the remarks of an annotation that are of this kind."""
     extras = typing.get_args(hint)[1:] if typing.get_origin(hint) is typing.Annotated else ()
     return tuple(extra for extra in extras if isinstance(extra, kind))
 
@@ -415,7 +415,7 @@ def _settings(config: type[BaseModel]) -> dict[str, Setting]:
 
 
 def _default(info: FieldInfo) -> Any:
-    """The value where nothing is written; of a slot the name of its kind, which is not imported for that."""
+    """Give the value where nothing is written; of a slot the name of its kind, which is not imported for that."""
     extra = info.json_schema_extra
     if isinstance(extra, dict) and _slot_of_field(info):
         return extra["kind"]
@@ -448,7 +448,7 @@ def placed(implementation: Any) -> Iterator[None]:
 
 
 def _place_of(implementation: Any) -> Span | None:
-    """Where a class or function begins; None where no file has it (a notebook's cell has a file of its own)."""
+    """Locate where a class or function begins; None where no file has it (a notebook's cell has a file of its own)."""
     try:
         lines, number = inspect.getsourcelines(implementation)
     except (OSError, TypeError):
@@ -461,7 +461,7 @@ def _place_of(implementation: Any) -> Span | None:
 
 
 def file_of(implementation: Any) -> str:
-    """The file of a class or function, or else its module's name."""
+    """Give the file of a class or function, or else its module's name."""
     try:
         return inspect.getsourcefile(implementation) or implementation.__module__
     except TypeError:

@@ -59,7 +59,7 @@ class LoadedBlueprint:
         return self.document.name
 
     def anchored(self) -> Self:
-        """The same with its relative paths made absolute, from the folder in which this process stands."""
+        """Give the blueprint with its relative paths made absolute, from the folder in which this process stands."""
         from compose_vlp.blueprint.anchor import anchored
 
         document = anchored(self.document, Path.cwd())

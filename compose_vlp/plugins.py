@@ -46,7 +46,7 @@ class Plugin:
 
     @property
     def files(self) -> dict[str, str]:
-        """The digests of its files, by their paths from its folder, its own first."""
+        """Compute the digests of its files, by their paths from its folder, its own first."""
         return {name: hashlib.sha256(text).hexdigest() for name, text in self.texts.items()}
 
     def is_like(self, path: Path) -> bool:
@@ -176,7 +176,7 @@ def _import(file: Path, original: Path) -> Plugin:
 
 
 def _named(file: Path, known: dict[Path, None]) -> dict[Path, None]:
-    """The files beside a plugin that it imports by name, anywhere in its text, and those that they import."""
+    """Collect the files beside a plugin that it imports by name, anywhere in its text, and those that they import."""
     try:
         tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, OSError):  # who imports it is told

@@ -40,7 +40,7 @@ def look_over(
     without: Sequence[str] = (),
     run: Path | None = None,
 ) -> dict[str, dict[str, Source]]:
-    """The opened sources of every stage, by the name that inputs give them.
+    """Check all that training needs; gives the opened sources of every stage, by the name that inputs give them.
 
     Args:
         blueprint: what is to be trained.
@@ -108,7 +108,7 @@ class _Look:
         self.opened[name] = sources
 
     def untrained(self) -> None:
-        """A blueprint without stages keeps the weights of `start`, and has no texts to learn words from."""
+        """Check a blueprint without stages: it keeps the weights of `start`, and has no texts to learn words from."""
         name = self.blueprint.name
         if not self.blueprint.start:
             hint = "`start: [{from: FILE}]` gives it weights, so that it can be measured without being trained"
@@ -123,7 +123,7 @@ class _Look:
                     )
 
     def start(self) -> None:
-        """What `start` would do, to a model that has no weights: files, formats, names and shapes are its own."""
+        """Try `start` on a model that has no weights: files, formats, names and shapes are its own."""
         with self._noting("start"):
             initialiser(self.blueprint, lambda _: None)(build(self.blueprint, "meta"))
 
@@ -136,7 +136,7 @@ class _Look:
 
     @staticmethod
     def _inputs(blueprint: CheckedBlueprint, name: str) -> dict[str, Input]:
-        """What the losses of a stage read."""
+        """Collect the inputs that the losses of a stage read."""
         losses = [blueprint.losses[loss_name] for loss_name in blueprint.stages[name].losses]
         calls = blueprint.fragment(Ref(loss.call) for loss in losses if loss.active)
         return {call.target: blueprint.inputs[call.target] for call in calls if call.role == "input"}

@@ -80,7 +80,7 @@ ALL: Final = Flow.ALL
 
 
 def inferred(source: str = "", description: str = "", *, free: bool = False) -> Any:
-    """A setting that follows from the graph: from the dimension of its own name, or from `port.size`.
+    """Declare a setting that follows from the graph: from the dimension of its own name, or from `port.size`.
 
     Writing it in a blueprint is an assertion that is checked; where it is `free`, the port's size is only what stands
     where nothing is written (a text decoder takes its context's width). One that may follow from nothing (the width of
@@ -265,7 +265,7 @@ def names(*categories: str) -> list[str]:
 
 
 def slot_of(name: str) -> str:
-    """The slot that an inner part fills; nothing for other names."""
+    """Name the slot that an inner part fills; nothing for other names."""
     if name in _KINDS:
         return _KINDS[name].slot
     listing = catalogue().get(name)
@@ -273,7 +273,7 @@ def slot_of(name: str) -> str:
 
 
 def fields_of(name: str) -> frozenset[str] | None:
-    """The keys that an entry of a kind may have: settings, and ports where it is a loss; None for an unknown kind.
+    """List the keys of an entry of a kind: settings, and ports where it is a loss; None for an unknown kind.
 
     Imports nothing where the kind is built in.
     """
@@ -285,7 +285,7 @@ def fields_of(name: str) -> frozenset[str] | None:
 
 
 def get(name: str) -> Kind:
-    """The kind of that name; imports its module.
+    """Get the kind of that name; imports its module.
 
     Raises:
         UserError: no such kind; offers the nearest.
@@ -317,5 +317,5 @@ def set_aside(modules: Collection[str]) -> Iterator[None]:
 
 
 def declared(modules: Collection[str]) -> list[str]:
-    """The names of the kinds that these modules declared."""
+    """List the names of the kinds that these modules declared."""
     return sorted(name for name, kind in _KINDS.items() if kind.source in modules)

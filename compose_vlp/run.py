@@ -102,7 +102,7 @@ def load(
     plugins: Sequence[str | Path] = (),
     note: Callable[[str], None] = log.warning,
 ) -> Run:
-    """The trained model of a run: a run folder or an MLflow run id, with the plugins that the run carries.
+    """Load the trained model of a run: a run folder or an MLflow run id, with the plugins that the run carries.
 
     `plugins` take the place of those of the same file name. `note` is told where the originals have changed.
     `overrides` may change what needs no other weights: `data.test.path=new.jsonl`, `outputs.caption.beams=3`.

@@ -86,7 +86,7 @@ class Served:
 
 
 def _cells(column: Iterable[Any]) -> Iterator[Any]:
-    """The values of a column: MLflow makes one row of a mapping of lists, with a list in each cell."""
+    """List the values of a column: MLflow makes one row of a mapping of lists, with a list in each cell."""
     for cell in column:
         if isinstance(cell, list | tuple):
             yield from cell

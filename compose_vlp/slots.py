@@ -68,26 +68,26 @@ class Part(BaseModel):
 
     @classmethod
     def names(cls, slot: str) -> list[str]:
-        """The names that may be written in a slot: built in, and of plugins."""
+        """List the names that may be written in a slot: built in, and of plugins."""
         return [name for name in registry.names("slot") if registry.slot_of(name) == slot]
 
     @classmethod
     def settings_of(cls, slot: str, name: str) -> type[BaseModel] | None:
-        """The model of a part's settings; None where no part of this slot is called so."""
+        """Give the model of a part's settings; None where no part of this slot is called so."""
         return (registry.get(name).config or registry.Settings) if registry.slot_of(name) == slot else None
 
     @property
     def kind(self) -> Kind:
-        """What is known of the part."""
+        """Look up what is known of the part."""
         return registry.get(self.use)
 
     def make(self, place: Place) -> Any:
-        """A new module for one place of one layer."""
+        """Make a new module for one place of one layer."""
         return self.kind.implementation(self.settings, place)
 
 
 def slot(name: str, default: str, description: str) -> Any:
-    """A setting of a tower that holds a part of this slot, `default` where nothing is written; annotate it `Part`."""
+    """Declare a setting of a tower that holds a part of this slot, by default `default`; annotate it `Part`."""
     return Field(
         default_factory=lambda: Part.model_validate(default),
         description=description,

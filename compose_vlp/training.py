@@ -139,7 +139,7 @@ def machine() -> dict[str, Any]:
 
 
 def hold_to_data(checked: CheckedBlueprint, resumed: Path | None, changed_data: bool) -> dict[str, Any]:
-    """What the data of a run is, as `run.json` keeps it; a run that is resumed is held to what it was.
+    """Describe the data of a run, as `run.json` keeps it; a run that is resumed is held to what it was.
 
     Raises:
         UserError: a checkpoint was trained on other data than there is now, and `changed_data` does not allow it.
@@ -181,7 +181,7 @@ def _ending(folder: RunFolder, processes: Processes, *, new: bool) -> Iterator[_
 
 
 def _open_folder(processes: Processes, claim: Callable[[], RunFolder]) -> RunFolder:
-    """The run's folder: made or claimed by the first process, read by the others."""
+    """Open the run's folder: made or claimed by the first process, read by the others."""
     from compose_vlp.runtime.state.run_folder import RunFolder
 
     claimed: list[RunFolder] = []
@@ -195,7 +195,7 @@ def _open_folder(processes: Processes, claim: Callable[[], RunFolder]) -> RunFol
 
 
 def _claimed(path: Path, fill: Callable[[Path], None], extra: Mapping[str, Any]) -> RunFolder:
-    """The folder of a run that goes on, with what it begins with as it is now."""
+    """Claim the folder of a run that goes on, with what it begins with as it is now."""
     from compose_vlp.runtime.state.run_folder import RunFolder
 
     folder = RunFolder.open(path)
@@ -249,7 +249,7 @@ def sizes(checked: CheckedBlueprint) -> Numbers:
 
 
 def parameter_counts(checked: CheckedBlueprint) -> dict[str, int]:
-    """How many numbers each parameter has, by its path."""
+    """Count the numbers of each parameter, by its path."""
     from compose_vlp.compiler.model import build
     from compose_vlp.runtime.optimizer import parameter_paths
 
@@ -257,7 +257,7 @@ def parameter_counts(checked: CheckedBlueprint) -> dict[str, int]:
 
 
 def program_sources(checked: CheckedBlueprint, stages: Mapping[str, Compiled]) -> dict[str, str]:
-    """The generated source of every stage, of all outputs that are values, and of each that writes or ranks texts."""
+    """Write the source of every stage, of all outputs that are values, and of each that writes or ranks texts."""
     from compose_vlp.compiler.compile import compile_outputs
     from compose_vlp.compiler.incremental import compile_incremental, compile_prepared
 

@@ -43,7 +43,7 @@ class Scale:
 
 
 def curves(series: Sequence[Series], *, x: str = "step", label: str = "") -> Markup:
-    """A chart of one or several curves of the same unit; `label` is what a screen reader says of it."""
+    """Draw one or several curves of the same unit as a chart; `label` is what a screen reader says of it."""
     kept = [Series(curve.name, thinned(curve.points)) for curve in series]
     points = [point for curve in kept for point in curve.points]
     if not points:
@@ -75,7 +75,7 @@ def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> list[t
 
 
 def scale(values: Sequence[float], begin: float, end: float, count: int = 5) -> Scale:
-    """A scale over all values whose ends and grid lines are round numbers."""
+    """Choose a scale over all values whose ends and grid lines are round numbers."""
     low, high = min(values), max(values)
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):  # constant, as far as a chart can tell
         low, high = low - 0.5, high + 0.5

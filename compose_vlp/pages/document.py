@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent
 
 
 def document(title: str, *body: object, style: str = "", script: str = "") -> str:
-    """A whole HTML page. `style` and `script` are added to what every page has."""
+    """Write a whole HTML page. `style` and `script` are added to what every page has."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -30,5 +30,5 @@ def theme_button() -> Markup:
 
 
 def shared(name: str) -> str:
-    """A style or script of this folder: `chart.css`, `chart.js` belong to `curves`."""
+    """Read a style or script of this folder: `chart.css`, `chart.js` belong to `curves`."""
     return (FOLDER / name).read_text(encoding="utf-8")

@@ -32,7 +32,7 @@ def join(children: Iterable[object]) -> Markup:
 
 
 def tag(name: str, /, *children: object, **attributes: object) -> Markup:
-    """An element. Attributes: `class_` is `class`, `stroke_width` is `stroke-width`; None and False are left out."""
+    """Write an element. `class_` is `class`, `stroke_width` is `stroke-width`; None and False are left out."""
     words = [name]
     for key, value in attributes.items():
         if value is None or value is False:

@@ -14,7 +14,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 def choose_device(name: str | None = None) -> torch.device:
-    """The device of that name; the first GPU, or else the CPU, where none is named.
+    """Choose the device of that name; the first GPU, or else the CPU, where none is named.
 
     Raises:
         UserError: there is no such device here.
@@ -31,7 +31,7 @@ def choose_device(name: str | None = None) -> torch.device:
 
 
 def autocast(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager[None]]:
-    """What a forward runs in: with `bf16`, matrix products in bfloat16, and all that needs it in float32."""
+    """Make the context of a forward: with `bf16`, matrix products in bfloat16, all that needs it in float32."""
     return lambda: torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 

@@ -58,7 +58,7 @@ def _numbers(module: nn.Module) -> Iterator[tuple[str, int | None]]:
 
 
 def _layers(module: nn.Module) -> str | None:
-    """The path, with its dot, of the list of modules `layers`, or else of that which has most parameters.
+    """Find the path, with its dot, of the list of modules `layers`, or else of that which has most parameters.
 
     A list in another list is none.
     """
@@ -72,7 +72,7 @@ def _layers(module: nn.Module) -> str | None:
 
 
 def _level_of_each(decay: LayerDecay, modules: Mapping[str, nn.Module]) -> dict[int, int]:
-    """The level of each parameter that `order` names, by its id, counted from the bottom.
+    """Find the level of each parameter that `order` names, by its id, counted from the bottom.
 
     A shared one has the lowest of its levels. Of components in one item the last layers stand at one level; what a
     component has below its first layer stands a level below it.
@@ -98,7 +98,7 @@ def _count_levels(decay: LayerDecay, modules: Mapping[str, nn.Module]) -> int:
 
 
 def layer_factors(decay: LayerDecay | None, modules: Mapping[str, nn.Module]) -> dict[int, float]:
-    """What the rate of each parameter is multiplied with, by its id; of what is not there it stays as it is."""
+    """Compute each parameter's factor of the rate, by its id; parameters without one keep their rate."""
     if decay is None:
         return {}
     whole = _count_levels(decay, modules)
@@ -106,7 +106,7 @@ def layer_factors(decay: LayerDecay | None, modules: Mapping[str, nn.Module]) ->
 
 
 def layer_levels(decay: LayerDecay, modules: Mapping[str, nn.Module]) -> list[Level]:
-    """The levels from the bottom up, and at the end what keeps its rate."""
+    """List the levels from the bottom up, and at the end what keeps its rate."""
     factors = layer_factors(decay, modules)
     groups: dict[float, tuple[dict[str, None], dict[int, int]]] = {}
     seen: set[int] = set()
@@ -123,7 +123,7 @@ def layer_levels(decay: LayerDecay, modules: Mapping[str, nn.Module]) -> list[Le
 
 
 def _called(name: str, path: str, layered: Layered, counted: bool) -> str:
-    """The layer, `backbone.layers.3`, what stands behind all, `backbone.norm`, or else the component."""
+    """Name the layer, `backbone.layers.3`, what stands behind all, `backbone.norm`, or else the component."""
     number = layered.numbers[path]
     if number is None:
         return f"{name}.{path.partition('.')[0]}"

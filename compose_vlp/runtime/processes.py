@@ -50,7 +50,7 @@ class Processes:
         return totals
 
     def highest(self, number: int) -> int:
-        """The largest of the processes' numbers."""
+        """Find the largest of the processes' numbers."""
         if self.world == 1:
             return number
         largest = torch.tensor(number, device=self.device)
@@ -86,7 +86,7 @@ class Processes:
                 dist.broadcast(tensor.detach(), src=0)
 
     def gather(self, own: T) -> list[T]:
-        """What every process has, in the order of their ranks; picklable things."""
+        """Collect what every process has, in the order of their ranks; picklable things."""
         if self.world == 1:
             return [own]
         gathered: list[Any] = [None] * self.world
@@ -94,7 +94,7 @@ class Processes:
         return gathered
 
     def by_main(self, action: Callable[[], T]) -> T:
-        """What the first process's `action` gives; the others wait for it and do nothing themselves.
+        """Give all processes what the first one's `action` gives; the others wait for it and do nothing themselves.
 
         Raises:
             UserError: the action's own, in every process.
@@ -131,7 +131,7 @@ def join_processes(device: torch.device) -> Processes:
 
 
 def is_first_to_say(words: str) -> bool:
-    """Whether no other process of this run has said the same: what all of them meet, one of them says.
+    """Tell whether no other process of this run has said the same: what all of them meet, one of them says.
 
     Asked before processes have met, too, over the store that `torchrun` keeps; without one, every process speaks. One
     that is not the first waits a moment, since `torchrun` ends all others when one ends.
@@ -161,7 +161,7 @@ def leave_processes() -> bool:
 
 
 def _portable(error: UserError) -> UserError:
-    """The same mistakes in a form that every process can read again."""
+    """Copy mistakes in a form that every process can read again."""
     plain = UserError(str(error))
     plain.problems = error.problems
     return plain

@@ -23,7 +23,7 @@ class Schedule:
     warmup_from: float = 0.0
 
     def at(self, step: int) -> float:
-        """The value at a step (steps count from 0)."""
+        """Give the value at a step (steps count from 0)."""
         if step < self.warmup:
             return self.warmup_from + (self.start - self.warmup_from) * (step + 1) / self.warmup
         if self.form == "constant":

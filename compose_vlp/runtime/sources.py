@@ -26,7 +26,7 @@ COMMON = field_names(DataSource)
 
 
 def stage_sources(blueprint: CheckedBlueprint, stage: str) -> dict[str, Source]:
-    """The sources of a stage by the name that inputs give them (`main`, where the stage names one for all).
+    """Open the sources of a stage by the name that inputs give them (`main`, where the stage names one for all).
 
     Raises:
         UserError: the stage has no data, or the data is not there.
@@ -39,7 +39,7 @@ def stage_sources(blueprint: CheckedBlueprint, stage: str) -> dict[str, Source]:
 
 
 def declared_source(blueprint: CheckedBlueprint, name: str) -> Source:
-    """The source that an entry of the `data` section describes.
+    """Open the source that an entry of the `data` section describes.
 
     Raises:
         UserError: there is no such entry, its data is not there, or a mixture is a part of itself.
@@ -76,7 +76,7 @@ def _declared(blueprint: CheckedBlueprint, name: str, within: tuple[str, ...]) -
 
 
 def _read(blueprint: CheckedBlueprint, entry: Entry, model: type[Any], skip: Set[str]) -> Any:
-    """The entry's fields but those of `skip`, by a schema."""
+    """Read the entry's fields but those of `skip`, by a schema."""
     assert isinstance(entry.value, Mapping)
     config, problems = read_model(entry.value, model, blueprint.document, entry.key.span, skip)
     if config is None or problems:
@@ -85,7 +85,7 @@ def _read(blueprint: CheckedBlueprint, entry: Entry, model: type[Any], skip: Set
 
 
 def open_tokenizers(blueprint: CheckedBlueprint, stored: Path | None = None) -> dict[str, Tokenizer]:
-    """The blueprint's tokenizers, restored from a run's folder where that has them."""
+    """Open the blueprint's tokenizers, restored from a run's folder where that has them."""
     opened: dict[str, Tokenizer] = {}
     for name, part in blueprint.components.items():
         if part.kind.category == "tokenizer":
@@ -107,13 +107,13 @@ def ready_tokenizers(blueprint: CheckedBlueprint, stored: Path, sources: Dict[st
 
 
 def data_of(stage: Stage) -> str:
-    """The source that a stage is trained on: the one that inputs call `main`, or its first."""
+    """Name the source that a stage trains on: the one that inputs call `main`, or its first."""
     data = stage.data
     return data if isinstance(data, str) else data.get(MAIN) or next(iter(data.values()))
 
 
 def last_data(blueprint: CheckedBlueprint) -> str:
-    """The source that the last stage is trained on.
+    """Name the source that the last stage is trained on.
 
     Raises:
         UserError: there is no stage.

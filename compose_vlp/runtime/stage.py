@@ -39,7 +39,7 @@ class Scale:
         return max(self.records // self.batch, 1)
 
     def in_steps(self, quantity: Quantity) -> int:
-        """The nearest whole number of steps, at least one (or none of a quantity of zero)."""
+        """Round to the nearest whole number of steps, at least one (or none of a quantity of zero)."""
         sizes = {
             "steps": 1.0,
             "epochs": float(self.steps_per_epoch),
@@ -67,7 +67,7 @@ class StagePlan:
 
 
 def plan_stage(blueprint: CheckedBlueprint, name: str, processes: int = 1) -> StagePlan:
-    """A stage as it will run.
+    """Plan a stage as it will run.
 
     Raises:
         UserError: neither the stage nor the blueprint says its length or its optimizer; a batch that does not fall into
@@ -100,7 +100,7 @@ def plan_stage(blueprint: CheckedBlueprint, name: str, processes: int = 1) -> St
 
 
 def patterns_of_stage(blueprint: CheckedBlueprint, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What a stage trains (everything, where that is empty) and what it freezes."""
+    """List what a stage trains (everything, where that is empty) and what it freezes."""
     stage, defaults = blueprint.stages[name], blueprint.settings
     train = stage.train if stage.train is not None else defaults.get("train", ())
     freeze = stage.freeze if stage.freeze is not None else defaults.get("freeze", ())
@@ -120,7 +120,7 @@ def choose_of_stage(model: Model, blueprint: CheckedBlueprint, name: str) -> Cal
 
 
 def stage_model(blueprint: CheckedBlueprint, name: str) -> tuple[Model, Callable[[str], bool]]:
-    """A stage's model without numbers, what it trains set, and whether it trains any of a component.
+    """Build a stage's model without numbers, what it trains set; gives a test of which components it trains, too.
 
     Raises:
         UserError: a pattern names no parameter.
@@ -133,7 +133,7 @@ def stage_model(blueprint: CheckedBlueprint, name: str) -> tuple[Model, Callable
 def compile_stages(
     blueprint: CheckedBlueprint, stage: str | None = None, *, without: Collection[str] = ()
 ) -> dict[str, Compiled]:
-    """The training program of each stage, or of one; `without` names passes to leave out.
+    """Compile the training program of each stage, or of one; `without` names passes to leave out.
 
     Raises:
         UserError: a pattern of what a stage trains names no parameter.
@@ -146,7 +146,7 @@ def compile_stages(
 
 
 def stage_steps(length: Quantity, records: int, batch: int) -> int:
-    """How many steps a stage has, cut where the environment asks for it."""
+    """Count the steps of a stage, cut where the environment asks for it."""
     if batch > records:
         raise UserError(f"a step takes {batch} records, and the source has {records}", hints=["a smaller `batch`"])
     steps = Scale(records, batch).in_steps(length)
@@ -161,7 +161,7 @@ class Values:
         self._rates = {name: rate_of(value, scale) for name, value in params.items()}
 
     def rate(self, value: Any) -> Rate:
-        """A number, a schedule or `$name`, as a function of the step."""
+        """Read a number, a schedule or `$name`, as a function of the step."""
         if isinstance(value, ParamRef):
             return self._rates[value.name]
         return rate_of(value, self._scale)
@@ -172,7 +172,7 @@ class Values:
 
 
 def rate_of(value: Any, scale: Scale) -> Rate:
-    """A number, or a schedule measured in this stage's steps."""
+    """Read a number, or a schedule measured in this stage's steps."""
     if not isinstance(value, Written):
         return _constant(value)
     over = scale.in_steps(value.until) if value.until else scale.steps
@@ -185,7 +185,7 @@ def _constant(value: float) -> Callable[[int], float]:
 
 
 def optimizer_of(settings: Optimizer, values: Values, modules: Mapping[str, nn.Module]) -> AdamW:
-    """The optimizer section, its rates as functions of the step; `modules` are the model's parts by name."""
+    """Make the optimizer of a section, its rates as functions of the step; `modules` are the model's parts by name."""
     rules = tuple(
         Rule(
             rule.match,

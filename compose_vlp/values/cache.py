@@ -42,7 +42,7 @@ class Cache:
         return self._fixed[layer]
 
     def valid(self, new: Tensor | None, positions: int) -> Tensor | None:
-        """Which of all positions so far may be looked at [batch, all], those of `new` [batch, positions] last.
+        """Tell which positions so far may be looked at [batch, all], those of `new` [batch, positions] last.
 
         None stands for positions that all may be looked at, and is what comes out where nothing was ever hidden.
         """

@@ -38,7 +38,7 @@ class Chosen:
     runs: tuple[Run, ...]
 
     def of(self, x: Float[Tensor, "batch n ..."]) -> Float[Tensor, "batch k ..."]:
-        """The chosen positions of `x`; anything, where a row is filled up."""
+        """Take the chosen positions of `x`; anything, where a row is filled up."""
         if self.index.dim() == 1:
             return x.index_select(1, self.index)
         index = self.index.clamp(max=self.n - 1)
@@ -69,7 +69,7 @@ class Chosen:
 def choose_positions(
     reads: Reads | None, parts: Iterable[Part], x: Float[Tensor, "batch n width"], runs: tuple[Run, ...] = ()
 ) -> Chosen | None:
-    """The positions that `reads` names in a result of these parts; None where all are read.
+    """Choose the positions that `reads` names in a result of these parts; None where all are read.
 
     Of flat positions on the meta device, where none is known, all of their part count.
     """

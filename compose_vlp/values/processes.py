@@ -13,7 +13,7 @@ def together() -> bool:
 
 
 def all_rows(local: Tensor) -> Tensor:
-    """The rows of all processes in the order of their ranks; equally many of each."""
+    """Gather the rows of all processes in the order of their ranks; equally many of each."""
     rows = [torch.empty_like(local) for _ in range(dist.get_world_size())]
     dist.all_gather(rows, local.contiguous())
     return torch.cat(rows)

@@ -20,7 +20,7 @@ class Table(Protocol):
     """What the rows of a table `[rows, width]` are."""
 
     def resized(self, table: Tensor, fresh: Tensor) -> Tensor:
-        """The table with as many rows as `fresh`, a newly drawn one, which gives the rows that it cannot.
+        """Resize the table to as many rows as `fresh`, a newly drawn one, which gives the rows that it cannot.
 
         Raises:
             UserError: it cannot be resized so.
@@ -34,7 +34,7 @@ class ImageTable:
     first: int = 0
 
     def resized(self, table: Tensor, fresh: Tensor) -> Tensor:
-        """The grid interpolated, the rows before it kept."""
+        """Interpolate the grid, and keep the rows before it."""
         patches = resize_grid(table[self.first :], len(fresh) - self.first)
         return torch.cat((table[: self.first], patches))
 
@@ -46,14 +46,14 @@ class TextTable:
     last: int = 0
 
     def resized(self, table: Tensor, fresh: Tensor) -> Tensor:
-        """The first rows, and behind them new ones where there are too few; the last rows stay the last."""
+        """Keep the first rows, and add new ones where there are too few; the last rows stay the last."""
         kept = len(fresh) - self.last
         words = min(len(table) - self.last, kept)
         return torch.cat((table[:words], fresh[words:kept].to(table), table[len(table) - self.last :]))
 
 
 def resize_table(kind: Table, table: Tensor, fresh: Tensor) -> Tensor:
-    """A table `[..., rows, width]`, leading dimensions of 1 allowed, in the shape of `fresh`.
+    """Resize a table `[..., rows, width]`, leading dimensions of 1 allowed, to the shape of `fresh`.
 
     Raises:
         UserError: its other dimensions are not those of `fresh`, or it cannot be resized so.

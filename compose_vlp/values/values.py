@@ -20,7 +20,7 @@ class Value:
     kind: ClassVar[str] = "Value"
 
     def to(self, device: torch.device | str) -> Any:
-        """The same value with its tensors on another device (asynchronously from pinned memory)."""
+        """Give the same value with its tensors on another device (asynchronously from pinned memory)."""
         return pytree.tree_map_only(Tensor, lambda t: t.to(device, non_blocking=True), self)
 
 
@@ -79,12 +79,12 @@ class Sequence(Value):
     valid: Tensor | None = None
 
     def with_features(self, features: Tensor) -> Sequence:
-        """The same positions with other features [batch, tokens, any width]."""
+        """Give the same positions other features [batch, tokens, any width]."""
         return dataclasses.replace(self, features=features)
 
     @property
     def cls(self) -> Embedding:
-        """The CLS of the first part, [batch, width]."""
+        """Take the CLS of the first part, [batch, width]."""
         part = self.parts[0]
         if part.cls == "none":
             raise ValueError("this Sequence has no CLS")
@@ -106,7 +106,7 @@ class Sequence(Value):
         return self._cut(kept, tuple(parts))
 
     def part(self, name: str) -> Sequence:
-        """The positions of one part."""
+        """Take the positions of one part."""
         p = next(p for p in self.parts if p.name == name)
         return self._cut([slice(p.start, p.start + p.length)], (dataclasses.replace(p, start=0),))
 
@@ -212,7 +212,7 @@ class Record(SimpleNamespace):
 
 
 def rows_of(values: Any) -> int:
-    """The number of rows of a value, or of a batch of them: the first dimension of its first tensor."""
+    """Count the rows of a value, or of a batch of them: the first dimension of its first tensor."""
     return next(int(leaf.shape[0]) for leaf in pytree.tree_leaves(values) if isinstance(leaf, Tensor))
 
 
@@ -247,7 +247,7 @@ pytree.register_pytree_node(
 
 
 def as_list(given: Any) -> list[Any]:
-    """The values of a port that takes several: a list of them, or the one that was written; none of None."""
+    """List the values of a port that takes several: a list of them, or the one that was written; none of None."""
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple) else [given]

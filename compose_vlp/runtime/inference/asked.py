@@ -29,7 +29,7 @@ class Asked:
 
 
 def read_arguments(blueprint: CheckedBlueprint, output: str, values: Sequence[Any], named: Mapping[str, Any]) -> Asked:
-    """The arguments of a call: `values` in the order of the fields that the output reads, `named` by field or table.
+    """Read a call's arguments: `values` in the order of the fields that the output reads, `named` by field or table.
 
     Raises:
         UserError: too many values, one given twice, lists of different lengths, or a name that nothing reads.
@@ -65,7 +65,7 @@ def _check_settings(blueprint: CheckedBlueprint, output: str, settings: Mapping[
 
 
 def not_read(blueprint: CheckedBlueprint, output: str, name: str) -> UserError:
-    """The mistake of giving an output what it does not read."""
+    """Report the mistake of giving an output what it does not read."""
     reads, tables = fields_asked(blueprint, output), tables_asked(blueprint, output)
     all_read = (*reads, *tables)
     if any(name in inputs for inputs in reads.values()):
@@ -81,7 +81,7 @@ def _is_many(blueprint: CheckedBlueprint, inputs: Iterable[str]) -> bool:
 
 
 def _several(value: Any, many: bool) -> list[Any] | None:
-    """The values of several records; None of what is one record's (of `many` texts a list of them is)."""
+    """List the values of several records; None for one record's value (of `many` texts, a list of them is one)."""
     import numpy as np
 
     if isinstance(value, np.ndarray):

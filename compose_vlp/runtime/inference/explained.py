@@ -19,7 +19,7 @@ FOUND = "relevance"
 
 
 def relevance_of(asker: Asker, output: str | None = None) -> tuple[Asker, str]:
-    """A model and its `relevance` output: the one named, the only one, or else one for the first score of the graph
+    """Choose a model's `relevance` output: the one named, the only one, or else one for the first score of the graph
     that words reach after looking at a picture's patches, through the middle layer.
 
     Raises:
@@ -89,7 +89,7 @@ def _has_patches(kind: ValueType) -> bool:
 
 
 def _says(blueprint: CheckedBlueprint, call: Call) -> bool:
-    """What looks are words."""
+    """Tell whether what looks are words."""
     x = call.arg("x")
     kind = blueprint.type_of(x) if isinstance(x, Ref) else None
     return isinstance(kind, TextType) or (isinstance(kind, SequenceType) and any(part.text for part in kind.parts))

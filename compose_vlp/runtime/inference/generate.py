@@ -26,7 +26,7 @@ class _Program(ABC):
         self._model, self._programs, self._pad, self._frame, self._mask = model, programs, how.pad, frame, how.mask
 
     def begin(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The texts that begin with `ids` [rows, begun] as the program reads them, and scores of their next word.
+        """Begin texts with `ids` [rows, begun]; gives them as the program reads them, and scores of their next word.
 
         The logits stand on them: they hold the words that the program puts in (`prompt`).
         """

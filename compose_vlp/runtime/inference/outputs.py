@@ -50,25 +50,25 @@ class Asker:
         self.model.tokenizers = dict(self.tokenizers)  # programs find tokens such as [DEC] by name
 
     def inputs_read(self, output: str) -> tuple[str, ...]:
-        """The inputs of records that a batch for an output has to have."""
+        """List the inputs of records that a batch for an output has to have."""
         self._entry(output)
         return inputs_asked(self.blueprint, output)
 
     def fields_read(self, output: str) -> dict[str, tuple[str, ...]]:
-        """The fields of a record that an output is asked with, and the inputs that each of them fills."""
+        """List the fields of a record that an output is asked with, and the inputs that each of them fills."""
         self._entry(output)
         return fields_asked(self.blueprint, output)
 
     def types_read(self, output: str) -> dict[str, str]:
-        """The same fields with the type of what they hold: `image`, `text`, `id`, `label` or `number`."""
+        """Tell what these fields hold: `image`, `text`, `id`, `label` or `number`."""
         return {field: type_of_field(self.blueprint, inputs) for field, inputs in self.fields_read(output).items()}
 
     def collator(self, inputs: Iterable[str]) -> Collator:
-        """What reads records for these inputs, as in evaluation."""
+        """Make the collator that reads records for these inputs, as in evaluation."""
         return Collator({name: self.blueprint.inputs[name] for name in inputs}, self.tokenizers)
 
     def value(self, output: str, given: Given, tables: Tables = NO_TABLES) -> Tensor:
-        """An output that is a value: one row for each record, given as lists of one length by field.
+        """Compute an output that is a value: one row for each record, given as lists of one length by field.
 
         `tables` are texts in place of a table's, by input. An output that reads nothing of a record has the rows that
         its tables give it.
@@ -83,7 +83,7 @@ class Asker:
         return self.value_of_batch(output, batch, tables)
 
     def value_of_batch(self, output: str, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> Tensor:
-        """The same for a batch that a loader made."""
+        """Compute the same for a batch that a loader made."""
         batch = self.with_tables(output, batch, tables)
         with evaluating(self.model), torch.no_grad():
             result = self.model(self._program(output).run, batch, Step(self.blueprint.constants_and_starts()))[output]
@@ -92,7 +92,7 @@ class Asker:
     def texts(
         self, output: str, given: Given, tables: Tables = NO_TABLES, *, seed: int = 0, **settings: Any
     ) -> list[str]:
-        """A `generate` output: one text for each record. `settings` replace those of the blueprint (`beams` ...).
+        """Write the texts of a `generate` output, one a record. `settings` replace the blueprint's (`beams` ...).
 
         Raises:
             UserError: no such output or setting, or fields that are missing or not read.
@@ -111,7 +111,7 @@ class Asker:
         cached: bool = True,
         **settings: Any,
     ) -> list[str]:
-        """The same for a batch that a loader made."""
+        """Write the same for a batch that a loader made."""
         ids = self.ids_of_batch(output, batch, tables, seed=seed, cached=cached, **settings)
         tokenizer = self._tokenizer(output)
         return [tokenizer.decode(row) for row in ids.tolist()]
@@ -165,14 +165,14 @@ class Asker:
         return {name: value.to(self.device) for name, value in values.items()}
 
     def with_tables(self, output: str, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> dict[str, Any]:
-        """A batch with the tables that an output reads, `tables` in place of those of their names."""
+        """Add to a batch the tables that an output reads, `tables` in place of those of their names."""
         values: dict[str, Any] = {}
         for name in tables_asked(self.blueprint, output):
             values |= self.table(name, tables.get(name))
         return {**batch, **values}
 
     def table(self, name: str, lines: Sequence[str] | None = None) -> dict[str, Any]:
-        """The values of an input with a table, or with these lines in its place.
+        """Read the values of an input with a table, or with these lines in its place.
 
         Raises:
             UserError: its file is missing, or a line is no text that the model could read.
@@ -232,7 +232,7 @@ class Asker:
         return self.tokenizers[settings.tokenizer]
 
     def search(self, output: str, settings: Mapping[str, Any]) -> tuple[Search, int]:
-        """How an output's words are chosen, with these settings in place of the blueprint's, and its frame.
+        """Settle how an output's words are chosen, with these settings in place of the blueprint's, and its frame.
 
         Raises:
             UserError: no such output or setting, or one that leaves nothing to write.
@@ -259,7 +259,7 @@ class Asker:
 
 
 def tensor_of(value: Any) -> Tensor:
-    """The tensor that a value is about: features, scores, numbers."""
+    """Get the tensor that a value is about: features, scores, numbers."""
     for name in ("features", "scores", "values", "rows", "value"):
         tensor = getattr(value, name, None)
         if isinstance(tensor, Tensor):

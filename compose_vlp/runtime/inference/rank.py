@@ -64,7 +64,7 @@ class Ranker:
         self._top = min(entry.settings.top or len(self.texts), len(self.texts))
 
     def rank(self, batch: Mapping[str, Any]) -> Ranked:
-        """The texts for each row of a batch, the likeliest first."""
+        """Rank the texts for each row of a batch, the likeliest first."""
         read = self.asker.inputs_read(self._output)
         rows = rows_of([batch[name] for name in read]) if read else 1
         batch = {name: value for name, value in batch.items() if name.partition(".")[0] in read}
@@ -80,7 +80,7 @@ class Ranker:
         return Ranked(chosen.gather(1, order).cpu(), scores.cpu())
 
     def best(self, batch: Mapping[str, Any]) -> list[str]:
-        """The likeliest text for each row of a batch."""
+        """Choose the likeliest text for each row of a batch."""
         return [self.texts[line] for line in self.rank(batch).texts[:, 0].tolist()]
 
     def _prepared(self, batch: Mapping[str, Any], rows: int) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Ranker:
         return _log_probability(logits.scores, logits.text, self._settings.label_smoothing)
 
     def _likeliest_first_words(self, given: Mapping[str, Any], rows: int) -> tuple[Tensor, Tensor]:
-        """The texts [rows, top] that begin most likely, and the log-probability of their first words."""
+        """Choose the texts [rows, top] that begin most likely; gives them and their first words' log-probability."""
         begin = self._candidates.ids[:1, :1].expand(rows, 1)
         lengths = torch.ones(rows, dtype=torch.int64, device=begin.device)
         words = Text(begin, lengths, self._candidates.frame, self._candidates.pad)

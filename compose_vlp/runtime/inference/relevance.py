@@ -93,7 +93,7 @@ class Explainer:
         )
 
     def maps(self, given: Mapping[str, Sequence[Any]]) -> Maps:
-        """The maps of pictures and texts, lists of one length by field of a record.
+        """Compute the maps of pictures and texts, lists of one length by field of a record.
 
         Raises:
             UserError: no records at all, or fields that are missing or not read.
@@ -104,7 +104,7 @@ class Explainer:
         return self.maps_of_batch(batch)
 
     def maps_of_batch(self, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> Maps:
-        """The same for a batch that a loader made."""
+        """Compute the same for a batch that a loader made."""
         batch = self.asker.with_tables(self.output, batch, tables)
         model, step = self.asker.model, Step(self.asker.blueprint.constants_and_starts())
         with evaluating(model), torch.enable_grad(), watched(self._attention) as seen:
@@ -130,12 +130,12 @@ class Explainer:
 
 
 def no_maps() -> Tensor:
-    """The maps [0, 0, 0] of no pictures."""
+    """Make the maps [0, 0, 0] of no pictures."""
     return torch.empty(0, 0, 0)
 
 
 def _patches(blueprint: CheckedBlueprint, output: str, to: Ref) -> str:
-    """The name of the value whose positions are weighed."""
+    """Name the value whose positions are weighed."""
     kind = blueprint.type_of(to)
     assert isinstance(kind, SequenceType), "the checker lets positions alone be weighed"
     if kind.part(PATCHES) is None:
@@ -148,13 +148,13 @@ def _patches(blueprint: CheckedBlueprint, output: str, to: Ref) -> str:
 
 
 def _origin(blueprint: CheckedBlueprint, ref: Ref, kind: type[Any]) -> str:
-    """The input of a type that a value stands on; the first, where it stands on several."""
+    """Find the input of a type that a value stands on; the first, where it stands on several."""
     origins = [call.target for call in blueprint.fragment([ref]) if call.role == "input"]
     return next(name for name in origins if isinstance(blueprint.inputs[name], kind))
 
 
 def _looker(blueprint: CheckedBlueprint, entry: OutputEntry) -> tuple[Call, int]:
-    """The call that looks at `to`, and how many of the same component look at something before it."""
+    """Find the call that looks at `to`, and count those of the same component that look at something before it."""
     through = entry.settings.through
     looking = [
         call
@@ -169,7 +169,7 @@ def _contexts(call: Call) -> list[Ref]:
 
 
 def _attention(asker: Asker, entry: OutputEntry, looker: Call) -> nn.Module:
-    """The cross-attention of the layer that looks at `to`: of layers that take turns, that whose turn it is."""
+    """Find the cross-attention of the layer that looks at `to`: of layers that take turns, that whose turn it is."""
     through, number, contexts = entry.settings.through, entry.settings.layer, _contexts(looker)
     component: nn.Module = getattr(asker.model.student, through)
     stack = next((module for module in component.children() if isinstance(module, Stack)), None)
@@ -199,7 +199,7 @@ def _scores(value: Any) -> Tensor:
 
 
 def _words(value: Any, output: str) -> tuple[int, Text]:
-    """Where the words stand among what looks, and the words."""
+    """Find where the words stand among what looks, and the words."""
     if isinstance(value, Text):
         return 0, value
     for part in value.parts:

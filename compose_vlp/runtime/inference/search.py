@@ -67,7 +67,7 @@ def search(model: Foreteller, start: Tensor, how: Search, generator: torch.Gener
 
 
 def no_word(max_length: int, begun: int) -> UserError:
-    """The mistake of a length that the beginning of the texts fills."""
+    """Report the mistake of a length that the beginning of the texts fills."""
     return UserError(
         f"max_length {max_length} leaves no word to foretell: texts begin with {begun} tokens",
         hints=["the begin token counts, and so does a prompt"],
@@ -77,7 +77,7 @@ def no_word(max_length: int, begun: int) -> UserError:
 def _one_by_one(
     model: Foreteller, ids: Tensor, scores: Tensor, how: Search, generator: torch.Generator | None
 ) -> Tensor:
-    """The begun texts `ids` [rows, begun], whose next words have `scores`, with the best or a drawn word each time."""
+    """Go on with the texts `ids` [rows, begun], whose next words have `scores`, by the best or a drawn word."""
     done = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
     while True:
         scores = _shaped(scores.float(), ids, how)

@@ -24,7 +24,7 @@ SEARCH_SETTINGS = DRAWS | {"beams", "max_length", "min_length", "length_penalty"
 
 
 def chosen_settings(entry: Generate, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The blueprint's settings with those of the caller.
+    """Join the blueprint's settings with those of the caller.
 
     Beams that are asked for replace draws, and the other way; what is written for beams goes with them, and a least
     length that is longer than what is asked for.
@@ -65,7 +65,7 @@ def _wrong(error: Mapping[str, Any]) -> str:
 def begun_tokens(
     blueprint: CheckedBlueprint, programs: Incremental, tokenizers: Mapping[str, Tokenizer], begin: int
 ) -> int:
-    """How many tokens a text has before its first word is chosen: the begin token, and a prompt of the program's."""
+    """Count the tokens of a text before its first word is chosen: the begin token, and a prompt of the program's."""
     over = blueprint.inputs[programs.over]
     assert isinstance(over, TextInput), "the checker lets texts alone be generated"
     plan = programs.whole.plan

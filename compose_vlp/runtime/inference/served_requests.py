@@ -35,7 +35,7 @@ LARGEST_SEED: Final = 2**63 - 1
 
 
 def opened_folder() -> Path | None:
-    """The folder that the server's owner opened to strangers.
+    """Find the folder that the server's owner opened to strangers.
 
     Raises:
         UserError: it is not there.
@@ -61,7 +61,7 @@ def rows_of_request(columns: Mapping[str, list[Any]]) -> None:
 
 
 def pictures_of_request(values: Iterable[Any], folder: Path | None) -> list[Any]:
-    """The pictures that a caller sent, not decoded yet.
+    """Take the pictures that a caller sent, not decoded yet.
 
     Args:
         values: picture files as bytes, in base64 or as `data:` addresses; paths below `folder`; pixels in arrays.
@@ -78,7 +78,7 @@ def pictures_of_request(values: Iterable[Any], folder: Path | None) -> list[Any]
 
 
 def text_of_request(name: str, value: Any) -> Any:
-    """A value that is no picture, as it is.
+    """Take a value that is no picture, as it is.
 
     Raises:
         UserError: a text that is too long.
@@ -89,7 +89,7 @@ def text_of_request(name: str, value: Any) -> Any:
 
 
 def seed_of_request(value: Any) -> int:
-    """A seed as a whole number.
+    """Read a seed as a whole number.
 
     Raises:
         UserError: it is none, or beyond 63 bits.
@@ -165,7 +165,7 @@ def _file(text: str, folder: Path | None) -> Encoded:
 
 
 def _below(folder: Path, text: str) -> Encoded | None:
-    """The picture file of that path in the folder; None where there is none, or links lead out of the folder."""
+    """Read the picture file at that path in the folder; None where there is none, or links lead out of the folder."""
     try:
         path = folder / text
         if ".." in path.parts or not path.is_relative_to(folder):

@@ -59,7 +59,7 @@ class Stored:
             self._as_it_came[name] = (name,) if name in read else ()
 
     def keep(self, field: str, batch: Mapping[str, Any]) -> list[Row]:
-        """What is kept of each row of a batch of the inputs that a field fills."""
+        """Compute what is kept of each row of a batch of the inputs that a field fills."""
         kept: dict[str, Any] = {}
         for name in self.fields[field]:
             kept |= {input_name: batch[input_name] for input_name in self._as_it_came[name]}
@@ -71,7 +71,7 @@ class Stored:
         ]
 
     def ask(self, pairs: Sequence[Sequence[Row]]) -> Tensor:
-        """The output [pairs, ...] for rows that belong together, one kept row of each field."""
+        """Compute the output [pairs, ...] for rows that belong together, one kept row of each field."""
         rows = [{key: value for row in pair for key, value in row.items()} for pair in pairs]
         batch = {key: join_rows([row[key] for row in rows]) for key in rows[0]}
         return tensor_of(self._run(self._joint, batch)["value"])
@@ -125,7 +125,7 @@ def _joined(values: Sequence[Any]) -> Any:
 
 
 def _joint(blueprint: CheckedBlueprint, output: str, result: Ref, kept: set[str]) -> Compiled:
-    """The program of an output to which the results of some calls are handed as inputs."""
+    """Compile the program of an output to which the results of some calls are handed as inputs."""
     plan = blueprint.plan
     handed = [_as_input(call) if call.id in kept else call for call in plan.calls]
     needed = {call.id for call in fragment(plan.replace(handed), [result])}
@@ -142,7 +142,7 @@ def _handed(call: str) -> str:
 
 
 def before_softmax(blueprint: CheckedBlueprint, ref: Ref) -> Ref:
-    """The scores that a value is the softmax of; the value itself, where it is no softmax."""
+    """Find the scores that a value is the softmax of; the value itself, where it is no softmax."""
     call = blueprint.calls[ref.call]
     (scores,) = call.refs() if call.role == "function" and call.target == "softmax" else (ref,)
     return scores

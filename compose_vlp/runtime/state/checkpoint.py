@@ -46,7 +46,7 @@ _OS_ERROR = re.compile(r"os error (\d+)")
 
 
 def step_folder(checkpoints: Path, step: int) -> Path:
-    """Where the checkpoint of a step goes."""
+    """Give the folder of a step's checkpoint."""
     return checkpoints / f"step-{step:08d}"
 
 
@@ -97,7 +97,7 @@ def load(
     blueprint: Mapping[str, Any] | None = None,
     device: str = "cpu",
 ) -> dict[str, Any]:
-    """The state of a checkpoint, after its files have been checked.
+    """Load the state of a checkpoint, after its files have been checked.
 
     Args:
         path: The checkpoint's folder.
@@ -129,7 +129,7 @@ def load(
 
 
 def latest(folder: Path) -> Path | None:
-    """The checkpoint that was saved last; None where there is none. Those that are not whole are passed over, aloud."""
+    """Find the checkpoint that was saved last; None if there is none. Those that are not whole are skipped, aloud."""
     complete = _complete(folder, aloud=True)
     return complete[-1][0] if complete else None
 
@@ -160,7 +160,7 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def _complete(folder: Path, *, aloud: bool = False) -> list[tuple[Path, Manifest]]:
-    """The whole checkpoints of a folder, in the order in which they were saved."""
+    """List the whole checkpoints of a folder, in the order in which they were saved."""
     complete: list[tuple[Path, Manifest]] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if not path.is_dir() or path.name.startswith("."):

@@ -48,7 +48,7 @@ class DataDigest:
 
 
 def data_digests(blueprint: CheckedBlueprint) -> dict[str, DataDigest]:
-    """The digest of every entry of `data` that a stage trains on or is evaluated on, parts of mixtures too.
+    """Compute the digest of every entry of `data` that a stage trains on or is evaluated on, parts of mixtures too.
 
     Annotations count in full, a file of more than 64 MB by its size, both ends and samples between, a folder by the
     names and sizes of its files. Pictures that annotations name are not read. It changes nothing and never fails: what
@@ -66,7 +66,7 @@ def data_digests(blueprint: CheckedBlueprint) -> dict[str, DataDigest]:
 
 
 def data_digest(blueprint: CheckedBlueprint, name: str) -> DataDigest | None:
-    """The digest of one entry of `data`, without the parts of a mixture; None where there is none."""
+    """Compute the digest of one entry of `data`, without the parts of a mixture; None where there is none."""
     settings = _settings(blueprint, name)
     if settings is None:
         return None
@@ -78,7 +78,7 @@ def data_digest(blueprint: CheckedBlueprint, name: str) -> DataDigest | None:
 
 
 def changed(blueprint: CheckedBlueprint, before: dict[str, Any], names: list[str] | None = None) -> list[str]:
-    """The entries of `data` that a run's `run.json` knows, and that hold something else now.
+    """List the entries of `data` that a run's `run.json` knows, and that hold something else now.
 
     Args:
         blueprint: The run's, perhaps with changes.
@@ -150,7 +150,7 @@ def _bare(value: Any, update: Any) -> Any:
 
 
 def _files(word: str) -> list[Path]:
-    """What a setting names: a file, a folder, or the shards of a pattern. A run's paths are absolute."""
+    """List what a setting names: a file, a folder, or the shards of a pattern. A run's paths are absolute."""
     try:
         if not Path(word).expanduser().is_absolute():
             return []
@@ -160,7 +160,7 @@ def _files(word: str) -> list[Path]:
 
 
 def _contents(path: Path, count: int) -> Iterator[bytes]:
-    """What stands for a file (of `count`, which share the work) or a folder; nothing for what is neither."""
+    """Give what stands for a file (of `count`, which share the work) or a folder; nothing for what is neither."""
     whole, end, samples = WHOLE // count, max(END // count, min(END, 1 << 12)), SAMPLES // count
     try:
         if path.is_dir():

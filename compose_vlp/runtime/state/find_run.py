@@ -14,7 +14,7 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def find_run(run: str | Path, root: Path = Path("runs")) -> RunFolder:
-    """The run that `run` means: the path of its folder, or its MLflow run id.
+    """Find the run that `run` means: the path of its folder, or its MLflow run id.
 
     An id is looked for in the folders under `root` first, and only then in MLflow (which takes seconds to import).
 

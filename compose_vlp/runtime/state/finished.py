@@ -18,7 +18,7 @@ _TYPES = {"image": "string", "text": "string", "number": "double", "id": "string
 
 
 def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | None:
-    """The trained model of a run, as its tracker takes it; None of a blueprint without outputs.
+    """Describe the trained model of a run, as its tracker takes it; None of a blueprint without outputs.
 
     Raises:
         UserError: the run has no checkpoint.
@@ -43,7 +43,7 @@ def finished_model(blueprint: CheckedBlueprint, folder: RunFolder) -> Model | No
 
 
 def _inputs(blueprint: CheckedBlueprint) -> dict[str, str]:
-    """The fields that outputs read, with MLflow's names of types: pictures are paths, addresses or base64."""
+    """List the fields that outputs read, with MLflow's names of types: pictures are paths, addresses or base64."""
     types: dict[str, str] = {}
     for output in blueprint.outputs:
         fields = fields_asked(blueprint, output)

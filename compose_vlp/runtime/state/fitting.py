@@ -13,7 +13,7 @@ from compose_vlp.values.tables import resize_table
 
 
 def fit(model: Model, before: CheckedBlueprint, after: CheckedBlueprint, seed: int) -> tuple[Model, list[str]]:
-    """A model of the blueprint `after` with the weights of one of `before`, and what was resized.
+    """Fit the weights of a model of `before` into one of the blueprint `after`; gives it, and what was resized.
 
     The same model where both are one blueprint. What a longer table has more is drawn from `seed`, and the generators
     stay where they are, so that a run that goes on here goes on alike.

@@ -16,7 +16,7 @@ def seed_libraries(number: int) -> None:
 
 
 def capture() -> dict[str, Any]:
-    """The states of Python's, numpy's and torch's global generators (of every CUDA device, where CUDA is in use)."""
+    """Save the states of Python's, numpy's and torch's global generators (of every CUDA device, if CUDA is in use)."""
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=True),  # noqa: NPY002 - libraries draw from it

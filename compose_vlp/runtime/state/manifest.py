@@ -55,7 +55,7 @@ def describe_files(folder: Path) -> dict[str, FileEntry]:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of the checkpoint at `path`.
+    """Read the manifest of the checkpoint at `path`.
 
     Raises:
         UserError: There is none, it is damaged, or of a later version.

@@ -51,7 +51,7 @@ def pack(state: Mapping[str, Any]) -> Packed:
 
 
 def unpack(skeleton: Json, fetch: Fetch) -> Any:
-    """The state that `pack` took apart, or a part of it."""
+    """Put together the state that `pack` took apart, or a part of it."""
     if isinstance(skeleton, list):
         return [unpack(item, fetch) for item in skeleton]
     if not isinstance(skeleton, dict):

@@ -80,7 +80,7 @@ class RunFolder:
         extra: Mapping[str, Any] | None = None,
         fill: Callable[[Path], None] = lambda _: None,
     ) -> RunFolder:
-        """A new folder, claimed by this process: `root/<blueprint>-<time>-<id>`, or `at` itself.
+        """Create a new folder, claimed by this process: `root/<blueprint>-<time>-<id>`, or `at` itself.
 
         It is filled aside, so that whoever finds `run.json` finds everything that a run begins with.
 
@@ -116,7 +116,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """The run in a folder, to read.
+        """Open the run in a folder, to read.
 
         Raises:
             UserError: There is no run in it, or its `run.json` is damaged or of a later version.
@@ -136,7 +136,7 @@ class RunFolder:
 
     @property
     def info(self) -> RunInfo:
-        """What the run says of itself; one that claims to run while no process does has FAILED."""
+        """Read what the run says of itself; one that claims to run while no process does has FAILED."""
         if self._info.status == "RUNNING" and not self._lock.is_held():
             return replace(self._info, status="FAILED")
         return self._info
@@ -155,7 +155,7 @@ class RunFolder:
 
     @property
     def artifacts(self) -> Path:
-        """The resolved blueprint, its plan, source and picture."""
+        """Give the folder of the resolved blueprint, its plan, source and picture."""
         return self.path / ARTIFACTS
 
     def update(self, **extra: Any) -> None:
@@ -174,7 +174,7 @@ class RunFolder:
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The run folders in `root`, the latest first."""
+    """List the run folders in `root`, the latest first."""
     if not root.is_dir():
         return []
     folders = [(file.stat().st_mtime, file.parent) for file in root.glob(f"*/{RUN_FILE}")]
@@ -201,13 +201,13 @@ def _as_json(info: RunInfo) -> str:
 
 
 def _new_path(root: Path, blueprint: str) -> Path:
-    """A path that nobody else has, however many runs start in the same second."""
+    """Choose a path that nobody else has, however many runs start in the same second."""
     name = re.sub(r"[^\w.-]+", "-", blueprint).strip("-.") or "run"
     return root / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
 
 
 def _aside(path: Path) -> Path:
-    """A folder to fill, on the file system where `path` will be: beside it, or within, where it is there already."""
+    """Make a folder to fill, on the file system where `path` will be: beside it, or within, if it is there already."""
     parent = path if path.is_dir() else path.parent
     parent.mkdir(parents=True, exist_ok=True)
     for old in parent.glob(".*.starting-*"):

@@ -38,7 +38,7 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str, str, tuple[str, ...]]:
-        """What a later measurement replaces."""
+        """Identify what a later measurement replaces."""
         return self.task, self.data, self.changes
 
     def named(self) -> dict[str, float]:

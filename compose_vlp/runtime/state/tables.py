@@ -35,7 +35,7 @@ def keep_tables(blueprint: CheckedBlueprint, run: Path) -> None:
 
 
 def with_kept_tables(blueprint: CheckedBlueprint, run: Path) -> CheckedBlueprint:
-    """The blueprint reading a run's own copies; an input whose table was changed since reads what it says."""
+    """Let the blueprint read a run's own copies; an input whose table was changed since reads what it says."""
     file = run / FOLDER / INDEX
     if not file.is_file():
         return blueprint

@@ -32,7 +32,7 @@ class Weights:
 
     @property
     def whole(self) -> bool:
-        """Whether the run came to its end."""
+        """Tell whether the run came to its end."""
         return self.status == "finished"
 
     def __str__(self) -> str:
@@ -49,6 +49,6 @@ class Weights:
 
 
 def weights_of(path: Path, folder: RunFolder) -> Weights:
-    """What the checkpoint at `path` is, of the run in `folder`."""
+    """Describe what the checkpoint at `path` is, of the run in `folder`."""
     progress = checkpoint.load(path, only=("progress",))["progress"]
     return Weights(path.name, read_manifest(path).step, progress["trained"], WORDS[folder.info.status])

@@ -98,7 +98,7 @@ class InPieces:
         return result
 
     def _followed(self, value: Any, leaves: Sequence[Tensor], number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """A piece's values with the gradients that the mixing part gave to them."""
+        """Pair a piece's values with the gradients that the mixing part gave to them."""
         for tensor, leaf in zip(_floats(value), leaves, strict=True):
             if tensor.requires_grad and leaf.grad is not None:
                 yield tensor, leaf.grad.chunk(self.count)[number]
@@ -126,7 +126,7 @@ class Means:
             torch.autograd.backward(roots, known)
 
     def losses(self) -> Losses:
-        """The losses over all processes.
+        """Average the losses over all processes.
 
         Raises:
             TypeError: a loss has not as many terms as its `selects` says.
@@ -159,7 +159,7 @@ def _cut(batch: Batch, number: int, count: int) -> dict[str, Any]:
 
 
 def _join(values: Sequence[Any]) -> Any:
-    """The pieces of a value, one after the other; all that is no tensor is the same in each."""
+    """Join the pieces of a value, one after the other; all that is no tensor is the same in each."""
     leaves, structures = zip(*(pytree.tree_flatten(value) for value in values), strict=True)
     joined = [torch.cat(pieces) if isinstance(pieces[0], Tensor) else pieces[0] for pieces in zip(*leaves, strict=True)]
     return pytree.tree_unflatten(joined, structures[0])
@@ -176,7 +176,7 @@ def _floats(value: Any) -> list[Tensor]:
 
 @contextmanager
 def _own_noise() -> Iterator[int]:
-    """A seed drawn for this step; all generators go on afterwards as if nothing else had been drawn."""
+    """Draw a seed for this step; all generators go on afterwards as if nothing else had been drawn."""
     seed = int(torch.randint(2**62, ()))
     state = generators.capture()
     try:

@@ -13,19 +13,19 @@ class Listener(Protocol):
     """Told of everything that happens in training, in order."""
 
     def stage(self, name: str, first: int, steps: int) -> None:
-        """A stage begins at step `first` of `steps`."""
+        """Hear that a stage begins at step `first` of `steps`."""
 
     def step(self, report: StepReport) -> None:
-        """A step is done."""
+        """Hear that a step is done."""
 
     def evaluated(self, data: str, step: int, scores: Mapping[str, float]) -> None:
-        """The outputs were measured on a source after `step` steps of the run."""
+        """Hear that the outputs were measured on a source after `step` steps of the run."""
 
     def note(self, text: str) -> None:
         """Something that a person should read."""
 
     def end(self, summary: Summary) -> None:
-        """The stage is over, or was stopped."""
+        """Hear that the stage is over, or was stopped."""
 
 
 class Silent:

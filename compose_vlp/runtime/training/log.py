@@ -36,7 +36,7 @@ class Recent:
 
 
 def scores_text(data: str, step: int, scores: Mapping[str, float]) -> str:
-    """What was measured, in one line."""
+    """Say in one line what was measured."""
     return f"{data} after {step} steps  " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 

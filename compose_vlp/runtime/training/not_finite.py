@@ -117,7 +117,7 @@ def _save(folder: Path, stage: str, model: Model, failure: NotFinite) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as nested dicts, with the name of its kind."""
+    """Turn a value into nested dicts, with the name of its kind."""
     if not isinstance(value, Value | kinds.Part):
         return value
     fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}

@@ -71,7 +71,7 @@ def _stages(document: Document, trained: Collection[str]) -> Iterator[Problem]:
 
 
 def _orders(document: Document, trained: Collection[str]) -> Iterator[Problem]:
-    """The components of each stage's `layer_decay`, or of the one at the top that stands in for it."""
+    """Judge the components of each stage's `layer_decay`, or of the one at the top that stands in for it."""
     heads = list(dict.fromkeys(_head(path) for path in trained))
     for stage in document.stages:
         optimizer = _own(stage, document, "optimizer")
@@ -90,7 +90,7 @@ def _orders(document: Document, trained: Collection[str]) -> Iterator[Problem]:
 
 
 def _head(path: str) -> str:
-    """The component of a parameter, or the loss as `losses.NAME`."""
+    """Name the component of a parameter, or the loss as `losses.NAME`."""
     return ".".join(path.split(".")[: 2 if path.startswith("losses.") else 1])
 
 

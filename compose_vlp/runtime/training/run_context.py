@@ -55,5 +55,5 @@ class RunContext:
 
     @cached_property
     def processes(self) -> Processes:
-        """The processes of this run, met when they are first asked for."""
+        """Meet the processes of this run, when they are first asked for."""
         return join_processes(choose_device(self.options.device))

@@ -70,7 +70,7 @@ def save(
 
 
 def blueprint_of(path: Path, blueprint: CheckedBlueprint) -> CheckedBlueprint:
-    """The blueprint of the model in a checkpoint: with what the stage that trained it sets."""
+    """Give the blueprint of the model in a checkpoint: with what the stage that trained it sets."""
     progress = checkpoint.load(path, only=("progress",))["progress"]
     return blueprint.of_stage(progress["trained"])
 

@@ -37,7 +37,7 @@ class Evaluation:
     measure: Callable[[], Seen]
 
     def is_due(self, done: int, steps: int) -> bool:
-        """Whether to measure when `done` of the stage's `steps` are done."""
+        """Tell whether to measure when `done` of the stage's `steps` are done."""
         return done == steps or (self.every > 0 and done % self.every == 0)
 
     def seen(self) -> Seen:
@@ -50,7 +50,7 @@ class Evaluation:
 
 
 def stage_evaluation(asker: Asker, stage: Stage, scale: Scale, measure: Measure) -> Evaluation | None:
-    """What a stage asks for, made ready; None where it asks for nothing.
+    """Make ready what a stage asks to be measured; None where it asks for nothing.
 
     Raises:
         UserError: no such data, or a task that the outputs or the data do not allow.

@@ -150,7 +150,7 @@ class StageRun:
             self._leave(asked, f"after the last step of stage {self.name}")
 
     def _what_it_does(self) -> str:
-        """Where and on what the stage trains, in one line."""
+        """Say in one line where and on what the stage trains."""
         trained = {id(weight): weight.numel() for g in self.optimizer.torch.param_groups for weight in g["params"]}
         weights = {id(weight): weight.numel() for weight in self.model.parameters()}
         device, processes = self.processes.device, self.processes.world
@@ -186,7 +186,7 @@ class StageRun:
                 self._save(self.number, done)
 
     def _asked(self) -> int:
-        """The signal that any of the processes was told to stop by; all of them stop together, and save."""
+        """Give the signal that any of the processes was told to stop by; all of them stop together, and save."""
         return self.processes.highest(self.context.stopping.asked)
 
     def _leave(self, asked: int, when: str) -> NoReturn:
@@ -262,7 +262,7 @@ class StageRun:
         return self.scale.in_steps(asked) if asked else self.context.options.checkpoint_every
 
     def _tokenizers(self) -> dict[str, Tokenizer]:
-        """The first process learns what has to be learnt, and the others read it."""
+        """Open the tokenizers: the first process learns what has to be learnt, and the others read it."""
         stored = self.context.folder.path / "tokenizers"
         if self.processes.world > 1:
             self.processes.by_main(lambda: len(ready_tokenizers(self.blueprint, stored, self.sources)))
@@ -290,7 +290,7 @@ class StageRun:
         )
 
     def _inputs(self, source: str) -> dict[str, Input]:
-        """The inputs that the program reads from one of the stage's sources."""
+        """Collect the inputs that the program reads from one of the stage's sources."""
         read = [call.target for call in self.compiled.plan.calls if call.role == "input"]
         inputs = self.blueprint.inputs
         return {name: inputs[name] for name in read if inputs[name].source == source}

@@ -62,7 +62,7 @@ class Trainer:
         return model.eval()
 
     def _model(self, stage: str, saved: dict[str, Any] | None) -> Model:
-        """The model as it was saved, or a fresh one; every process has the same, and noise of its own from here on."""
+        """Make the model as saved, or a fresh one; every process has the same, and noise of its own from here on."""
         seed = self.context.options.seed
         noise = (seed << 16) + self.context.processes.rank
         generators.seed_libraries(noise)  # plugins may draw from them while they are made
@@ -77,7 +77,7 @@ class Trainer:
         return model
 
     def _untrained(self) -> Model:
-        """The model with the weights of `start`, saved with its vocabularies."""
+        """Make the model with the weights of `start`, and save it with its vocabularies."""
         stored = self.context.folder.path / "tokenizers"
         model = self._model("", None)
         self.begin()
@@ -88,7 +88,7 @@ class Trainer:
         return model
 
     def _fitted(self, model: Model, before: str, after: str) -> Model:
-        """The same weights as the next stage wants them: tables of positions for other sizes."""
+        """Fit the weights to the next stage: tables of positions for other sizes."""
         stages = self.context.blueprint.of_stage(before), self.context.blueprint.of_stage(after)
         fitted, notes = fit(model, *stages, self.context.options.seed)
         for note in notes:
@@ -96,7 +96,7 @@ class Trainer:
         return fitted
 
     def _saved(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read."""
+        """Load the newest checkpoint that can be read."""
         for path in checkpoint.newest_first(self.context.folder.checkpoints):
             try:
                 checkpoint.verify(path)
