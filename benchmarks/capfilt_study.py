@@ -82,19 +82,21 @@ def main() -> int:
     same_study(arguments.out, {name: getattr(arguments, name) for name in names})
     cells, code = Cells(arguments.out, arguments.budget), 0
     kept: list[dict[str, Any]] = []
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
+    retrievals: dict[str, list[dict[str, Any]]] = {name: [] for name in ARMS}
     try:
         for seed in range(arguments.seeds):
             study = Study(cells, seed, arguments)
-            found["raw"].append(study.arm("raw"))
+            retrievals["raw"].append(study.arm("raw"))
             kept.append(study.judged())
             for name in list(ARMS)[1:]:
-                found[name].append(study.arm(name))
+                retrievals[name].append(study.arm(name))
     except OutOfTime:
         code = 3
-    print(f"\n{table(['', 'share, %'], [[words, spread([one[key] for one in kept])] for key, words in KEPT.items()])}")
+    judged = [[words, spread([shares[key] for shares in kept])] for key, words in KEPT.items()]
+    print(f"\n{table(['', 'share, %'], judged)}")
     rows = [
-        [name, str(len(done)), *(spread([one[key] for one in done]) for key in SCORES)] for name, done in found.items()
+        [name, str(len(done)), *(spread([scores[key] for scores in done]) for key in SCORES)]
+        for name, done in retrievals.items()
     ]
     print(f"\n{table(['trained on', 'seeds', *SCORES.values()], rows)}")
     print(
@@ -115,7 +117,7 @@ class Study:
     arguments: argparse.Namespace
 
     def arm(self, name: str) -> dict[str, Any]:
-        """What a model retrieves that was trained on one kind of data."""
+        """Measure what a model retrieves that was trained on one kind of data."""
         label = f"{name.replace(' ', '_')}_seed_{self.seed}"
 
         def compute() -> dict[str, Any]:
@@ -126,7 +128,7 @@ class Study:
         return self.cells.cell(label, compute)
 
     def judged(self) -> dict[str, Any]:
-        """What the filter keeps, against the truth; in percent."""
+        """Measure what the filter keeps, against the truth; in percent."""
         return self.cells.cell(f"judged_seed_{self.seed}", self._judge)
 
     def _judge(self) -> dict[str, Any]:
@@ -228,18 +230,18 @@ def precision_and_recall(lines: list[dict[str, Any]], source: Any) -> dict[str, 
             named = mentions(text["text"])
             right = record["caption_right"] if text["origin"] == "web" else bool(named) and set(named) <= things
             counts[text["origin"], right, _fits(text)] += 1
-    found: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for origin in ("web", "synthetic"):
         right, kept = counts[origin, True, True] + counts[origin, True, False], counts[origin, True, True]
         all_kept = kept + counts[origin, False, True]
         total = all_kept + counts[origin, True, False] + counts[origin, False, False]
-        found |= {
+        shares |= {
             f"{origin}_precision": _percent(kept, all_kept),
             f"{origin}_recall": _percent(kept, right),
             f"{origin}_right": _percent(right, total),
             f"{origin}_kept": _percent(all_kept, total),
         }
-    return found
+    return shares
 
 
 def _percent(part: int, whole: int) -> float:

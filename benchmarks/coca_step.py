@@ -47,18 +47,18 @@ def main() -> int:
     """Compare, time, print."""
     arguments = _arguments()
     torch.manual_seed(0)
-    theirs = open_clip.create_model(arguments.model).train()
+    reference = open_clip.create_model(arguments.model).train()
     # open_clip leaves this matrix as memory was, and gradients through it are then noise that AdamW makes steps of.
-    nn.init.normal_(theirs.text_decoder.text_projection, std=theirs.text_decoder.width**-0.5)
+    nn.init.normal_(reference.text_decoder.text_projection, std=reference.text_decoder.width**-0.5)
     makers: dict[str, Callable[[nn.Module, str], Any]] = {
         "ours": lambda model, precision: Ours(model, arguments.model, precision),
         "open_clip": lambda model, precision: OpenClip(copy.deepcopy(model), precision, fused=False, trimmed=False),
         "open_clip+": lambda model, precision: OpenClip(copy.deepcopy(model), precision, fused=True, trimmed=True),
     }
-    if not _agree_exactly(makers, theirs):
+    if not _agree_exactly(makers, reference):
         return 1
-    candidates = {name: make(theirs, arguments.precision) for name, make in makers.items()}
-    data = list(_data(theirs, arguments.batch, STEPS))
+    candidates = {name: make(reference, arguments.precision) for name, make in makers.items()}
+    data = list(_data(reference, arguments.batch, STEPS))
     if not _agree(candidates, data[0], arguments.precision):
         return 1
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -68,20 +68,20 @@ def main() -> int:
             candidate.step(data[number % STEPS])
             if number:  # the first round warms up
                 times[name].append(time.perf_counter() - began)
-    _print(times, {name: _flops(one, data[0]) for name, one in candidates.items()}, arguments)
+    _print(times, {name: _flops(candidate, data[0]) for name, candidate in candidates.items()}, arguments)
     return 0
 
 
 class Ours:
     """Our blueprint with open_clip's weights."""
 
-    def __init__(self, theirs: nn.Module, name: str, precision: str) -> None:
+    def __init__(self, reference: nn.Module, name: str, precision: str) -> None:
         blueprint = {"coca_ViT-B-32": "coca_openclip_vit_b_32", "coca_ViT-L-14": "coca_openclip_vit_l_14"}[name]
         loaded = Blueprint.load(blueprint)
         self.checked = loaded.check()
         self.program = loaded.compile("pretrain")["pretrain"].run
         self.model = build(self.checked)
-        load_weights(self.model, open_clip_coca.import_state(theirs.state_dict()))
+        load_weights(self.model, open_clip_coca.import_state(reference.state_dict()))
         self.model.to(_dtype(precision))
         self.optimizer = torch.optim.AdamW(_groups(self.model), **ADAMW, fused=True)
         self.precision = precision
@@ -92,9 +92,9 @@ class Ours:
         longest = min(int(text.lengths.max()) + 1, ids.shape[1])
         text = text_of(ids[:, :longest], frame=ids.shape[1])
         with _autocast(self.precision):
-            found = self.model(self.program, {"image": Image(images), "caption": text})
+            results = self.model(self.program, {"image": Image(images), "caption": text})
         weight = {name: loss.weight for name, loss in self.checked.losses.items()}
-        return weight["contrastive"] * found["contrastive"].value, weight["captioning"] * found["captioning"].value
+        return weight["contrastive"] * results["contrastive"].value, weight["captioning"] * results["captioning"].value
 
     def step(self, data: Data) -> tuple[float, float]:
         contrastive, captioning = self.losses(data)
@@ -130,8 +130,8 @@ class OpenClip:
             ids = ids[:, : int((ids != 0).sum(1).max()) + 1]
             self.rows.kept = [*range(ids.shape[1]), frame]
         with _autocast(self.precision):
-            found = self.model(images, ids)
-            scores = self.loss(**found, output_dict=True)
+            results = self.model(images, ids)
+            scores = self.loss(**results, output_dict=True)
         return scores["contrastive_loss"], scores["caption_loss"]
 
     def step(self, data: Data) -> tuple[float, float]:
@@ -143,12 +143,12 @@ class OpenClip:
 
     def tensors(self, read: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
         """Parameters, or something of theirs, under our names."""
-        found = {
+        tensors = {
             name.replace("parametrizations.positional_embedding.original", "positional_embedding"): tensor.clone()
             for name, p in self.model.named_parameters()
             if (tensor := read(p)) is not None
         }
-        return open_clip_coca.import_state(found)
+        return open_clip_coca.import_state(tensors)
 
 
 class Rows(nn.Module):
@@ -171,11 +171,11 @@ def _flops(candidate: Any, data: Data) -> int:
 
 def _agree(candidates: dict[str, Any], data: Data, precision: str) -> bool:
     """Losses within 1e-5 and gradients within 1e-4 of their norms (2e-2 of both in bf16); what differs is printed."""
-    found = {name: _gradients(candidate, data) for name, candidate in candidates.items()}
+    results = {name: _gradients(candidate, data) for name, candidate in candidates.items()}
     limits = (1e-5, 1e-4) if precision == "fp32" else (2e-2, 2e-2)
     fine = True
     for name in ("open_clip", "open_clip+"):
-        losses, gradients = _distances(found["ours"], found[name])
+        losses, gradients = _distances(results["ours"], results[name])
         print(f"{precision}: ours and {name}: losses differ by {losses:.1e}, gradients by {gradients:.1e}")
         fine &= losses <= limits[0] and gradients <= limits[1]
     return fine or _nothing_to_time()
@@ -194,8 +194,8 @@ def _agree_exactly(makers: dict[str, Callable[[nn.Module, str], Any]], start: nn
     for name, make in makers.items():
         candidate = make(start, "fp64")
         first = _gradients(candidate, data[0])
-        for one in data:
-            candidate.step(one)
+        for batch in data:
+            candidate.step(batch)
         changes = {n: (w - begun[n]).float() for n, w in candidate.tensors(lambda p: p.detach()).items()}
         del candidate
         if reference is None:
@@ -267,7 +267,9 @@ def _print(times: dict[str, list[float]], flops: dict[str, int], arguments: argp
     for name, seconds in times.items():
         print(f"{name:11} {statistics.median(seconds):6.2f} s   {flops[name] / 1e9:7.0f} GFLOP")
     for name in ("open_clip", "open_clip+"):
-        pairs = [theirs / ours for theirs, ours in zip(times[name], times["ours"], strict=True)]
+        pairs = [
+            seconds_there / seconds_here for seconds_there, seconds_here in zip(times[name], times["ours"], strict=True)
+        ]
         print(f"{name} / ours: {statistics.median(pairs):.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); "
               f"FLOPs {flops[name] / flops['ours']:.2f}")  # fmt: skip
 

@@ -126,15 +126,15 @@ def _draw(folder: Path, count: int) -> Path:
 
 
 def _print_round(number: int, times: dict[str, list[Times]], steps: int) -> None:
-    lasts = {name: statistics.median(one.whole for one in found[-steps:]) for name, found in times.items()}
+    lasts = {name: statistics.median(step.whole for step in measured[-steps:]) for name, measured in times.items()}
     print(f"round {number + 1}: " + ", ".join(f"{name} {seconds:.3f} s a step" for name, seconds in lasts.items()))
     sys.stdout.flush()
 
 
 def _print(times: dict[str, list[Times]], bench: Bench, arguments: argparse.Namespace) -> int:
-    fed, ready = times["fed"], statistics.median(one.whole for one in times["ready"])
-    waiting = sum(one.waiting for one in fed) / sum(one.whole for one in fed)
-    slower = statistics.median(one.whole for one in fed) / ready - 1
+    fed, ready = times["fed"], statistics.median(step.whole for step in times["ready"])
+    waiting = sum(step.waiting for step in fed) / sum(step.whole for step in fed)
+    slower = statistics.median(step.whole for step in fed) / ready - 1
     print(
         f"{arguments.model}, batch {arguments.batch}, {arguments.precision}, {torch.get_num_threads()} threads on "
         f"{os.cpu_count()} cores, {bench.workers} worker processes, {len(fed)} steps of each"

@@ -32,16 +32,16 @@ def main() -> int:
     arguments = parser(str(__doc__), "momentum_distillation", STEPS).parse_args()
     same_study(arguments.out, {"steps": arguments.steps, "pictures": arguments.pictures})
     cells, code = Cells(arguments.out, arguments.budget), 0
-    found: dict[tuple[float, str], list[dict[str, Any]]] = {(noise, name): [] for noise in NOISE for name in ALPHAS}
+    results: dict[tuple[float, str], list[dict[str, Any]]] = {(noise, name): [] for noise in NOISE for name in ALPHAS}
     try:
         for seed in range(arguments.seeds):
-            for (noise, name), done in found.items():
+            for (noise, name), done in results.items():
                 done.append(_cell(cells, noise, name, seed, arguments))
     except OutOfTime:
         code = 3
     rows = [
-        [f"{noise:.0%}", name, str(len(done)), *(spread([one[score] for one in done]) for score in SCORES)]
-        for (noise, name), done in found.items()
+        [f"{noise:.0%}", name, str(len(done)), *(spread([cell[score] for cell in done]) for score in SCORES)]
+        for (noise, name), done in results.items()
     ]
     print(f"\n{table(['wrong captions', 'distillation', 'seeds', *SCORES.values()], rows)}")
     print(f"\n{arguments.steps} steps, {arguments.pictures} unseen pictures, {cells.seconds() / 60:.0f} CPU minutes")

@@ -81,8 +81,8 @@ class Candidate:
 
     def losses(self, data: Data) -> dict[str, Tensor]:
         data = data.to_frame() if self.to_frame else data
-        found = self.model(self.program, data.batch, Step({"alpha": ALPHA}, choices=data.choices))
-        return {name: loss.value for name, loss in found.items()}
+        results = self.model(self.program, data.batch, Step({"alpha": ALPHA}, choices=data.choices))
+        return {name: loss.value for name, loss in results.items()}
 
     def step(self, data: Data) -> None:
         self._follow()
@@ -100,16 +100,16 @@ class Candidate:
             assert isinstance(teacher, Teacher)
             assert teacher.decay is not None
             for name, module in teacher.named_children():
-                for mine, theirs in zip(module.parameters(), students[name].parameters(), strict=True):
-                    mine.data = mine.data * teacher.decay + theirs.data * (1.0 - teacher.decay)
+                for average, student in zip(module.parameters(), students[name].parameters(), strict=True):
+                    average.data = average.data * teacher.decay + student.data * (1.0 - teacher.decay)
 
     def gradients(self, data: Data) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Losses, and the gradients of their sum."""
         losses = self.losses(data)
         torch.stack([*losses.values()]).sum().backward()
-        found = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
+        gradients = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.grad is not None}
         self.optimizer.zero_grad()
-        return {name: float(loss.detach()) for name, loss in losses.items()}, found
+        return {name: float(loss.detach()) for name, loss in losses.items()}, gradients
 
 
 class Bench:
@@ -166,7 +166,7 @@ def run(paper: Paper) -> int:
     candidates = {name: bench.make(name) for name in names}
     if not _agree(candidates, bench.data[0]):
         return 1
-    flops = {name: _flops(one, bench.data[0]) for name, one in candidates.items()}
+    flops = {name: _flops(candidate, bench.data[0]) for name, candidate in candidates.items()}
     times = _times(candidates, bench.data, arguments.rounds)
     del candidates, bench
     peaks = {name: _peak(name) for name in names} if arguments.peak else {}
@@ -192,12 +192,14 @@ def _agree(candidates: Mapping[str, Candidate], data: Data) -> bool:
     losses, gradients = candidates[ours].gradients(data)
     fine = True
     for name in others:
-        theirs, wanted = candidates[name].gradients(data)
-        largest = max(float(g.norm()) for g in wanted.values())
-        apart = max(abs(losses[n] - one) / abs(one) for n, one in theirs.items())
-        steep = max(float((gradients[n] - g).norm()) / (float(g.norm()) + 1e-2 * largest) for n, g in wanted.items())
+        their_losses, their_gradients = candidates[name].gradients(data)
+        largest = max(float(g.norm()) for g in their_gradients.values())
+        apart = max(abs(losses[n] - loss) / abs(loss) for n, loss in their_losses.items())
+        steep = max(
+            float((gradients[n] - g).norm()) / (float(g.norm()) + 1e-2 * largest) for n, g in their_gradients.items()
+        )
         print(f"{ours} and {name}: losses differ by {apart:.1e}, gradients by {steep:.1e}")
-        fine &= gradients.keys() == wanted.keys() and apart <= LOSSES and steep <= GRADIENTS
+        fine &= gradients.keys() == their_gradients.keys() and apart <= LOSSES and steep <= GRADIENTS
     if not fine:
         print("the numbers differ, so there is nothing to time")
     return fine
@@ -213,7 +215,7 @@ def _flops(candidate: Candidate, data: Data) -> int:
 
 def _peak(name: str) -> float:
     """The most memory that a process of its own held in two steps, in GB."""
-    kept = [one for one in sys.argv[1:] if one not in ("--peak", "--all")]
+    kept = [argument for argument in sys.argv[1:] if argument not in ("--peak", "--all")]
     module = f"benchmarks.{Path(sys.argv[0]).stem}"
     done = subprocess.run(
         [sys.executable, "-m", module, *kept, "--alone", name], check=True, capture_output=True, text=True
@@ -259,8 +261,10 @@ def _print(
     for name, seconds in times.items():
         peak = f"   {peaks[name]:5.1f} GB at most" if name in peaks else ""
         print(f"{name:10} {statistics.median(seconds):7.3f} s   {flops[name] / 1e9:7.0f} GFLOP{peak}")
-    for name in [one for one in times if one != "ours"]:
-        pairs = [theirs / ours for theirs, ours in zip(times[name], times["ours"], strict=True)]
+    for name in [candidate for candidate in times if candidate != "ours"]:
+        pairs = [
+            seconds_there / seconds_here for seconds_there, seconds_here in zip(times[name], times["ours"], strict=True)
+        ]
         print(f"{name} / ours: {statistics.median(pairs):.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); "
               f"FLOPs {flops[name] / flops['ours']:.2f}")  # fmt: skip
 

@@ -37,7 +37,7 @@ class Cells:
         folder.mkdir(parents=True, exist_ok=True)
 
     def cell(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """What the cell holds; it is computed where it is not there yet.
+        """Return what the cell holds; it is computed where it is not there yet.
 
         Raises:
             OutOfTime: it is not there, and the budget of CPU time is spent.
@@ -47,10 +47,10 @@ class Cells:
             if self.spent_s >= self.budget_s:
                 raise OutOfTime
             began = time.process_time()
-            found = dict(compute())
+            result = dict(compute())
             seconds = time.process_time() - began
             self.spent_s += seconds
-            write_atomic(file, json.dumps({**found, "cpu_seconds": round(seconds, 1)}, indent=2) + "\n")
+            write_atomic(file, json.dumps({**result, "cpu_seconds": round(seconds, 1)}, indent=2) + "\n")
             print(f"{name}: {seconds:.0f} s", flush=True)
         read: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return read
@@ -78,13 +78,13 @@ class Cells:
 
 def parser(description: str, folder: str, steps: int) -> argparse.ArgumentParser:
     """The options that every study has."""
-    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--out", type=Path, default=Path("runs") / folder, help="where cells and runs are kept")
-    found.add_argument("--steps", type=int, default=steps, help="steps that each model is trained")
-    found.add_argument("--seeds", type=int, default=3, help="seeds of each cell")
-    found.add_argument("--budget", type=float, default=600.0, help="CPU minutes, after which no cell is begun")
-    found.add_argument("--pictures", type=int, default=1000, help="unseen pictures that retrieval is measured on")
-    return found
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--out", type=Path, default=Path("runs") / folder, help="where cells and runs are kept")
+    options.add_argument("--steps", type=int, default=steps, help="steps that each model is trained")
+    options.add_argument("--seeds", type=int, default=3, help="seeds of each cell")
+    options.add_argument("--budget", type=float, default=600.0, help="CPU minutes, after which no cell is begun")
+    options.add_argument("--pictures", type=int, default=1000, help="unseen pictures that retrieval is measured on")
+    return options
 
 
 def same_study(folder: Path, asked: Mapping[str, Any]) -> None:
@@ -99,8 +99,8 @@ def same_study(folder: Path, asked: Mapping[str, Any]) -> None:
 
 def retrieval(run: Run, pictures: int) -> dict[str, float]:
     """Recalls on unseen pictures with right captions, in percent."""
-    found = evaluate_retrieval(run.asker, open_source({**UNSEEN, "count": pictures}), pictures)
-    return {name: 100 * value for name, value in found.flat().items()}
+    recalls = evaluate_retrieval(run.asker, open_source({**UNSEEN, "count": pictures}), pictures)
+    return {name: 100 * value for name, value in recalls.flat().items()}
 
 
 def written(settings: Mapping[str, Any]) -> str:

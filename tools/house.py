@@ -40,11 +40,13 @@ class Tower:
 
 def import_graph(package: str = PACKAGE) -> Graph:
     """Every module of a package, with an edge to each that it imports."""
-    found = grimp.build_graph(package, cache_dir=None)
+    imports = grimp.build_graph(package, cache_dir=None)
     graph: Graph = nx.DiGraph()
-    graph.add_nodes_from(found.modules)
+    graph.add_nodes_from(imports.modules)
     graph.add_edges_from(
-        (one, other) for one in found.modules for other in found.find_modules_directly_imported_by(one)
+        (module, imported)
+        for module in imports.modules
+        for imported in imports.find_modules_directly_imported_by(module)
     )
     return graph
 
@@ -88,13 +90,13 @@ def _tower(graph: Graph, module: str) -> Tower:
 
 
 def hooks(root: Path = ROOT) -> dict[str, list[str]]:
-    """Where a kind's result or its settings are judged by code of its own: classes and functions by hook."""
-    found: dict[str, list[str]] = {"output": [], "check": [], "check_batch": [], "describe": []}
+    """Find where a kind's result or its settings are judged by code of its own: classes and functions by hook."""
+    owners: dict[str, list[str]] = {"output": [], "check": [], "check_batch": [], "describe": []}
     for file in sorted((root / "components").rglob("*.py")):
         for owner, name in _defined(ast.parse(file.read_text("utf-8"))):
-            if name in found:
-                found[name].append(f"{file.relative_to(root)}: {owner}")
-    return found
+            if name in owners:
+                owners[name].append(f"{file.relative_to(root)}: {owner}")
+    return owners
 
 
 def _defined(tree: ast.Module) -> Iterator[tuple[str, str]]:

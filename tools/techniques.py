@@ -89,20 +89,20 @@ def _having(checked: CheckedBlueprint, kind: str) -> list[str]:
         for name, component in checked.components.items()
         if component.config is not None
     }
-    found = [name for name, uses in parts.items() if kind in uses]
-    found += [name for name, loss in checked.losses.items() if loss.kind.name == kind]
-    return found + [name for name, adapter in checked.adapters.items() if adapter.kind.name == kind]
+    names = [name for name, uses in parts.items() if kind in uses]
+    names += [name for name, loss in checked.losses.items() if loss.kind.name == kind]
+    return names + [name for name, adapter in checked.adapters.items() if adapter.kind.name == kind]
 
 
 def main() -> None:
     """Print the table."""
     files = sources()
     print(f"{'technique':20} {'file':34} lines  known by  reached: " + ", ".join(PAPERS))
-    for one in TECHNIQUES:
-        reached = [str(len(one.reaches(paper))) for paper in PAPERS]
-        file = one.file().relative_to(ROOT)
-        print(f"{one.title:20} {file!s:34} {one.lines():5}  {len(one.known_by(files)):8}  {' '.join(reached)}")
-        print(f"{'':20} {one.override.replace('{{', '{').replace('}}', '}')}")
+    for technique in TECHNIQUES:
+        reached = " ".join(str(len(technique.reaches(paper))) for paper in PAPERS)
+        file, known = technique.file().relative_to(ROOT), len(technique.known_by(files))
+        print(f"{technique.title:20} {file!s:34} {technique.lines():5}  {known:8}  {reached}")
+        print(f"{'':20} {technique.override.replace('{{', '{').replace('}}', '}')}")
 
 
 if __name__ == "__main__":

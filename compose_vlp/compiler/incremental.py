@@ -145,14 +145,14 @@ class _Writer:
         name: str,
         when: str,
         calls: Iterable[Call],
-        wanted: Mapping[str, Ref],
+        results: Mapping[str, Ref],
         cached: frozenset[str] = frozenset(),
     ) -> str:
         """The source of a program of these calls, in the plan's order; what they read of others is handed to it."""
         own = {call.id: call for call in calls if call.role != "input"}
         read = {ref.call for call in own.values() for ref in call.refs()}
         lines = [own.get(call.id) or _handed(call) for call in self.plan.calls if call.id in own or call.id in read]
-        plan = dataclasses.replace(self.plan.replace(lines), wanted=wanted)
+        plan = dataclasses.replace(self.plan.replace(lines), wanted=results)
         tokenizers = {
             call: tokenizer for call, tokenizer in tokenizers_of(self.blueprint, self.plan).items() if call in own
         }

@@ -165,12 +165,12 @@ class Model(nn.Module):
 
 
 def _teachers(blueprint: CheckedBlueprint, built: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    found: dict[str, nn.Module] = {}
+    teachers: dict[str, nn.Module] = {}
     for name, reached in reached_by_teachers(blueprint).items():
         settings = blueprint.teachers[name]
         decay = settings.decay if isinstance(settings.decay, float | int) else None
-        found[name] = Teacher({component: built[component] for component in reached}, decay, settings.mode)
-    return found
+        teachers[name] = Teacher({component: built[component] for component in reached}, decay, settings.mode)
+    return teachers
 
 
 def _count(parameters: Iterable[nn.Parameter], seen: set[int]) -> int:
