@@ -47,7 +47,7 @@ MULTIWAY = (
 )  # fmt: skip
 WORDS = "+components.learned={use: wordpiece, vocab_size: 300}"
 PAIRS = "data.pairs={use: scenes, count: 12, size: 16}"
-TEXTS = PAIRS.replace("pairs", "texts")
+TEXTS = "data.texts={use: scenes, count: 12, size: 16}"
 OTHERS = {
     ("tiny/albef", "hybrids/albef_multiway"): (
         "inputs.image.size=16",
@@ -109,6 +109,7 @@ OTHERS = {
         PAIRS,
         TEXTS,
         "data.pictures={use: scenes, count: 12, size: 16}",
+        "inputs.lone_text.from=caption",
         "stages.pretrain.losses=[texts, pair_texts, itc, itm]",  # codes come from a file
         "stages.pretrain.data={main: pairs, texts: texts}",
     ),
