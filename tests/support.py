@@ -26,9 +26,13 @@ def assert_near(found: Tensor, wanted: Tensor, within: float | None = None, floo
 
     Args:
         within: of the norm; by default what float64 leaves of rounding, or float32 where the tensors are of it.
+            Whole numbers are equal.
         floor: root mean square of a difference that counts as none, where `wanted` may be about zero itself.
     """
     assert found.shape == wanted.shape and found.dtype == wanted.dtype, what
+    if not wanted.is_floating_point():
+        assert torch.equal(found, wanted), what or "numbers that count differ"
+        return
     within = within or {torch.float64: 1e-10, torch.float32: 1e-5}[wanted.dtype]
     difference, scale = (float(one.detach().double().norm()) for one in (found - wanted, wanted))
     limit = within * scale + floor * wanted.numel() ** 0.5
