@@ -40,7 +40,8 @@ def prepare_tokenizers(
         The names of those that were trained.
 
     Raises:
-        UserError: a tokenizer to be trained has no input, or its inputs hold no text.
+        UserError: a tokenizer to be trained has no input, its inputs hold no text, or it did not learn a token that its
+            settings name.
     """
     untrained = [name for name, tokenizer in tokenizers.items() if not tokenizer.ready]
     for name in untrained:
@@ -51,6 +52,7 @@ def prepare_tokenizers(
         if not corpus:
             raise UserError(f"tokenizer {name!r} has no file, and no input with text to learn a vocabulary from")
         tokenizers[name].train(corpus)
+        tokenizers[name].special  # noqa: B018 - a token that was not learnt is missed here, not stages later
     for name, settings in inputs.items():
         if isinstance(settings, TextInput):
             find_tokenizer(name, settings, tokenizers)

@@ -11,6 +11,7 @@ import pytest
 from compose_vlp.blueprint.inputs import parse_input
 from compose_vlp.components.tokenizers.bpe import BytePairs
 from compose_vlp.components.tokenizers.clip_bpe import ClipBytePairs
+from compose_vlp.components.tokenizers.sentencepiece import SentencePiece
 from compose_vlp.components.tokenizers.wordpiece import WordPiece
 from compose_vlp.data import BadRecord, Source, open_source
 from compose_vlp.data.corpus import prepare_tokenizers, texts_of
@@ -96,3 +97,11 @@ def test_a_tokenizer_without_texts_is_told() -> None:
         prepare_tokenizers(untrained, {"one": text("w", source="texts")}, {"main": Words()})
     with pytest.raises(UserError, match="names the tokenizer 'v', which is not there"):
         prepare_tokenizers({"w": ClipBytePairs(ClipBytePairs.Config())}, {"one": text("v")}, {"main": Words()})
+
+
+def test_a_token_that_was_not_learnt_is_missed_at_once_and_not_where_words_are_first_hidden() -> None:
+    pytest.importorskip("sentencepiece")
+    words = SentencePiece(SentencePiece.Config(vocab_size=64, mask="[MASK]"))
+    inputs, sources = {"caption": text("words")}, {"main": open_source({"use": "scenes", "count": 200})}
+    with pytest.raises(UserError, match=r"no token '\[MASK\]', which is the `mask` token"):
+        prepare_tokenizers({"words": words}, inputs, sources)
