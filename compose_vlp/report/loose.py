@@ -19,6 +19,10 @@ from compose_vlp.runtime.state.scores import Measurement, read_scores
 Place: TypeAlias = tuple[str, tuple[str, ...]]
 """What a task was measured on: an entry of data, and how it was changed for it."""
 
+_NO_NUMBERS = "tracking"
+"""The section that says where a run is recorded: it differs between seeds of one cell of a sweep."""
+_DESCRIBED = 8
+"""Changes that a cell's description lists; how many more there are is said."""
 _SETS_APART = 3
 """Changes that a cell's name may hold; a cell with more is named by its blueprint and a number."""
 
@@ -37,12 +41,12 @@ def study_of(runs: Sequence[RunFolder]) -> Study:
     documents = [_document(run.path) for run in runs]
     cells: list[list[int]] = []
     for place in range(len(runs)):
-        same = next((cell for cell in cells if not diff(documents[cell[0]], documents[place])), None)
+        same = next((cell for cell in cells if not _differences(documents[cell[0]], documents[place])), None)
         if same is None:
             cells.append([place])
         else:
             same.append(place)
-    changes = [diff(documents[0], documents[cell[0]]) for cell in cells]
+    changes = [_differences(documents[0], documents[cell[0]]) for cell in cells]
     names = _names([documents[cell[0]].name for cell in cells], changes)
     measured = [read_scores(run) for run in runs]
     trials = []
@@ -63,7 +67,7 @@ def study_of(runs: Sequence[RunFolder]) -> Study:
             )
             for place in cell
         ]
-    descriptions = ["the baseline", *("; ".join(map(_short, own)) for own in changes[1:])]
+    descriptions = ["the baseline", *map(_description, changes[1:])]
     missing = {trial.cell: f"{trial.folder} has not been measured" for trial in trials if not trial.scores}
     return Study("comparison", "", {}, names[0], dict(zip(names, descriptions, strict=True)), trials, missing=missing)
 
@@ -74,6 +78,17 @@ def _document(folder: Path) -> Document:
         raise UserError(f"{folder} has no blueprint.yaml, by which it could be compared")
     blueprint = LoadedBlueprint.load(file)
     return blueprint.document
+
+
+def _differences(before: Document, after: Document) -> list[Change]:
+    """List what differs in model, data or training; where a run is recorded does not count."""
+    return [change for change in diff(before, after) if change.path[0] != _NO_NUMBERS]
+
+
+def _description(changes: Sequence[Change]) -> str:
+    listed = [_short(change) for change in changes[:_DESCRIBED]]
+    more = len(changes) - len(listed)
+    return "; ".join([*listed, *([f"{more} more, which `compose-vlp diff` lists"] if more else [])])
 
 
 def _names(blueprints: Sequence[str], changes: Sequence[Sequence[Change]]) -> list[str]:

@@ -28,6 +28,19 @@ def test_runs_are_listed_and_chosen(cli: Cli, made: Path):
     assert cli("runs --where seed=9").out == "no runs, of 6, fulfil it\n"
 
 
+def test_a_table_that_does_not_fit_gives_way_to_lines_with_whole_names(
+    cli: Cli, made: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = cli("runs --where 'seed=1 and stages.pretrain.batch=32'").out.splitlines()
+    assert lines[0] == "runs/b1"
+    assert lines[1].startswith("  coca_tiny, FINISHED, seed 1, ") and lines[1].endswith(", 7 steps, 1 min 1 s")
+    assert lines[2:] == ["  retrieval.mean_recall 0.6111"]
+    monkeypatch.setenv("COLUMNS", "160")
+    heads = cli("runs --where seed=1").out.splitlines()[0].split()
+    assert heads == ["run", "blueprint", "status", "seed", "started", "steps", "time", "retrieval.mean_recall"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

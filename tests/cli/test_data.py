@@ -43,7 +43,7 @@ def test_a_table_is_looked_over_and_its_entry_written_out(cli: Cli, folder: Path
     assert result.code == 0
     said = re.sub(r" {2,}", "  ", re.sub(r" +\n", "\n", result.out))
     assert "records  12\n" in said
-    assert "file  11 pictures, 1 of them copies\n" in said
+    assert "file  11 pictures, 1 of them a copy\n" in said
     assert "width 20, height 10 to 11 (median 10); mostly 20 x 10 (6), 20 x 11 (5)" in said
     assert "caption  11 texts, 1 a record, no two alike\n" in said
     assert "words 3 to 43 (median 3)" in said

@@ -109,6 +109,22 @@ def test_runs_that_differ_in_their_seed_alone_are_one_cell(runs: Path):
     assert study.trials[0].cost.parameters == 1000 and study.trials[0].cost.seconds == 60.0
 
 
+def test_where_runs_are_tracked_sets_no_cells_apart(tmp_path: Path):
+    """As of a sweep, whose runs are each tracked by a name of their own."""
+    for seed in (0, 1):
+        tracked = (f"+tracking.run_name=baseline, seed {seed}", f"+tracking.parent=p{seed}")
+        make_run(tmp_path / f"{seed}", *tracked, seed=seed, scores={"mean_recall": 0.5})
+    study = study_of(opened(tmp_path / "0", tmp_path / "1"))
+    assert list(study.cells) == ["coca_tiny"] and [trial.seed for trial in study.trials] == [0, 1]
+
+
+def test_a_cell_that_differs_in_much_is_described_in_short(tmp_path: Path):
+    make_run(tmp_path / "a", scores={"mean_recall": 0.5})
+    make_run(tmp_path / "b", blueprint="tiny/albef", scores={"mean_recall": 0.5})
+    description = study_of(opened(tmp_path / "a", tmp_path / "b")).cells["albef_tiny"]
+    assert description.endswith(" more, which `compose-vlp diff` lists") and len(description.split("; ")) == 9
+
+
 def test_scores_on_other_data_are_no_pair(tmp_path: Path):
     make_run(tmp_path / "a", scores={"mean_recall": 0.5})
     make_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from compose_vlp.cli.console import err, out, print_json
-from compose_vlp.cli.options import Json, Out
+from compose_vlp.cli.options import Json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,13 +37,16 @@ def command(
         typer.Argument(metavar="RUN", help="Folders or MLflow run ids, the baseline first.", show_default=False),
     ],
     scores: Scores = None,
-    path: Out = None,
+    path: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Also write a page here, with tables and plots."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare trained runs: scores, differences, cost, settings.
 
-    Runs whose blueprints mean the same are seeds of one cell. Differences are taken seed by seed where both cells have
-    the seed. `evaluate` measures runs; what it found of each is what is compared.
+    Runs whose blueprints mean the same are seeds of one cell, wherever they are tracked. Differences are taken seed by
+    seed where both cells have the seed. The scores are those that `evaluate`, a sweep or a stage measured.
     """
     from compose_vlp.report.loose import study_of
     from compose_vlp.report.summary import summarise

@@ -198,7 +198,7 @@ def _spread(spread: Spread) -> str:
 
 
 def _copies(count: int) -> str:
-    return f"{count:,} of them copies" if count else "no two alike"
+    return f"{count:,} of them {'a copy' if count == 1 else 'copies'}" if count else "no two alike"
 
 
 def _written(settings: dict[str, Any]) -> str:

@@ -31,8 +31,8 @@ def command(
 ) -> None:
     """Report a sweep: differences, effects, cost, as a page.
 
-    May be asked while the sweep still runs; what is missing is said. Writes a page that needs no other file, the tables
-    as Markdown, LaTeX and CSV, and the plots; a sweep that is in MLflow has them among its files.
+    May be called while the sweep still runs, and then says what is missing. Writes a page that needs no other file, the
+    tables as Markdown, LaTeX and CSV, and the plots; where the sweep is in MLflow, they are stored with it there.
     """
     from compose_vlp.report.summary import summarise
     from compose_vlp.report.write import write_report

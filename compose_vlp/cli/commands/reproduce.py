@@ -20,8 +20,8 @@ SHOWN = 5
 def command(run: Run, path: Out = None, no_track: NoTrack = False, as_json: Json = False) -> None:
     """Train a finished run again and compare what comes of it.
 
-    Blueprint, plugins, seed and options are those of the run's folder; what is not as it was (versions, threads,
-    device, data) is said. On the same machine with the same versions weights and metrics come out identical. Exits
+    Blueprint, plugins, seed and options are those of the run's folder; whatever has changed since (versions, threads,
+    device, data) is named. On the same machine with the same versions, weights and metrics come out identical. Exits
     with 1 where they do not.
     """
     from compose_vlp.cli.progress import TrainProgress

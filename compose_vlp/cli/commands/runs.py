@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -13,6 +14,9 @@ from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.options import Json
 from compose_vlp.readable import duration
 
+if TYPE_CHECKING:
+    from compose_vlp.report.runs import RunRow
+
 EXAMPLES = (
     ("the latest runs", "compose-vlp runs --count 10"),
     ("those that came to something", "compose-vlp runs --where 'status=FINISHED and retrieval.mean_recall>0.5'"),
@@ -20,6 +24,8 @@ EXAMPLES = (
 )
 SCORES = 3
 """Scores that stand in the table where nobody asks for others."""
+_ANY_WIDTH = 10_000
+"""Columns in which a table is measured as if nothing bounded it."""
 
 
 def command(
@@ -58,17 +64,38 @@ def command(
         return
     scores = list(dict.fromkeys(name for row in chosen for name in row.scores))[:SCORES]
     extra = list(show or scores)
+    table = _table(chosen, extra)
+    console = out()
+    if console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum <= console.width:
+        console.print(table)
+        return
+    for row in chosen:
+        console.print(_block(row, extra), soft_wrap=True)
+
+
+def _table(rows: Sequence[RunRow], extra: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     for name in ("run", "blueprint", "status", "seed", "started", "steps", "time", *extra):
-        table.add_column(
-            name, overflow="fold", justify="right" if name in ("seed", "steps", "time", *extra) else "left"
-        )
-    for row in chosen:
-        facts = row.facts
-        took = duration(float(facts["seconds"])) if facts["seconds"] is not None else None
-        named = [facts[name] for name in ("run", "blueprint", "status", "seed", "started", "steps")]
-        table.add_row(*map(_text, [*named, took, *(row.value(name) for name in extra)]))
-    out().print(table)
+        table.add_column(name, no_wrap=True, justify="right" if name in ("seed", "steps", "time", *extra) else "left")
+    for row in rows:
+        named = [row.facts[name] for name in ("run", "blueprint", "status", "seed", "started", "steps")]
+        table.add_row(*map(_text, [*named, _time(row), *(row.value(name) for name in extra)]))
+    return table
+
+
+def _block(row: RunRow, extra: Sequence[str]) -> str:
+    """Write a run as lines, for a terminal that the table does not fit: its folder stays whole, to be copied."""
+    facts = row.facts
+    about = [facts["blueprint"], facts["status"], f"seed {facts['seed']}", facts["started"]]
+    about += [f"{facts['steps']} steps"] if facts["steps"] is not None else []
+    about += [_time(row)] if facts["seconds"] is not None else []
+    values = [f"  {name} {_text(row.value(name))}" for name in extra]
+    return "\n".join([str(facts["run"]), f"  {', '.join(map(str, about))}", *values])
+
+
+def _time(row: RunRow) -> str | None:
+    seconds = row.facts["seconds"]
+    return None if seconds is None else duration(float(seconds))
 
 
 def _text(value: object) -> str:

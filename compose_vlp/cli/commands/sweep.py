@@ -93,8 +93,8 @@ def command(
 
     Every cell of the design is checked before the first is trained. Runs of one seed see the same records in the same
     order, begin with the same weights in the parts that they share, and have the same budget. Each is a process of its
-    own; one that fails is told, and the others go on. The same command again goes on where it was stopped or killed,
-    and trains nothing twice.
+    own; if one fails, that is reported, and the others go on. The same command again continues where it was stopped
+    or killed, and trains nothing twice.
     """
     from compose_vlp.sweep.engines import Resources, read_options
     from compose_vlp.sweep.session import Options, Session
