@@ -17,8 +17,8 @@ def check_settings(names: Names, sizings: Iterable[Sizing], owners: Container[st
     `owners` are the components from which others share: their sizes are needed though nothing may call them.
     """
     for sizing in sizings:
-        if sizing.written is None:
-            continue
+        if sizing.written is None or sizing.declared.name in names.missing:
+            continue  # settings that were not read may be what it lacks
         component, unknown = sizing.declared.name, sizing.unknown()
         for name in unknown if sizing.called or component in owners else ():
             hint = f"write it: `components.{component}.{name}`"
