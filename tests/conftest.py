@@ -94,6 +94,7 @@ SMALL = (
     "inputs.image.size=16",
     "components.vision.patch=8",
     "components.vision.stem=patch",
+    "components.vision.stem_depth=0",
     "components.*.width=32",
     "components.*.mlp_width=48",
     "components.pool_many.queries=5",

@@ -18,6 +18,7 @@ TOWERS = (
     "inputs.image.size=16",
     "components.vision.patch=8",
     "components.vision.stem=patch",
+    "components.vision.stem_depth=0",
     "components.vision.width=32",
     "components.text.width=32",
     "components.*.mlp_width=48",

@@ -13,6 +13,7 @@ _TOWERS: Final = (
     "inputs.image.size=16",
     "components.vision.patch=8",
     "components.vision.stem=patch",
+    "components.vision.stem_depth=0",
     "components.*.mlp_width=24",
     "components.image_proj.out=16",
     "components.text_proj.out=16",

@@ -116,7 +116,8 @@ class PatchEmbedding(nn.Module):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        return patch_clashes(config.size, config.patch, config.stem) if known(config.size) else ()
+        c = config
+        return patch_clashes(c.size, c.patch, c.stem, c.stem_depth) if known(c.size) else ()
 
 
 def _side(c: PatchEmbedding.Config) -> int:

@@ -83,7 +83,10 @@ class BertEncoder(BertText):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        return (*heads_divide_width(config), *no_biases(config))
+        unread: tuple[Clash, ...] = ()
+        if config.merge_from is not None and (config.contexts or 1) == 1:
+            unread = (Clash("`merge_from` is read at several contexts, and there are none", ("merge_from",)),)
+        return (*heads_divide_width(config), *no_biases(config), *unread)
 
 
 def _layers(c: BertEncoder.Config) -> Iterator[Layer]:

@@ -113,4 +113,9 @@ class VisionTransformer(nn.Module):
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        return (*heads_divide_width(config), *no_biases(config), *patch_clashes(config.size, config.patch, config.stem))
+        c = config
+        clashes = patch_clashes(c.size, c.patch, c.stem, c.stem_depth)
+        if c.stem == "convolution" and not c.patch_bias:
+            message = "`patch_bias` is of a stem of one convolution; a stack of them has its own"
+            clashes += (Clash(message, ("stem", "patch_bias"), ("patch_bias: true", "or stem: patch")),)
+        return (*heads_divide_width(c), *no_biases(c), *clashes)

@@ -101,7 +101,24 @@ class CrossAttentionFuser(nn.Module):
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
         table = Clash("a fuser has no table of positions", ("positions",), ("positions: none",))
-        return (*heads_divide_width(config), *no_biases(config), *([table] if config.has_table else []))
+        return (
+            *heads_divide_width(config),
+            *no_biases(config),
+            *([table] if config.has_table else []),
+            *_unread(config),
+        )
+
+
+def _unread(c: CrossAttentionFuser.Config) -> Iterator[Clash]:
+    """Find settings of several contexts that nothing reads: there is one, or they are looked at in the other way."""
+    for name, pairing, is_set in (
+        ("share_from", "alternate", c.share_from > 0),
+        ("merge_from", "merge", c.merge_from is not None),
+    ):
+        if is_set and (c.contexts or 1) == 1:
+            yield Clash(f"`{name}` is read at several contexts, and there are none", (name,))
+        elif is_set and c.pairing != pairing:
+            yield Clash(f"`{name}` is read in {pairing} pairing", (name, "pairing"), (f"pairing: {pairing}",))
 
 
 def _layers(c: CrossAttentionFuser.Config) -> Iterator[Layer]:

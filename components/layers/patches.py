@@ -11,9 +11,12 @@ from compose_vlp.graph.kinds import Clash
 COLOURS = 3
 
 
-def patch_clashes(size: int | None, patch: int, stem: str) -> tuple[Clash, ...]:
-    """Sizes of picture and patch that do not go together, as far as the picture's is known."""
+def patch_clashes(size: int | None, patch: int, stem: str, stem_depth: int = 0) -> tuple[Clash, ...]:
+    """Sizes of picture and patch that do not go together, as far as the picture's is known, and a depth of no stack."""
     clashes = []
+    if stem == "patch" and stem_depth:
+        message = f"a stem of one convolution has no depth, and `stem_depth` is {stem_depth}"
+        clashes.append(Clash(message, ("stem", "stem_depth"), ("stem_depth: 0", "or stem: convolution")))
     if size is not None and size % patch:
         patches = nearest_numbers(patch, [p for p in range(1, size + 1) if size % p == 0])
         sizes = (size // patch * patch, (size // patch + 1) * patch)

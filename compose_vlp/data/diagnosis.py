@@ -9,14 +9,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from compose_vlp.data.mixture import Mixture
+from compose_vlp.data.renamed import Renamed
 from compose_vlp.data.source import BadRecord, Source
-from compose_vlp.data.survey import Survey
+from compose_vlp.data.survey import Survey, spread_evenly
+from compose_vlp.data.survey import survey as look_over
 
 CAPTIONS = ("caption", "captions", "text", "txt", "sentence", "comment", "title", "description", "alt", "raw", "prompt")
 """What data sets call a picture's text, the likeliest first."""
 ASKED = frozenset({"question", "statement", "pair_statement", "answer", "answers"})
 """Fields of data whose texts are no captions."""
 LOOKED_AT = 5
+LOOKED_AT_OF_PART = 100
+"""Records of each part of a mixture that are read for a guess."""
 MOST_FOLDERS = 2000
 """Folders that are searched for a picture that is missing."""
 
@@ -36,8 +41,17 @@ def further_fields(survey: Survey) -> dict[str, str]:
     return fields
 
 
-def why_nothing_is_used(settings: Mapping[str, Any], source: Source, survey: Survey) -> list[str]:
-    """Guess why every record is broken, the likeliest reason first."""
+def why_nothing_is_used(source: Source, survey: Survey) -> list[str]:
+    """Guess why every record is broken, the likeliest reason first; of a mixture, for each of its parts."""
+    if isinstance(source, Renamed):
+        return why_nothing_is_used(source.source, survey)
+    if isinstance(source, Mixture):
+        return [
+            f"{name}: {guess}"
+            for name, part in zip(source.names, source.sources, strict=True)
+            for guess in why_nothing_is_used(part, look_over(part, spread_evenly(len(part), LOOKED_AT_OF_PART)))
+        ]
+    settings = {"use": source.kind_name, **source.config.model_dump()}
     guesses = list(_of_lines(settings, survey))
     if not guesses:
         guesses = list(_of_pictures(settings, source, survey))

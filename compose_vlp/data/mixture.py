@@ -14,7 +14,8 @@ class Mixture(Source):
 
     The records of the parts stand one after the other, which is how they are evaluated. A training epoch has as many
     records as they have together; see `compose_vlp.data.sampler.Order` for what it takes of each. A mixture in a
-    mixture is taken apart: its parts share its weight.
+    mixture is taken apart: its parts share its weight. The mixture's own `skip_limit` counts for it; that of a part
+    counts where the part is read by itself, as `evaluate` and `data` do by `--data`.
 
     Args:
         sources: by name.

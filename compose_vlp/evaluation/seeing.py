@@ -116,6 +116,17 @@ def see(blueprint: CheckedBlueprint, data: str | None = None) -> Sight:
     return Sight(name, source, inputs, tokenizers, notes)
 
 
+def opened(blueprint: CheckedBlueprint, data: str | None = None) -> tuple[str, Source, bool]:
+    """Open an entry of `data`, or the last stage's: its name, its source, and whether any record looked at has fields.
+
+    Raises:
+        UserError: there is no such entry, or its data is not there.
+    """
+    name, _ = _entry(blueprint, data)
+    source = declared_source(blueprint, name)
+    return name, source, bool(_fields(source))
+
+
 def _entry(blueprint: CheckedBlueprint, data: str | None) -> tuple[str, str]:
     """Return the entry of `data`, and the name by which inputs know it (`main`)."""
     stages = list(blueprint.stages.values())

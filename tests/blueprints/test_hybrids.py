@@ -20,7 +20,8 @@ from tests.support import spawn
 
 COCA = (
     "inputs.image.size=16", "components.vision.patch=8",
-    "components.vision.stem=patch", "components.vision.width=32", "components.unimodal.width=32",
+    "components.vision.stem=patch", "components.vision.stem_depth=0",
+    "components.vision.width=32", "components.unimodal.width=32",
     "components.*.mlp_width=48",
     "components.pool_many.queries=5", "components.image_proj.out=24", "components.text_proj.out=24",
     "components.bpe.vocab_size=300",
@@ -53,6 +54,7 @@ OTHERS = {
         "inputs.image.size=16",
         "components.vision.patch=8",
         "components.vision.stem=patch",
+        "components.vision.stem_depth=0",
         "components.vision.width=32",
         "components.words_of.width=32",
         "components.backbone.depth=1",

@@ -263,6 +263,7 @@ COCA = (
     "inputs.image.size=16",
     "components.vision.patch=8",
     "components.vision.stem=patch",
+    "components.vision.stem_depth=0",
     "components.*.width=32",
     "components.*.mlp_width=48",
     "components.image_proj.out=24",

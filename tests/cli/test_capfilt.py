@@ -13,6 +13,7 @@ COCA = (
     "inputs.image.size=16",
     "components.vision.patch=8",
     "components.vision.stem=patch",
+    "components.vision.stem_depth=0",
     "components.bpe.vocab_size=320",
 )
 

@@ -20,7 +20,7 @@ data:
   pairs: {use: csv, path: captions.csv, pictures: [file]}
 components:
   bpe: {vocab_size: 300}
-  vision: {patch: 8, stem: patch}
+  vision: {patch: 8, stem: patch, stem_depth: 0}
 """
 
 
@@ -123,7 +123,7 @@ extends: tiny/coca
 inputs: {{image: {{size: 16}}, caption: {{max_length: 12}}}}
 components:
   bpe: {{vocab_size: 300}}
-  vision: {{patch: 8, stem: patch}}
+  vision: {{patch: 8, stem: patch, stem_depth: 0}}
 {line}
 stages:
   pretrain: {{data: mine, batch: 4, length: 1 steps, losses: [contrastive, captioning]}}
@@ -244,6 +244,24 @@ def test_data_of_which_nothing_can_be_used_fails_and_a_reason_is_guessed(
     assert result.err.startswith("No record can be used.\n")
     assert f"  = {guess}" in result.err
     as_json = cli("data a.csv --json")
+    assert as_json.code == 1
+    assert guess in json.loads(as_json.out)["guesses"][0]
+
+
+@pytest.mark.parametrize(
+    "entry", ["{use: csv, path: a.csv}", "{mix: {only: 1}}", "{use: csv, path: a.csv, fields: {a: b}}"]
+)
+@pytest.mark.parametrize("form", [elsewhere, nowhere, cut_otherwise, marked, pages])
+def test_of_a_blueprint_s_data_the_same_reason_is_guessed(
+    cli: Cli, tmp_path: Path, form: Callable[[Path], str], entry: str
+) -> None:
+    guess = form(tmp_path)
+    data = f"data:\n  pairs: {entry}\n" + ("  only: {use: csv, path: a.csv}\n" if "mix" in entry else "")
+    (tmp_path / "mine.yaml").write_text(re.sub(r"data:\n.*\n", data, BLUEPRINT.replace("from: file, ", "")))
+    result = cli("data mine.yaml")
+    assert result.code == 1
+    assert "No record can be used.\n" in result.err and guess in result.err
+    as_json = cli("data mine.yaml --json")
     assert as_json.code == 1
     assert guess in json.loads(as_json.out)["guesses"][0]
 

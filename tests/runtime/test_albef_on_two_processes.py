@@ -36,7 +36,8 @@ ROWS, LENGTH, WORDS, STEPS = 8, 7, 40, 3
 SMALL = (
     "inputs.image.size=16", f"inputs.caption.max_length={LENGTH}", "components.vision.patch=8",
     f"components.bert={{use: ids, vocab_size: {WORDS}, begin: '1', pad: '0', mask: '3'}}",
-    "components.vision.stem=patch", "components.vision.width=32", "components.text.width=32",
+    "components.vision.stem=patch", "components.vision.stem_depth=0",
+    "components.vision.width=32", "components.text.width=32",
     "components.*.mlp_width=48", "components.image_proj.out=24", "components.text_proj.out=24",
     "components.memory.size=16", f"stages.pretrain.batch={ROWS}",
 )  # fmt: skip

@@ -40,7 +40,13 @@ def test_an_output_of_the_blueprint_comes_first() -> None:
 
 def test_pooled_positions_cannot_be_explained() -> None:
     coca = tiny(
-        "tiny/coca", small=("inputs.image.size=16", "components.vision.patch=8", "components.vision.stem=patch")
+        "tiny/coca",
+        small=(
+            "inputs.image.size=16",
+            "components.vision.patch=8",
+            "components.vision.stem=patch",
+            "components.vision.stem_depth=0",
+        ),
     )
     with pytest.raises(
         UserError, match=r"nothing of coca_tiny could be explained: `multimodal` looks at `visual`, .*were pooled"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -90,7 +90,7 @@ def _look_over(path: str, images: str | None, limit: int, as_json: bool) -> None
     survey = surveyed(source, limit)
     fields = further_fields(survey)
     entry = {**settings, "fields": fields} if fields else settings
-    guesses = why_nothing_is_used(settings, source, survey) if len(survey.broken) == survey.read else []
+    guesses = why_nothing_is_used(source, survey) if len(survey.broken) == survey.read else []
     if as_json:
         print_json({"source": entry, "notes": source.notes, "guesses": guesses, **survey.as_json()})
     else:
@@ -98,38 +98,51 @@ def _look_over(path: str, images: str | None, limit: int, as_json: bool) -> None
         for note in source.notes:
             err().print(f"note: {note}", style="dim", soft_wrap=True)
     if len(survey.broken) == survey.read:
-        err().print("No record can be used.", soft_wrap=True)
-        for guess in guesses:
-            err().print(f"  = {guess}", soft_wrap=True, markup=False)
-        raise typer.Exit(1)
+        raise _nothing_is_used(guesses)
     if not as_json:
         out().print(f"In a blueprint: data: {{mine: {_written(entry)}}}", soft_wrap=True, markup=False)
+
+
+def _nothing_is_used(guesses: Sequence[str]) -> typer.Exit:
+    err().print("No record can be used.", soft_wrap=True)
+    for guess in guesses:
+        err().print(f"  = {guess}", soft_wrap=True, markup=False)
+    return typer.Exit(1)
 
 
 def _through_blueprint(
     words: list[str], data: str | None, limit: int, page: Path | None, plugins: list[Path] | None, as_json: bool
 ) -> None:
+    from compose_vlp.data.diagnosis import why_nothing_is_used
     from compose_vlp.evaluation.data_page import data_page
-    from compose_vlp.evaluation.seeing import see
+    from compose_vlp.evaluation.seeing import opened, see
     from compose_vlp.files import write_atomic
 
     blueprint = load(words, plugins).check()
+    name, source, has_fields = opened(blueprint, data)
+    if not has_fields and len((survey := surveyed(source, limit)).broken) == survey.read:
+        guesses = why_nothing_is_used(source, survey)
+        if as_json:
+            print_json({"data": name, "guesses": guesses, **survey.as_json()})
+        else:
+            show(survey, out())
+        raise _nothing_is_used(guesses)
     sight = see(blueprint, data)
     survey = surveyed(sight.source, limit, sight.collator())
+    guesses = why_nothing_is_used(sight.source, survey) if len(survey.broken) == survey.read else []
     tokens = sight.token_lengths(limit)
     file = page or Path(f"{blueprint.name}_{sight.name}.html")
     write_atomic(file, data_page(sight, survey, tokens, title=f"{blueprint.name}: {sight.name}"))
     if as_json:
         counted = {name: lengths.as_json() for name, lengths in tokens.items()}
-        print_json({"data": sight.name, "page": str(file), "tokens": counted, **survey.as_json()})
-        return
-    show(survey, out(), tokens)
-    for note in sight.notes:
-        err().print(f"note: {note}", style="dim")
-    out().print(f"What the model sees: {file}", soft_wrap=True)
+        print_json({"data": sight.name, "page": str(file), "tokens": counted, "guesses": guesses, **survey.as_json()})
+    else:
+        show(survey, out(), tokens)
+        for note in sight.notes:
+            err().print(f"note: {note}", style="dim")
+        out().print(f"What the model sees: {file}", soft_wrap=True)
     if len(survey.broken) == survey.read:
-        err().print("No record can be used.")
-        raise typer.Exit(1)
+        raise _nothing_is_used(guesses)
 
 
 def surveyed(source: Source, limit: int, collator: Collator | None = None) -> Survey:

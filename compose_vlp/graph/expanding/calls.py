@@ -268,7 +268,9 @@ class Calls:
         try:
             return kind.output(sizing.config if sizing else None, binding.as_ports(bound))
         except UserError as error:
-            lost = sizing is not None and target in self.names.missing  # settings that were not read may be what it lacks
+            lost = (
+                sizing is not None and target in self.names.missing
+            )  # settings that were not read may be what it lacks
             for problem in () if lost else error.problems:
                 place = problem.span or _literal_named(bound, problem.message) or span
                 self.problems.add(f"`{target}`: {problem.message}", place, *problem.hints)

@@ -248,3 +248,11 @@ def test_mistakes_are_told(kind: Any) -> None:
         registry.get(kind.kind_name).output(blind, {"x": CAPTION, "context": VISION})
     (clash,) = kind.check(kind.Config(**{**SIZES, "heads": 3}))
     assert clash.message == "heads 3 does not divide width 16"
+
+
+@pytest.mark.parametrize(("contexts", "count"), [(None, 1), (1, 1), (2, 0)])
+def test_what_merges_contexts_is_a_clash_where_there_are_not_several(contexts: int | None, count: int) -> None:
+    config = BertEncoder.Config(**LOOKING, contexts=contexts, merge_from=1)
+    assert [clash.message for clash in BertEncoder.check(config)] == [
+        "`merge_from` is read at several contexts, and there are none"
+    ] * count

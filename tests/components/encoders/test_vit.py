@@ -124,6 +124,16 @@ def test_built_on_the_meta_device_it_has_shapes_and_no_numbers() -> None:
             "a convolutional stem halves the image, so patch 12 has to be a power of 2",
             ("patch: 8 or 16",),
         ),
+        (
+            {"stem_depth": 2},
+            "a stem of one convolution has no depth, and `stem_depth` is 2",
+            ("stem_depth: 0", "or stem: convolution"),
+        ),
+        (
+            {"stem": "convolution", "patch_bias": False},
+            "`patch_bias` is of a stem of one convolution; a stack of them has its own",
+            ("patch_bias: true", "or stem: patch"),
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_told_with_the_nearest_that_do(

@@ -101,3 +101,21 @@ def test_mistakes_are_told() -> None:
         registry.get(CrossAttentionFuser.kind_name).output(Config(**SIZES), {"x": SequenceType(width=16)})
     (clash,) = CrossAttentionFuser.check(Config(**{**SIZES, "heads": 3}))
     assert clash.message == "heads 3 does not divide width 16"
+
+
+@pytest.mark.parametrize(
+    ("settings", "messages"),
+    [
+        ({"share_from": 1}, ["`share_from` is read at several contexts, and there are none"]),
+        ({"merge_from": 0, "contexts": 1}, ["`merge_from` is read at several contexts, and there are none"]),
+        ({"merge_from": 1, "contexts": 2}, ["`merge_from` is read in merge pairing"]),
+        ({"share_from": 1, "contexts": 2, "pairing": "merge"}, ["`share_from` is read in alternate pairing"]),
+        ({"share_from": 1, "contexts": 2}, []),
+        ({"merge_from": 1, "contexts": 2, "pairing": "merge"}, []),
+    ],
+)
+def test_a_setting_of_several_contexts_that_nothing_reads_is_a_clash(
+    settings: dict[str, Any], messages: list[str]
+) -> None:
+    clashes = CrossAttentionFuser.check(CrossAttentionFuser.Config(**{**SIZES, **settings}))
+    assert [clash.message for clash in clashes] == messages
