@@ -68,7 +68,11 @@ def study_of(runs: Sequence[RunFolder]) -> Study:
             for place in cell
         ]
     descriptions = ["the baseline", *map(_description, changes[1:])]
-    missing = {trial.cell: f"{trial.folder} has not been measured" for trial in trials if not trial.scores}
+    missing: dict[str, str] = {}
+    for trial in trials:
+        if not trial.scores:
+            before = f"{missing[trial.cell]}; " if trial.cell in missing else ""
+            missing[trial.cell] = f"{before}{trial.folder} has not been measured"
     return Study("comparison", "", {}, names[0], dict(zip(names, descriptions, strict=True)), trials, missing=missing)
 
 

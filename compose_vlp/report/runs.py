@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -24,6 +25,7 @@ class RunRow:
     """A run and what is known of it without loading its model."""
 
     folder: RunFolder
+    measured: Sequence[Measurement]
 
     @cached_property
     def facts(self) -> dict[str, Cell]:
@@ -39,10 +41,6 @@ class RunRow:
             "seconds": round(sum(stage["seconds"] for stage in stages), 1) if stages else None,
             "steps": sum(stage["steps"] for stage in stages) if stages else None,
         }
-
-    @cached_property
-    def measured(self) -> list[Measurement]:
-        return read_scores(self.folder)
 
     @cached_property
     def scores(self) -> dict[str, float]:
@@ -69,8 +67,10 @@ class RunRow:
         return {**self.facts, "scores": self.scores}
 
 
-def find_runs(roots: Sequence[Path]) -> list[RunRow]:
+def find_runs(roots: Sequence[Path], note: Callable[[str], None] = lambda _: None) -> list[RunRow]:
     """Find the trained runs at and below folders, the latest first; builds are none.
+
+    A run that cannot be read hides no other: `note` is told of it, and of scores that cannot be read.
 
     Raises:
         UserError: a folder that is not there.
@@ -79,10 +79,24 @@ def find_runs(roots: Sequence[Path]) -> list[RunRow]:
     for root in roots:
         if not root.is_dir():
             raise UserError(f"no folder {str(root)!r}", hints=("runs are made below runs/ by `compose-vlp train`",))
-        files |= {file.parent: file.stat().st_mtime for file in root.rglob(RUN_FILE)}
+        for file in root.rglob(RUN_FILE):
+            with suppress(FileNotFoundError):  # a run that begins at this moment moves its folder
+                files[file.parent] = file.stat().st_mtime
     rows = []
     for folder in sorted(files, key=lambda path: files[path], reverse=True):
-        run = RunFolder.open(folder)
+        try:
+            run = RunFolder.open(folder)
+        except UserError as error:
+            note(f"{error}; it is left out")
+            continue
         if run.info.extra.get("kind") != "build":
-            rows.append(RunRow(run))
+            rows.append(RunRow(run, _measured(run, note)))
     return rows
+
+
+def _measured(run: RunFolder, note: Callable[[str], None]) -> list[Measurement]:
+    try:
+        return read_scores(run)
+    except UserError as error:
+        note(f"{error}; the run is listed without scores")
+        return []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 from compose_vlp.errors import UserError, did_you_mean
@@ -65,6 +66,7 @@ def summarise(study: Study, scores: Sequence[str] = ()) -> Summary:
     Raises:
         UserError: nothing was measured, or no trial has a score of that name.
     """
+    study, unusable = _finite(study)
     known = tuple(dict.fromkeys(name for trial in study.trials for name in trial.scores))
     if not known:
         hint = "`compose-vlp evaluate RUN` measures a run; what it finds stays in the run's folder"
@@ -81,7 +83,19 @@ def summarise(study: Study, scores: Sequence[str] = ()) -> Summary:
             known_effects = ()  # one change at a time: the differences to the baseline say all
         summaries.append(ScoreSummary(name, _cells(study, name), known_effects))
     costs = {cell: _cost([trial.cost for trial in study.trials if trial.cell == cell]) for cell in study.cells}
-    return Summary(study, tuple(summaries), costs, tuple(_notes(study, summaries)))
+    return Summary(study, tuple(summaries), costs, (*_notes(study, summaries), *unusable))
+
+
+def _finite(study: Study) -> tuple[Study, list[str]]:
+    """Leave out scores that are no numbers, which would make a mean and every corrected p-value one; say which."""
+    notes, trials = [], []
+    for trial in study.trials:
+        lost = [name for name, value in trial.scores.items() if not math.isfinite(value)]
+        if lost:
+            notes.append(f"{trial.cell}, seed {trial.seed}: {', '.join(lost)} came out as no number, and is left out")
+        kept = {name: value for name, value in trial.scores.items() if name not in lost}
+        trials.append(replace(trial, scores=kept))
+    return replace(study, trials=trials), notes
 
 
 def _cells(study: Study, score: str) -> tuple[CellResult, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from compose_vlp.readable import count, duration, storage, work
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 UNKNOWN: Final = "–"
+_DIFFERENCE: Final = ("difference", "difference_low", "difference_high", "p", "p_holm", "seeds_needed")
+FIELDS: Final = frozenset({"cell", "score", "seeds", "mean", "low", "high", *_DIFFERENCE, *COSTS})
+"""Columns of `numbers` beside the factors."""
 _LATEX: Final = {"±": r"$\pm$", "−": "$-$", "×": r"$\times$", "–": "--"}
 
 
@@ -28,7 +32,7 @@ def _rows(summary: Summary) -> list[dict[str, object]]:
     for own in summary.scores:
         for result in own.cells:
             trials = [trial for trial in summary.study.trials if trial.cell == result.cell]
-            row: dict[str, object] = {"cell": result.cell, **(dict(trials[0].levels) if trials else {})}
+            row: dict[str, object] = {"cell": result.cell, **(_levels(trials[0].levels, FIELDS) if trials else {})}
             row |= {"score": own.score, **_estimate(result.estimate), **_difference(result.difference)}
             rows.append(row | {name: getattr(summary.costs[result.cell], name) for name in COSTS})
     return rows
@@ -61,12 +65,24 @@ def trials(summary: Summary) -> DataFrame:
     """A row for each run, with all its scores."""
     from pandas import DataFrame
 
+    own = {"cell", "seed", "folder", *(name for trial in summary.study.trials for name in trial.scores)}
     return DataFrame(
         [
-            {"cell": trial.cell, **trial.levels, "seed": trial.seed, **trial.scores, "folder": str(trial.folder or "")}
+            {
+                "cell": trial.cell,
+                **_levels(trial.levels, own),
+                "seed": trial.seed,
+                **trial.scores,
+                "folder": str(trial.folder or ""),
+            }
             for trial in summary.study.trials
         ]
     )
+
+
+def _levels(levels: Mapping[str, str], fields: Collection[str]) -> dict[str, str]:
+    """Name columns of factors; one that is called like another column has `factor.` before it."""
+    return {f"factor.{name}" if name in fields else name: level for name, level in levels.items()}
 
 
 def cell_table(summary: Summary, own: ScoreSummary) -> DataFrame:
@@ -186,9 +202,8 @@ def _estimate(estimate: Estimate | None) -> dict[str, object]:
 
 
 def _difference(difference: Difference | None) -> dict[str, object]:
-    names = ("difference", "difference_low", "difference_high", "p", "p_holm", "seeds_needed")
     if difference is None:
-        return dict.fromkeys(names)
+        return dict.fromkeys(_DIFFERENCE)
     own = difference.estimate
     values = (own.mean, own.low, own.high, difference.p, difference.adjusted, difference.seeds_needed)
-    return dict(zip(names, values, strict=True))
+    return dict(zip(_DIFFERENCE, values, strict=True))

@@ -93,7 +93,7 @@ class _Reader:
         value = self._next("word quoted", f"a value after {name}{sign}")
         self.names.append(name)
         asked = _read(value)
-        return lambda row: _holds(row.value(name), sign, asked)
+        return lambda row: _holds(row.value(name), sign, asked, value.text)
 
     def _takes(self, text: str) -> bool:
         if self._tokens and self._tokens[0].kind != "quoted" and self._tokens[0].text == text:
@@ -131,11 +131,12 @@ def _read(token: _Token) -> Cell:
         return token.text
 
 
-def _holds(value: Cell, sign: str, asked: Cell) -> bool:
+def _holds(value: Cell, sign: str, asked: Cell, text: str) -> bool:
+    """Compare numbers as numbers, and all else as it is written: `started>2026` compares texts."""
     if value is None or asked is None:
         return {"=": value is asked, "==": value is asked, "!=": value is not asked}.get(sign, False)
     if isinstance(value, str) or isinstance(asked, str):
-        return _COMPARE[sign](str(value), str(asked))
+        return _COMPARE[sign](str(value), text[1:-1] if text[:1] in "'\"" else text)
     return _COMPARE[sign](value, asked)
 
 

@@ -105,13 +105,15 @@ class _LocalRun:
 
     def poll(self) -> str | None:
         code = self.process.poll()
-        if code is None or code == 0:
-            return None if code is None else ""
+        if code is None:
+            return None
+        _, output = self.process.communicate()  # closes the pipe: a sweep may have thousands of runs
+        if code == 0:
+            return ""
         if code == 128 + signal.SIGTERM:
             return STOPPED
         if self.trial.failures > self.failures:
             return self.trial.reason
-        _, output = self.process.communicate()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         lines = output.decode(errors="replace").strip().splitlines()
         return f"its process {how}" + (f": {lines[-1]}" if lines else "")

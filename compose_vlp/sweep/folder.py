@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -90,8 +91,18 @@ class TrialFolder:
 
     @property
     def settings(self) -> TrialSettings:
-        read = json.loads((self.path / TRIAL_FILE).read_text())
-        return TrialSettings(**read | {name: tuple(read[name]) for name in ("train", "evaluate")})
+        """Read what is to be done.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        file = self.path / TRIAL_FILE
+        try:
+            read = json.loads(file.read_text())
+            return TrialSettings(**read | {name: tuple(read[name]) for name in ("train", "evaluate")})
+        except (ValueError, KeyError, TypeError) as error:
+            hint = "delete it: the sweep's command writes it anew"
+            raise UserError(f"{file} is damaged: {error}", hints=(hint,)) from error
 
     def write(self, settings: TrialSettings, blueprint: str) -> None:
         """Say what is to be done; a run that has begun keeps its blueprint and its environment."""
@@ -116,7 +127,9 @@ class TrialFolder:
     def scores(self, evaluate: Sequence[str] | None = None) -> dict[str, float] | None:
         """The numbers that these words of `evaluate` measured, by name; those of the last sweep's words if left out."""
         measured = self.measured if evaluate is None else read_json(self.scores_file(tuple(evaluate)))
-        return None if measured is None else {name: float(value) for name, value in measured["scores"].items()}
+        if measured is None:
+            return None
+        return {name: math.nan if value is None else float(value) for name, value in measured["scores"].items()}
 
     def fail(self, reason: str) -> None:
         """Note that it failed once more."""
@@ -209,8 +222,9 @@ class SweepFolder:
                 raise UserError(f"{file} was written by a later version of compose-vlp (format {read['format']})")
             cells = {name: KnownCell(**cell | {"words": tuple(cell["words"])}) for name, cell in read["cells"].items()}
             return KnownSweep(**read | {"cells": cells})
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{file} is damaged: {error}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            hint = "delete it: the sweep's command writes it anew, and finds the runs that it has trained"
+            raise UserError(f"{file} is damaged: {error}", hints=(hint,)) from error
 
     def write(self, known: KnownSweep) -> None:
         write_atomic(self.path / SWEEP_FILE, json.dumps(asdict(known), indent=2) + "\n")

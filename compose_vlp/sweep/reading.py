@@ -88,7 +88,9 @@ class _Reader:
         factors = tuple(self.factors(root.get("vary")))
         self.named_twice(factors)
         seeds: Any = self.typed(root, "seeds", _SEEDS, 1)
-        name = self.typed(root, "sweep", str, "")
+        if seeds == ():
+            self.refuse("`seeds` names none", root.entry("seeds").key.span, f"seeds: {FIELDS['seeds']}")  # type: ignore[union-attr]
+        name = self.name(root)
         question = self.typed(root, "question", str, "")
         design: Any = self.design(root)
         measure: Any = self.typed(root, "measure", Measure, Measure())
@@ -129,6 +131,15 @@ class _Reader:
         value, problems = read_typed(node, annotation, empty, name)
         self.problems += problems
         return default if value is NOTHING else value
+
+    def name(self, root: Entries) -> str:
+        """Read the sweep's name, which its folder has, too."""
+        name = str(self.typed(root, "sweep", str, ""))
+        node = root.get("sweep")
+        if isinstance(node, Scalar) and not node.is_empty and (not name.strip() or set(name) & set("/\\")):
+            message = f"a sweep's name is its folder's, too, and `{name}` is no name of a folder"
+            self.refuse(message, node.span, "a word without `/`: `sweep: distillation`")
+        return name
 
     def design(self, root: Entries) -> Any:
         node = root.get("design")

@@ -13,6 +13,7 @@ from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.training.log import LOG
 from compose_vlp.sweep.folder import SWEEP_FILE, KnownCell, KnownSweep, SweepFolder, TrialFolder, read_json
 
+LEFT_OUT = "left out of the design"
 _STEPS = re.compile(r"  (\S+) (\d+)/(\d+)  (.*)")
 _LOSS = re.compile(r"(\S+) (-?\d+\.\d+)(?=  |$)")
 
@@ -33,7 +34,7 @@ def read_sweep(folder: Path) -> Study:
         hint = "`compose-vlp sweep FILE --out FOLDER` makes one"
         raise UserError(f"{folder} is no folder of a sweep: it has no {SWEEP_FILE}", hints=(hint,))
     trials: list[Trial] = []
-    missing = dict.fromkeys(known.left_out, "left out of the design")
+    missing = dict.fromkeys(known.left_out, LEFT_OUT)
     for name, cell in known.cells.items():
         lacking = []
         for seed in known.seeds:

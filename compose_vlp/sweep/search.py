@@ -139,7 +139,8 @@ class Searching:
         self.mistakes = 0
         jobs = self.jobs_of(cell)
         self.open[trial.number] = (trial, jobs)
-        self.waiting += [job for job in jobs if job.is_open]
+        queued = [id(job) for job in self.waiting]  # a cell that was drawn before may wait or run already
+        self.waiting += [job for job in jobs if job.state == "waiting" and id(job) not in queued]
         if not any(job.is_open for job in jobs):
             self.finished(jobs[0])
 

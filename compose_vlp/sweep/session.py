@@ -175,15 +175,19 @@ class Session:
         before = self.before.cells.get(cell.name) if self.before is not None else None
         if before is not None and before.parameters is not None and Identity(**before.identity) == cell.identity:
             self.costs[cell.name] = (before.parameters, before.flops_per_step)
-        made = [self._job(cell, seed) for seed in self.sweep.seeds]
-        fresh = {job.trial.path: job for job in self.jobs}
-        for job in made:
-            if job.trial.path not in fresh:
-                self.jobs.append(job)
-        return [fresh.get(job.trial.path, job) for job in made]
+        jobs = [self._job(cell, seed) for seed in self.sweep.seeds]
+        self.jobs += [job for job in jobs if not any(job is known for known in self.jobs)]
+        return jobs
+
+    def _job_of(self, digest: str) -> Job | None:
+        """Look for the run of a digest among those of this command."""
+        return next((job for job in self.jobs if job.trial.path.name.endswith(digest)), None)
 
     def _job(self, cell: Cell, seed: int) -> Job:
         digest = cell.identity.of_seed(seed)
+        own = self._job_of(digest)
+        if own is not None:  # of a cell that computes the same, or that a search has drawn before
+            return own
         trial = self.folder.trial(cell.name, seed, digest, again=self.options.again)
         trial.write(self._settings(cell, seed, digest), self._document(cell, seed))
         return Job(cell.name, seed, trial, "known" if trial.scores() is not None else "waiting")
@@ -235,7 +239,7 @@ class Session:
         for cell in self.cells.values():
             for seed in self.sweep.seeds:
                 digest = cell.identity.of_seed(seed)
-                job = next((job for job in self.jobs if job.trial.path.name.endswith(digest)), None)
+                job = self._job_of(digest)
                 if job is not None:
                     trials.setdefault(cell.name, {})[str(seed)] = os.path.relpath(job.trial.path, self.path)
         sweep = self.sweep

@@ -1,5 +1,6 @@
 """What a report says: tables, verdicts, notes, files; texts are escaped wherever they stand."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -118,3 +119,30 @@ def test_pages_have_every_number_for_programs(summary: Summary):
     assert len(told["rows"]) == 8 and len(told["effects"]) == 6 and len(told["trials"]) == 12
     row = next(row for row in told["rows"] if row["cell"] == "off, six" and row["score"] == "retrieval.mean_recall")
     assert row["difference"] == pytest.approx(-0.2, abs=0.005) and row["p_holm"] < 0.05
+
+
+def test_a_score_that_is_no_number_spoils_no_other():
+    study = make_study()
+    broken, *others = (t for t in study.trials if t.cell == "off, six")
+    spoilt = replace(broken, scores={**broken.scores, "retrieval.mean_recall": math.nan})
+    trials = [spoilt if t is broken else t for t in study.trials]
+    without = [t for t in study.trials if t is not broken]
+    summary = summarise(replace(study, trials=trials), ["retrieval.mean_recall"])
+    assert summary.main == summarise(replace(study, trials=without), ["retrieval.mean_recall"]).main
+    assert f"off, six, seed {broken.seed}: retrieval.mean_recall came out as no number" in " ".join(summary.notes)
+    assert len(others) == 2
+
+
+def test_a_factor_that_is_called_like_a_column_loses_no_level():
+    study = make_study()
+    names = {"teacher": "mean", "fusion": "seed"}
+    renamed = replace(
+        study,
+        factors={names[name]: levels for name, levels in study.factors.items()},
+        trials=[replace(t, levels={names[name]: level for name, level in t.levels.items()}) for t in study.trials],
+    )
+    summary = summarise(renamed)
+    rows, runs = tables.numbers(summary), tables.trials(summary)
+    assert set(rows["factor.mean"]) == set(runs["mean"]) == {"on", "off"}
+    assert set(rows["seed"]) == set(runs["factor.seed"]) == set(study.factors["fusion"])
+    assert set(runs["seed"]) == {0, 1, 2} and set(rows["mean"]).isdisjoint({"on", "off"})

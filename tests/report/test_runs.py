@@ -163,3 +163,30 @@ def test_the_kept_scores_are_json_of_numbers(tmp_path: Path):
     run = make_run(tmp_path / "run", scores={"mean_recall": 0.4})
     (row,) = json.loads((run.reports / "scores.json").read_text(encoding="utf-8"))
     assert row["scores"] == {"mean_recall": 0.4} and row["step"] == 7
+
+
+def test_a_text_is_compared_with_a_number_as_it_is_written(runs: Path):
+    rows = find_runs([runs])
+    year = str(rows[-1].facts["started"])[:4]
+    assert rows[-1] in select(rows, f"started>{year}")
+    assert select(rows, f"started<{year}") == []
+
+
+def test_a_run_that_cannot_be_read_hides_no_other(tmp_path: Path):
+    make_run(tmp_path / "good", scores={"mean_recall": 0.5})
+    make_run(tmp_path / "spoilt", scores={"mean_recall": 0.6})
+    (tmp_path / "spoilt" / "reports" / "scores.json").write_text("[{]")
+    for name, text in (("torn", "{"), ("other", '["of another program"]'), ("later", '{"format": 99}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(text)
+    notes: list[str] = []
+    rows = {row.folder.path.name: row.scores for row in find_runs([tmp_path], notes.append)}
+    assert rows == {"good": {"retrieval.mean_recall": 0.5}, "spoilt": {}}
+    assert sum("it is left out" in note for note in notes) == 3
+    assert sum("scores.json is damaged" in note for note in notes) == 1
+
+
+def test_all_seeds_that_were_not_measured_are_named(tmp_path: Path):
+    runs = [make_run(tmp_path / name, seed=seed) for seed, name in enumerate(("first", "second"))]
+    (reason,) = study_of(opened(*(run.path for run in runs))).missing.values()
+    assert "first has not been measured" in reason and "second has not been measured" in reason

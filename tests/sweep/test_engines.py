@@ -125,3 +125,13 @@ def test_slurm_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="Slurm: Could not detect"):
         engine("slurm", None, Resources(), tmp_path)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_run_that_ended_leaves_no_open_pipe(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep keeps its runs: of a thousand open pipes it would die."""
+    start = engines.subprocess.Popen
+    monkeypatch.setattr(engines.subprocess, "Popen", lambda _, **more: start(["/bin/sh", "-c", f"exit {code}"], **more))
+    handle = engines._LocalRun(tmp_path)
+    assert ended(handle) == ("" if code == 0 else "its process ended with exit code 3")
+    assert handle.process.stderr.closed

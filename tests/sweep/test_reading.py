@@ -1,12 +1,13 @@
 """A sweep's file and its command line: what is read, and every mistake at its place."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from compose_vlp.errors import BlueprintError, Problem, UserError
 from compose_vlp.sweep.document import Search, Sweep
-from compose_vlp.sweep.reading import find_sweep, sweep_of_words
+from compose_vlp.sweep.reading import find_sweep, read_sweep_file, sweep_of_words
 
 Written = Callable[..., Sweep]
 VARY = "vary: {alpha: [0.4, 0]}"
@@ -87,6 +88,7 @@ def test_a_search_has_ranges_trials_and_an_objective(written: Written) -> None:
         ([VARY, "leave_out: [alpha]"], "`leave_out` is a list of levels by factor", ""),
         (["base_: x"], "`vary` is missing", ""),
         ([VARY, "seeds:"], "`seeds` is empty", ""),
+        ([VARY, "seeds: []"], "`seeds` names none", "how many"),
     ],
 )
 def test_a_mistake_is_told_at_its_place(written: Written, lines: list[str], message: str, hint: str) -> None:
@@ -151,3 +153,11 @@ def test_a_blueprint_is_no_sweep_and_a_sweep_no_blueprint(written: Written) -> N
     with pytest.raises(BlueprintError) as caught:
         Blueprint.load("question.yaml").check()
     assert any("compose-vlp sweep" in hint for problem in caught.value.problems for hint in problem.hints)
+
+
+@pytest.mark.parametrize("name", ['""', "a/b", "../up", '" "'])
+def test_a_name_that_no_folder_can_have_is_refused(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "question.yaml"
+    file.write_text(f"sweep: {name}\nbase: tiny/coca\n{VARY}\n")
+    with pytest.raises(BlueprintError, match="is no name of a folder"):
+        read_sweep_file(file)

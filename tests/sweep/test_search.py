@@ -187,3 +187,19 @@ def test_a_database_that_cannot_be_used_is_told(written: Written, monkeypatch: p
     made.folder.study.write_bytes(b"no database at all, but long enough to look like one" * 100)
     with pytest.raises(UserError, match="cannot be used: file is not a database"):
         search(more, monkeypatch)
+
+
+def test_a_cell_that_is_drawn_again_is_trained_once(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it waits or runs, and where all is trained anew."""
+    vary = "vary: {optimizer.lr: 'choice(0.01, 0.02)'}"
+    sweep = written(vary, design(trials=8, sampler="random"), "seeds: 2")
+    engine = Pretended([])
+    engine.at_once = 4
+    monkeypatch.setattr(session, "engine", lambda *_: engine)
+    monkeypatch.setattr("compose_vlp.sweep.running.POLL_S", 0)
+    monkeypatch.setattr("compose_vlp.sweep.plan.Cell.cost", lambda _: (1, {}))
+    made = Session(sweep, Options(track=False, again=True), lambda _: None)
+    made.run(Quiet(), lambda: 0)
+    assert engine.started == len(made.jobs) == 4
+    assert [trial.state.name for trial in study(made).trials] == ["COMPLETE"] * 8
+    assert len(list((made.path / "trials").iterdir())) == 4

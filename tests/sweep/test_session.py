@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from compose_vlp.cli.commands.report import find_sweep as find_sweep_folder
 from compose_vlp.cli.run import run as run_command
 from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock
@@ -254,3 +255,46 @@ def test_a_sweep_is_reported_by_its_folder_or_its_name(
     assert SCORE in capsys.readouterr().out
     assert run_command(["report", "questoin"]) == 2
     assert "sweeps here: runs/sweep-question" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["v1.5", "v1.5.yaml", "sweeps/v1.5"])
+def test_a_sweep_whose_name_has_dots_is_found(name: str, ran: Written) -> None:
+    shutil.move("runs/sweep-question", "runs/sweep-v1.5")
+    assert find_sweep_folder(name) == Path("runs/sweep-v1.5")
+
+
+def test_a_sweep_whose_runs_all_failed_says_why(ran: Written, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in Path("runs").rglob("scores-*.json"):
+        file.unlink()
+    for trial in Path("runs/sweep-question/trials").iterdir():
+        TrialFolder(trial).fail("training was killed by SIGKILL")
+    assert run_command(["report", "question"]) == 2
+    said = capsys.readouterr().err
+    assert "no run has been measured" in said
+    assert "baseline: seed 0 failed: training was killed by SIGKILL" in said
+    assert "the sweep's command again" in said
+
+
+def test_a_measure_that_is_no_number_is_null_and_said(ran: Written, capsys: pytest.CaptureFixture[str]) -> None:
+    file = next(Path("runs").rglob("teacher*/scores-*.json"))
+    measured = json.loads(file.read_text())
+    file.write_text(json.dumps(measured | {"scores": measured["scores"] | {SCORE: None}}))
+    assert run_command(["report", "question", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert any(f"{SCORE} came out as no number" in note for note in printed["notes"])
+
+
+@pytest.mark.parametrize("text", ['{"format": 1, "cells": []}', "[]", "{"])
+def test_a_damaged_sweep_says_what_to_do(text: str, tmp_path: Path) -> None:
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(UserError, match="is damaged") as caught:
+        read_sweep(tmp_path)
+    assert "delete it" in caught.value.problems[0].hints[0]
+
+
+def test_a_damaged_trial_says_what_to_do(tmp_path: Path) -> None:
+    for text in ("{", "{}", "[]"):
+        (tmp_path / "trial.json").write_text(text)
+        with pytest.raises(UserError, match="is damaged") as caught:
+            _ = TrialFolder(tmp_path).settings
+        assert "delete it" in caught.value.problems[0].hints[0]

@@ -18,6 +18,8 @@ EXAMPLES = (
 )
 FOLDER = "report"
 """Within the sweep's folder."""
+LACKING = 3
+"""Cells whose reasons are told where none has a score."""
 
 
 def command(
@@ -36,10 +38,15 @@ def command(
     """
     from compose_vlp.report.summary import summarise
     from compose_vlp.report.write import write_report
-    from compose_vlp.sweep.results import read_sweep
+    from compose_vlp.sweep.results import LEFT_OUT, read_sweep
 
     folder = find_sweep(sweep)
-    summary = summarise(read_sweep(folder), scores or ())
+    study = read_sweep(folder)
+    if not study.trials:
+        lacking = [f"{cell}: {reason}" for cell, reason in study.missing.items() if reason != LEFT_OUT]
+        hint = "the sweep's command again trains and measures what is missing"
+        raise UserError(f"{study.name}: no run has been measured", hints=(*lacking[:LACKING], hint))
+    summary = summarise(study, scores or ())
     files = write_report(summary, path or folder / FOLDER)
     show(summary, as_json=as_json)
     err().print(f"Report: {files[0]}", soft_wrap=True)
@@ -55,7 +62,8 @@ def find_sweep(sweep: str) -> Path:
     """
     from compose_vlp.sweep.results import is_sweep_folder
 
-    for folder in (Path(sweep), Path("runs") / f"sweep-{Path(sweep).stem}"):
+    name = Path(sweep).name.removesuffix(".yaml").removesuffix(".yml")  # a name may have dots: `v1.5`
+    for folder in (Path(sweep), Path("runs") / f"sweep-{name}"):
         if is_sweep_folder(folder):
             return folder
     known = [str(folder) for folder in sorted(Path("runs").glob("sweep-*")) if is_sweep_folder(folder)]

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from compose_vlp.cli.console import out, print_json
-from compose_vlp.cli.options import Json
+from compose_vlp.cli.options import Json, print_note
 from compose_vlp.readable import duration
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def command(
     from compose_vlp.report.runs import find_runs
     from compose_vlp.report.where import know, select
 
-    rows = find_runs(folders or [Path("runs")])
+    rows = find_runs(folders or [Path("runs")], print_note)
     know(rows, show or ())
     chosen = select(rows, where) if where is not None else rows
     chosen = chosen[:count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -207,7 +208,7 @@ def _sum_up(session: Session) -> None:
     out().print(table)
     out().print(", ".join(f"{count} {state}" for state, count in states(session.jobs).items()), soft_wrap=True)
     out().print(f"The sweep: {session.path}", soft_wrap=True)
-    out().print(f"Report it: compose-vlp report {session.path}", soft_wrap=True)
+    out().print(f"Report it: compose-vlp report {shlex.quote(str(session.path))}", soft_wrap=True)
 
 
 SHOWN = 4
