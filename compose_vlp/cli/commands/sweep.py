@@ -58,7 +58,7 @@ def command(
         int | None, typer.Option("--seeds", min=1, help="Runs of each cell, with the seeds 0, 1, ...")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Runs at a time: one here, all at once on a cluster.")
+        int | None, typer.Option("--jobs", min=1, help="Runs at a time; if left out, one here, all on a cluster.")
     ] = None,
     on: Annotated[str, typer.Option("--on", metavar="PLACE", help="local, ray, ray://HOST:PORT or slurm.")] = "local",
     design: Annotated[
@@ -66,15 +66,17 @@ def command(
         typer.Option("--design", metavar="DESIGN", help="grid, one_at_a_time or fraction (of resolution V)."),
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Steps of each run, the same for all.")] = None,
-    tasks: Annotated[list[str] | None, typer.Option("--task", metavar="TASK", help="What is measured of each.")] = None,
-    data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="On which entry of `data`.")] = None,
-    count: Annotated[int | None, typer.Option("--count", min=2, help="On how many records.")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option("--task", metavar="TASK", help="Measure the runs by this task; may be repeated.")
+    ] = None,
+    data: Annotated[str | None, typer.Option("--data", metavar="NAME", help="Measure on this entry of `data`.")] = None,
+    count: Annotated[int | None, typer.Option("--count", min=2, help="Measure on so many records.")] = None,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Cells that a search draws.")] = None,
     objective: Annotated[
-        str | None, typer.Option("--objective", metavar="SCORE", help="What a search looks for.")
+        str | None, typer.Option("--objective", metavar="SCORE", help="The score that a search maximises.")
     ] = None,
     retries: Annotated[int, typer.Option("--retries", min=0, help="How often a run that failed is tried again.")] = 0,
-    again: Annotated[bool, typer.Option("--again", help="Train what has been trained already, too.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Train again what has been trained already.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check all cells and list them; train nothing.")] = False,
     cpus: Annotated[float | None, typer.Option("--cpus", min=0, help="Cores of a run, on a cluster.")] = None,
     gpus: Annotated[float, typer.Option("--gpus", min=0, help="GPUs of a run, on a cluster; 0.5 is half of one.")] = 0,
