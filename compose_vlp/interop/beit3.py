@@ -98,15 +98,16 @@ class Layout:
 def export_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our weights under BEiT-3's names, for `load_state_dict(strict=True)` of its model classes.
 
-    `state` may hold more than the class has (the tokenizer of pictures, a task's unread heads). Of both tables of
-    positions the first two rows, which no position uses, are 0.
+    `state` may hold components that the class has not (the tokenizer of pictures, a task's unread heads). Of both
+    tables of positions the first two rows, which no position uses, are 0.
 
     Raises:
-        UserError: a weight is missing, or the model is not that of a released class.
+        UserError: a weight is missing, a component has one that the class has not (a stem of several convolutions), or
+            the model is not that of a released class.
     """
     every = rules(Layout.of_ours(state))
-    mine = {name for rule in every for name in rule.ours}
-    return to_theirs(every, {name: tensor for name, tensor in state.items() if name in mine})
+    mine = {name.partition(".")[0] for rule in every for name in rule.ours}
+    return to_theirs(every, {name: tensor for name, tensor in state.items() if name.partition(".")[0] in mine})
 
 
 def import_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -107,6 +107,20 @@ def test_export_writes_the_authors_names(tmp_path: Path) -> None:
         export(shared, file, form="beit3")
 
 
+@pytest.mark.parametrize(
+    ("task", "change", "name"),
+    [(None, "components.patches_of.stem=convolution", r"patches_of\.stem\."),
+     (None, "components.backbone.layer_scale=0.1", r"ffn_scale"),
+     ("retrieval", "components.image_proj.bias=true", r"image_proj\.map\.bias")],
+)  # fmt: skip
+def test_weights_that_the_authors_class_has_not_are_told_and_not_left_out(
+    task: str | None, change: str, name: str
+) -> None:
+    with pytest.raises(UserError, match="unexpected") as caught:
+        names.export_state(weights_of(random(small(task, change))))
+    assert re.search(name, " ".join(caught.value.problems[0].hints))
+
+
 def command_of(task: str, root: Path) -> str:
     """The `start` that a task's header shows."""
     text = (root / f"blueprints/tasks/beit3/{task}.yaml").read_text(encoding="utf-8")
