@@ -76,7 +76,7 @@ class SweepTable:
         """Tabulate the runs, those first that somebody would look for."""
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for name in ("cell", "seed", "", "step", "left", self.score or "score"):
-            table.add_column(name)
+            table.add_column(name, overflow="fold")
         ordered = sorted(self.jobs, key=lambda job: _URGENT.index(job.state))
         for job in ordered[:ROWS]:
             known = progress(job.trial) if job.state == "running" else None

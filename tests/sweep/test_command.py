@@ -3,17 +3,23 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from rich.console import Console
 
 from compose_vlp.blueprint.locate import LIBRARY
+from compose_vlp.cli.commands.sweep import _sum_up
 from compose_vlp.cli.run import run
 from compose_vlp.cli.sweep_table import SweepTable
 from compose_vlp.sweep.folder import TrialFolder
 from compose_vlp.sweep.plan import plan
 from compose_vlp.sweep.reading import read_sweep_file
 from compose_vlp.sweep.running import Job
+
+if TYPE_CHECKING:
+    from compose_vlp.sweep.session import Session
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +92,20 @@ def test_the_table_shows_steps_time_left_and_the_measure(tmp_path: Path, monkeyp
     assert ["off", "0", "running", "50/900", "85", "s"] in lines
     assert ["on", "0", "done", "0.5000"] in lines
     assert "1 running, 1 done" in file.getvalue()
+
+
+@pytest.mark.parametrize(("width", "shown"), [(80, 1), (120, 2), (200, 4)])
+def test_the_last_table_has_as_many_scores_as_fit_with_their_whole_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int, shown: int
+) -> None:
+    names = [f"retrieval.image_to_text_recall_at_{rank}" for rank in (1, 5, 10, 50)]
+    monkeypatch.setattr(TrialFolder, "scores", lambda _: dict.fromkeys(names, 0.5))
+    monkeypatch.setenv("COLUMNS", str(width))
+    measure = SimpleNamespace(scores=())
+    jobs = [job(tmp_path, "alpha=0", "done")]
+    _sum_up(cast("Session", SimpleNamespace(jobs=jobs, path=tmp_path, sweep=SimpleNamespace(measure=measure))))
+    heads = capsys.readouterr().out.splitlines()[0].split()
+    assert heads == ["cell", "seed", *names[:shown]]
 
 
 def test_where_no_terminal_is_events_are_lines(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, print_n
 from compose_vlp.errors import Stopped, UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from compose_vlp.sweep.document import Sweep
     from compose_vlp.sweep.running import Job
     from compose_vlp.sweep.session import Session
@@ -193,28 +195,39 @@ def _list(session: Session, *, as_json: bool) -> None:
 
 
 def _sum_up(session: Session) -> None:
-    from rich import box
-    from rich.table import Table
-
     from compose_vlp.sweep.session import states
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     names = _shown_scores(session)
-    for name in ("cell", "seed", "", *names):
-        table.add_column(name)
-    for job in session.jobs:
-        scores = job.trial.scores() or {}
-        table.add_row(
-            job.cell, str(job.seed), job.state, *(f"{scores[name]:.4f}" if name in scores else "" for name in names)
-        )
-    out().print(table)
+    console = out()
+    unbounded = console.options.update(max_width=10_000)
+    while len(names) > 1 and not session.sweep.measure.scores:
+        if console.measure(_results(session, names), options=unbounded).maximum <= console.width:
+            break
+        names.pop()
+    console.print(_results(session, names))
     out().print(", ".join(f"{count} {state}" for state, count in states(session.jobs).items()), soft_wrap=True)
     out().print(f"The sweep: {session.path}", soft_wrap=True)
     out().print(f"Report it: compose-vlp report {shlex.quote(str(session.path))}", soft_wrap=True)
 
 
+def _results(session: Session, names: Sequence[str]) -> Table:
+    """Tabulate how each run ended; names that are too long are folded, never cut."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in ("cell", "seed", "", *names):
+        table.add_column(name, overflow="fold")
+    for job in session.jobs:
+        scores = job.trial.scores() or {}
+        table.add_row(
+            job.cell, str(job.seed), job.state, *(f"{scores[name]:.4f}" if name in scores else "" for name in names)
+        )
+    return table
+
+
 SHOWN = 4
-"""Scores that the last table shows, where nobody says which."""
+"""Scores that the last table shows at most, where nobody says which; fewer where the terminal is narrow."""
 
 
 def _shown_scores(session: Session) -> list[str]:
