@@ -42,6 +42,8 @@ class Schedule(BaseModel):
             raise ValueError(f"{missing}: {{step: [0, 0.2], at: 12000 steps}}")
         if self.over is not None and (self.constant is not None or self.step is not None):
             raise ValueError("`over` belongs to `linear`, `cosine` and `exponential`")
+        if self.at is not None and self.at.value == 0:
+            raise ValueError(f"`at: {self.at}` leaves no time for the first value: more than 0 is expected")
         if self.over is not None and self.over.value == 0:
             raise ValueError(f"`over: {self.over}` is no time at all: more than 0 is expected")
         if self.warmup is None and "warmup_from" in self.model_fields_set:

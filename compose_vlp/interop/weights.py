@@ -63,11 +63,12 @@ def merged_weights_of(model: Model) -> dict[str, Tensor]:
     """All weights with adapters merged into the maps that they adapt: those of the model that has no adapters.
 
     Raises:
-        UserError: an adapter cannot be merged.
+        UserError: an adapter cannot be merged, or a map's weight is also that of something without the adapter.
     """
     weights = weights_of(model)
     homes = [(f"{name}.", teacher) for name, teacher in teachers_of(model).items()]
     for prefix, home in (("", model.components), (LOSSES, model.losses), *homes):
+        _check_merged_everywhere(home)
         for name in of_adapters(home):
             weights.pop(f"{prefix}{name}", None)
         with torch.no_grad():
@@ -75,6 +76,19 @@ def merged_weights_of(model: Model) -> dict[str, Tensor]:
                 f"{prefix}{path}.weight": merged_weight(adapted) for path, adapted in adapted_maps(home).items()
             }
     return weights
+
+
+def _check_merged_everywhere(home: nn.Module) -> None:
+    """Refuse a map whose weight stands elsewhere without the adapter: merged, it would be two weights."""
+    adapted = {f"{path}.weight": linear_map for path, linear_map in adapted_maps(home).items()}
+    by_weight = {id(linear_map.own_weight): linear_map for linear_map in adapted.values()}
+    for name, parameter in home.named_parameters(remove_duplicate=False):
+        linear_map = by_weight.get(id(parameter))
+        if linear_map is not None and name not in adapted:
+            raise UserError(
+                f"adapter {linear_map.adapter_name!r} of {linear_map.path} cannot be merged: its weight is also {name}",
+                hints=["`--apart` leaves adapters beside the maps that they adapt"],
+            )
 
 
 def teachers_of(model: Model) -> dict[str, Teacher]:

@@ -30,6 +30,8 @@ STAGE = "data: d, losses: [a]"
         (Teacher, "decay: {constant: 1.5}", "1.5", "this schedule reaches 1.5"),
         (Schedule, "linear: [0, 1], warmup_from: 2", "2", "there is none: add `warmup`"),
         (Schedule, "linear: [0, 1], over: 0 steps", "0 steps", "no time at all"),
+        (Schedule, "step: [0, 1], at: 0 steps", "0 steps", "no time for the first value"),
+        (Schedule, "step: [0, 1], at: 0 %", "0 %", "no time for the first value"),
         (Rule, "match: a", "a", "`match` alone changes nothing"),
         (Rule, "match: [], lr: 1", "[]", "an empty list names nothing"),
         (Start, "new: []", "[]", "an empty list names nothing"),

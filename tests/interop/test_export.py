@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.sections import Start
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import Model, Step, build
@@ -119,3 +120,13 @@ def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, name: str, say
     (tmp_path / "a").write_text("a file, and no folder")
     with pytest.raises(UserError, match=says):
         export(build(tiny_paper("CoCa").check(), seed=0), tmp_path / name)
+
+
+def test_a_map_whose_weight_is_a_table_of_words_too_is_merged_nowhere(tmp_path: Path) -> None:
+    head = "components.lm_head={use: linear_head, classes: 512, share: {weight: unimodal.embedding}}"
+    adapter = "+adapters.lora={use: lora, match: lm_head, rank: 2}"
+    model = build(Blueprint.load("tiny/coca", overrides=[head, adapter]).check(), seed=0)
+    with pytest.raises(UserError, match=r"its weight is also unimodal\.embedding\.weight") as caught:
+        export(model, tmp_path / "merged.safetensors")
+    assert "--apart" in caught.value.problems[0].hints[0] and not list(tmp_path.iterdir())
+    assert export(model, tmp_path / "apart.safetensors", apart=True).merged == {}
