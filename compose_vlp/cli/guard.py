@@ -45,11 +45,11 @@ def guarded() -> Iterator[Outcome]:
 def _explain(error: UserError) -> None:
     from compose_vlp.cli import problems
 
-    if _speaks(str(error)):
+    if speaks(str(error)):
         problems.show(error)
 
 
-def _speaks(words: str) -> bool:
+def speaks(words: str) -> bool:
     """Tell whether this process says it: under `torchrun`, a mistake that all processes meet is shown once."""
     if "LOCAL_RANK" not in os.environ:
         return True  # without the import of torch
@@ -70,7 +70,7 @@ def _report(error: Exception) -> int:
 
     if is_of_another_process(error):
         message = "another process of this run has ended; what it says is the reason"
-        if _speaks(message):
+        if speaks(message):
             print(message, file=sys.stderr)
         return FAILED
     machine = machine_fault(error)

@@ -52,7 +52,10 @@ def application(names: Iterable[str]) -> typer.Typer:
     """Make the typer application with all commands; those named are imported, the rest are names only."""
     import typer
 
+    from compose_vlp.cli.one_voice import OneVoice
+
     app = typer.Typer(
+        cls=OneVoice,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from compose_vlp import load
+from compose_vlp import load, plugins
 from tests.cli.support import SHORT, Cli
 from tests.cli.test_whose_fault import ADAPTER, USED
 
@@ -61,6 +61,21 @@ def test_a_changed_original_is_told_and_not_used(cli: Cli, run: Path, file: str,
     pictures = {"image": [np.zeros((16, 16, 3), np.uint8)]}
     assert not model.image_embedding(**pictures).equal(insisted.image_embedding(**pictures))
     assert load("run", note=lambda text: None).image_embedding(**pictures).equal(model.image_embedding(**pictures))
+
+
+def test_a_data_file_beside_a_plugin_is_not_carried_and_is_told_of(cli: Cli) -> None:
+    Path("parts").mkdir()
+    read = "from pathlib import Path\nFACTOR = float(Path(__file__).with_name('factor.txt').read_text())\n"
+    Path("parts/adapter.py").write_text(read + SCALED, encoding="utf-8")
+    Path("parts/factor.txt").write_text("2.0", encoding="utf-8")
+    result = cli(f"train tiny/coca --no-track --out run --plugin parts/adapter.py {USED}", *SHORT)
+    assert result.code == 0, result.err
+    shutil.rmtree("parts")
+    for plugin in [plugin for plugin in plugins._LOADED.values() if plugin.path.name == "adapter.py"]:
+        plugins._forget(plugin)  # as in another process
+    result = cli(f"evaluate run {MEASURE}")
+    assert result.code == 2
+    assert "factor.txt, which is not here: a run carries no data files of plugins" in result.err
 
 
 def test_a_damaged_copy_is_refused(cli: Cli, run: Path) -> None:

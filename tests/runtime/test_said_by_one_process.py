@@ -8,6 +8,7 @@ import pytest
 from torch.distributed import TCPStore
 
 from compose_vlp.cli import guard
+from compose_vlp.cli.run import run
 from compose_vlp.errors import UserError
 from compose_vlp.runtime import processes
 
@@ -36,6 +37,15 @@ def test_a_mistake_that_each_process_meets_is_shown_once(
     assert capsys.readouterr().err.count("a batch of 7") == 1
     code_of(UserError("only here"))
     assert "only here" in capsys.readouterr().err, "another process's own mistake is shown too"
+
+
+@pytest.mark.parametrize("words", [["train", "tiny/coca", "--sed", "1"], ["tain"], ["runs", "--lst"], ["doctor", "x"]])
+def test_wrong_usage_is_shown_once(
+    under_torchrun: TCPStore, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    assert run(words) == 2
+    assert "Usage" in capsys.readouterr().err
+    assert [run(words), capsys.readouterr().err] == [2, ""]
 
 
 def test_what_was_said_before_a_restart_is_said_again(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -67,9 +68,24 @@ def carried(run: Path, given: Sequence[str | Path | Plugin], note: Callable[[str
                 f"{original} has changed since the run was trained, and its copy {file} is used; "
                 f"`--plugin {original}` takes the new one"
             )
-        plugins.append(load_plugin(file, original, beside=plugins))
+        with _carried_alone(file, original):
+            plugins.append(load_plugin(file, original, beside=plugins))
     _compare([Package(**package) for package in listed.get("packages", ())], note)
     return tuple(dict.fromkeys(plugins))
+
+
+@contextmanager
+def _carried_alone(file: Path, original: Path) -> Iterator[None]:
+    """Explain that a file which a plugin reads while it is imported does not go with a run."""
+    try:
+        yield
+    except UserError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        (problem,) = error.problems
+        missing = f"{file} reads {error.__cause__.filename}, which is not here: a run carries no data files of plugins"
+        hints = (f"put it there, or `--plugin {original}` uses the file that the run was trained with",)
+        raise UserError(missing, span=problem.span, hints=hints) from error.__cause__
 
 
 def _listed(run: Path) -> dict[str, Any]:
