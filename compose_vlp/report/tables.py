@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -149,7 +150,7 @@ def markdown(frame: DataFrame) -> str:
 
 def latex(frame: DataFrame, caption: str) -> str:
     """A frame of texts as a LaTeX table with booktabs' rules."""
-    text = str(frame.to_latex(index=False, escape=True, caption=caption.replace("_", r"\_")))
+    text = str(frame.to_latex(index=False, escape=True, caption=re.sub(r"([_&%#$])", r"\\\1", caption)))
     for sign, command in _LATEX.items():
         text = text.replace(sign, command)
     return text

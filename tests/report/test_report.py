@@ -146,3 +146,9 @@ def test_a_factor_that_is_called_like_a_column_loses_no_level():
     assert set(rows["factor.mean"]) == set(runs["mean"]) == {"on", "off"}
     assert set(rows["seed"]) == set(runs["factor.seed"]) == set(study.factors["fusion"])
     assert set(runs["seed"]) == {0, 1, 2} and set(rows["mean"]).isdisjoint({"on", "off"})
+
+
+def test_a_caption_is_escaped_for_latex(summary: Summary):
+    """A comparison on changed data names the change, and a bare % would hide the caption's end."""
+    text = tables.latex(tables.cell_table(summary, summary.main), "recall on pairs path=a&b_50%#1")
+    assert r"\caption{recall on pairs path=a\&b\_50\%\#1}" in text
