@@ -109,7 +109,11 @@ def _split(tensor: Tensor, count: int, shares: tuple[int, ...]) -> list[Tensor]:
     if count == 1:
         return [tensor]
     parts = shares or (1,) * count
-    unit = len(tensor) // sum(parts)
+    unit, rest = divmod(len(tensor), sum(parts))
+    if rest:
+        raise UserError(
+            f"a tensor of {list(tensor.shape)} is no {count} parts: {len(tensor)} rows for {sum(parts)} shares"
+        )
     return list(torch.split(tensor, [unit * part for part in parts]))
 
 

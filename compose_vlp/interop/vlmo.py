@@ -62,6 +62,8 @@ class Layout:
         if "transformer.cls_token" not in state or "text_embeddings.word_embeddings.weight" not in state:
             raise UserError("no state dict of VLMo: it has no `transformer` and `text_embeddings`")
         depth = bert.depth(state, "transformer.blocks")
+        if not depth or "token_type_embeddings.weight" not in state:
+            raise UserError("a state dict of VLMo with parts missing: `transformer.blocks` or `token_type_embeddings`")
         joint = [int(m[1]) for n in state if (m := re.match(r"transformer\.blocks\.(\d+)\.mlp_vl\.fc1\.weight", n))]
         if not joint and upper is None:
             raise UserError(

@@ -311,3 +311,17 @@ def test_the_start_of_each_header_fills_a_small_model(
     assert told and "weights" in told[0]
     if made_of is None:
         assert torch.equal(model.student.words_of.embedding.weight, source.student.words_of.embedding.weight)
+
+
+@pytest.mark.parametrize("broken", ["types", "layers", "columns"])
+def test_a_broken_file_is_told_of(broken: str) -> None:
+    ours = weights_of(made("pretrain"))
+    state = dict(vlmo.export_state(ours))
+    if broken == "types":
+        del state["token_type_embeddings.weight"]
+    elif broken == "layers":
+        state = {name: tensor for name, tensor in state.items() if "blocks" not in name}
+    else:
+        state["relative_position_bias_table"] = state["relative_position_bias_table"][:, :5]
+    with pytest.raises(UserError, match="no 2 parts" if broken == "columns" else "parts missing"):
+        vlmo.import_state(state, Filled(ours, {}, ()))
