@@ -119,7 +119,7 @@ data:
   pairs: {{use: csv, path: captions.csv, pictures: [file]}}
 components:
   bpe: {{vocab_size: 300}}
-  vision: {{patch: 8, stem: patch}}
+  vision: {{patch: 8, stem: patch, stem_depth: 0}}
 """
 
 
