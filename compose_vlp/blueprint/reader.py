@@ -106,7 +106,9 @@ def read_text(text: str, name: str) -> Reading:
     elif isinstance(node, Mapping):
         root = node
     elif node is not None:
-        problems.append(Problem("a blueprint is a mapping of sections", node.span, ("begin with `name: ...`",)))
+        last = len(source.lines)  # of a document without text, YAML's place is behind the last line
+        place = node.span if node.span.line <= last else source.span(last, 1)
+        problems.append(Problem("a blueprint is a mapping of sections", place, ("begin with `name: ...`",)))
     return Reading(source, root, problems, read.whole and node is root)
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compose_vlp.blueprint.nodes import Items, Mapping, Node, Scalar
@@ -369,6 +369,9 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 @given(st.text(st.sampled_from("ab:,[]{}()'\"#*&!|>-? \n\t$.=x1%@`<\\"), max_size=60))
+@example("---")
+@example("---\n")
+@example("--- ")
 @settings(max_examples=600, deadline=None)
 def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
     for problem in read_text(text, "f.yaml").problems:
