@@ -49,6 +49,20 @@ MULTIWAY = (
 WORDS = "+components.learned={use: wordpiece, vocab_size: 300}"
 PAIRS = "data.pairs={use: scenes, count: 12, size: 16}"
 TEXTS = "data.texts={use: scenes, count: 12, size: 16}"
+CLIP = (
+    *VISION,
+    "components.text.width=32",
+    "components.text.depth=1",
+    "components.text.heads=4",
+    "components.vision.depth=1",
+    "components.*.mlp_width=48",
+    WORDS,
+    "inputs.caption.tokenizer=learned",
+    "~components.clip",
+    "precision=fp32",
+    PAIRS,
+    "inputs.image.augment={}",
+)
 OTHERS = {
     ("tiny/albef", "hybrids/albef_multiway"): (
         "inputs.image.size=16",
@@ -115,20 +129,7 @@ OTHERS = {
         "stages.pretrain.losses=[texts, pair_texts, itc, itm]",  # codes come from a file
         "stages.pretrain.data={main: pairs, texts: texts}",
     ),
-    ("clip",): (
-        *VISION,
-        "components.text.width=32",
-        "components.text.depth=1",
-        "components.text.heads=4",
-        "components.vision.depth=1",
-        "components.*.mlp_width=48",
-        WORDS,
-        "inputs.caption.tokenizer=learned",
-        "~components.clip",
-        "precision=fp32",
-        PAIRS,
-        "inputs.image.augment={}",
-    ),
+    ("clip",): CLIP,
     ("siglip",): (
         *VISION,
         "components.vision.depth=1",
@@ -142,20 +143,7 @@ OTHERS = {
         "precision=fp32",
         PAIRS,
     ),
-    ("lit",): (
-        *VISION,
-        "components.text.width=32",
-        "components.text.depth=1",
-        "components.text.heads=4",
-        "components.vision.depth=1",
-        "components.*.mlp_width=48",
-        WORDS,
-        "inputs.caption.tokenizer=learned",
-        "~components.clip",
-        "precision=fp32",
-        PAIRS,
-        "inputs.image.augment={}",
-    ),
+    ("lit",): CLIP,
 }
 """Hybrids and papers whose smallest size is said one by one."""
 SCENES = """\
