@@ -67,11 +67,14 @@ def build(
     compared = figures(
         checked.document, by_component if alike else sizes(checked).parameters, lambda: parameter_counts(checked)
     )
-    folder = RunFolder.create(checked.name, 0, command, at=out)
-    folder.update(kind="build")
+    files: dict[str, Path] = {}
+
+    def papers(path: Path) -> None:
+        files.update(prepare_folder(checked, path, stages, Numbers(by_component, tuple(facts), adapted)))
+
+    folder = RunFolder.create(checked.name, 0, command, at=out, extra={"kind": "build"}, fill=papers)
     ending: Ending = "FAILED"
     try:
-        files = prepare_folder(checked, folder.path, stages, Numbers(by_component, tuple(facts), adapted))
         tracker = open_tracker(checked, folder, files, track)
         tracker.tags({"kind": "build"})
         measures = {"build.parameters": report.parameters["total"], "build.flops": step}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
@@ -175,9 +174,10 @@ def _ending(folder: RunFolder, processes: Processes, *, new: bool) -> Iterator[_
         raise
     finally:
         if processes.main:
-            folder.finish(ending)
             if new and not life.begun:
-                shutil.rmtree(folder.path, ignore_errors=True)
+                folder.take_away()
+            else:
+                folder.finish(ending)
 
 
 def _open_folder(processes: Processes, claim: Callable[[], RunFolder]) -> RunFolder:
@@ -219,7 +219,7 @@ def prepare_folder(
     from compose_vlp.blueprint.write import write
     from compose_vlp.compiler.plan_json import plan_json
     from compose_vlp.picture import diagram_of, page, svg
-    from compose_vlp.runtime.state.run_folder import ARTIFACTS
+    from compose_vlp.runtime.state.new_folder import ARTIFACTS
 
     diagram = diagram_of(checked, numbers)
     plans = {name: plan_json(compiled.plan) for name, compiled in stages.items()}

@@ -60,10 +60,10 @@ def check_structure(root: Mapping) -> Structure:
         if not mistakes:
             kept.append(entry)
             continue
-        read = _entries(entry)[:MAX_ENTRIES] if entry.name in SECTIONS else ()
-        sound = [child for child in read if not any(_entry(entry.name, child))]
+        named = entry.name in SECTIONS and SECTIONS[entry.name].form == "entries"
+        sound = [child for child in _entries(entry)[:MAX_ENTRIES] if named and not any(_entry(entry.name, child))]
         lost |= {child.name for child in _entries(entry)} - {child.name for child in sound}
-        if entry.name in SECTIONS and SECTIONS[entry.name].form == "entries":
+        if named:
             clear &= isinstance(entry.value, Mapping)
             if isinstance(entry.value, Mapping):
                 kept.append(Entry(entry.key, Mapping(tuple(sound), entry.value.span)))

@@ -97,7 +97,7 @@ def _array(value: Any, name: str) -> tuple[NDArray[Any], bool]:
         return np.asarray(value.float() if value.is_floating_point() else value), True
     try:
         levels = np.asarray(value)
-    except (ValueError, OverflowError) as error:  # lists of different lengths
+    except Exception as error:  # lists of different lengths; a picture within a list is decoded, and raises anything
         raise BadRecord(f"{name} is no picture: {error}") from error
     if levels.dtype.kind not in "buif":
         raise BadRecord(f"{name} holds {levels.dtype}, not numbers")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from compose_vlp.blueprint.patterns import matches
 from compose_vlp.files import folder_aside, written_path
 from compose_vlp.runtime.sources import open_tokenizers
-from compose_vlp.runtime.state.run_folder import RUN_FILE
+from compose_vlp.runtime.state.new_folder import RUN_FILE
 
 if TYPE_CHECKING:
     from compose_vlp.blueprint.sections import Start

@@ -12,7 +12,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.files import is_folder, written_path
 from compose_vlp.interop.files import read_state
 from compose_vlp.runtime.state import checkpoint
-from compose_vlp.runtime.state.run_folder import RUN_FILE
+from compose_vlp.runtime.state.new_folder import RUN_FILE
 
 WHOLE = ("model.safetensors", "open_clip_model.safetensors")
 INDEX = "model.safetensors.index.json"

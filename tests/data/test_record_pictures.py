@@ -273,3 +273,16 @@ def test_a_picture_that_was_opened_elsewhere_starts_nothing_either(started: Prog
     assert not started.programs
     with Image.open(io.BytesIO(PNG)) as lazy:
         assert np.array_equal(read(lazy), COLOUR)
+
+
+def test_a_damaged_picture_within_a_list_breaks_its_record() -> None:
+    """It is decoded only when the list becomes an array, and decoders raise errors of any type."""
+
+    class Undecodable:
+        __array_interface__ = property(lambda _: (_ for _ in ()).throw(SyntaxError("frame 0")))
+
+    for within in ([[Undecodable()]], (Undecodable(), 1), [np.zeros(3), Undecodable()]):
+        with pytest.raises(BadRecord):
+            read(within)
+    with pytest.raises(BadRecord, match="frame 0"):
+        read([[Undecodable()]])

@@ -41,3 +41,11 @@ def test_a_spoilt_paper_is_refused_or_means_something(name: str, tmp_path: Path)
         except UserError:
             refused += 1
     assert refused
+
+
+@pytest.mark.parametrize("key", ["'clip/'", "clip\u202e", "'1'", "a b"])
+@pytest.mark.parametrize("section", ["optimizer", "compiler", "tracking"])
+def test_a_key_that_is_no_name_is_refused_in_sections_without_names_too(key: str, section: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(f"extends: coca\n{section}: {{{key} 1, weight_decay/ 0.01}}\n")
+    with pytest.raises(UserError):
+        checked(str(tmp_path / "own.yaml"))

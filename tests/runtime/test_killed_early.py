@@ -16,6 +16,7 @@ from compose_vlp.cli.run import run as run_command
 from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock, write_atomic
 from compose_vlp.runtime.state import checkpoint
+from compose_vlp.runtime.state.new_folder import ENTRIES
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.runtime.test_training import STEPS
@@ -93,6 +94,8 @@ def test_a_folder_has_all_that_a_run_begins_with_or_is_no_run(tmp_path: Path, th
     for at in range(1, len(writes) + 1):
         run = tmp_path / str(at) / "run"
         create(run.parent, at)
+        if "run/mine.txt" in there:
+            assert (run / "mine.txt").read_text() == ""
         if (run / "run.json").exists():
             assert (run / "artifacts" / "programs" / "one.py").read_text() and (run / "blueprint.yaml").read_text()
             assert RunFolder.open(run).info.extra == {"data": {}}
@@ -160,3 +163,57 @@ def test_a_mistake_while_the_folder_is_filled_leaves_none(tmp_path: Path) -> Non
     with pytest.raises(UserError):
         RunFolder.create("coca", 0, [], root=tmp_path, fill=fail)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["blueprint.yaml", "logs/mine.txt", "artifacts", "tokenizers/words/vocab.txt"])
+def test_what_a_run_would_write_over_is_not_lost(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "run" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match=f"run has {name.split('/', maxsplit=1)[0]}, which a run would write over"):
+        RunFolder.create("coca", 0, [], at=tmp_path / "run", fill=fill)
+    assert mine.read_text() == "mine"
+    assert [path.name for path in mine.parent.iterdir()] == [mine.name]
+
+
+def test_a_run_that_fails_to_begin_leaves_the_folder_as_it_was(small_coca: Load, tmp_path: Path) -> None:
+    (tmp_path / "run" / "notes").mkdir(parents=True)
+    (tmp_path / "run" / "notes" / "mine.txt").write_text("mine")
+
+    def fail(*_: object) -> None:
+        raise UserError("no")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compose_vlp.runtime.training.trainer.build", fail)
+        for out in ("run", "new"):
+            with pytest.raises(UserError, match="no"):
+                small_coca(*SHORT).train(out=tmp_path / out, options=TrainOptions(device="cpu"), track=False)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == [
+        "run",
+        "run/notes",
+        "run/notes/mine.txt",
+    ]
+
+
+def test_taking_a_run_away_may_be_killed_too(tmp_path: Path) -> None:
+    def undo(run: Path, at: int) -> list[str]:
+        run.mkdir(parents=True)
+        (run / "mine.txt").write_text("mine")
+        folder = RunFolder.create("coca", 0, [], at=run, fill=fill)
+        with killing(run, at) as killer:
+            folder.take_away()
+        return killer.writes
+
+    for at in range(1, len(undo(tmp_path / "0", 0)) + 1):
+        run = tmp_path / str(at)
+        undo(run, at)
+        if (run / "run.json").exists():
+            RunFolder.open(run).claim()
+        else:
+            RunFolder.create("coca", 0, [], at=run, fill=fill).finish("FINISHED")
+        assert (run / "mine.txt").read_text() == "mine" and (run / "blueprint.yaml").read_text()
+
+
+def test_a_run_writes_at_the_top_of_its_folder_what_is_known(small_coca: Load, tmp_path: Path) -> None:
+    small_coca(*SHORT).train(out=tmp_path / "run", options=TrainOptions(device="cpu"), track=True)
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= ENTRIES

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from compose_vlp.errors import UserError, nearest
-from compose_vlp.runtime.state.run_folder import RUN_FILE, RunFolder, run_folders
+from compose_vlp.runtime.state.new_folder import RUN_FILE
+from compose_vlp.runtime.state.run_folder import RunFolder, run_folders
 from compose_vlp.tracking import mlflow_run_id, tracked_folder
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,16 +15,22 @@ from typing import Any, Literal, TypeAlias
 
 from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock, write_atomic
+from compose_vlp.runtime.state.new_folder import (
+    ARTIFACTS,
+    LOCK,
+    RUN_FILE,
+    folder_to_fill,
+    in_use,
+    made,
+    refuse_in_the_way,
+    settle,
+    take_away,
+)
 from compose_vlp.tracking import versions
 from compose_vlp.tracking.records import Ending
 
 RunStatus: TypeAlias = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
-RUN_FILE = "run.json"
-LOCK = "run.lock"
-ARTIFACTS = "artifacts"
-_UNUSED_S = 3600.0
-"""Folders that a process filled when it died are taken away when they are so old."""
 FORMAT = 1
 
 
@@ -63,8 +66,9 @@ class RunInfo:
 class RunFolder:
     """One run on disk. `create` makes one, `open` reads one, `claim` goes on with one that was read."""
 
-    def __init__(self, path: Path, info: RunInfo) -> None:
+    def __init__(self, path: Path, info: RunInfo, *, new: bool = False) -> None:
         self.path = path
+        self.new = new
         self._info = info
         self._lock = ProcessLock(path / LOCK)
 
@@ -82,7 +86,8 @@ class RunFolder:
     ) -> RunFolder:
         """Create a new folder, claimed by this process: `root/<blueprint>-<time>-<id>`, or `at` itself.
 
-        It is filled aside, so that whoever finds `run.json` finds everything that a run begins with.
+        It is filled aside, so that whoever finds `run.json` finds everything that a run begins with. What a folder has
+        that no run writes stays as it is.
 
         Args:
             blueprint: its name.
@@ -94,21 +99,25 @@ class RunFolder:
             fill: writes what the run begins with into the folder that it is given.
 
         Raises:
-            UserError: `at` is in use, or the folder cannot be made.
+            UserError: `at` is in use or has what a run would write over, or the folder cannot be made.
         """
         path = _new_path(root, blueprint) if at is None else at
         if (path / RUN_FILE).exists():
-            raise _in_use(path)
-        info = RunInfo(FORMAT, path.name, blueprint, "RUNNING", seed, tuple(command), _now(), versions=versions())
+            raise in_use(path)
+        refuse_in_the_way(path)
+        new = not path.is_dir()
+        info = RunInfo(
+            FORMAT, path.resolve().name, blueprint, "RUNNING", seed, tuple(command), _now(), versions=versions()
+        )
         info = replace(info, extra=dict(extra or {}))
-        with _made(at or root):
-            aside = _aside(path)
+        with made(at or root):
+            aside = folder_to_fill(path)
         try:
             fill(aside)
             write_atomic(aside / RUN_FILE, _as_json(info))
-            folder = cls(path, info)
-            with _made(at or root):
-                folder._lock = _settle(aside, path)
+            folder = cls(path, info, new=new)
+            with made(at or root):
+                folder._lock = settle(aside, path)
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -130,7 +139,7 @@ class RunFolder:
             UserError: Another process works on it.
         """
         if not self._lock.try_acquire():
-            raise _in_use(self.path)
+            raise in_use(self.path)
         self._info = replace(_read_info(self.path), status="RUNNING", ended=None)
         self._write()
 
@@ -169,6 +178,11 @@ class RunFolder:
         self._write()
         self._lock.release()
 
+    def take_away(self) -> None:
+        """Undo `create`: what was there before stays."""
+        take_away(self.path, folder=self.new)
+        self._lock.release()
+
     def _write(self) -> None:
         write_atomic(self.path / RUN_FILE, _as_json(self._info))
 
@@ -204,68 +218,6 @@ def _new_path(root: Path, blueprint: str) -> Path:
     """Choose a path that nobody else has, however many runs start in the same second."""
     name = re.sub(r"[^\w.-]+", "-", blueprint).strip("-.") or "run"
     return root / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(5)}"
-
-
-def _aside(path: Path) -> Path:
-    """Make a folder to fill, on the file system where `path` will be: beside it, or within, if it is there already."""
-    parent = path if path.is_dir() else path.parent
-    parent.mkdir(parents=True, exist_ok=True)
-    for old in parent.glob(".*.starting-*"):
-        with suppress(FileNotFoundError):  # another process's, which is in its place by now
-            if time.time() - old.stat().st_mtime > _UNUSED_S:
-                shutil.rmtree(old, ignore_errors=True)
-    aside = parent / f".{path.name}.starting-{os.getpid()}-{secrets.token_hex(3)}"
-    for name in ("checkpoints", "logs", "reports", ARTIFACTS):
-        (aside / name).mkdir(parents=True)
-    return aside
-
-
-def _settle(aside: Path, path: Path) -> ProcessLock:
-    """Bring a filled folder to its place, with a lock on it: by one rename, or file by file and `run.json` last.
-
-    Raises:
-        UserError: somebody else was faster.
-    """
-    if aside.parent != path:
-        lock = ProcessLock(aside / LOCK)
-        lock.acquire()
-        try:
-            aside.rename(path)
-        except OSError as error:
-            lock.release()
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                raise _in_use(path) from None
-            raise
-        lock.moved(path / LOCK)
-        return lock
-    lock = ProcessLock(path / LOCK)
-    if not lock.try_acquire():
-        raise _in_use(path)
-    if (path / RUN_FILE).exists():  # another run was here, from beginning to end, since we looked
-        lock.release()
-        raise _in_use(path)
-    for entry in sorted(aside.iterdir(), key=lambda entry: entry.name == RUN_FILE):
-        if entry.is_dir():
-            shutil.copytree(entry, path / entry.name, dirs_exist_ok=True)
-        else:
-            entry.replace(path / entry.name)
-    shutil.rmtree(aside, ignore_errors=True)
-    return lock
-
-
-@contextmanager
-def _made(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot make a run folder at {where}: {error.strerror}") from error
-
-
-def _in_use(path: Path) -> UserError:
-    running = ProcessLock(path / LOCK).is_held()
-    what = "another process is working on the run in" if running else "there is a run already in"
-    hint = "wait until it is done" if running else f"`--resume {path}` goes on with it"
-    return UserError(f"{what} {path}", hints=(hint, "or choose another `--out`"))
 
 
 def _recent(root: Path) -> tuple[str, ...]:
