@@ -23,12 +23,17 @@ class Span:
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake. `message` says what is wrong, `hints` how to mend it, `related` where its other half stands."""
+    """One mistake. `message` says what is wrong, `hints` how to mend it, `related` where its other half stands.
+
+    `unread` says that nothing reads the named entry whose key the span is, and `misspelt` that another name is near.
+    """
 
     message: str
     span: Span | None = None
     hints: tuple[str, ...] = ()
     related: tuple[tuple[str, Span], ...] = field(default=())
+    unread: bool = field(default=False, compare=False)
+    misspelt: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", _readable(self.message))
@@ -71,9 +76,13 @@ class Stopped(KeyboardInterrupt):
         self.code = 128 + number
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3) -> tuple[str, ...]:
-    """List the `count` entries of `known` most like `word`, best first."""
-    return tuple(difflib.get_close_matches(word, sorted(set(known)), n=count, cutoff=0.55))
+SURE = 0.7
+"""Likeness from which a name is taken for another, and not only offered: `compiler` is no `optimizer`."""
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3, cutoff: float = 0.55) -> tuple[str, ...]:
+    """List the `count` entries of `known` most like `word`, best first; those of a likeness of `cutoff` (1: equal)."""
+    return tuple(difflib.get_close_matches(word, sorted(set(known)), n=count, cutoff=cutoff))
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> tuple[str, ...]:

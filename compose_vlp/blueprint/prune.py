@@ -10,7 +10,7 @@ from compose_vlp.blueprint.reads import Key, Reads, Unresolved
 from compose_vlp.blueprint.shrink import empty_stages, shrink_lists
 from compose_vlp.blueprint.state import State, is_dropped, live_keys
 from compose_vlp.blueprint.trees import find
-from compose_vlp.errors import Problem, did_you_mean, nearest
+from compose_vlp.errors import SURE, Problem, did_you_mean, nearest
 
 
 def own_keys(root: Mapping) -> set[Key]:
@@ -55,7 +55,7 @@ def _unread(state: State, reads: Reads, live: set[Key], own: set[Key], lost: lis
             if any(losses.span.file == entry.key.span.file for _, losses in empty_stages(state.root)):
                 continue  # the stage without losses is the mistake, and its message offers this one
             hint = f"add it to the `losses` of a stage ({', '.join(reads.sections['stages'].names)}), or drop it"
-            yield Problem(f"loss `{name}` is in no stage", entry.key.span, (hint,))
+            yield Problem(f"loss `{name}` is in no stage", entry.key.span, (hint,), unread=True)
         else:
             yield _unread_problem(state, reads, section, entry, near=number < _WITH_NEAR_NAMES)
 
@@ -86,10 +86,12 @@ def _unread_problem(state: State, reads: Reads, section: str, entry: Entry, *, n
     name = entry.name
     message = f"nothing reads {SECTIONS[section].named} `{name}`"
     if gone := state.gone(name, [section]):
-        return Problem(message, entry.key.span, (str(gone),))
+        return Problem(message, entry.key.span, (str(gone),), unread=True)
     if not near:
-        return Problem(message, entry.key.span)
-    hints = did_you_mean(name, [other for other in reads.sections[section].names if other != name])
+        return Problem(message, entry.key.span, unread=True)
+    others = [other for other in reads.sections[section].names if other != name]
+    hints, misspelt = did_you_mean(name, others), bool(nearest(name, others, 1, cutoff=SURE))
     for missed in nearest(name, [r.name for r in state.removed if r.section == section], 1):
         hints += (str(state.gone(missed, [section])),)
-    return Problem(message, entry.key.span, hints or ("whatever a file writes must be read by a loss or an output",))
+    explained = hints or ("whatever a file writes must be read by a loss or an output",)
+    return Problem(message, entry.key.span, explained, unread=True, misspelt=misspelt)

@@ -9,7 +9,7 @@ from compose_vlp.blueprint.document import DRAFT, NAME, NAMESPACE, RESERVED, SEC
 from compose_vlp.blueprint.merge import OUTPUT_FORMS
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.syntax import unseparated, unseparated_problem
-from compose_vlp.errors import Problem, did_you_mean, nearest
+from compose_vlp.errors import SURE, Problem, did_you_mean, nearest
 from compose_vlp.readable import with_article
 
 _FORMS = {
@@ -82,7 +82,7 @@ def _meant(section: Entry, root: Mapping) -> Entry:
     """A section of an unknown name as the one that it stands for: the nearest, where its form fits."""
     if section.name in SECTIONS or section.name.startswith(DRAFT) or section.name.lower() in _ELSEWHERE:
         return section
-    for name in nearest(section.name, SECTIONS, 1):
+    for name in nearest(section.name, SECTIONS, 1, cutoff=SURE):
         empty = isinstance(section.value, Scalar) and section.value.is_empty
         if name not in root and not empty and _has_form(section.value, SECTIONS[name].form):
             return replace(section, key=replace(section.key, text=name))

@@ -18,7 +18,7 @@ from compose_vlp.blueprint.document import Document
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.plain import guess
 from compose_vlp.blueprint.schedules import Schedule
-from compose_vlp.errors import Problem, Span, did_you_mean
+from compose_vlp.errors import Problem, Span, did_you_mean, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 NOTHING: typing.Final = object()
@@ -311,9 +311,17 @@ def _listed(words: Collection[str]) -> str:
 
 
 def _missing(model: type[BaseModel], mapping: Mapping, where: Span) -> list[Problem]:
-    """The required fields that are not written, for an entry whose other mistakes keep pydantic from looking."""
+    """The required fields that are not written, for an entry whose other mistakes keep pydantic from looking.
+
+    One that stands there misspelt is not missing.
+    """
     required = {info.alias or name: info for name, info in model.model_fields.items() if info.is_required()}
-    return [_missing_problem(name, info.description, where) for name, info in required.items() if name not in mapping]
+    unknown = [entry.name for entry in mapping if entry.name not in field_names(model)]
+    return [
+        _missing_problem(name, info.description, where)
+        for name, info in required.items()
+        if name not in mapping and not any(nearest(word, [name]) for word in unknown)
+    ]
 
 
 def _missing_problem(name: str, description: str | None, where: Span) -> Problem:

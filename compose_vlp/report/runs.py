@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from compose_vlp.errors import UserError
-from compose_vlp.runtime.state.run_folder import RUN_FILE, RunFolder
+from compose_vlp.runtime.state.new_folder import RUN_FILE
+from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.state.scores import Measurement, read_scores
 
 Cell: TypeAlias = str | int | float | bool | None

@@ -107,12 +107,16 @@ def test_a_mistake_stands_at_its_value(fields: str, place: str, message: str) ->
 
 
 def test_all_mistakes_of_a_mapping_are_found_in_one_go() -> None:
-    assert [message for _, message in read("rate: x, flag: no, wdth: 3")[1]] == [
+    assert [message for _, message in read("rate: x, flag: no, other: 3")[1]] == [
         "`rate` cannot be `x`: expected a number",
         "`flag` cannot be `no`: expected `true` or `false`",
-        "no field is called `wdth`",
+        "no field is called `other`",
         "`width` is missing",
     ]
+
+
+def test_a_field_that_stands_there_misspelt_is_not_missing_too() -> None:
+    assert [message for _, message in read("wdth: 3")[1]] == ["no field is called `wdth`"]
 
 
 def test_near_names_and_descriptions_are_offered() -> None:

@@ -56,6 +56,24 @@ MISTAKES = [
         "write the number",
     ),
 ]
+MISTAKES += [
+    ("inputs: {captoin: {type: text}}", "nothing reads input `captoin`", "did you mean 'caption'?"),
+    ("components: {visoin: {width: 3}}", "nothing reads component `visoin`", "did you mean 'vision'?"),
+    ("components: {extra: {use: vit, wdith: 3}}", "`vit` has no setting `wdith`", "did you mean 'width'"),
+    ("losses: {extra: {use: contrastive}}", "`extra` needs `scores`", "contrastive takes scores"),
+    ("graph: {extra: nosuch(image)}", "nothing is called `nosuch`", ""),
+    ("graph: {extra: vision(image}", "`(` is never closed", ""),
+    ("teachers: {extra: {dcay: 0.9}}", "no field is called `dcay`", "did you mean 'decay'?"),
+    ("teachers: {extra: {decay: 2}}", "`decay` should be less than or equal to 1", ""),
+    ("params: {extra: {cosine: [1]}}", "`cosine` is a list of 2, not of 1", ""),
+    (
+        "stages: {pretrain: {data: pairs, batch: 4, length: 2 steps, loses: [contrastive]}}",
+        "no field is called `loses`",
+        "did you mean 'losses'?",
+    ),
+    ("compiler: {nosuch: 3}", "`compiler` is not a section of a blueprint", "did you mean 'optimizer'"),
+]
+"""Mistakes by what a file writes, how the message begins, and what one of its hints has."""
 
 
 @pytest.mark.parametrize(("text", "message", "hint"), MISTAKES, ids=[text for text, *_ in MISTAKES])

@@ -16,6 +16,7 @@ from compose_vlp.errors import BlueprintError, Problem
 from compose_vlp.graph.checking.changes import at_their_changes
 from compose_vlp.graph.checking.clashes import check_settings
 from compose_vlp.graph.checking.column_ids import carry_ids
+from compose_vlp.graph.checking.consequences import without_consequences
 from compose_vlp.graph.checking.losses import COMMON, Losses
 from compose_vlp.graph.checking.outputs import Outputs, stored
 from compose_vlp.graph.checking.schedules import check_schedules
@@ -67,13 +68,7 @@ def check(document: Document, kinds: Kinds, problems: Iterable[Problem] = ()) ->
         if not checker.problems.found:
             checked = checker.with_variants(checked)
     if checker.problems.found:
-        # that nothing reads an entry says little while nobody knows what it is
-        telling = [
-            problem
-            for problem in checker.problems.found
-            if problem not in problems or not checker.names.is_without_kind(problem.span)
-        ]
-        shown = at_their_changes(telling, document, problems)
+        shown = at_their_changes(without_consequences(checker.problems.found, document), document, problems)
         raise BlueprintError(in_order(shown, document), document.lines())
     return checked
 

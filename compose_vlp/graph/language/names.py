@@ -137,13 +137,6 @@ class Names:
             self._declared[key] = Declared(name, kind, entry) if entry and kind else None
         return self._declared[key]
 
-    def is_without_kind(self, place: Span | None) -> bool:
-        """Check whether the entry whose name stands there was asked for its kind, and has none (noted)."""
-        entries = (
-            self.document.section(section).entry(name) for (section, name), it in self._declared.items() if not it
-        )
-        return any(entry is not None and entry.key.span == place for entry in entries)
-
     def _kind(self, entry: Entry, categories: Sequence[str]) -> Kind | None:
         if not isinstance(entry.value, Mapping):
             return None

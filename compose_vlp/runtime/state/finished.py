@@ -7,7 +7,8 @@ from compose_vlp.graph.asked import fields_asked, first_asked, type_of_field
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.state import checkpoint
 from compose_vlp.runtime.state.carried import PLUGINS
-from compose_vlp.runtime.state.run_folder import RUN_FILE, RunFolder
+from compose_vlp.runtime.state.new_folder import RUN_FILE
+from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.state.tables import FOLDER
 from compose_vlp.tracking import Model, versions
 
