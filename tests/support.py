@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
 import torch.multiprocessing as processes
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 T = TypeVar("T")
@@ -74,6 +74,14 @@ def spawn(function: Callable[..., T], *args: Any, world: int = 2, joined: bool =
         for process in started:
             process.kill()
     return [found[rank] for rank in range(world)]
+
+
+def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:
+    """The mean of gradients over the processes, by the plainest way there is."""
+    for parameter in parameters:
+        if world > 1 and parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= world
 
 
 def _work(results: Any, rank: int, world: int, port: int, joined: bool, function: Any, args: Any) -> None:

@@ -18,8 +18,6 @@ from compose_vlp.errors import UserError
 
 T = TypeVar("T")
 
-BUCKET = 25 * 2**20
-"""Bytes of gradients that travel together: enough to fill a link, few enough to overlap with making the next."""
 PATIENCE = timedelta(hours=6)
 """How long processes wait for each other: one evaluates or saves while the others wait. A dead one is noticed by who
 started it."""
@@ -56,28 +54,6 @@ class Processes:
         largest = torch.tensor(number, device=self.device)
         dist.all_reduce(largest, dist.ReduceOp.MAX)
         return int(largest)
-
-    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Give every parameter the mean of its gradients over the processes.
-
-        A parameter that no process reached keeps none; one that some did not reach counts as zero there.
-        """
-        if self.world == 1:
-            return
-        parameters = list(parameters)
-        reached = torch.tensor([p.grad is not None for p in parameters], dtype=torch.uint8, device=self.device)
-        dist.all_reduce(reached, dist.ReduceOp.MAX)
-        gradients = []
-        for parameter, anywhere in zip(parameters, reached.tolist(), strict=True):
-            if anywhere:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                gradients.append(parameter.grad)
-        sent = [(bucket, _send(bucket)) for bucket in _buckets(gradients)]
-        for bucket, (flat, work) in sent:
-            work.wait()
-            parts = flat.div_(self.world).split([gradient.numel() for gradient in bucket])
-            torch._foreach_copy_(bucket, [part.view_as(g) for part, g in zip(parts, bucket, strict=True)])
 
     def share_weights(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the first one's values."""
@@ -165,24 +141,3 @@ def _portable(error: UserError) -> UserError:
     plain = UserError(str(error))
     plain.problems = error.problems
     return plain
-
-
-def _buckets(gradients: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Gradients of one type each, in runs of about `BUCKET` bytes."""
-    runs: list[list[Tensor]] = []
-    open_runs: dict[torch.dtype, int] = {}
-    for gradient in gradients:
-        size = gradient.numel() * gradient.element_size()
-        room = open_runs.get(gradient.dtype, 0)
-        if room < size:
-            runs.append([])
-            room = BUCKET
-        run = next(run for run in reversed(runs) if not run or run[0].dtype == gradient.dtype)
-        run.append(gradient)
-        open_runs[gradient.dtype] = room - size
-    return runs
-
-
-def _send(bucket: Sequence[Tensor]) -> tuple[Tensor, Any]:
-    flat = torch.cat([gradient.flatten() for gradient in bucket])
-    return flat, dist.all_reduce(flat, async_op=True)

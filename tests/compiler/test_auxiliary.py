@@ -22,14 +22,15 @@ from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.picture import diagram_of
 from compose_vlp.runtime.device import autocast
-from compose_vlp.runtime.processes import ALONE, Processes
+from compose_vlp.runtime.processes import ALONE
 from compose_vlp.runtime.stage import Scale, Values, loss_weights
+from compose_vlp.runtime.training.engine import Engine
 from compose_vlp.runtime.training.gradients import InOneGo, InPieces
 from compose_vlp.values import Text
 from tests.compiler.sameness import CHOICES, NONE, assert_same, outcome
 from tests.compiler.test_batch import checked as tiny
 from tests.compiler.test_batch import model_of, program, ragged
-from tests.support import assert_near, spawn
+from tests.support import assert_near, average_gradients, spawn
 
 Load = Callable[..., Blueprint]
 MOE = "components.*.ffn={use: moe, experts: 3, router_z: 0.001}"
@@ -110,8 +111,8 @@ def test_pieces_of_a_batch_give_the_whole(small_coca: Load, count: int) -> None:
     weights = weights_of(checked, compiled.plan.wanted)
     assert weights["vision.ffn.balance"] == 0.01 and weights["vision.ffn.router_z"] == 0.001
     ways = (
-        InOneGo(model, compiled.run, ALONE, FLOAT32),
-        InPieces(model, compile_pieces(checked, "pretrain"), count, ALONE, FLOAT32),
+        InOneGo(Engine(model), compiled.run, ALONE, FLOAT32),
+        InPieces(Engine(model), compile_pieces(checked, "pretrain"), count, ALONE, FLOAT32),
     )
     found = []
     for way in ways:
@@ -140,8 +141,7 @@ def a_step(rank: int, world: int) -> tuple[dict[str, float], dict[str, torch.Ten
     calls = [with_terms(text.eval(), Text(ids[mine] + shift, lengths[mine], 8))[1] for shift in (0, 3)]
     losses = {name: auxiliary(text, "moe", name, calls).value for name in ("balance", "router_z")}
     sum(losses.values()).backward()
-    processes = Processes(rank, world, torch.device("cpu"))
-    processes.average_gradients(text.parameters())
+    average_gradients(text.parameters(), world)
     return {name: loss.item() for name, loss in losses.items()}, moved(model)
 
 

@@ -20,6 +20,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.runtime.device import autocast
 from compose_vlp.runtime.processes import ALONE
 from compose_vlp.runtime.sources import open_tokenizers
+from compose_vlp.runtime.training.engine import Engine
 from compose_vlp.runtime.training.gradients import InOneGo, InPieces, Losses
 from compose_vlp.values import Scalar, Text, rows_of
 from tests.support import assert_near, in_float64
@@ -52,8 +53,8 @@ def gradients_of(model: Model, compute: Callable[..., Losses], batch: Any) -> tu
 def test_pieces_give_the_losses_and_gradients_of_the_whole(small_coca: Load, count: int) -> None:
     model, compiled, pieces, batch = prepare(small_coca())
     model, batch = model.double(), in_float64(batch)
-    whole, wanted = gradients_of(model, InOneGo(model, compiled.run, ALONE, FLOAT32), batch)
-    cut, found = gradients_of(model, InPieces(model, pieces, count, ALONE, FLOAT32), batch)
+    whole, wanted = gradients_of(model, InOneGo(Engine(model), compiled.run, ALONE, FLOAT32), batch)
+    cut, found = gradients_of(model, InPieces(Engine(model), pieces, count, ALONE, FLOAT32), batch)
     assert cut.total == pytest.approx(whole.total, rel=1e-6)
     assert cut.values == pytest.approx(dict(whole.values), rel=1e-6)
     assert found.keys() == wanted.keys()
@@ -84,7 +85,10 @@ def test_the_worst_words_of_the_whole_batch_are_left_out_in_pieces_too() -> None
     batch = in_float64(synthetic_batch(compiled.plan, ROWS, "cpu"))
     weights = {"lm": 1.0}
     found = []
-    for compute in (InOneGo(model, compiled.run, ALONE, FLOAT32), InPieces(model, pieces, 3, ALONE, FLOAT32)):
+    for compute in (
+        InOneGo(Engine(model), compiled.run, ALONE, FLOAT32),
+        InPieces(Engine(model), pieces, 3, ALONE, FLOAT32),
+    ):
         model.zero_grad()
         total = compute(batch, weights, Step()).total
         found.append((total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
@@ -104,7 +108,7 @@ def test_what_mixes_rows_runs_once_and_the_rest_piece_by_piece(small_coca: Load)
 
     for name in ("vision", "multimodal", "similarity"):
         getattr(model.student, name).register_forward_hook(watch(name))
-    gradients_of(model, InPieces(model, pieces, 3, ALONE, FLOAT32), batch)
+    gradients_of(model, InPieces(Engine(model), pieces, 3, ALONE, FLOAT32), batch)
     assert seen["vision"] == [(2, False)] * 3 + [(2, True)] * 3
     assert seen["similarity"] == [(6, True)] * 2, "two directions, each over the whole batch"
     assert seen["multimodal"] == [(2, True)] * 3, "what only the captions need is computed once"
@@ -117,7 +121,7 @@ def test_with_noise_both_passes_over_a_piece_draw_alike(small_coca: Load) -> Non
     handed: list[torch.Tensor] = []
     for name in ("text_proj", "image_proj"):
         getattr(model.student, name).register_forward_hook(lambda _m, _g, result: handed.append(result.features))
-    gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    gradients_of(model, InPieces(Engine(model), pieces, 2, ALONE, FLOAT32), batch)
     first, again = handed[: len(handed) // 2], handed[len(handed) // 2 :]
     assert all(not one.requires_grad for one in first) and all(one.requires_grad for one in again)
     for before, after in zip(first, again, strict=True):
@@ -127,7 +131,7 @@ def test_with_noise_both_passes_over_a_piece_draw_alike(small_coca: Load) -> Non
 
 def test_generators_go_on_as_if_one_number_had_been_drawn(small_coca: Load) -> None:
     model, _, pieces, batch = prepare(small_coca("components.unimodal.dropout=0.3"))
-    gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    gradients_of(model, InPieces(Engine(model), pieces, 2, ALONE, FLOAT32), batch)
     after = torch.rand(2)
     torch.manual_seed(7)
     torch.randint(2**62, ())
@@ -139,7 +143,7 @@ def test_without_a_loss_that_mixes_rows_nothing_runs_twice(small_coca: Load) -> 
     assert pieces.mixing is None and not pieces.kept
     calls: list[int] = []
     model.student.vision.register_forward_hook(lambda *_: calls.append(1))
-    losses, _ = gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+    losses, _ = gradients_of(model, InPieces(Engine(model), pieces, 2, ALONE, FLOAT32), batch)
     assert len(calls) == 2 and set(losses.values) == {"captioning"}
 
 
@@ -149,7 +153,7 @@ def test_a_loss_that_miscounts_its_terms_is_found(small_coca: Load, monkeypatch:
     miscounting = lambda logits: Scalar(plain(logits).value, count=torch.tensor(1))  # noqa: E731
     monkeypatch.setattr(model.losses_by_name.captioning, "forward", miscounting)
     with pytest.raises(TypeError, match="the loss captioning counts 2 terms, and `selects` names 34"):
-        gradients_of(model, InPieces(model, pieces, 2, ALONE, FLOAT32), batch)
+        gradients_of(model, InPieces(Engine(model), pieces, 2, ALONE, FLOAT32), batch)
 
 
 def test_a_stage_that_accumulates_learns_what_it_learns_otherwise(small_coca: Load, tmp_path: Path) -> None:
@@ -194,8 +198,8 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
     found = []
     queues = []
     for way in (
-        InOneGo(model, compiled.run, ALONE, FLOAT32),
-        InPieces(model, compile_pieces(checked, "pretrain"), 3, ALONE, FLOAT32),
+        InOneGo(Engine(model), compiled.run, ALONE, FLOAT32),
+        InPieces(Engine(model), compile_pieces(checked, "pretrain"), 3, ALONE, FLOAT32),
     ):
         model.zero_grad()
         losses = way(batch, weights, step)

@@ -11,10 +11,9 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
-from torch.nn.parallel import DistributedDataParallel
 
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import Model, Step, build
@@ -24,12 +23,13 @@ from compose_vlp.interop.verify import checked
 from compose_vlp.protocols import AfterStep
 from compose_vlp.runtime.optimizer import AdamW, Optimizer, choose_trained, make_optimizer, parameter_paths, set_modes
 from compose_vlp.runtime.processes import ALONE, Processes
+from compose_vlp.runtime.training.engine import Engine, Replicas
 from compose_vlp.runtime.training.gradients import InOneGo, Losses
 from compose_vlp.runtime.training.loop import StageLoop
 from compose_vlp.values import Embedding, Image, Index, Labels, Text
 from tests.support import assert_near, spawn
 
-How = Literal["ours", "ddp", "fsdp"]
+How = Literal["alone", "ddp", "fsdp"]
 Result = dict[str, Any]
 
 ROWS, LENGTH, WORDS, STEPS = 8, 7, 40, 3
@@ -59,14 +59,6 @@ class Replay:
 
     def __call__(self, batch: Mapping[str, Any], weights: Mapping[str, float], step: Step) -> Losses:
         return self.inner(batch["inputs"], weights, dataclasses.replace(step, choices=batch["choices"]))
-
-
-@dataclass(frozen=True)
-class AlreadyAveraged(Processes):
-    """Processes whose gradients FSDP2 has averaged, shard by shard."""
-
-    def average_gradients(self, parameters: Any) -> None:
-        pass
 
 
 def recorded(rank: int, world: int, *, local: bool = False) -> Iterator[dict[str, Any]]:
@@ -100,20 +92,17 @@ def learn(rank: int, world: int, how: How, *overrides: str, local: bool = False)
     """Three steps; the losses of each, and all weights and buffers after them."""
     blueprint = checked("tiny/albef", [*SMALL, *overrides])
     model = built(blueprint)
-    kept: nn.Module = model
     processes = Processes(rank, world, torch.device("cpu")) if world > 1 else ALONE
     if how == "fsdp":
         shard(model)
-        processes = AlreadyAveraged(rank, world, torch.device("cpu"))
     optimizer = prepared(model)
-    if how == "ddp":
-        kept = DistributedDataParallel(model)
     compiled = compile_stage(blueprint, "pretrain", trainable=lambda _: True)
     model.start_teachers(taught_by(compiled.plan))
-    inner = InOneGo(kept, compiled.run, processes, nullcontext)  # type: ignore[arg-type]
+    engine = Replicas(model) if how == "ddp" else Engine(model)
+    inner = InOneGo(engine, compiled.run, processes, nullcontext)
     loop = StageLoop(
         model=model, gradients=Replay(inner), optimizer=optimizer, batches=recorded(rank, world, local=local),
-        weights=lambda _: WEIGHTS, params=lambda _: {"alpha": 0.4}, decays=lambda _: {}, processes=processes,
+        weights=lambda _: WEIGHTS, params=lambda _: {"alpha": 0.4}, decays=lambda _: {},
         after_step=[module for module in model.modules() if isinstance(module, AfterStep)],
     )  # fmt: skip
     losses = [dict(report.losses) for report in loop.run(0, STEPS)]
@@ -157,9 +146,9 @@ def whole(tensor: Tensor) -> Tensor:
 
 def in_each(rank: int) -> dict[str, Result]:
     """Gathered in each way of averaging gradients, and as the paper's code does it, where no process sees another."""
-    ways: tuple[How, ...] = ("ours", "ddp", "fsdp")
+    ways: tuple[How, ...] = ("ddp", "fsdp")
     gathered = {how: learn(rank, 2, how, *GATHERED) for how in ways}
-    return {**gathered, "local": learn(rank, 2, "ours", local=True)}
+    return {**gathered, "local": learn(rank, 2, "ddp", local=True)}
 
 
 def by_hand() -> Result:
@@ -209,11 +198,11 @@ def same(found: Result, wanted: Result) -> None:
 @pytest.mark.training
 def test_two_processes_learn_what_one_learns_from_the_whole_batch(both: list[dict[str, Result]]) -> None:
     """Losses, weights, the teacher's weights and the queues, after three steps with gathered keys and negatives."""
-    alone = learn(0, 1, "ours", *GATHERED)
+    alone = learn(0, 1, "alone", *GATHERED)
     assert alone["state"]["components.memory.pointer"] == [ROWS * STEPS % 16]
     assert alone["state"]["teachers.momentum._started"] == [True]
     for process in both:
-        for how in ("ours", "ddp", "fsdp"):
+        for how in ("ddp", "fsdp"):
             same(process[how], alone)
 
 
@@ -223,4 +212,4 @@ def test_the_faithful_setting_is_two_half_batches_that_meet_in_the_queue(both: l
     wanted = by_hand()
     for process in both:
         same(process["local"], wanted)
-        assert process["local"]["losses"] != process["ours"]["losses"], "gathering makes a difference"
+        assert process["local"]["losses"] != process["ddp"]["losses"], "gathering makes a difference"

@@ -12,6 +12,7 @@ from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import Step
 from compose_vlp.interop.verify import checked
 from compose_vlp.runtime.processes import ALONE, Processes
+from compose_vlp.runtime.training.engine import Engine, Replicas
 from compose_vlp.runtime.training.gradients import InOneGo
 from tests.runtime.test_albef_on_two_processes import LENGTH, ROWS, WORDS, built, recorded
 from tests.support import assert_near, spawn
@@ -40,9 +41,8 @@ def gradients(rank: int, world: int) -> dict[str, Any]:
     program = compile_stage(blueprint, "pairs", trainable=lambda _: True).run
     batch = next(recorded(rank, world))
     step = Step(blueprint.constants_and_starts(), choices=batch["choices"])
-    losses = InOneGo(model.train(), program, processes, nullcontext)(batch["inputs"], WEIGHTS, step)
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    processes.average_gradients(parameters)
+    engine = Replicas(model.train()) if world > 1 else Engine(model.train())
+    losses = InOneGo(engine, program, processes, nullcontext)(batch["inputs"], WEIGHTS, step)
     found = {name: p.grad.tolist() for name, p in model.named_parameters() if p.grad is not None}
     return {"losses": dict(losses.values), "gradients": found}
 

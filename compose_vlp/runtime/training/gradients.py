@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from compose_vlp.compiler.accumulation import Pieces
-from compose_vlp.compiler.model import Model, Step
+from compose_vlp.compiler.model import Step
 from compose_vlp.compiler.source import Program
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.state import generators
+from compose_vlp.runtime.training.engine import Engine
 from compose_vlp.values import Scalar
 
 Batch: TypeAlias = Mapping[str, Any]
@@ -30,9 +31,8 @@ class Losses:
 
 
 class Gradients(Protocol):
-    """Adds the gradients of this process's part of a batch to the parameters; `weights` are those of the losses.
-
-    Their mean over the processes is the gradient of the weighted sum of the losses of the global batch.
+    """Gives the parameters the gradient of the weighted sum of the losses of the global batch, of which `batch` is this
+    process's part; `weights` are those of the losses.
     """
 
     def __call__(self, batch: Batch, weights: Mapping[str, float], step: Step) -> Losses: ...
@@ -42,14 +42,14 @@ class Gradients(Protocol):
 class InOneGo:
     """One forward and one backward over the whole batch."""
 
-    model: Model
+    engine: Engine
     program: Program
     processes: Processes
     autocast: Callable[[], AbstractContextManager[None]]
 
     def __call__(self, batch: Batch, weights: Mapping[str, float], step: Step) -> Losses:
         with self.autocast():
-            losses: dict[str, Scalar] = self.model(self.program, batch, step)
+            losses: dict[str, Scalar] = self.engine(self.program, batch, step)
         means = Means(self.processes, weights, {name: _terms(loss) for name, loss in losses.items()})
         means.minimise({name: (loss, 1.0) for name, loss in losses.items()})
         return means.losses()
@@ -62,7 +62,7 @@ class InPieces:
     Both passes over a piece draw the same noise: each piece of each step has a seed of its own.
     """
 
-    model: Model
+    engine: Engine
     pieces: Pieces
     count: int
     processes: Processes
@@ -75,18 +75,13 @@ class InPieces:
                 made = [self._run(self.pieces.first, part, step, seed + i) for i, part in enumerate(parts)]
             handed = {f"@{name}": _join([results[f"@{name}"] for results in made]) for name in self.pieces.kept}
             leaves = {name: _leaves(handed[f"@{name}"]) for name in self.pieces.followed}
-            mixed = self._run(self.pieces.mixing, {**batch, **handed}, step, seed + self.count)
-            counts = {name: _terms(loss) for name, loss in mixed.items()}
-            for name, key in self.pieces.terms.items():
-                counts[name] = float(sum(len(results[key]) for results in made)) if key else 1.0
-            means = Means(self.processes, weights, counts)
-            means.minimise({name: (loss, 1.0) for name, loss in mixed.items()})
-            for number, part in enumerate(parts):
-                values = self._run(self.pieces.again, part, step, seed + number)
-                means.minimise(
-                    {name: (values[name], 1 / self.count) for name in self.pieces.terms},
-                    [pair for name in leaves for pair in self._followed(values[f"@{name}"], leaves[name], number)],
-                )
+            with self._more_to_come(self.pieces.again is not None):
+                mixed = self._run(self.pieces.mixing, {**batch, **handed}, step, seed + self.count)
+                means = Means(self.processes, weights, self._counts(mixed, made))
+                means.minimise({name: (loss, 1.0) for name, loss in mixed.items()})
+            for number, part in enumerate(parts if self.pieces.again is not None else ()):
+                with self._more_to_come(number + 1 < self.count):
+                    self._again(means, part, step, leaves, number, seed)
         return means.losses()
 
     def _run(self, program: Program | None, batch: Batch, step: Step, seed: int) -> dict[str, Any]:
@@ -94,8 +89,42 @@ class InPieces:
             return {}
         torch.manual_seed(seed)
         with self.autocast():
-            result: dict[str, Any] = self.model(program, batch, step)
-        return result
+            return self.engine(program, batch, step)
+
+    def _again(
+        self,
+        means: Means,
+        part: Batch,
+        step: Step,
+        leaves: Mapping[str, Sequence[Tensor]],
+        number: int,
+        seed: int,
+    ) -> None:
+        """Go through a piece with gradients: from its losses, and from what the mixing part read of it."""
+        again, keys = self.pieces.again, [f"@{name}" for name in leaves]
+        assert again is not None
+
+        def learning(root: Any, batch: Batch, step: Step) -> dict[str, Any]:
+            """Leave out what the backward does not begin at: an engine waits for the gradients of all that it sees."""
+            values = again(root, batch, step)
+            pairs = [pair for key in keys for pair in self._followed(values[key], leaves[key[1:]], number)]
+            known.extend(gradient for _, gradient in pairs)
+            return {**{name: values[name] for name in self.pieces.terms}, "@": [tensor for tensor, _ in pairs]}
+
+        known: list[Tensor] = []
+        values = self._run(learning, part, step, seed + number)
+        losses = {name: (values[name], 1 / self.count) for name in self.pieces.terms}
+        means.minimise(losses, list(zip(values["@"], known, strict=True)))
+
+    def _more_to_come(self, more: bool) -> AbstractContextManager[Any]:
+        return self.engine.more_to_come() if more else nullcontext()
+
+    def _counts(self, mixed: Mapping[str, Scalar], made: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Count the terms of each loss in this process, over all its pieces."""
+        counts = {name: _terms(loss) for name, loss in mixed.items()}
+        for name, key in self.pieces.terms.items():
+            counts[name] = float(sum(len(results[key]) for results in made)) if key else 1.0
+        return counts
 
     def _followed(self, value: Any, leaves: Sequence[Tensor], number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pair a piece's values with the gradients that the mixing part gave to them."""

@@ -15,7 +15,6 @@ from torch import Tensor
 from compose_vlp.compiler.model import Model, Step
 from compose_vlp.protocols import AfterStep
 from compose_vlp.runtime.optimizer import Optimizer
-from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.state import generators
 from compose_vlp.runtime.training.gradients import Gradients
 
@@ -61,7 +60,6 @@ class StageLoop:
     weights: Callable[[int], Mapping[str, float]]
     params: Callable[[int], Mapping[str, float]]
     decays: Callable[[int], Mapping[str, float]]
-    processes: Processes
     after_step: List[AfterStep] = ()
 
     def run(self, first: int, last: int) -> Iterator[StepReport]:
@@ -79,7 +77,6 @@ class StageLoop:
             self.model.update_teachers("before", decays)
             noise, params = generators.capture(), self.params(step)
             losses = self.gradients(batch, self.weights(step), Step(params))
-            self.processes.average_gradients(self._trained())
             norm = self._clip()
             if wrong := _not_finite({**losses.values, **({"gradient norm": norm} if norm is not None else {})}):
                 raise NotFinite(step, wrong, batch, params, noise)

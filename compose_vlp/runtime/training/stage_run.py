@@ -42,6 +42,7 @@ from compose_vlp.runtime.stage import (
 from compose_vlp.runtime.state import generators
 from compose_vlp.runtime.state.scores import tracked_names
 from compose_vlp.runtime.training import saving
+from compose_vlp.runtime.training.engine import Engine, Replicas
 from compose_vlp.runtime.training.gradients import Gradients, InOneGo, InPieces
 from compose_vlp.runtime.training.loop import NotFinite, StageLoop, StepReport
 from compose_vlp.runtime.training.not_finite import explain
@@ -270,11 +271,12 @@ class StageRun:
 
     def _gradients(self) -> Gradients:
         precision = autocast(self.processes.device, self.plan.precision)
+        engine = Replicas(self.model) if self.processes.world > 1 else Engine(self.model)
         if self.plan.accumulate == 1:
-            return InOneGo(self.model, self.compiled.run, self.processes, precision)
+            return InOneGo(engine, self.compiled.run, self.processes, precision)
         without = self.context.options.without
         pieces = compile_pieces(self.context.blueprint, self.name, trainable=self._is_trained, without=without)
-        return InPieces(self.model, pieces, self.plan.accumulate, self.processes, precision)
+        return InPieces(engine, pieces, self.plan.accumulate, self.processes, precision)
 
     def _loader(self, name: str, source: Source) -> Loader:
         return Loader(
@@ -304,7 +306,6 @@ class StageRun:
             weights=loss_weights(self.blueprint, self.compiled.plan.wanted, self.values),
             params=self.values.at,
             decays=teacher_decays(self.blueprint, self.values),
-            processes=self.processes,
             after_step=[module for module in self.model.modules() if isinstance(module, AfterStep)],
         )
 

@@ -14,7 +14,7 @@ from compose_vlp.components.losses.contrastive import Contrastive
 from compose_vlp.components.losses.next_token import NextToken
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.values import Embedding, Image, Logits, Number, Part, Scalar, Sequence, Text
-from tests.support import spawn
+from tests.support import average_gradients, spawn
 
 PROCESSES, ROWS = 2, 3
 LENGTHS = torch.tensor([5, 2, 3, 2, 2, 4])
@@ -66,7 +66,7 @@ def work(rank: int) -> dict[str, Any]:
     (words,) = together.total([float(foretold.count)])
     loss = contrastive + foretold.value * (foretold.count * PROCESSES / words)
     loss.backward()
-    together.average_gradients(model.parameters())
+    average_gradients(model.parameters(), PROCESSES)
     (total,) = together.total([float(loss.detach())])
     found = {name: gradient.tolist() for name, gradient in gradients(model).items()}
     return {"loss": total / PROCESSES, "gradients": found, **other_kinds(rank)}
