@@ -11,13 +11,34 @@ from typing import Any
 from rich.console import Console
 
 
+class _Voice:
+    """How much this process says beside results and mistakes; set once, from the command line."""
+
+    quiet = False
+
+
+def be_quiet(quiet: bool) -> None:
+    """Leave notes and progress out from here on, or not."""
+    _Voice.quiet = quiet
+
+
+def is_quiet() -> bool:
+    """Tell whether notes and progress are left out."""
+    return _Voice.quiet
+
+
 def out() -> Console:
     """For results. Made anew at each use, so that it follows redirection."""
     return Console(highlight=False, markup=False)
 
 
 def err() -> Console:
-    """For progress, notes and errors."""
+    """For progress and notes; says nothing under `--quiet`."""
+    return Console(stderr=True, highlight=False, markup=False, quiet=_Voice.quiet)
+
+
+def mistakes() -> Console:
+    """For what went wrong."""
     return Console(stderr=True, highlight=False, markup=False)
 
 

@@ -24,28 +24,36 @@ class Outcome:
 
 
 @contextmanager
-def guarded() -> Iterator[Outcome]:
-    """Turn what is raised inside into text on standard error and an exit code."""
+def guarded(*, as_json: bool = False) -> Iterator[Outcome]:
+    """Turn what is raised inside into text on standard error and an exit code.
+
+    With `as_json` a mistake is one JSON document on standard output instead: `{"ok": false, "problems": [...]}`.
+    """
     outcome = Outcome()
     try:
         yield outcome
         sys.stdout.flush()
     except UserError as error:
         outcome.code = MISTAKE
-        _explain(error)
+        _explain(error, as_json)
     except KeyboardInterrupt as stop:
         outcome.code = stop.code if isinstance(stop, Stopped) else STOPPED
     except BrokenPipeError:
         outcome.code = FAILED
         _forget_output()
     except Exception as error:  # noqa: BLE001 - the one place where nothing may pass
-        outcome.code = _report(error)
+        outcome.code = _report(error, as_json)
 
 
-def _explain(error: UserError) -> None:
+def _explain(error: UserError, as_json: bool) -> None:
     from compose_vlp.cli import problems
+    from compose_vlp.cli.console import print_json
 
-    if speaks(str(error)):
+    if not speaks(str(error)):
+        return
+    if as_json:
+        print_json({"ok": False, "problems": problems.as_json(error.problems)})
+    else:
         problems.show(error)
 
 
@@ -63,7 +71,7 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, as_json: bool) -> int:
     """Say whose fault it is, and give the exit code."""
     from compose_vlp.blame import call_of, fault_of, frames_of, notes_of
     from compose_vlp.cli.machine import is_of_another_process, machine_fault
@@ -75,12 +83,12 @@ def _report(error: Exception) -> int:
         return FAILED
     machine = machine_fault(error)
     if machine is not None:
-        _explain(machine)
+        _explain(machine, as_json)
         return FAILED
     path = _save(error)
     fault = fault_of(error)
     if fault is not None:
-        _explain(fault)
+        _explain(fault, as_json)
         print(f"The whole traceback is in {path}", file=sys.stderr)
         return MISTAKE
     print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)

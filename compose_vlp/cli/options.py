@@ -11,6 +11,7 @@ import typer
 
 from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.arguments import split_arguments
+from compose_vlp.cli import complete
 from compose_vlp.cli.console import err
 from compose_vlp.errors import UserError
 
@@ -26,6 +27,7 @@ def words_argument() -> Any:
         help="Blueprints by name (coca, tasks/vqa_generate) or file, later ones over earlier ones; and changes: "
         r"'path=value' sets, '+path={...}' adds, '~path' removes. Use single quotes.",
         show_default=False,
+        autocompletion=complete.words,
     )
 
 
@@ -48,7 +50,12 @@ Out = Annotated[
 ]
 Run = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="A run's folder, or its MLflow run id.", show_default=False),
+    typer.Argument(
+        metavar="RUN",
+        help="A run's folder, or its MLflow run id.",
+        show_default=False,
+        autocompletion=complete.runs,
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print notes in full.")]
 NoTrack = Annotated[bool, typer.Option("--no-track", help="Do not log to MLflow.")]

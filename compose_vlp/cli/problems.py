@@ -10,7 +10,7 @@ from typing import Any
 from rich.text import Text
 
 from compose_vlp.blueprint.render import in_order, render
-from compose_vlp.cli.console import err
+from compose_vlp.cli.console import mistakes
 from compose_vlp.errors import BlueprintError, Problem, Span, UserError
 
 _EXCERPT = re.compile(r"  \d* \| ")
@@ -23,7 +23,7 @@ def show(error: UserError) -> None:
     text = render(error.problems, excerpts)
     if not isinstance(error, BlueprintError):
         text = text.rpartition("\n\n")[0]  # a count of one says nothing
-    console = err()
+    console = mistakes()
     for block in text.rstrip("\n").split("\n\n"):
         for number, line in enumerate(block.split("\n")):
             console.print(Text(line, style=_style(line, number)), soft_wrap=True)

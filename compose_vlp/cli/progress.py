@@ -12,6 +12,7 @@ from typing import Any, Self, TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from compose_vlp.cli.console import is_quiet
 from compose_vlp.runtime.training.log import QUIET_S, Recent, scores_text
 from compose_vlp.runtime.training.loop import StepReport
 from compose_vlp.runtime.training.summary import Summary
@@ -44,7 +45,7 @@ class TrainProgress:
     """Listens to training (`compose_vlp.runtime.training.listener.Listener`); use it as a context."""
 
     def __init__(self) -> None:
-        self.console = Console(file=cast(TextIO, Screen(sys.stderr)), highlight=False, markup=False)
+        self.console = Console(file=cast(TextIO, Screen(sys.stderr)), highlight=False, markup=False, quiet=is_quiet())
         self.live = self.console.is_terminal
         self.bar = Progress(
             TextColumn("{task.description}", style="bold"),
@@ -53,7 +54,7 @@ class TrainProgress:
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(compact=True),
             console=self.console,
-            disable=not self.live,
+            disable=not self.live or is_quiet(),
         )
         self.task = TaskID(0)
         self.shown_at = time.monotonic()

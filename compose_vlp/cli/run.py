@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from compose_vlp.cli.console import be_quiet
 from compose_vlp.cli.table import BY_NAME, COMMANDS, PROGRAM
 from compose_vlp.errors import Stopped
 
@@ -21,24 +22,32 @@ COMPLETION = "_COMPOSE_VLP_COMPLETE"
 """Set by the shell while it completes; typer then answers with names instead of running anything."""
 
 
+QUIET = ("-q", "--quiet")
+"""Taken by every command, wherever it stands."""
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line; prints what is to be printed and never raises."""
     from compose_vlp.cli import guard
 
-    with guard.guarded() as outcome:
-        outcome.code = _dispatch(arguments)
+    given = [word for word in arguments if word not in QUIET]
+    be_quiet(given != arguments)
+    with guard.guarded(as_json="--json" in given) as outcome:
+        outcome.code = _dispatch(given)
     return outcome.code
 
 
 def _dispatch(arguments: list[str]) -> int:
-    if COMPLETION in os.environ or arguments[:1] in (["--install-completion"], ["--show-completion"]):
-        return _call(application(BY_NAME), arguments, PROGRAM)
+    if COMPLETION in os.environ:
+        return _call(application(_completed()), arguments, PROGRAM)
+    if arguments[:1] in (["--install-completion"], ["--show-completion"]):
+        return _call(application([]), arguments, PROGRAM)
     if not arguments or arguments[0] in ("--help", "-h"):
         from compose_vlp.cli import top_help
 
         top_help.show()
         return 0
-    if arguments[0] == "--version":
+    if arguments[0] in ("--version", "-V"):
         from importlib.metadata import version
 
         print(PROGRAM, version("compose-vlp"))
@@ -46,6 +55,12 @@ def _dispatch(arguments: list[str]) -> int:
     name = arguments[0]
     known = [name] if name in BY_NAME else []
     return _call(application(known), arguments, PROGRAM)
+
+
+def _completed() -> list[str]:
+    """Name the command whose line is being typed: bash says the line in one variable, zsh and fish in another."""
+    typed = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    return [word for word in typed.split()[1:2] if word in BY_NAME]
 
 
 def application(names: Iterable[str]) -> typer.Typer:

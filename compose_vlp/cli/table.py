@@ -25,6 +25,7 @@ COMMANDS: Final = (
     Entry("check", "Look", "Find every mistake of a blueprint before anything is built."),
     Entry("show", "Look", "Print a blueprint as merged, with where each value came from."),
     Entry("diff", "Look", "Compare what two blueprints mean."),
+    Entry("blueprints", "Look", "List the built-in blueprints, or tell of one."),
     Entry("components", "Look", "List the kinds of components, or explain one."),
     Entry("runs", "Look", "List trained runs with their scores, the latest first."),
     Entry("data", "Look", "Look a data set over, and see what a model will see of it."),

@@ -15,9 +15,10 @@ from compose_vlp.cli.console import out
 from compose_vlp.cli.table import COMMANDS, PROGRAM, Entry
 
 OPTIONS = (
-    ("--help", "Show this page; after a command, that command's own."),
-    ("--version", "Show the version."),
-    ("--install-completion", "Complete commands and options in this shell."),
+    ("--help, -h", "Show this page; after a command, that command's own."),
+    ("--version, -V", "Show the version."),
+    ("--quiet, -q", "After any command: results and mistakes, no notes, no progress."),
+    ("--install-completion", "Complete commands, blueprints, settings, runs."),
     ("--show-completion", "Print what --install-completion would install."),
 )
 FIRST_STEPS = (

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compose_vlp import registry
-from compose_vlp.cli import kinds
+from compose_vlp.cli import complete, kinds
 from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.help_text import flowing
 from compose_vlp.cli.options import Json, Plugins, import_plugins
@@ -32,7 +32,10 @@ def command(
     pattern: Annotated[
         str,
         typer.Argument(
-            metavar="[NAME | PATTERN]", help="A kind's name, or a pattern with * and ?.", show_default=False
+            metavar="[NAME | PATTERN]",
+            help="A kind's name, or a pattern with * and ?.",
+            show_default=False,
+            autocompletion=complete.kinds,
         ),
     ] = "*",
     plugins: Plugins = None,

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from compose_vlp.cli.console import err, out, print_json
+from compose_vlp.cli.console import err, mistakes, out, print_json
 from compose_vlp.cli.options import Json, Plugins, load
 from compose_vlp.data.detect_source import is_data, settings_of
 from compose_vlp.errors import UserError
@@ -104,9 +104,9 @@ def _look_over(path: str, images: str | None, limit: int, as_json: bool) -> None
 
 
 def _nothing_is_used(guesses: Sequence[str]) -> typer.Exit:
-    err().print("No record can be used.", soft_wrap=True)
+    mistakes().print("No record can be used.", soft_wrap=True)
     for guess in guesses:
-        err().print(f"  = {guess}", soft_wrap=True, markup=False)
+        mistakes().print(f"  = {guess}", soft_wrap=True, markup=False)
     return typer.Exit(1)
 
 
