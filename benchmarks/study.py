@@ -62,13 +62,14 @@ class Cells:
             shutil.rmtree(path)
         return path
 
-    def trained(self, name: str, blueprint: str, overrides: Sequence[str], seed: int) -> Run:
+    def trained(self, name: str, blueprints: str | Sequence[str], overrides: Sequence[str], seed: int) -> Run:
         """A trained model: the one of before, or a new one."""
         path = self.run(name)
         if path.exists():
             return load(path)
         options = TrainOptions(seed=seed, workers=0, checkpoint_every=10**9)
-        return Blueprint.load(blueprint, overrides=overrides).train(out=path, options=options, track=False)
+        names = [blueprints] if isinstance(blueprints, str) else blueprints
+        return Blueprint.load(*names, overrides=overrides).train(out=path, options=options, track=False)
 
     def seconds(self) -> float:
         """CPU time of all cells."""

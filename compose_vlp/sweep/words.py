@@ -75,9 +75,15 @@ def split(words: Sequence[Word]) -> tuple[list[Word], list[Word]]:
 
 
 def layered(base: Sequence[Word], above: Sequence[Word]) -> list[Word]:
-    """The words of both, without changes of the base that one above makes, too."""
+    """The words of both, without changes of the base that one above makes, too, or that are within what it removes."""
     changed = {word.changes for word in above if word.is_override}
-    return [*(word for word in base if not word.is_override or word.changes not in changed), *above]
+    removed = [word.changes[1:] for word in above if word.text.startswith("~")]
+
+    def stays(word: Word) -> bool:
+        within = any(f"{word.changes}.".startswith(f"{path}.") for path in removed)
+        return not word.is_override or not (word.changes in changed or within)
+
+    return [*(word for word in base if stays(word)), *above]
 
 
 def at_their_words(problems: Sequence[Problem], words: Sequence[Word]) -> list[Problem]:

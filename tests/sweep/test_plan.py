@@ -35,6 +35,24 @@ def test_a_change_of_the_base_gives_way_to_a_level(written: Written) -> None:
     assert "data.pairs.count=24" not in plan(sweep).cells[1].words
 
 
+def test_changes_of_the_base_within_what_a_level_removes_give_way(written: Written) -> None:
+    changed = ["tiny/coca", "losses.captioning.weight=3", "losses.contrastive.weight=2"]
+    lost = "captions: {on: [], off: ['~losses.captioning', 'stages.pretrain.losses=[contrastive]', '~outputs.caption']}"
+    sweep = written(f"vary: {{{lost}}}", base=f"base: [{', '.join(changed)}]")
+    on, off = (cell.words for cell in plan(sweep).cells)
+    assert "losses.captioning.weight=3" in on
+    assert "losses.captioning.weight=3" not in off
+    assert "losses.contrastive.weight=2" in off, "what is not within it stays"
+
+
+def test_a_level_may_not_change_what_the_base_removes(written: Written) -> None:
+    sweep = written(
+        "vary: {size: {small: [], large: [stages.pretrain.batch=6]}}",
+        base="base: [tiny/coca, ~stages.pretrain, losses.captioning.weight=3]",
+    )
+    assert any("two overrides of `stages.pretrain" in problem.message for problem in mistakes(sweep))
+
+
 def test_an_unknown_path_is_told_once_where_it_stands(written: Written) -> None:
     (problem,) = mistakes(written("vary: {'components.vision.dept': [1, 2]}"))
     assert problem.message == "component `vision` has no field `dept` (cells baseline; components.vision.dept=2)"
