@@ -15,8 +15,16 @@ from torch.utils import _pytree as pytree
 
 T = TypeVar("T")
 
-PATIENCE_S = 120.0
-"""How long processes may take: on a busy machine the imports of two new ones need some of it."""
+PATIENCE_S = 240.0
+"""How long processes may take, on a busy machine too."""
+
+IMPORTED_ONCE = [
+    "torch.distributed",
+    "compose_vlp.api",
+    "compose_vlp.runtime.training.trainer",
+    "compose_vlp.components",
+]
+"""What processes find imported: they are forked from one that did no more than that."""
 
 
 def assert_near(found: Tensor, wanted: Tensor, within: float | None = None, floor: float = 0.0, what: str = "") -> None:
@@ -47,13 +55,14 @@ def in_float64(batch: dict[str, Any]) -> dict[str, Any]:
 def spawn(function: Callable[..., T], *args: Any, world: int = 2, joined: bool = True) -> list[T]:
     """`function(rank, *args)` in `world` processes that talk over gloo; what they gave, in the order of their ranks.
 
-    Each has one thread, and torchrun's variables in its environment. Where `joined` is false, the process group is
+    Each is new, has one thread, and torchrun's variables in its environment. Where `joined` is false, the process group is
     left to the function. Function, arguments and results are pickled, so the function stands at the top of a module.
 
     Raises:
         AssertionError: with the traceback of the process that failed first.
     """
-    context = processes.get_context("spawn")
+    context = processes.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED_ONCE)
     results = context.Queue()
     port = _free_port()
     started = [
