@@ -55,8 +55,8 @@ def in_float64(batch: dict[str, Any]) -> dict[str, Any]:
 def spawn(function: Callable[..., T], *args: Any, world: int = 2, joined: bool = True) -> list[T]:
     """`function(rank, *args)` in `world` processes that talk over gloo; what they gave, in the order of their ranks.
 
-    Each is new, has one thread, and torchrun's variables in its environment. Where `joined` is false, the process group is
-    left to the function. Function, arguments and results are pickled, so the function stands at the top of a module.
+    Each is new, has one thread and torchrun's variables in its environment. Where `joined` is false, the process group
+    is left to the function. Function, arguments and results are pickled, so the function stands at the top of a module.
 
     Raises:
         AssertionError: with the traceback of the process that failed first.
