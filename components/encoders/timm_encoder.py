@@ -194,7 +194,9 @@ def _create(name: str, drop_path: float, options: str, size: int | None) -> tupl
         except (AssertionError, TypeError):  # its head always pools
             return _without_head(timm.create_model(name, **arguments)), False
     except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        if "img_size" in arguments and "img_size" in str(error):
+        if "img_size" in arguments and "argument 'img_size'" in str(
+            error
+        ):  # and not Python's "Did you mean 'img_size'?"
             raise UserError(f"`model` {name} is made for one `size` of image: {_line(error)}") from error
         asked = (" with these `options`" if options != "{}" else "") + (f" for `size` {size}" if size else "")
         raise UserError(f"timm cannot make `model` {name}{asked}: {_line(error)}") from error
