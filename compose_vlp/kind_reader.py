@@ -222,6 +222,7 @@ def check_declaration(name: str, kind: Kind, implementation: Any) -> None:
     if kind.category == "component":
         held = {
             "selects=True": kind.traits.selects,
+            "chunks=True": kind.traits.chunks,
             "last_layer=True": kind.traits.last_layer,
             'context="indexed"': kind.traits.context == "indexed",
         }

@@ -51,6 +51,7 @@ class CountsLayers:
 
 RUNTIME_ARGUMENTS: Final[Mapping[str, str]] = {
     "at": "selects=True",
+    "scored": "chunks=True",
     "kv": 'context="indexed"',
     "rows": 'context="indexed"',
     "read": "last_layer=True",
@@ -59,9 +60,9 @@ RUNTIME_ARGUMENTS: Final[Mapping[str, str]] = {
 }
 """Arguments of `forward` that compiled programs give, not people, and the promise that goes with each.
 
-`at` are the places at which scores are wanted, `kv` keys and values instead of a context, `rows` the context of each
-row, `read` what is read of a tower's result, `cache` the positions before, `tokenizer` that of the text which the call
-reads.
+`at` are the places at which scores are wanted, `scored` says whether they are made at once, `kv` are keys and values
+instead of a context, `rows` the context of each row, `read` what is read of a tower's result, `cache` the positions
+before, `tokenizer` that of the text which the call reads.
 """
 
 METHODS: Final[Mapping[str, type]] = {"commit": Keeps, "after_step": AfterStep, "layer_numbers": CountsLayers}

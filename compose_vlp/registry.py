@@ -133,6 +133,7 @@ def component(
     cuts: bool = False,
     auxiliary: tuple[str, ...] = (),
     last_layer: bool = False,
+    chunks: bool = False,
 ) -> Callable[[Any], Any]:
     """Register an `nn.Module` class with `Config` and an annotated `forward`.
 
@@ -149,6 +150,8 @@ def component(
     - `selects`: a head that takes `at`, the flat places at which scores are wanted;
     - `last_layer`: a tower that takes `read` (`compose_vlp.values.chosen.Reads`), what is read of its result, and whose
       last layer computes these positions alone;
+    - `chunks`: a head that takes `scored`, and where that is False gives `compose_vlp.values.unscored.UnscoredLogits`,
+      whose last product the loss makes in chunks of rows (or whole `Logits`, where it cannot);
     - `cuts`: a masker, whose words are a text of their own.
 
     `auxiliary` names losses that it has of its own, each called as the setting that is its weight
@@ -161,6 +164,7 @@ def component(
         context,
         selects,
         last_layer,
+        chunks,
         cuts,
         auxiliary=auxiliary,
         noise=noise,

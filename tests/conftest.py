@@ -29,6 +29,14 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="module")
+def small_chunks() -> Iterator[None]:
+    """Losses make scores in chunks of three rows, where there are more: the steps of tests have few."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("compose_vlp.components.layers.summed_loss.CHUNK", 3)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """`shared/` beside the checkout: oracles and real data, which the project never depends on."""

@@ -10,9 +10,10 @@ from compose_vlp.components.layers.attention import Linear
 from compose_vlp.components.layers.on_text import text_features
 from compose_vlp.registry import EACH, OnText, Settings, component, inferred
 from compose_vlp.values import Embedding, Logits, Sequence
+from compose_vlp.values.unscored import UnscoredLogits
 
 
-@component("linear_head", rows="independent", state="none", draws="none", selects=True)
+@component("linear_head", rows="independent", state="none", draws="none", selects=True, chunks=True)
 class LinearHead(nn.Module):
     """One linear map to the scores of classes; with `hidden` a map and a ReLU before it, as ALBEF and BLIP judge pairs
     of pictures and entailment."""
@@ -35,18 +36,24 @@ class LinearHead(nn.Module):
         x: Annotated[Embedding, "rows width", EACH] | Annotated[Sequence, "rows tokens width", EACH],
         *,
         at: Tensor | None = None,
+        scored: bool = True,
     ) -> Annotated[Logits, "rows tokens classes", OnText()]:
         """`[batch, width]` to `[batch, classes]`, or `[batch, tokens, width]` to `[batch, tokens, classes]`.
 
-        With `at` `[chosen]`, places in the flattened `[batch * tokens]`, only these: `[chosen, classes]`.
+        With `at` `[chosen]`, places in the flattened `[batch * tokens]`, only these: `[chosen, classes]`. What is
+        not `scored` leaves the map to who reads it, where no adapter stands in its place.
         """
         if isinstance(x, Embedding):
             return Logits(self._scores(x.features))
         features, text = text_features(x)
         chosen = features if at is None else features.flatten(0, 1)[at]
-        return Logits(self._scores(chosen), text, at)
+        if scored or type(self.map) is not Linear:
+            return Logits(self._scores(chosen), text, at)
+        return UnscoredLogits(self._inner(chosen), self.map.weight, self.map.bias, text, at)
 
     def _scores(self, features: Tensor) -> Tensor:
-        inner = features if self.hidden is None else self.hidden(features).relu()
-        scores: Tensor = self.map(inner)
+        scores: Tensor = self.map(self._inner(features))
         return scores
+
+    def _inner(self, features: Tensor) -> Tensor:
+        return features if self.hidden is None else self.hidden(features).relu()

@@ -11,7 +11,7 @@ from compose_vlp.registry import EACH, OnText, Settings, component, inferred
 from compose_vlp.values import Logits, Sequence
 
 
-@component("lm_head", rows="independent", state="none", draws="none", selects=True)
+@component("lm_head", rows="independent", state="none", draws="none", selects=True, chunks=True)
 class LMHead(VocabularyHead):
     """Scores of every word of the vocabulary: the features times a table of words, which may be the input's own.
 
@@ -32,10 +32,11 @@ class LMHead(VocabularyHead):
         super().__init__(config.width, config.vocab_size, bias=config.bias, norm_eps=norm_eps)
 
     def forward(
-        self, x: Annotated[Sequence, "rows tokens width", EACH], *, at: Tensor | None = None
+        self, x: Annotated[Sequence, "rows tokens width", EACH], *, at: Tensor | None = None, scored: bool = True
     ) -> Annotated[Logits, "rows tokens vocab_size", OnText(required=True)]:
         """`[batch, tokens, width]` to `[batch, length, vocab_size]`, `length` being that of the text.
 
-        With `at` `[chosen]`, places in the flattened `[batch * length]`, only these: `[chosen, vocab_size]`.
+        With `at` `[chosen]`, places in the flattened `[batch * length]`, only these: `[chosen, vocab_size]`. What
+        is not `scored` leaves the product with the table to who reads it.
         """
-        return self.score(x, at)
+        return self.score(x, at, scored)

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from compose_vlp.components.layers.precision import full
+from compose_vlp.components.layers.summed_loss import Targets, summed
 from compose_vlp.registry import DETACHED, Settings, loss
 from compose_vlp.values import Labels, Logits, Mask, Scalar
 
@@ -30,9 +29,8 @@ class MaskedCodes(nn.Module):
     ) -> Scalar:
         """Scores `[batch, patches, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         places = self.selects(hidden) if logits.at is None else logits.at
-        scores = logits.scores.flatten(0, -2)[places] if logits.at is None else logits.scores
-        total = F.cross_entropy(full(scores), codes.ids.flatten()[places], reduction="sum")
-        count = torch.tensor(len(places), device=scores.device)
+        total = summed(logits, Targets(codes.ids.flatten()[places]), places=places)
+        count = torch.full((), len(places), device=places.device)
         return Scalar(total / count.clamp(min=1), count=count)
 
     def selects(self, hidden: Mask) -> Tensor:

@@ -6,13 +6,10 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from compose_vlp.components.layers.precision import full
+from compose_vlp.components.layers.summed_loss import IGNORED, Targets, kept_of, summed
 from compose_vlp.registry import DETACHED, Beside, Mixing, Settings, loss
 from compose_vlp.values import Labels, Logits, Scalar
-
-IGNORED = -100
 
 
 @loss("masked_lm", rows="independent", selects=True, foretells="hidden")
@@ -52,27 +49,14 @@ class MaskedLm(nn.Module):
         """Scores `[batch, length, classes]`, or `[chosen, classes]` at the places that `selects` names."""
         places = self.selects(labels) if logits.at is None else logits.at
         words = labels.ids.flatten()[places]
-        scores = full(_at(logits, places))
-        terms = self._hard(scores, words)
-        if soft is not None:
-            target = full(_at(soft, places).detach()).softmax(1)
-            terms = (1 - alpha) * terms - alpha * (target * scores.log_softmax(1)).sum(1)
-        if drop_worst > 0 and len(terms) > 0:
-            kept = max(int(len(terms) * (1 - drop_worst)), 1)
-            terms = terms.topk(kept, largest=False).values
-        count = torch.tensor(len(terms), device=scores.device)
-        return Scalar(terms.sum() / count.clamp(min=1), count=count)
-
-    def _hard(self, scores: Tensor, words: Tensor) -> Tensor:
-        """The term `[chosen]` of each hidden word."""
-        share = self.config.label_smoothing
-        likely = F.cross_entropy(scores, words, reduction="none")
-        if share == 0:
-            return likely
-        others = max(scores.shape[1] - 1, 1)
-        unlikely = -scores.log_softmax(1).sum(1) - likely
-        entropy = -(1 - share) * math.log(1 - share) - share * math.log(share / others)
-        return (1 - share) * likely + share / others * unlikely - entropy
+        # of the words that a share of the target is spread over, the right one is none
+        classes = logits.classes
+        share, others = self.config.label_smoothing, max(classes - 1, 1)
+        targets = Targets(words, share * classes / others, soft, alpha)
+        count = kept_of(len(words), drop_worst)
+        total = summed(logits, targets, places=places, drop_worst=drop_worst)
+        least = (1 if soft is None else 1 - alpha) * _entropy(share, others) * count
+        return Scalar((total - least) / max(count, 1), count=torch.full((), count, device=words.device))
 
     def selects(self, labels: Labels) -> Tensor:
         """Places `[chosen]` of the flattened `[batch * length]` that hold a hidden word."""
@@ -81,6 +65,6 @@ class MaskedLm(nn.Module):
         return (labels.ids.flatten() != IGNORED).nonzero()[:, 0]
 
 
-def _at(logits: Logits, places: Tensor) -> Tensor:
-    """Scores `[chosen, classes]` of all scores, or of those of just these places."""
-    return logits.scores if logits.at is not None else logits.scores.flatten(0, -2)[places]
+def _entropy(share: float, others: int) -> float:
+    """Of the smoothed target, which is the least that its cross-entropy can be."""
+    return 0.0 if share == 0 else -(1 - share) * math.log(1 - share) - share * math.log(share / others)

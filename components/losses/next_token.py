@@ -5,13 +5,10 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from compose_vlp.components.layers.precision import full
+from compose_vlp.components.layers.summed_loss import IGNORED, Targets, summed
 from compose_vlp.registry import DETACHED, Beside, Settings, loss
 from compose_vlp.values import Logits, Number, Scalar, Text, Value, rows_of
-
-IGNORED = -100
 
 
 @loss("next_token", rows="independent", selects=True, foretells="next")
@@ -49,18 +46,13 @@ class NextToken(nn.Module):
             raise ValueError("next_token needs logits that stand on a text")
         every = self.labels(logits.text).flatten()
         at = torch.arange(len(every), device=every.device) if logits.at is None else logits.at
-        labels, scores = every[at], logits.scores.flatten(0, -2)
-        lost = F.cross_entropy(
-            scores, labels, ignore_index=IGNORED, label_smoothing=self.config.label_smoothing, reduction="none"
-        )
-        if soft is not None:
-            lost = (1 - alpha) * lost + alpha * _taught(scores, _at(soft, at), labels)
-        if weights is not None:
-            lost = lost * weights.values.to(lost.dtype)[at // logits.text.ids.shape[1]]
+        labels = every[at]
+        owners = None if weights is None else weights.values[at // logits.text.ids.shape[1]]
+        total = summed(logits, Targets(labels, self.config.label_smoothing, soft, alpha, owners), places=at)
         if per is not None:
-            return Scalar(lost.sum() / rows_of(per))
+            return Scalar(total / rows_of(per))
         words = (labels != IGNORED).sum()
-        return Scalar(lost.sum() / words.clamp(min=1), count=words)
+        return Scalar(total / words.clamp(min=1), count=words)
 
     def selects(self, text: Text) -> Tensor:
         """Places `[chosen]` of the flattened `[batch * length]` that have a word to foretell."""
@@ -73,14 +65,3 @@ class NextToken(nn.Module):
             predicted = predicted & (torch.arange(text.ids.shape[1], device=text.ids.device) >= text.given[:, None])
         words = text.ids.masked_fill(~predicted, IGNORED)
         return torch.cat((words[:, 1:], torch.full_like(words[:, :1], IGNORED)), 1)
-
-
-def _at(logits: Logits, places: Tensor) -> Tensor:
-    """Scores `[chosen, classes]` of all scores, or of those of just these places."""
-    return logits.scores if logits.at is not None else logits.scores.flatten(0, -2)[places]
-
-
-def _taught(scores: Tensor, soft: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each word `[chosen]` against the teacher's distribution, 0 where nothing is foretold."""
-    lost = -(full(soft.detach()).softmax(-1) * full(scores).log_softmax(-1)).sum(-1)
-    return lost.masked_fill(labels == IGNORED, 0)

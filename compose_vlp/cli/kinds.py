@@ -129,6 +129,7 @@ def promises(traits: Traits) -> list[str]:
         "nothing is drawn at random": traits.draws == "none",
         "one context serves several rows": traits.context == "indexed",
         "only positions that are asked for are computed": traits.selects,
+        "its scores may be made in chunks by the loss": traits.chunks,
         "its last layer computes positions that are read alone": traits.last_layer,
     }
     return [sentence for sentence, holds in held.items() if holds]

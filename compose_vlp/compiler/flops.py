@@ -98,6 +98,7 @@ COUNTS: dict[Callable[..., Any], Callable[..., Count]] = {
     Tensor.bmm: _matmul,
     torch.addmm: _addmm,
     torch.baddbmm: _addmm,
+    Tensor.addmm_: _addmm,
     torch.einsum: _einsum,
     torch.conv1d: _convolution,
     torch.conv2d: _convolution,

@@ -56,12 +56,14 @@ def probe(kind: Kind, implementation: Any, arguments: Mapping[str, Any]) -> list
         broken += [*rows_by_filling(afresh, arguments, own), *rows_by_derivative(afresh, arguments, own)]
     if not may_draw(kind, getattr(implementation, "config", None)):
         broken += nothing_drawn(call, arguments)
-    if kind.traits.context == "indexed":
-        broken += context_indexed(implementation, arguments)
-    if kind.traits.selects:
-        broken += chosen_alike(implementation, arguments)
-    if kind.traits.last_layer:
-        broken += read_alike(implementation, arguments)
+    offers = {
+        context_indexed: kind.traits.context == "indexed",
+        chosen_alike: kind.traits.selects,
+        unscored_alike: kind.traits.chunks,
+        read_alike: kind.traits.last_layer,
+    }
+    for tried, promised in offers.items():
+        broken += tried(implementation, arguments) if promised else []
     return broken
 
 
@@ -195,6 +197,17 @@ def chosen_alike(head: Any, arguments: Mapping[str, Any]) -> list[str]:
     chosen = _seeded(lambda given: head(**given), {**arguments, "at": at})
     alike = torch.equal(chosen.at, at) and torch.allclose(chosen.scores, flat[at], rtol=1e-5, atol=1e-6)
     return [] if alike else ["selects: `at` gives other scores than the whole result has there"]
+
+
+def unscored_alike(head: Any, arguments: Mapping[str, Any]) -> list[str]:
+    """`scored=False` leaves a product that gives the scores."""
+    whole = _seeded(lambda given: head(**given), arguments)
+    if whole.scores.dim() < 3:
+        return []
+    at = torch.arange(whole.scores.flatten(0, -2).shape[0])
+    left = _seeded(lambda given: head(**given), {**arguments, "at": at, "scored": False})
+    alike = torch.equal(left.at, at) and torch.allclose(left.scores, whole.scores.flatten(0, -2), rtol=1e-5, atol=1e-6)
+    return [] if alike else ["chunks: what `scored=False` leaves gives other scores than the whole result has"]
 
 
 def read_alike(tower: Any, arguments: Mapping[str, Any]) -> list[str]:

@@ -92,6 +92,7 @@ def _nothing(traits: Traits) -> Traits:
         keys=None,
         selects=False,
         last_layer=False,
+        chunks=False,
     )
 
 
@@ -114,8 +115,8 @@ def _blamed(kind: Kind, call: PlanCall, trial: Trial) -> UserError:
 def _promised(traits: Traits) -> str:
     made = [f'rows="{traits.rows}"', f'state="{traits.state}"', f'draws="{traits.draws}"']
     made += [f'context="{traits.context}"'] if traits.context != "no" else []
-    made += ["selects=True"] if traits.selects else []
-    return ", ".join(made + (["last_layer=True"] if traits.last_layer else []))
+    made += [f"{name}=True" for name in ("selects", "chunks", "last_layer") if getattr(traits, name)]
+    return ", ".join(made)
 
 
 def holding_adapter(adapter: AdapterEntry) -> AdapterEntry:

@@ -210,6 +210,7 @@ class Traits:
     context: Literal["indexed", "no"] = "no"  # offers keys_values(context) and rows=
     selects: bool = False  # a head that takes `at=`, a loss whose `selects(text or labels)` names the places it needs
     last_layer: bool = False  # a tower that takes `read`, the positions for which alone its last layer computes
+    chunks: bool = False  # a head that takes `scored=False`, and then leaves its last product to the loss
     cuts: bool = False  # a masker: what goes out has a root of its own
     foretells: Literal["nothing", "next", "hidden"] = "nothing"  # a loss whose logits must not have seen its target
     auxiliary: tuple[str, ...] = ()  # losses of its own, each called as the setting that is its weight

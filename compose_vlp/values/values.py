@@ -167,6 +167,11 @@ class Logits(Value):
     text: Text | None = None
     at: Tensor | None = None
 
+    @property
+    def classes(self) -> int:
+        """Count the classes that there are scores of."""
+        return self.scores.shape[-1]
+
 
 @dataclass(frozen=True)
 class Labels(Value):

@@ -27,7 +27,15 @@ def test_build_gives_a_script_numbers_and_files(cli: Cli, tmp_path: Path) -> Non
     assert said["parameters"]["trainable"] == said["parameters"]["total"] - by_component["pool_joint"]
     assert said["flops"]["batch"] == 4
     assert said["values"]["visual"] == {"kind": "Sequence", "shape": ["main", 16, 128]}
-    assert [one["name"] for one in said["passes"]] == ["prune", "dedupe", "rows", "last_layer", "frozen", "batch"]
+    assert [one["name"] for one in said["passes"]] == [
+        "prune",
+        "dedupe",
+        "rows",
+        "chunks",
+        "last_layer",
+        "frozen",
+        "batch",
+    ]
     assert {Path(file).name for file in said["files"].values()} == {
         "blueprint.yaml",
         "plan.json",
@@ -62,7 +70,7 @@ def test_code_is_the_program_that_runs(cli: Cli) -> None:
 
 def test_pass_left_out_leaves_the_plan_as_it_was(cli: Cli) -> None:
     said = json.loads(cli("build tiny/coca --no-track --json --without prune --without rows").out)
-    assert [one["name"] for one in said["passes"]] == ["dedupe", "last_layer", "frozen", "batch"]
+    assert [one["name"] for one in said["passes"]] == ["dedupe", "chunks", "last_layer", "frozen", "batch"]
 
 
 def test_unknown_pass_and_stage_offer_the_nearest(cli: Cli) -> None:

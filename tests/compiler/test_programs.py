@@ -19,6 +19,8 @@ from compose_vlp.runtime.inference.search import Search
 from compose_vlp.values import Text
 from tests.support import assert_near, in_float64
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 Load = Callable[..., Blueprint]
 EVERY = tuple(PASSES)
 

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 from random import Random
 
+import pytest
 from hypothesis import HealthCheck, assume, given, note, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from compose_vlp.errors import BlueprintError
 from compose_vlp.graph.graph import CheckedBlueprint
 from tests.compiler.random_graphs import RandomGraph, Recorder, ragged
 from tests.compiler.sameness import CHOICES, NONE, assert_same, outcome
+
+pytestmark = pytest.mark.usefixtures("small_chunks")
 
 MANY = int(os.environ.get("RANDOM_GRAPHS", "0"))
 

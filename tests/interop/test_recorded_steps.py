@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from compose_vlp.compiler.passes import PASSES
 from compose_vlp.interop.verify import verify
 
+pytestmark = pytest.mark.usefixtures("small_chunks")
+
 CLASSES = {
     "albef": ("pretrain", "retrieval", "ve", "vqa", "nlvr"),
     "blip": ("pretrain", "retrieval", "captioning", "vqa", "nlvr", "itm"),

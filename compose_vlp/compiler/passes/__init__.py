@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from compose_vlp.compiler.passes.batch import batch
+from compose_vlp.compiler.passes.chunks import chunks
 from compose_vlp.compiler.passes.context import PassContext
 from compose_vlp.compiler.passes.dedupe import dedupe
 from compose_vlp.compiler.passes.frozen import frozen
@@ -22,6 +23,7 @@ PASSES: dict[str, Pass] = {
     "prune": prune,
     "dedupe": dedupe,
     "rows": rows,
+    "chunks": chunks,
     "last_layer": last_layer,
     "frozen": frozen,
     "batch": batch,

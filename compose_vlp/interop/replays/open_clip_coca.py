@@ -11,7 +11,7 @@ from torch import Tensor
 from compose_vlp.compiler.compile import compile_plan, compile_stage
 from compose_vlp.compiler.incremental import compile_incremental
 from compose_vlp.compiler.model import Model
-from compose_vlp.components.losses.next_token import IGNORED
+from compose_vlp.components.layers.summed_loss import IGNORED
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import open_clip_coca as names

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from compose_vlp.components.losses.masked_lm import IGNORED, MaskedLm
+from compose_vlp.components.layers.summed_loss import IGNORED
+from compose_vlp.components.losses.masked_lm import MaskedLm
 from compose_vlp.values import Labels, Logits
 
 LOSS = MaskedLm(MaskedLm.Config())
