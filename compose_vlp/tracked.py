@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from compose_vlp.blueprint.document import DRAFT, Document
-from compose_vlp.blueprint.nodes import Node, Scalar
+from compose_vlp.blueprint.nodes import Entry, Node, Scalar
 from compose_vlp.blueprint.plain import guess, leaves
 from compose_vlp.blueprint.sections import Evaluate, Stage, Tracking
+from compose_vlp.blueprint.trees import put
+from compose_vlp.errors import Span
 from compose_vlp.tracking import DataSet, NullTracker, OutboxTracker, Tracker, TrackSettings, environment_tags
 
 if TYPE_CHECKING:
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.runtime.state.run_folder import RunFolder
 
+PROGRAM: Final = "compose-vlp"
 _NO_SETTINGS: Final = ("name", "title", "paper", "tracking")
 """Sections that change no model and no training."""
 HYBRIDS: Final = "hybrids"
 """The folder of blueprints that put parts of one paper into another."""
+HYBRID_KEY: Final = "x-hybrid"
+"""Says the same where a document was resolved, so that its files are no longer known."""
+FACTOR: Final = "x-factor-"
+"""Begins a sweep's keys for what it varies."""
 
 
 def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mapping[str, Path], track: bool) -> Tracker:
@@ -46,7 +55,7 @@ def open_tracker(checked: CheckedBlueprint, folder: RunFolder, artifacts: Mappin
     known |= {f"data.{name}": str(digest) for name, digest in digests.items()}
     known["mlflow.note.content"] = description(checked, folder)
     tracker.tags({**environment_tags(), **own_tags(document), **known})
-    tracker.params({"seed": folder.info.seed, **settings_of(document)})
+    tracker.params({"seed": folder.info.seed, **factors_of(document), **settings_of(document)})
     entries = document.section("data")
     tracker.data_sets(
         [
@@ -82,9 +91,31 @@ def own_tags(document: Document) -> dict[str, str]:
     Text is as it is written, anything nested is JSON.
     """
     tags = {entry.name: _tag(entry.value) for entry in document.root if entry.name.startswith(DRAFT)}
-    hybrid = any(HYBRIDS in Path(file).parts[:-1] for file in document.files)
     paper = {"paper": document.text("paper")} if document.text("paper") else {}
-    return {**tags, **paper, "hybrid": str(hybrid).lower()}
+    return {**tags, **paper, "hybrid": str(is_hybrid(document)).lower()}
+
+
+def is_hybrid(document: Document) -> bool:
+    """Tell whether a part of the document stands in a folder of hybrids, or says itself that it is one."""
+    return any(HYBRIDS in Path(file).parts[:-1] for file in document.files) or document.text(HYBRID_KEY) == "true"
+
+
+def marked(document: Document) -> Document:
+    """A hybrid's document with a key that says so: once it is written, the files that it came from are forgotten."""
+    if not is_hybrid(document) or HYBRID_KEY in document.root:
+        return document
+    span = Span(document.root.span.file, 0, 1, 2)
+    key = Entry(Scalar(HYBRID_KEY, span), Scalar("true", span))
+    return replace(document, root=put(document.root, (HYBRID_KEY,), key))
+
+
+def factors_of(document: Document) -> dict[str, str]:
+    """Read the level of each factor that a sweep gave the run, as parameters `factor.NAME`."""
+    return {
+        f"factor.{entry.name.removeprefix(FACTOR)}": _tag(entry.value)
+        for entry in document.root
+        if entry.name.startswith(FACTOR)
+    }
 
 
 def description(checked: CheckedBlueprint, folder: RunFolder) -> str:
@@ -96,9 +127,14 @@ def description(checked: CheckedBlueprint, folder: RunFolder) -> str:
     for name, stage in checked.stages.items():
         losses = ", ".join(stage.losses or checked.losses)
         lines.append(f"- stage `{name}`: {losses} on {' and '.join(_trained_on(stage))}")
-    lines += ["", "    " + " ".join(folder.info.command), ""]
+    lines += ["", "```", command_line(folder.info.command), "```", ""]
     lines.append("Among its files: the graph (`graph.svg`), the resolved blueprint, and the steps as programs.")
     return "\n".join(lines)
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Write a command as it can be typed, however Python was started."""
+    return shlex.join([PROGRAM, *words[1:]]) if words else ""
 
 
 def tracking_of(checked: CheckedBlueprint) -> Tracking:

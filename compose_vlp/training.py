@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose_vlp.files import write_atomic
 from compose_vlp.readable import count
-from compose_vlp.tracked import open_tracker, tracking_of
+from compose_vlp.tracked import marked, open_tracker, tracking_of
 
 if TYPE_CHECKING:
     from compose_vlp.compiler.compile import Compiled
@@ -224,7 +224,7 @@ def prepare_folder(
     diagram = diagram_of(checked, numbers)
     plans = {name: plan_json(compiled.plan) for name, compiled in stages.items()}
     papers = {
-        "blueprint.yaml": write(checked.document),
+        "blueprint.yaml": write(marked(checked.document)),
         "plan.json": json.dumps({"blueprint": plan_json(checked.plan), "stages": plans}, indent=1, ensure_ascii=False),
         "graph.svg": svg(diagram),
         "graph.html": page(diagram),

@@ -84,6 +84,12 @@ def test_it_says_of_a_picture_what_its_run_said(finished: Finished, model: Any) 
         assert model.predict({"image": [one]}) == [finished.caption]
 
 
+def test_the_example_that_mlflow_shows_is_answered(finished: Finished, model: Any) -> None:
+    assert list(model.input_example.columns) == ["image"]
+    (text,) = model.predict(model.input_example)
+    assert isinstance(text, str)
+
+
 def test_any_output_can_be_asked_for(finished: Finished, model: Any) -> None:
     (found,) = model.predict({"caption": ["a red circle"]}, params={"output": "text_embedding"})
     assert found == pytest.approx(finished.embedding)

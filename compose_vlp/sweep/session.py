@@ -20,8 +20,8 @@ from compose_vlp.sweep.identity import Identity
 from compose_vlp.sweep.plan import Cell, Plan, Planner, plan
 from compose_vlp.sweep.running import Feed, Job, Listed, Watching, run_all
 from compose_vlp.sweep.search import Searching, ends_of
-from compose_vlp.tracked import tracking_of
-from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSettings, versions
+from compose_vlp.tracked import FACTOR, command_line, marked, tracking_of
+from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSettings, environment_tags, versions
 from compose_vlp.tracking.layout import TrackFolder
 
 
@@ -107,8 +107,22 @@ class Session:
         with OutboxTracker.start(self.path, where) as tracker:
             target = TrackFolder(self.path).read_target()
             self.parent = target.key if target is not None else None
-            tracker.tags({"kind": "sweep", "x-sweep": self.sweep.name, "mlflow.note.content": self.sweep.question})
+            known = {"kind": "sweep", "x-sweep": self.sweep.name, "mlflow.note.content": self._described()}
+            tracker.tags(environment_tags() | known)
             yield tracker
+
+    def _described(self) -> str:
+        """Write what the sweep's page in MLflow says of it, in Markdown."""
+        sweep = self.sweep
+        design = sweep.design.use if isinstance(sweep.design, Search) else sweep.design
+        seeds = ", ".join(map(str, sweep.seeds))
+        lines = [f"**{sweep.question or sweep.name}**", "", f"- base: `{' '.join(word.text for word in sweep.base)}`"]
+        lines += [f"- factor `{factor.name}`: {', '.join(_levels(factor))}" for factor in sweep.factors]
+        lines.append(f"- design: {design.replace('_', ' ')}, seeds {seeds}")
+        lines += [f"- budget: {sweep.budget} for every run"] if sweep.budget is not None else []
+        lines += ["", "```", command_line(self.options.command), "```", ""]
+        lines.append("Among its files: `sweep.json`, and the report once `compose-vlp report` has written it.")
+        return "\n".join(lines)
 
     def planned(self, tick: Callable[[str], None]) -> Plan:
         """The cells of a design that is known beforehand; of a search, those at the ends of its ranges.
@@ -212,7 +226,7 @@ class Session:
 
     def _document(self, cell: Cell, seed: int) -> str:
         """The resolved blueprint of a run, with what tracking is told of it."""
-        document, span = cell.blueprint.document, Span("sweep", 0, 1, 2)
+        document, span = marked(cell.blueprint.document), Span("sweep", 0, 1, 2)
         root = document.root
         additions: dict[tuple[str, ...], str] = {
             (name,): text for name, text in tags_of(self.sweep, cell, seed).items()
@@ -286,7 +300,7 @@ def _measuring(sweep: Sweep) -> Iterator[str]:
 
 def tags_of(sweep: Sweep, cell: Cell, seed: int) -> Mapping[str, str]:
     """Tag a run for tracking, beside its blueprint: keys that begin with `x-` become tags."""
-    factors = {f"x-factor-{name}": level for name, level in cell.levels.items()}
+    factors = {f"{FACTOR}{name}": level for name, level in cell.levels.items()}
     return {"x-sweep": sweep.name, "x-cell": cell.name, "x-seed": str(seed), **factors}
 
 

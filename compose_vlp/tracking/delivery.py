@@ -124,6 +124,7 @@ class Delivery:
                 run.send_data_set(record)
             elif isinstance(record, Model):
                 place = write_model(record, self._folder)
+                self.state.models.setdefault(str(record.step), run.open_model(record.name, record.step))
                 self._send_artifact(run, record.name, str(place.relative_to(self._folder.run_folder)))
             elif isinstance(record, StatusChange):
                 self.set_status(record)
@@ -136,7 +137,7 @@ class Delivery:
             return
         keys = {point[0] for point in fresh}
         try:
-            run.send_metrics(fresh)
+            run.send_metrics(fresh, self.state.models)
         except RefusedError as error:
             self._doubt(keys)
             if len(fresh) == 1:
@@ -169,8 +170,12 @@ class Delivery:
 
     def _send_artifact(self, run: MlflowRun, name: str, path: str) -> None:
         """Send an artifact, or put it by: what keeps files from arriving must not keep metrics."""
+        file = self._folder.run_folder / path
         try:
-            run.send_artifact(name, self._folder.run_folder / path)
+            if file.parent == self._folder.models:
+                run.send_model(list(self.state.models.values())[-1], file)
+            else:
+                run.send_artifact(name, file)
         except (RefusedError, RunGoneError):
             self.state.deferred.pop(name, None)
             raise
@@ -179,9 +184,8 @@ class Delivery:
             self.state.artifact_problem = reason(error)
             return
         self.state.deferred.pop(name, None)
-        sent = self._folder.run_folder / path
-        if sent.parent == self._folder.models:
-            shutil.rmtree(sent, ignore_errors=True)
+        if file.parent == self._folder.models:
+            shutil.rmtree(file, ignore_errors=True)
         if not self.state.deferred:
             self.state.artifact_problem = None
 

@@ -46,7 +46,8 @@ def environment_tags(folder: Path | None = None) -> dict[str, str]:
     tags["platform"] = platform.platform()
     tags["cpus"] = str(os.cpu_count())
     tags["mlflow.source.type"] = "LOCAL"
-    tags["mlflow.source.name"] = Path(sys.argv[0]).name
+    source = Path(sys.argv[0]).name
+    tags["mlflow.source.name"] = "compose-vlp" if source == "__main__.py" else source
     user = _user()
     if user:
         tags["mlflow.user"] = user

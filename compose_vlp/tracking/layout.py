@@ -6,10 +6,11 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Final
 
 from compose_vlp.files import ProcessLock, write_atomic
 
-_SQLITE = "sqlite:///"
+SQLITE: Final = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,20 @@ class TrackSettings:
     def resolved_uri(self) -> str:
         """The tracking store; a relative SQLite path is made absolute, since the sender may run elsewhere."""
         uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(self.working_directory)
-        prefix, scheme, path = uri.partition(_SQLITE)
+        prefix, scheme, path = uri.partition(SQLITE)
         if prefix or not scheme or path.startswith("/"):
             return uri
-        return f"{_SQLITE}{self.working_directory.resolve() / path}"
+        return f"{SQLITE}{self.working_directory.resolve() / path}"
 
 
 def default_uri(working_directory: Path) -> str:
     """The embedded store of a working directory."""
-    return f"{_SQLITE}{working_directory.resolve() / 'mlflow.db'}"
+    return f"{SQLITE}{working_directory.resolve() / 'mlflow.db'}"
 
 
 def sqlite_path(uri: str) -> Path | None:
     """The file of an SQLite store; None for any other store."""
-    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,12 @@ import shutil
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
 
 from compose_vlp.tracking.layout import TrackFolder
 from compose_vlp.tracking.mlflow_store import RefusedError
@@ -21,11 +25,36 @@ def write_model(model: Model, folder: TrackFolder) -> Path:
         RefusedError: a file of it is gone, or the disk has no room. The weights stay in the run folder.
     """
     import mlflow.pyfunc
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+    from pandas import DataFrame
 
-    signature = ModelSignature(
+    place = folder.models / model.name
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        folder.models.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as gathered, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what is not given, such as constraints of versions
+            data = Path(gathered) / model.name
+            _link(model, folder.run_folder, data)
+            mlflow.pyfunc.save_model(
+                place,
+                loader_module=model.loader,
+                data_path=str(data),
+                pip_requirements=list(model.requirements),
+                signature=_signature(model),
+                input_example=DataFrame([model.example]) if model.example else None,
+            )
+    except (OSError, shutil.Error, MlflowException) as error:
+        shutil.rmtree(place, ignore_errors=True)
+        raise RefusedError(f"the model cannot be written in MLflow's format: {error}") from error
+    return place
+
+
+def _signature(model: Model) -> ModelSignature:
+    """Tell what may be given, what comes back from the output that answers, and what else may be asked for."""
+    answer: Any = Array(model.answer) if model.answer == "double" else model.answer
+    return ModelSignature(
         inputs=Schema([ColSpec(kind, name, required=False) for name, kind in model.inputs.items()]),
+        outputs=Schema([ColSpec(answer)]),
         params=ParamSchema(
             [
                 ParamSpec("output", "string", model.output),
@@ -34,25 +63,6 @@ def write_model(model: Model, folder: TrackFolder) -> Path:
             ]
         ),
     )
-    place = folder.models / model.name
-    shutil.rmtree(place, ignore_errors=True)
-    try:
-        folder.models.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as gathered, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # there is no input example: a picture of nobody's would explain nothing
-            data = Path(gathered) / model.name
-            _link(model, folder.run_folder, data)
-            mlflow.pyfunc.save_model(
-                place,
-                loader_module=model.loader,
-                data_path=str(data),
-                pip_requirements=list(model.requirements),
-                signature=signature,
-            )
-    except (OSError, shutil.Error, MlflowException) as error:
-        shutil.rmtree(place, ignore_errors=True)
-        raise RefusedError(f"the model cannot be written in MLflow's format: {error}") from error
-    return place
 
 
 def _link(model: Model, run_folder: Path, data: Path) -> None:

@@ -12,13 +12,24 @@ from typing import TypeVar
 
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model as MlflowModel
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import SQLAlchemyError
 
 from compose_vlp.files import ProcessLock
-from compose_vlp.tracking.layout import Target, sqlite_path
+from compose_vlp.tracking.layout import SQLITE, Target, sqlite_path
 from compose_vlp.tracking.names import cut, store_name
 from compose_vlp.tracking.records import DataSet, Status
 
@@ -26,6 +37,12 @@ T = TypeVar("T")
 
 KEY_TAG = "compose_vlp.run"
 FOLDER_TAG = "compose_vlp.run_folder"
+
+STEP_TAG = "step"
+"""Of a model: the step of its weights."""
+MODEL_TYPE = "vision-language model"
+_MODEL_TAGS = ("blueprint", "paper", "hybrid")
+_MODEL_PARAM_LENGTH = 500
 
 METRICS_A_REQUEST = 1000
 _WORDS_A_REQUEST = 20  # MLflow takes a megabyte a request; a value may be 8,000 characters of 6 bytes each
@@ -70,9 +87,23 @@ def open_client(uri: str) -> MlflowClient:
     if not database.parent.is_dir() or not os.access(database.parent, os.W_OK):
         raise StoreProblemError(f"cannot write in {database.parent}, where {database.name} belongs")
     with ProcessLock(database.with_name(f"{database.name}.lock")):
+        if not database.exists():
+            _make_store(database)
         client = _client(uri)
         client.search_experiments(max_results=1)
     return client
+
+
+def _make_store(database: Path) -> None:
+    """Make an SQLite store beside its place, and move it there when it is whole.
+
+    MLflow's dozens of migrations take seconds and can neither be undone nor repeated: a store in whose making a process
+    was killed could never be opened again.
+    """
+    with tempfile.TemporaryDirectory(dir=database.parent, prefix=f".{database.name}-") as folder:
+        fresh = Path(folder) / database.name
+        _client(f"{SQLITE}{fresh}").search_experiments(max_results=1)
+        fresh.replace(database)
 
 
 def _client(uri: str) -> MlflowClient:
@@ -118,10 +149,14 @@ class MlflowRun:
         with self._judged():
             return [metric.step for metric in self._client.get_metric_history(self.run_id, store_name(key))]
 
-    def send_metrics(self, metrics: Sequence[tuple[str, float, int, int]]) -> None:
-        """At most 1,000 tuples of key, value, milliseconds since 1970 and step."""
+    def send_metrics(self, metrics: Sequence[tuple[str, float, int, int]], models: Mapping[str, str]) -> None:
+        """At most 1,000 tuples of key, value, milliseconds since 1970 and step; `models` by the step of their weights
+        have what is measured at that step, too."""
         with self._judged():
-            entities = [Metric(store_name(key), value, time_ms, step) for key, value, time_ms, step in metrics]
+            entities = [
+                Metric(store_name(key), value, time_ms, step, model_id=models.get(str(step)))
+                for key, value, time_ms, step in metrics
+            ]
             self._client.log_batch(self.run_id, metrics=entities)
 
     def send_params(self, values: Mapping[str, str]) -> None:
@@ -157,6 +192,44 @@ class MlflowRun:
                 self._client.log_artifacts(self.run_id, str(path), artifact_path=name)
             else:
                 self._send_file(PurePosixPath(name), path)
+
+    def open_model(self, name: str, step: int) -> str:
+        """The key of this run's model of a step, which is made where MLflow has none: a row of its "Models" tab."""
+        with self._judged():
+            run = self._client.get_run(self.run_id)
+            known = self._client.search_logged_models(
+                [self.experiment_id], f"source_run_id = '{self.run_id}' AND name = '{name}'"
+            )
+            of_step = [model.model_id for model in known if model.tags.get(STEP_TAG) == str(step)]
+            if of_step:
+                return str(of_step[0])
+            tags = {key: value for key, value in run.data.tags.items() if key in _MODEL_TAGS or key.startswith("x-")}
+            params = {key: value for key, value in run.data.params.items() if len(value) <= _MODEL_PARAM_LENGTH}
+            model = self._client.create_logged_model(
+                self.experiment_id,
+                name,
+                self.run_id,
+                {**{key: cut(value, _MODEL_PARAM_LENGTH) for key, value in tags.items()}, STEP_TAG: str(step)},
+                params,
+                MODEL_TYPE,
+            )
+            return str(model.model_id)
+
+    def send_model(self, model_id: str, path: Path) -> None:
+        """A model's folder in MLflow's format, with which the model is ready; sent twice it replaces itself."""
+        if not path.is_dir():
+            raise RefusedError(f"{path} is not there any more")
+        written = MlflowModel.load(path)
+        written.model_id = written.model_uuid = model_id
+        written.run_id = self.run_id
+        written.save(str(path / "MLmodel"))
+        with self._judged():
+            self._client.log_model_artifacts(model_id, str(path))
+            model, run = self._client.get_logged_model(model_id), self._client.get_run(self.run_id)
+            known = run.outputs.model_outputs if run.outputs is not None else []
+            if model_id not in {output.model_id for output in known}:
+                self._client.log_outputs(self.run_id, [LoggedModelOutput(model_id, int(model.tags[STEP_TAG]))])
+            self._client.finalize_logged_model(model_id, LoggedModelStatus.READY)
 
     def set_status(self, status: Status, time_ms: int | None = None) -> None:
         with self._judged():

@@ -73,6 +73,9 @@ class Model:
         loader: The module whose `_load_pyfunc(folder)` loads it. No pickle: the code is imported, not stored.
         inputs: Names of what it may be given, each with MLflow's name of its type.
         output: The output that answers where a caller names none.
+        answer: MLflow's name of the type of its answers: `string`, or `double` for lists of numbers.
+        example: A value for each input that this output reads.
+        step: Of the weights.
         requirements: Packages that it needs, as pip takes them.
     """
 
@@ -81,6 +84,9 @@ class Model:
     loader: str
     inputs: Mapping[str, str]
     output: str
+    answer: str
+    example: Mapping[str, str | float]
+    step: int
     requirements: Sequence[str]
 
 

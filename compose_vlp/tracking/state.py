@@ -21,6 +21,7 @@ class SenderState:
         problem: Why nothing arrives just now.
         deferred: Artifacts that could not be sent so far: name and path.
         artifact_problem: Why not.
+        models: The finished model's key in MLflow by the step of its weights: what is measured at that step is of it.
     """
 
     run_id: str | None = None
@@ -31,6 +32,7 @@ class SenderState:
     problem: str | None = None
     deferred: dict[str, str] = field(default_factory=dict)
     artifact_problem: str | None = None
+    models: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> SenderState:

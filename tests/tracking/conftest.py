@@ -74,6 +74,15 @@ class Look:
         assert run_id is not None
         return {item.path for item in self.client.list_artifacts(run_id, folder)}
 
+    def models(self, run_id: str | None) -> list[Any]:
+        """Rows of the "Models" tab."""
+        condition = f"source_run_id = '{run_id}'"
+        return list(self.client.search_logged_models([self.run(run_id).info.experiment_id], condition))
+
+    def model_files(self, run_id: str | None, folder: str | None = None) -> set[str]:
+        (model,) = self.models(run_id)
+        return {item.path for item in self.client.list_logged_model_artifacts(model.model_id, folder)}
+
 
 @pytest.fixture
 def look() -> Callable[[str], Look]:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from compose_vlp.tracking import mlflow_store
 from compose_vlp.tracking.delivery import Delivery, next_group
 from compose_vlp.tracking.layout import Target, TrackFolder
-from compose_vlp.tracking.mlflow_store import MlflowRun, RunGoneError, StoreProblemError, folder_of_run
+from compose_vlp.tracking.mlflow_store import MlflowRun, RunGoneError, StoreProblemError, folder_of_run, open_client
 from compose_vlp.tracking.outbox import Outbox
 from compose_vlp.tracking.records import Artifact, Metrics, Model, Params, Record, StatusChange, Tags
 
@@ -56,9 +57,9 @@ def count_sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     sent: list[tuple[str, int]] = []
     send = MlflowRun.send_metrics
 
-    def counted(self: MlflowRun, points: Sequence[tuple[str, float, int, int]]) -> None:
+    def counted(self: MlflowRun, points: Sequence[tuple[str, float, int, int]], models: Mapping[str, str]) -> None:
         sent.extend((point[0], point[3]) for point in points)
-        send(self, points)
+        send(self, points, models)
 
     monkeypatch.setattr(MlflowRun, "send_metrics", counted)
     return sent
@@ -264,18 +265,17 @@ def weights(bench: Bench, **files: str) -> Model:
     (bench.folder.run_folder / "words").mkdir()
     (bench.folder.run_folder / "words" / "all.txt").write_text("a")
     kept = {"weights.bin": "weights.bin", "words": "words", **files}
-    return Model("model", kept, "some.module", {"image": "string"}, "caption", ("some-package==1",))
+    kinds: dict[str, str] = {"image": "string"}
+    example = {"image": "AAAA"}
+    return Model("model", kept, "some.module", kinds, "caption", "string", example, 900, ("some-package==1",))
 
 
 def test_a_model_arrives_in_mlflow_s_format_and_leaves_no_copy(bench: Bench, look: Callable[[str], Any]) -> None:
     bench.add(weights(bench), metrics(0))
     state = bench.deliver().state
     there = look(bench.target.uri)
-    assert "model/MLmodel" in there.artifacts(state.run_id, "model")
-    assert there.artifacts(state.run_id, "model/data/model") == {
-        "model/data/model/weights.bin",
-        "model/data/model/words",
-    }
+    assert "MLmodel" in there.model_files(state.run_id)
+    assert there.model_files(state.run_id, "data/model") == {"data/model/weights.bin", "data/model/words"}
     assert there.steps(state.run_id, "loss") == [0]
     assert not list(bench.folder.models.iterdir())
 
@@ -297,16 +297,73 @@ def test_a_model_that_cannot_be_sent_waits_and_holds_nothing_up(
 
     bench.add(weights(bench), metrics(0))
     with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "log_artifacts", fail)
+        patch.setattr(MlflowClient, "log_model_artifacts", fail)
         delivery = bench.deliver()
     assert set(delivery.state.deferred) == {"model"}
+    assert [model.status for model in look(bench.target.uri).models(delivery.state.run_id)] == ["PENDING"]
     assert look(bench.target.uri).steps(delivery.state.run_id, "loss") == [0]
     (bench.folder.run_folder / "weights.bin").unlink()  # what waits is a copy
     again = Delivery(bench.folder, bench.target)
     again.retry_artifacts()
     assert again.state.deferred == {}
-    assert "model/MLmodel" in look(bench.target.uri).artifacts(again.state.run_id, "model")
+    assert "MLmodel" in look(bench.target.uri).model_files(again.state.run_id)
+    assert [model.status for model in look(bench.target.uri).models(again.state.run_id)] == ["READY"]
     assert not list(bench.folder.models.iterdir())
+
+
+def test_a_model_is_a_row_of_its_own_with_what_was_measured_of_its_weights(
+    bench: Bench, look: Callable[[str], Any]
+) -> None:
+    own = Metrics(900, 1, {"retrieval/pairs/mean_recall": 0.5})
+    bench.add(Params({"stages.pretrain.batch": "48"}), Tags({"hybrid": "true", "x-cell": "teacher=on", "other": "1"}))
+    bench.add(metrics(0), weights(bench), own, Metrics(800, 1, {"retrieval/pairs/mean_recall": 0.4}))
+    state = bench.deliver().state
+    there = look(bench.target.uri)
+    (model,) = there.models(state.run_id)
+    assert (model.status, model.model_type, model.name) == ("READY", "vision-language model", "model")
+    assert (model.params, model.tags["hybrid"], model.tags["x-cell"]) == (
+        {"stages.pretrain.batch": "48"},
+        "true",
+        "teacher=on",
+    )
+    assert "other" not in model.tags
+    assert [(metric.key, metric.value, metric.step) for metric in model.metrics] == [
+        ("retrieval/pairs/mean_recall", 0.5, 900)
+    ]
+    assert [(output.model_id, output.step) for output in there.run(state.run_id).outputs.model_outputs] == [
+        (model.model_id, 900)
+    ]
+
+
+def test_a_model_in_mlflow_has_its_signature_and_an_example(bench: Bench, look: Callable[[str], Any]) -> None:
+    from mlflow.artifacts import download_artifacts
+    from mlflow.models import Model as MlflowModel
+
+    bench.add(weights(bench))
+    (model,) = look(bench.target.uri).models(bench.deliver().state.run_id)
+    folder = download_artifacts(artifact_uri=model.artifact_location)
+    written = MlflowModel.load(folder)
+    assert (written.model_id, written.run_id) == (model.model_id, model.source_run_id)
+    assert written.signature is not None
+    assert written.signature.inputs.input_names() == ["image"]
+    assert [str(column.type) for column in written.signature.outputs] == ["DataType.string"]
+    assert {param.name for param in written.signature.params} == {"output", "settings", "seed"}
+    example = written.load_input_example(folder)
+    assert example is not None
+    assert example.to_dict("records") == [{"image": "AAAA"}]
+
+
+def test_a_model_that_is_sent_again_is_no_second_one(bench: Bench, look: Callable[[str], Any]) -> None:
+    record = weights(bench)
+    bench.add(record)
+    run_id = bench.deliver().state.run_id
+    bench.folder.state.unlink()  # as a power cut leaves it
+    bench.deliver()
+    there = look(bench.target.uri)
+    assert len(there.models(run_id)) == len(there.run(run_id).outputs.model_outputs) == 1
+    bench.add(replace(record, step=1000))  # training that went on
+    bench.deliver()
+    assert sorted(model.tags["step"] for model in there.models(run_id)) == ["1000", "900"]
 
 
 def test_a_run_that_was_deleted_in_mlflow_is_said_and_goes_on_when_restored(
@@ -359,6 +416,21 @@ def test_a_store_whose_driver_is_missing_is_said(bench: Bench, monkeypatch: pyte
 def test_a_folder_that_cannot_hold_the_store_is_said_at_once(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(StoreProblemError, match="cannot write in"):
         mlflow_store.open_client(f"sqlite:///{tmp_path / 'nowhere' / 'mlflow.db'}")
+
+
+def test_a_store_in_whose_making_somebody_was_killed_can_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "search_experiments", killed)  # tables are there, as far as migrations came
+        with pytest.raises(KeyboardInterrupt):
+            open_client(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert not (tmp_path / "mlflow.db").exists()
+    assert open_client(f"sqlite:///{tmp_path / 'mlflow.db'}").search_experiments()
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
 
 
 def test_the_folder_of_a_run_is_remembered(bench: Bench, look: Callable[[str], Any]) -> None:

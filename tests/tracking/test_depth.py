@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from compose_vlp.api import Blueprint
+from compose_vlp.blueprint.write import write
 from compose_vlp.runtime.state.run_folder import RunFolder
-from compose_vlp.tracked import open_tracker, own_tags, settings_of
+from compose_vlp.tracked import command_line, factors_of, marked, open_tracker, own_tags, settings_of
 from compose_vlp.tracking import OutboxTracker, TrackSettings, add_to_run, mlflow_run_id, sync
 
 PARENT = "0123456789abcdef"
@@ -44,7 +45,7 @@ def test_a_run_can_be_compared_searched_and_understood_in_mlflow(
     assert run.data.tags["mlflow.parentRunId"] == mlflow_run_id(tmp_path / "sweep")
     assert run.data.tags["hybrid"] == "true" and run.data.tags["paper"].startswith("https://")
     assert "CoCa with a momentum teacher" in run.data.tags["mlflow.note.content"]
-    assert "    compose-vlp train tiny/coca" in run.data.tags["mlflow.note.content"]
+    assert "```\ncompose-vlp train tiny/coca\n```" in run.data.tags["mlflow.note.content"]
     (data_set,) = run.inputs.dataset_inputs
     assert (data_set.dataset.name, data_set.dataset.source_type) == ("pairs", "scenes")
     assert {tag.key: tag.value for tag in data_set.tags} == {"mlflow.data.context": "training"}
@@ -57,6 +58,24 @@ def test_a_run_that_was_never_tracked_stays_so(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     assert add_to_run(tmp_path / "run", {"a": 1.0}, 0, {}, "FINISHED") is None
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_what_a_sweep_varies_is_a_parameter_too() -> None:
+    document = Blueprint.load("tiny/coca", overrides=["x-factor-teacher=on", "x-cell=teacher=on"]).document
+    assert factors_of(document) == {"factor.teacher": "on"}
+
+
+def test_a_resolved_hybrid_is_a_hybrid_still(tmp_path: Path) -> None:
+    for names, hybrid in ((["tiny/coca", "hybrids/coca_momentum"], "true"), (["tiny/coca"], "false")):
+        (tmp_path / "resolved.yaml").write_text(write(marked(Blueprint.load(*names).document)))
+        again = Blueprint.load(tmp_path / "resolved.yaml").document
+        assert own_tags(again)["hybrid"] == hybrid and ("x-hybrid" in again.root) == (hybrid == "true")
+        assert marked(again) is again
+
+
+@pytest.mark.parametrize("program", ["/usr/lib/compose_vlp/__main__.py", "compose-vlp", "/opt/bin/compose-vlp"])
+def test_a_command_is_shown_as_it_can_be_typed(program: str) -> None:
+    assert command_line([program, "train", "tiny/coca", "a=[1, 2]"]) == "compose-vlp train tiny/coca 'a=[1, 2]'"
 
 
 def test_settings_are_those_that_decide_numbers() -> None:
