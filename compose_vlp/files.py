@@ -108,7 +108,7 @@ class ProcessLock:
     POSIX record locks: the system frees them when the process ends, however it ends, and forked data workers do not
     inherit them (they would keep an `flock` alive after their parent was killed). They have two traps: a process never
     collides with itself, and closing any handle of the file frees the lock. So the locks of this process are noted
-    here, and the file of a lock that it holds is not opened again.
+    here, and the file of a lock that it holds is not opened again. A forked process holds none of its parent's.
     """
 
     _held_here: ClassVar[set[Path]] = set()
@@ -116,6 +116,11 @@ class ProcessLock:
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
         self._handle: int | None = None
+
+    @classmethod
+    def forget_all(cls) -> None:
+        """Know of no lock: those of the parent are not this process's."""
+        cls._held_here.clear()
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free. False when another process, or this one, holds it."""
@@ -171,6 +176,9 @@ class ProcessLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+os.register_at_fork(after_in_child=ProcessLock.forget_all)
 
 
 def is_file(path: str | Path) -> bool:

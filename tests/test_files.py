@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -104,6 +105,27 @@ os.kill(os.getpid(), 9)
     finally:
         os.killpg(process.pid, 9)
         process.communicate()
+
+
+def test_a_forked_worker_waits_for_a_lock_of_its_parent_and_has_it_then(tmp_path: Path) -> None:
+    lock = ProcessLock(tmp_path / "a.lock")
+    lock.acquire()
+    tried, freed = multiprocessing.get_context("fork").Event(), multiprocessing.get_context("fork").Event()
+
+    def work() -> None:
+        other = ProcessLock(tmp_path / "a.lock")
+        if not other.try_acquire():
+            tried.set()
+            freed.wait(30)
+            sys.exit(0 if other.try_acquire() else 1)
+
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    assert tried.wait(30)
+    lock.release()
+    freed.set()
+    worker.join(30)
+    assert worker.exitcode == 0
 
 
 def test_a_lock_that_may_not_be_asked_counts_as_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from compose_vlp.data.places import find_file, find_folder
+from compose_vlp.data.places import find_file, find_pictures
 from compose_vlp.data.source import BadRecord, Record, Source
 from compose_vlp.errors import UserError
 
@@ -42,7 +42,7 @@ class CaptionedPictures(Source):
 
     def __init__(self, config: CaptionedConfig, entries: Sequence[Captioned]) -> None:
         super().__init__(config)
-        self.folder = find_folder(config.images)
+        self.folder = find_pictures(config.images, config.path)
         self.entries = entries
         if not entries:
             raise UserError(f"{config.path} names no picture")

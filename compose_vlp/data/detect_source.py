@@ -10,6 +10,7 @@ from compose_vlp.data.delimited import dialect_of, records_of
 from compose_vlp.data.json_places import begins_list
 from compose_vlp.data.places import find_file, find_folder, names_picture
 from compose_vlp.data.source import BadRecord, open_source
+from compose_vlp.data.stores import StoreError, is_address, list_files, shown_address
 from compose_vlp.errors import UserError
 from compose_vlp.files import is_folder
 
@@ -29,7 +30,7 @@ PROBED = 5
 
 def is_data(word: str) -> bool:
     """Tell whether a word of a command line is meant as data, by its ending or because a folder is called so."""
-    return Path(word).suffix.lower() in BY_ENDING or is_folder(word)
+    return Path(word).suffix.lower() in BY_ENDING or is_folder(word) or is_address(word)
 
 
 def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
@@ -40,7 +41,9 @@ def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
     """
     if is_folder(path):
         return _folder(path)
-    use = BY_ENDING.get(Path(path).suffix.lower())
+    use = BY_ENDING.get(Path(path.partition("?")[0]).suffix.lower())
+    if use is None and is_address(path):
+        return {"use": "webdataset", "path": _shards_below(path)}
     if use is None:
         raise UserError(f"it cannot be seen what {path!r} is", hints=[f"known endings: {', '.join(sorted(BY_ENDING))}"])
     if use == "":
@@ -93,6 +96,20 @@ def _folder(path: str) -> dict[str, Any]:
     if library or described or ".parquet" in endings:
         return {"use": "datasets", "path": path}
     return {"use": "folder", "path": path}
+
+
+def _shards_below(address: str) -> str:
+    """Give the pattern of the tar shards in a folder of a store."""
+    pattern = f"{address.rstrip('/')}/*.tar"
+    try:
+        if list_files(pattern):
+            return pattern
+    except StoreError as error:
+        raise error.for_user() from None
+    raise UserError(
+        f"{shown_address(address)} is no folder with tar shards",
+        hints=["a table of a store is named by its file, as in s3://bucket/captions.csv"],
+    )
 
 
 def _annotations(path: str, images: str | None) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.collate import Batch, BatchReader, Collator, Skipped
+from compose_vlp.data.kept import ReadAhead
 from compose_vlp.data.readers import DEAF_TO, ReaderContext, deafen
 from compose_vlp.data.sampler import Order, Position
 from compose_vlp.data.shared_memory import Sending
@@ -67,7 +69,7 @@ class Loader:
         pin: bool = False,
         skip_limit: float | None = None,
     ) -> None:
-        self.order = Order(len(source), batch, seed, rank, world, shuffle=train, parts=source.parts)
+        self.order = Order(len(source), batch, seed, rank, world, shuffle=train, parts=source.parts, runs=source.runs)
         self.reader = BatchReader(source, Collator(inputs, tokenizers, seed=seed, train=train), self.order)
         self.workers = workers
         self.pin = pin
@@ -84,7 +86,8 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         """Batches from the present position on; without `train`, from the first record."""
         start = self.position if self.order.shuffle else Position()
-        for got in self._read_ahead(start) if self.workers else self._read(start):
+        batches = self._read_ahead(start) if self.workers else self._read(start)
+        for got in self._fetching(start, batches) if any(self.order.runs) else batches:
             if isinstance(got, UserError):
                 raise got
             self._account(got)
@@ -98,6 +101,7 @@ class Loader:
             "index": self.position.index,
             "records": self.order.records,
             "parts": self._parts(),
+            "at_once": self._at_once(),
             "seen": self.seen,
             "skipped": dict(self.skipped),
         }
@@ -118,6 +122,11 @@ class Loader:
                 "the mixture had other parts or weights when this run stopped",
                 hints=[f"then: {_said(state['parts'])}", f"now: {_said(self._parts())}"],
             )
+        if (then := state.get("at_once", self._at_once())) != self._at_once():
+            raise UserError(
+                f"records were shuffled among {then} shards at once when this run stopped, and {self._at_once()} now",
+                hints=["`at_once` and `keep_gb` of the data are to be what they were"],
+            )
         whole = self.order.batch * self.order.world
         if state["index"] % whole:
             raise UserError(f"the run stopped after {state['index']} records of an epoch, no multiple of {whole}")
@@ -128,6 +137,10 @@ class Loader:
     def _parts(self) -> list[list[Any]]:
         """Name, first record, records and records of an epoch of each part, as a checkpoint keeps them."""
         return [list(part) for part in self.order.parts]
+
+    def _at_once(self) -> list[int]:
+        """List for each part the runs among which it is shuffled; 0 where that is all of it."""
+        return [runs.at_once if runs else 0 for runs in self.order.runs]
 
     def _read_ahead(self, start: Position) -> Iterator[Batch | UserError]:
         from torch import Generator
@@ -154,6 +167,19 @@ class Loader:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield from batches
+
+    def _fetching(self, start: Position, batches: Iterator[Batch | UserError]) -> Iterator[Batch | UserError]:
+        """Hand batches on, and fetch in the background what those to come lie in: of each lane a run and the next."""
+        depth = max(-(-runs.records_at_once // self.order.batch) for runs in self.order.runs if runs)
+        coming = self.order.plans(start)
+        ahead = ReadAhead(self.reader.source.fetch)
+        try:
+            ahead.ask(self.order.firsts_of(plan.rows for plan in islice(coming, depth)))
+            for batch in batches:
+                yield batch
+                ahead.ask(self.order.firsts_of(plan.rows for plan in islice(coming, 1)))
+        finally:
+            ahead.close()
 
     def _read(self, start: Position) -> Iterator[Batch | UserError]:
         return map(self.reader.__getitem__, self.order.plans(start))

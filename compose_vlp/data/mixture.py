@@ -38,6 +38,7 @@ class Mixture(Source):
             if share == 0:
                 raise UserError(f"the weight of {name!r} is so small that an epoch of {self.count} records has none")
         self.parts = tuple(map(Part, self.names, self.firsts, lengths, each))
+        self.runs = tuple(source.runs[0] if len(source.runs) == 1 else None for source in self.sources)
         self.decodes = any(source.decodes for source in self.sources)
         self.notes = tuple(f"{name}: {note}" for name, given in sources.items() for note in given.notes)
 
@@ -52,6 +53,10 @@ class Mixture(Source):
             return self.sources[number].record(index - self.firsts[number])
         except BadRecord as error:
             raise BadRecord(f"{self.names[number]}: {error}") from error
+
+    def fetch(self, index: int) -> None:
+        number = bisect_right(self.firsts, index) - 1
+        self.sources[number].fetch(index - self.firsts[number])
 
 
 def shares(total: int, weights: list[float]) -> list[int]:

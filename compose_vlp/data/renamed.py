@@ -18,6 +18,7 @@ class Renamed(Source):
         self.source = source
         self.fields = dict(fields)
         self.decodes, self.parts, self.notes = source.decodes, source.parts, source.notes
+        self.runs, self.fetch = source.runs, source.fetch  # type: ignore[method-assign]
 
     def __len__(self) -> int:
         return len(self.source)

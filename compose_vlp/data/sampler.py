@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compose_vlp.data.draws import Draws
-from compose_vlp.data.source import Part
+from compose_vlp.data.source import Part, Runs
 from compose_vlp.errors import UserError
 
+Rows: TypeAlias = NDArray[np.int64]
 SUBSTITUTE_TRIES = 10_000
 
 
@@ -44,6 +45,11 @@ class Order:
     Of a mixture, an epoch has as many records as the parts together, and of each part as many as its weight gives it.
     A part is gone through again and again, shuffled anew each time, and an epoch goes on in it where the one before
     ended: no record comes twice before all of its part have come.
+
+    Where records lie in runs (shards of a store), the runs are shuffled and laid end to end, the records of each
+    shuffled within it, and the whole is cut into as many lanes as may be read at once. A batch takes as many records of
+    each lane, and has them lane by lane: so each process reads from lanes of its own, and what a batch holds does not
+    depend on how many processes there are. A run is cut where there are fewer than lanes.
     """
 
     records: int
@@ -53,6 +59,7 @@ class Order:
     world: int = 1
     shuffle: bool = True
     parts: tuple[Part, ...] = ()
+    runs: tuple[Runs | None, ...] = ()
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -87,40 +94,73 @@ class Order:
                 return
             epoch, index = epoch + 1, 0
 
-    def permutation(self, epoch: int) -> NDArray[np.int64]:
+    def permutation(self, epoch: int) -> Rows:
         """Return the order of all records in an epoch."""
         if not self.shuffle:
             return np.arange(self.records, dtype=np.int64)
         if not self.parts:
-            return self._shuffled(self.records, epoch)
-        streams = [self._stream(number, part, epoch) for number, part in enumerate(self.parts)]
+            order, lanes = self._round(self.records, self._runs_of(0), epoch)
+        else:
+            order, lanes = self._mixed(epoch)
+        return self._by_lanes(order, lanes) if any(self.runs) else order
+
+    def _mixed(self, epoch: int) -> tuple[Rows, Rows]:
+        """Mix the streams of all parts; gives records, and the lane of each."""
         owners = np.repeat(np.arange(len(self.parts)), [part.each_epoch for part in self.parts])
         owners = owners[self._shuffled(len(owners), "parts", epoch)]
-        order = np.empty(len(owners), np.int64)
-        for number, stream in enumerate(streams):
-            order[owners == number] = stream
-        return order
+        order, lanes, first = np.empty(len(owners), np.int64), np.zeros(len(owners), np.int64), 0
+        for number, part in enumerate(self.parts):
+            mine, runs = owners == number, self._runs_of(number)
+            order[mine], own = self._stream(number, part, epoch)
+            lanes[mine] = first + own
+            first += runs.at_once if runs else 1
+        return order, lanes
 
-    def _stream(self, number: int, part: Part, epoch: int) -> NDArray[np.int64]:
-        """Yield the records that a part gives to an epoch, in the order in which it gives them."""
+    def _stream(self, number: int, part: Part, epoch: int) -> tuple[Rows, Rows]:
+        """Give the records that a part gives to an epoch, in the order in which it gives them, and their lanes."""
         begin = epoch * part.each_epoch
         first, last = begin // part.records, (begin + part.each_epoch - 1) // part.records
-        rounds = [self._shuffled(part.records, "part", number, again) for again in range(first, last + 1)]
+        runs = self._runs_of(number)
+        rounds = [self._round(part.records, runs, "part", number, again) for again in range(first, last + 1)]
         start = begin - first * part.records
-        return part.first + np.concatenate(rounds)[start : start + part.each_epoch]
+        rows, lanes = (np.concatenate(each)[start : start + part.each_epoch] for each in zip(*rounds, strict=True))
+        return part.first + rows, lanes
 
-    def _shuffled(self, count: int, *key: int | str) -> NDArray[np.int64]:
+    def _round(self, records: int, runs: Runs | None, *key: int | str) -> tuple[Rows, Rows]:
+        """Give all records once, and their lanes."""
+        if runs is None:
+            return self._shuffled(records, *key), np.zeros(records, np.int64)
+        starts, sizes = np.concatenate([[0], runs.ends[:-1]]), np.diff(runs.ends, prepend=0)
+        chance = self._generator(*key, "records")
+        ordered = self._shuffled(len(sizes), *key, "runs")
+        laid = np.concatenate([starts[run] + chance.permutation(sizes[run]) for run in ordered])
+        lanes = np.arange(records) % runs.at_once
+        return laid[np.argsort(np.argsort(lanes, kind="stable"), kind="stable")], lanes
+
+    def _by_lanes(self, order: Rows, lanes: Rows) -> Rows:
+        """Sort the records of each batch by lane, so that each process has lanes of its own."""
+        whole = self.batch * self.world
+        end = self.batches * whole
+        places = lanes[:end].reshape(-1, whole).argsort(axis=1, kind="stable")
+        return np.take_along_axis(order[:end].reshape(-1, whole), places, axis=1).reshape(-1)
+
+    def _runs_of(self, part: int) -> Runs | None:
+        return self.runs[part] if part < len(self.runs) else None
+
+    def _shuffled(self, count: int, *key: int | str) -> Rows:
+        return self._generator(*key).permutation(count)
+
+    def _generator(self, *key: int | str) -> np.random.RandomState:
         draws = Draws("order", self.seed, *key)
-        state = [draws.below(2**32) for _ in range(8)]
         # numpy keeps this generator's sequences over its versions (NEP 19), and not those of the newer ones.
-        return np.random.RandomState(state).permutation(count)
+        return np.random.RandomState([draws.below(2**32) for _ in range(8)])
 
     def substitutes(self, plan: Plan) -> Iterator[int]:
         """Records to take where some of a batch are broken: none that any process has in this batch, none twice."""
         taken = set(plan.everyone)
         draws = Draws("substitutes", self.seed, plan.start.epoch, plan.start.index)
         for _ in range(SUBSTITUTE_TRIES):
-            row = self._any(draws)
+            row = self._near(draws, plan) if any(self.runs) else self._any(draws)
             if row not in taken:
                 taken.add(row)
                 if (len(taken) - len(plan.everyone) - 1) % self.world == self.rank:
@@ -134,3 +174,24 @@ class Order:
                 return part.first + draws.below(part.records)
             place -= part.each_epoch
         return place
+
+    def firsts_of(self, batches: Iterable[Sequence[int]]) -> list[int]:
+        """List the first records of the runs that records lie in, in the order in which the runs are met."""
+        rows = np.asarray([row for batch in batches for row in batch], np.int64)
+        firsts: list[int] = []
+        for number, part in enumerate(self.parts or (Part("", 0, self.records, self.records),)):
+            runs = self._runs_of(number)
+            if runs is not None:
+                own = rows[(rows >= part.first) & (rows < part.first + part.records)] - part.first
+                met = dict.fromkeys(np.searchsorted(runs.ends, own, "right").tolist())
+                firsts += [part.first + (int(runs.ends[run - 1]) if run else 0) for run in met]
+        return firsts
+
+    def _near(self, draws: Draws, plan: Plan) -> int:
+        """Draw a record that lies in one run with one of the batch, which is on this machine already."""
+        row = plan.everyone[draws.below(len(plan.everyone))]
+        parts = self.parts or (Part("", 0, self.records, self.records),)
+        number, part = next((n, part) for n, part in enumerate(parts) if row < part.first + part.records)
+        runs = self._runs_of(number)
+        first, end = (0, part.records) if runs is None else runs.of(row - part.first)
+        return part.first + first + draws.below(end - first)

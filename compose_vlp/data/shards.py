@@ -11,15 +11,19 @@ import io
 import logging
 import os
 import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, BinaryIO, ClassVar, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compose_vlp.data.kept import KeptFile
 from compose_vlp.data.source import BadRecord
+from compose_vlp.data.stores import StoreError, broken, read_bytes, write_bytes
 from compose_vlp.errors import UserError
 from compose_vlp.files import write_atomic
 
@@ -27,6 +31,8 @@ log = logging.getLogger(__name__)
 
 FORM: Final = 1
 """Of the cached indices: another form is not read."""
+INDEXED_AT_ONCE: Final = 8
+LARGEST_INDEX: Final = 1 << 30
 COMPRESSED: Final = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 Whole: TypeAlias = NDArray[np.int64]
 
@@ -39,7 +45,7 @@ class Shard:
     record at least, so that a shard without any is counted as a broken one.
     """
 
-    path: Path
+    path: Path | KeptFile
     keys: NDArray[np.bytes_]
     starts: Whole
     offsets: Whole
@@ -76,9 +82,10 @@ class Shard:
 
         Raises:
             BadRecord: the shard cannot be read there, or has been cut short since it was indexed.
+            UserError: the store that it lies in does not answer.
         """
         try:
-            with self.path.open("rb") as stream:
+            with self._open() as stream:
                 stream.seek(offset)
                 data = stream.read(size)
         except OSError as error:
@@ -87,29 +94,79 @@ class Shard:
             raise BadRecord(f"{self.path} ends within a record; it has been cut short since it was indexed")
         return data
 
+    def fetch(self) -> None:
+        """Bring a shard of a store to this machine.
 
-def open_shard(path: Path, cache: Path) -> Shard:
-    """Open a shard with its index: from the cache, unless the file has changed since; else read, and put there.
+        Raises:
+            BadRecord: it is not there any more, or refused.
+            UserError: the store does not answer.
+        """
+        self._open().close()
+
+    def _open(self) -> BinaryIO:
+        if isinstance(self.path, Path):
+            return self.path.open("rb")
+        try:
+            while True:
+                with suppress(FileNotFoundError):  # removed by another process between the two, to make room
+                    return self.path.local().open("rb")
+        except StoreError as error:
+            raise broken(error) from None
+
+
+def open_shard(path: Path | KeptFile, indices: Path | str) -> Shard:
+    """Open a shard with its index: a kept one, unless the file has changed since; else read, and kept.
+
+    Args:
+        path: a file, or one of a store.
+        indices: the folder that keeps indices, on this machine or in a store.
 
     Raises:
         UserError: the file is compressed, which forbids reading it anywhere but from its start.
+        StoreError: the store does not give it.
     """
-    state = path.stat()
-    stamp = f"{FORM} {state.st_size} {state.st_mtime_ns}"
-    place = cache / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:24]}.npz"
-    kept = _kept(path, place, stamp)
+    if isinstance(path, Path):
+        state, whose = path.stat(), str(path.resolve())
+        stamp = f"{FORM} {state.st_size} {state.st_mtime_ns}"
+    else:
+        whose, stamp = path.stored.address, f"{FORM} {path.stored.size} {path.stored.version}"
+    place = f"{hashlib.sha256(whose.encode()).hexdigest()[:24]}.npz"
+    kept = _kept(path, indices, place, stamp)
     if kept is not None:
         return kept
-    made = index_shard(path)
+    made = index_shard(path if isinstance(path, Path) else path.local())
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {name: getattr(made, name) for name in Shard.ARRAYS}
     np.savez(buffer, stamp=np.array(stamp), ending=np.array(made.ending), **arrays)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        write_atomic(place, buffer.getvalue(), durable=False)
-    except OSError as error:
+        _keep(indices, place, buffer.getvalue())
+    except (OSError, StoreError) as error:
         log.warning("the index of %s is not kept for the next time: %s", path, error)
-    return made
+    return replace(made, path=path)
+
+
+def opened_shards(files: Sequence[Path | KeptFile], indices: Path | str) -> list[Shard]:
+    """Open shards with their indices; those of stores several at once, since each waits for its store.
+
+    Raises:
+        UserError: as `open_shard`; or a store does not give one of them.
+    """
+    if all(isinstance(file, Path) for file in files):
+        return [open_shard(file, indices) for file in files]
+    pool = ThreadPoolExecutor(INDEXED_AT_ONCE)
+    try:
+        return list(pool.map(lambda file: open_shard(file, indices), files))
+    except StoreError as error:
+        raise error.for_user() from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _keep(indices: Path | str, place: str, data: bytes) -> None:
+    if isinstance(indices, str):
+        return write_bytes(f"{indices}/{place}", data)
+    indices.mkdir(parents=True, exist_ok=True)
+    return write_atomic(indices / place, data, durable=False)
 
 
 def default_cache() -> Path:
@@ -176,14 +233,23 @@ def _members(path: Path) -> Iterator[tuple[bytes, str, int, int]]:
             raise tarfile.ReadError("there is no end mark")
 
 
-def _kept(path: Path, place: Path, stamp: str) -> Shard | None:
-    """Return what the cache has of the shard as it is now."""
+def _kept(path: Path | KeptFile, indices: Path | str, place: str, stamp: str) -> Shard | None:
+    """Return the kept index of the shard as it is now."""
     import zipfile
 
     try:
-        with np.load(place, allow_pickle=False) as held:
+        data = (
+            read_bytes(f"{indices}/{place}", LARGEST_INDEX)
+            if isinstance(indices, str)
+            else (indices / place).read_bytes()
+        )
+        with np.load(io.BytesIO(data), allow_pickle=False) as held:
             if str(held["stamp"]) != stamp:
                 return None
             return Shard(path, **{name: held[name] for name in Shard.ARRAYS}, ending=str(held["ending"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    except StoreError as error:
+        if error.trouble == "absent":
+            return None
+        raise

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from reprlib import Repr
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from compose_vlp.errors import UserError
@@ -64,6 +66,26 @@ class Part(NamedTuple):
     first: int
     records: int
     each_epoch: int
+
+
+class Runs(NamedTuple):
+    """Records that lie together in files that are fetched as a whole, and so are read one file after the other.
+
+    Run `i` are the records from `ends[i - 1]` to `ends[i]`; records are shuffled among `at_once` of them.
+    """
+
+    ends: NDArray[np.int64]
+    at_once: int
+
+    @property
+    def records_at_once(self) -> int:
+        """Records of so many runs as are read at once."""
+        return -(-int(self.ends[-1]) * self.at_once // len(self.ends))
+
+    def of(self, record: int) -> tuple[int, int]:
+        """Give the first record of the run that a record lies in, and the one behind its last."""
+        number = int(np.searchsorted(self.ends, record, "right"))
+        return (int(self.ends[number - 1]) if number else 0), int(self.ends[number])
 
 
 LONGEST_REASON = 600
@@ -128,6 +150,8 @@ class Source(ABC):
     """Whether its pictures are files that have to be decoded, so that worker processes pay."""
     parts: tuple[Part, ...] = ()
     """Of a mixture, its parts; nothing, where an epoch has every record once."""
+    runs: tuple[Runs | None, ...] = ()
+    """For each part (or for all records) how they lie in files that are fetched; nothing, where they do not."""
     notes: tuple[str, ...] = ()
     """What was found when it was opened that its user should know: files that were passed over."""
     skip_limit: float = SKIP_LIMIT
@@ -147,6 +171,10 @@ class Source(ABC):
         Raises:
             BadRecord: the data behind it is broken.
         """
+
+    def fetch(self, index: int) -> None:
+        """Bring the run that a record lies in to this machine, before the record is asked for."""
+        del index
 
 
 def open_source(settings: Mapping[str, Any]) -> Source:

@@ -36,8 +36,8 @@ def test_files_that_are_not_there_are_told(folder: Path, pattern: str, says: str
         find_files(str(folder / pattern))
 
 
-@pytest.mark.parametrize("address", ["https://example.org/a.tar", "pipe:cat a.tar", "s3://bucket/a.tar"])
-def test_addresses_are_refused(address: str) -> None:
+@pytest.mark.parametrize("address", ["pipe:cat a.tar", "c:a.tar"])
+def test_what_is_no_path_is_refused(address: str) -> None:
     with pytest.raises(UserError, match="is no file of this machine"):
         find_files(address)
 

@@ -29,6 +29,7 @@ EXAMPLES = (
     ("a table of captions, with its pictures beside it", "compose-vlp data captions.csv"),
     ("COCO", "compose-vlp data captions_train2017.json --images train2017"),
     ("every record of some shards, for a script", "compose-vlp data 'web-{000..031}.tar' --limit 0 --json"),
+    ("shards of an object store", "compose-vlp data 's3://bucket/web-{000..031}.tar'"),
     ("what a model will see of an entry of its blueprint", "compose-vlp data mine.yaml --data pairs"),
 )
 FEW = 5
@@ -42,8 +43,8 @@ def command(
         list[str],
         typer.Argument(
             metavar="SOURCE | BLUEPRINT CHANGE...",
-            help="A file (.csv, .tsv, .jsonl, .json of COCO or Karpathy, .tar, .parquet) or a folder; or a blueprint "
-            "with changes.",
+            help="A file (.csv, .tsv, .jsonl, .json of COCO or Karpathy, .tar, .parquet) or a folder, of a store "
+            "too (s3://bucket/web/); or a blueprint with changes.",
             show_default=False,
         ),
     ],

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from compose_vlp.data.places import find_files
 from compose_vlp.data.source import BadRecord, ClassNumber, Encoded, Record, Source
+from compose_vlp.data.stores import is_address
 from compose_vlp.errors import UserError
 from compose_vlp.registry import Settings, source
 
@@ -46,8 +47,9 @@ class HuggingFace(Source):
         """Which data set."""
 
         path: str = Field(
-            description="files (`data/*.parquet`, `books/*.txt`), a folder (pictures in folders by class, or beside a "
-            "metadata.csv; or what `save_to_disk` wrote), or a name on the hub (`owner/name`)"
+            description="files (`data/*.parquet`, `s3://bucket/*.parquet`, `books/*.txt`), a folder (pictures in "
+            "folders by class, or beside a metadata.csv; or what `save_to_disk` wrote), or a name on the hub "
+            "(`owner/name`)"
         )
         name: str | None = Field(None, description="configuration, where a data set has several")
         split: str = Field("train", description="which split, as in `validation` or `train[:10%]`")
@@ -95,7 +97,7 @@ def _opened(config: HuggingFace.Config) -> Dataset:
             return saved if isinstance(saved, datasets.Dataset) else _split(saved, config)
         builder = BUILDERS.get(path.suffix.lower())
         if builder is not None:
-            files = [str(file) for file in find_files(str(path))]
+            files = [str(file) for file in find_files(config.path if is_address(config.path) else str(path))]
             rows = _built(builder, config, data_files={"train": files})
             return rows.filter(_say_something, input_columns=TEXT, batched=True) if builder == TEXT else rows
         if path.is_dir() and not any(path.iterdir()):

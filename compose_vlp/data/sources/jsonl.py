@@ -8,8 +8,9 @@ from typing import Any
 from pydantic import Field
 
 from compose_vlp.data.json_places import find_places
-from compose_vlp.data.places import find_file, find_folder, no_records, picture_at, reads_so
+from compose_vlp.data.places import find_file, find_pictures, no_records, picture_at, reads_so
 from compose_vlp.data.source import BadRecord, Record, Source
+from compose_vlp.data.stores import is_address, shown_address
 from compose_vlp.registry import Settings, source
 
 
@@ -25,8 +26,13 @@ class JsonLines(Source):
     class Config(Settings):
         """Where the objects and the pictures are."""
 
-        path: str = Field(description="the file; UTF-8, one JSON object a line, or a list of them")
-        images: str | None = Field(None, description="folder that picture paths start from; the file's own if left out")
+        path: str = Field(
+            description="the file, on disk or in a store (`s3://bucket/lines.jsonl`); UTF-8, one JSON object a "
+            "line, or a list of them"
+        )
+        images: str | None = Field(
+            None, description="folder, of a store too, that picture paths start from; the file's own if left out"
+        )
         pictures: tuple[str, ...] = Field(("image",), description="fields that hold paths of pictures")
         only: dict[str, str] = Field(
             default_factory=dict, description="take only the records whose fields read so, as in {label: true}"
@@ -36,10 +42,11 @@ class JsonLines(Source):
         super().__init__(config)
         self.settings = config
         self.file = find_file(config.path)
-        self.folder = find_folder(config.images) if config.images is not None else self.file.parent
+        self.name = shown_address(config.path) if is_address(config.path) else str(self.file)
+        self.folder = find_pictures(config.images, config.path)
         self.places = find_places(self.file, self._wanted if config.only else lambda *_: True)
         if not len(self):
-            raise no_records(self.file, config.only)
+            raise no_records(self.name, config.only)
 
     def __len__(self) -> int:
         return len(self.places.starts)
@@ -60,7 +67,7 @@ class JsonLines(Source):
         return reads_so(fields, self.settings.only)
 
     def _where(self, number: int) -> str:
-        return f"{self.file}, entry {number}" if self.places.in_list else f"{self.file}:{number}"
+        return f"{self.name}, entry {number}" if self.places.in_list else f"{self.name}:{number}"
 
     def _text(self, index: int) -> bytes:
         """Opened anew each time (microseconds): an open file would share its place among forked workers."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from compose_vlp.data.captioned import read_annotations
-from compose_vlp.data.places import find_file, find_folder
+from compose_vlp.data.places import find_file, find_pictures
 from compose_vlp.data.source import BadRecord, Record, Source
 from compose_vlp.errors import UserError
 from compose_vlp.registry import Settings, source
@@ -45,7 +45,7 @@ class RefCoco(Source):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.path, self.folder = config.path, find_folder(config.images)
+        self.path, self.folder = config.path, find_pictures(config.images, config.path)
         references = _read(find_file(config.path))
         chosen = [
             reference

@@ -6,15 +6,20 @@ import json
 from bisect import bisect_right
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field
 
-from compose_vlp.data.places import PICTURES, find_files
-from compose_vlp.data.shards import Shard, default_cache, open_shard
-from compose_vlp.data.source import BadRecord, Encoded, Record, Source
+from compose_vlp.data.kept import ROOM, Kept, KeptFile, default_folder
+from compose_vlp.data.places import PICTURES, find_shards
+from compose_vlp.data.shards import Shard, default_cache, opened_shards
+from compose_vlp.data.source import BadRecord, Encoded, Record, Runs, Source
+from compose_vlp.data.stores import Stored, is_address
 from compose_vlp.errors import UserError
 from compose_vlp.files import decoded, written_path
+from compose_vlp.readable import storage
 from compose_vlp.registry import Settings, source
 
 PICTURE_ENDINGS = frozenset(ending[1:] for ending in PICTURES)
@@ -36,19 +41,41 @@ class WebDataset(Source):
         """Which shards."""
 
         path: str | tuple[str, ...] = Field(
-            description="shards on disk, not compressed: `web-{00000..00099}.tar`, `web-*.tar`, or a list of such"
+            description="shards, not compressed: `web-{00000..00099}.tar`, `web-*.tar`, or a list of such; on disk, or "
+            "in a store: `s3://bucket/web-{00000..00099}.tar`, `gs://`, `hf://`, `https://`"
         )
         cache: str | None = Field(
-            None, description="folder that keeps where everything lies; ~/.cache/compose-vlp/shards if left out"
+            None,
+            description="folder that keeps indices, and shards of stores; ~/.cache/compose-vlp if left out",
         )
+        index: str | None = Field(
+            None,
+            description="folder, in a store too, that keeps where everything lies in place of the cache: read once for "
+            "all machines",
+        )
+        keep_gb: float = Field(
+            ROOM / 1e9,
+            gt=0,
+            description="gigabytes of disk for shards of stores: those that are read, and as many that are read next",
+        )
+        at_once: int = Field(16, ge=1, description="shards of a store that are read, and shuffled among, at once")
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        cache = written_path(config.cache) if config.cache is not None else default_cache()
-        self.shards = [open_shard(file, cache) for file in find_files(config.path)]
+        folder = written_path(config.cache) if config.cache is not None else None
+        kept = Kept(folder / "files" if folder else default_folder(), int(config.keep_gb * 1e9))
+        indices: Path | str = folder or default_cache()
+        if config.index is not None:
+            indices = config.index.rstrip("/") if is_address(config.index) else written_path(config.index)
+        files = find_shards(config.path, kept)
+        self.shards = opened_shards(files, indices)
         for shard in self.shards:
             _refuse_pickles(shard)
         self.ends = list(accumulate(len(shard) for shard in self.shards))
+        fetched = [file.stored for file in files if isinstance(file, KeptFile)]
+        if fetched:
+            at_once = _at_once(config, max(fetched, key=lambda stored: stored.size), len(files))
+            self.runs = (Runs(np.array(self.ends, np.int64), at_once),)
 
     def __len__(self) -> int:
         return self.ends[-1]
@@ -60,6 +87,22 @@ class WebDataset(Source):
         shard = self.shards[number]
         place = index - (self.ends[number - 1] if number else 0)
         return _record(shard, shard.key(place), shard.members(place))
+
+    def fetch(self, index: int) -> None:
+        shard = self.shards[bisect_right(self.ends, index)]
+        if isinstance(shard.path, KeptFile):
+            shard.fetch()
+
+
+def _at_once(config: WebDataset.Config, largest: Stored, shards: int) -> int:
+    """Compute how many shards are read at once: as many are fetched ahead, and all of them are kept."""
+    room = int(config.keep_gb * 1e9) // max(2 * largest.size, 1)
+    if room < 1:
+        raise UserError(
+            f"`keep_gb: {config.keep_gb:g}` has no room for two shards of {storage(largest.size)} ({largest})",
+            hints=[f"one is read while the next is fetched: `keep_gb: {2.1e-9 * largest.size:.2g}` or more"],
+        )
+    return min(config.at_once, shards, room)
 
 
 def _record(shard: Shard, key: str, members: dict[str, tuple[int, int]]) -> Record:

@@ -12,7 +12,8 @@ from typing import Any
 
 from compose_vlp.blueprint.nodes import Mapping
 from compose_vlp.blueprint.plain import guess
-from compose_vlp.data.places import find_files
+from compose_vlp.data.places import find_files, find_stored
+from compose_vlp.data.stores import Stored, is_address
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.sources import data_read
@@ -136,6 +137,10 @@ def _parts(blueprint: CheckedBlueprint, name: str) -> list[str]:
 
 def _bare(value: Any, update: Any) -> Any:
     """Settings without what names files, whose contents `update` gets instead."""
+    if is_address(value):
+        for stored in _stored(value):
+            update(f"{stored.name} {stored.size} {stored.version}\n".encode())
+        return value
     if isinstance(value, str):
         files = _files(value)
         parts = 0
@@ -156,6 +161,14 @@ def _files(word: str) -> list[Path]:
             return []
         return find_files(word) if any(sign in word for sign in "*?{") else [Path(word).expanduser()]
     except (UserError, OSError, ValueError):
+        return []
+
+
+def _stored(address: str) -> list[Stored]:
+    """List the files of a store that an address means."""
+    try:
+        return find_stored(address)
+    except UserError:
         return []
 
 
