@@ -27,6 +27,10 @@ _IN_WORKER: Final = re.compile(r"Caught (\w+) in DataLoader worker process \d+\.
 _CALL: Final = re.compile(r"\b(m|m_\w+|losses)\.(\w+)[(,]|^\s*\S+ = (\w+)\(")
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _META_DEVICE: Final = "`build` measures on torch's meta device, whose tensors have shapes and no numbers"
+_MADE_ON_META: Final = (
+    "`__init__` runs on torch's meta device too, whose tensors have shapes and no numbers: it makes weights, draws and "
+    "fills them, and reads no number of them (`.item()`, `if`, `.tolist()`)"
+)
 _META: Final = re.compile(r"\bmeta (?:device|tensor)|'meta' backend", re.IGNORECASE)
 
 
@@ -120,7 +124,7 @@ def fault_of(error: BaseException) -> Fault | None:
     frame, inner = frames[places[-1]], frames[places[-1] + 1 :]
     library = [entry for entry in inner if not _is_ours(entry.file) and not entry.file.startswith("<")]
     hints = [f"in {frame.function}" + (f", through {_shown(library[-1])}" if library else "")]
-    hints += [*call_of(frames), *notes_of(error), *_about_meta(error)]
+    hints += [*call_of(frames), *notes_of(error), *_about_meta(error, [frames[place] for place in places])]
     return Fault(Problem(f"{_name(error)}: {_message(error)}", _span(frame), tuple(hints)))
 
 
@@ -163,9 +167,12 @@ def _message(error: BaseException) -> str:
     return lines[0] if lines else ""
 
 
-def _about_meta(error: BaseException) -> tuple[str, ...]:
+def _about_meta(error: BaseException, own: Sequence[Frame]) -> tuple[str, ...]:
+    """Explain what torch's meta device cannot do; `own` are the lines of the file that is blamed."""
     if not _META.search(str(error)):
         return ()
+    if any(frame.function == "__init__" for frame in own):
+        return (_MADE_ON_META,)
     return (f"{_META_DEVICE}, where this operation has no kernel; training and evaluation need none",)
 
 

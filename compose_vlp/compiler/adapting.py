@@ -13,7 +13,7 @@ from compose_vlp.adapters import MapSizes
 from compose_vlp.blueprint.patterns import matches, matches_any, near_names
 from compose_vlp.compiler.initial import drawn_by_path
 from compose_vlp.compiler.noise import may_draw
-from compose_vlp.errors import Problem, UserError
+from compose_vlp.errors import Problem, Span, UserError
 from compose_vlp.graph.graph import AdapterEntry
 from compose_vlp.graph.kinds import Kind
 
@@ -31,11 +31,13 @@ class AdapterError(UserError):
 
 @dataclass(frozen=True)
 class _Put:
-    """What an adapted map knows of its adapter: the name, its own path, and whether noise is drawn in training."""
+    """What an adapted map knows of its adapter: the name, its own path, whether noise is drawn in training, and the
+    place in the blueprint."""
 
     name: str
     path: str
     draws: bool
+    place: Span | None
 
 
 class Adapted(nn.Linear):
@@ -49,11 +51,13 @@ class Adapted(nn.Linear):
     _put: _Put
 
     @staticmethod
-    def make(linear: nn.Linear, name: str, adapter: nn.Module, path: str, *, draws: bool) -> None:
+    def make(
+        linear: nn.Linear, name: str, adapter: nn.Module, path: str, *, draws: bool, place: Span | None = None
+    ) -> None:
         """Turn a plain linear map into an adapted one."""
         linear.add_module(name, adapter)
         linear.__class__ = Adapted
-        linear._put = _Put(name, path, draws)  # type: ignore[assignment]  # noqa: SLF001 (it is one of ours now)
+        linear._put = _Put(name, path, draws, place)  # type: ignore[assignment]  # noqa: SLF001 (it is one of ours now)
 
     @property
     def adapter_name(self) -> str:
@@ -90,6 +94,7 @@ class Adapted(nn.Linear):
             raise UserError(
                 f"the weight of {self.path} is read past the map, where {self.adapter_name!r} cannot draw its noise",
                 hints=[f"`adapters.{self.adapter_name}.dropout=0`, or `except` leaves the map as it is"],
+                span=self._put.place,
             )
         return merged_weight(self)
 
@@ -211,7 +216,8 @@ def _put(adapter: AdapterEntry, chosen: list[_Map], seed: int | None) -> list[Pr
                 reason = error.problems[0].message
             else:
                 for module in linear_map.modules.values():
-                    Adapted.make(module, adapter.name, made, linear_map.paths[0], draws=draws)
+                    place = adapter.settings.get("dropout", adapter.span)
+                    Adapted.make(module, adapter.name, made, linear_map.paths[0], draws=draws, place=place)
         if reason is not None:
             reasons[linear_map.paths[0]] = reason
     if not reasons:

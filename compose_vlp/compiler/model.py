@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -19,8 +19,8 @@ from compose_vlp.compiler.adapting import adapt, adapted_maps
 from compose_vlp.compiler.initial import drawn_by_path
 from compose_vlp.compiler.sharing import owners_first, tie
 from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
-from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.graph.graph import CheckedBlueprint, LossEntry
+from compose_vlp.errors import BlueprintError, UserError, did_you_mean
+from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, ResolvedComponent
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.protocols import Keeps
 from compose_vlp.values.cache import Cache
@@ -61,15 +61,12 @@ class Model(nn.Module):
     def __init__(self, blueprint: CheckedBlueprint, seed: int | None = None) -> None:
         super().__init__()
         built = {
-            name: drawn_by_path(name, partial(part.kind.implementation, part.config), seed)
+            name: _made(name, part, blueprint, seed)
             for name, part in blueprint.components.items()
             if part.kind.category == "component"
         }
         self.components = Named(built)
-        losses = {
-            name: drawn_by_path(f"losses.{name}", partial(loss.kind.implementation, loss.config), seed)
-            for name, loss in blueprint.losses.items()
-        }
+        losses = {name: _made(f"losses.{name}", loss, blueprint, seed) for name, loss in blueprint.losses.items()}
         self.losses = Named(losses)
         tie(built, blueprint.components)
         adapt(self.parts(), blueprint.adapters, seed)  # after what is shared is tied: a shared map has one adapter
@@ -162,6 +159,19 @@ class Model(nn.Module):
             for part, module in self.parts().items()
         }
         return {part: dict(Counter(adapter_names)) for part, adapter_names in names.items() if adapter_names}
+
+
+def _made(path: str, entry: ResolvedComponent | LossEntry, blueprint: CheckedBlueprint, seed: int | None) -> nn.Module:
+    """Make a component's or a loss's module; what it refuses is told at its place in the blueprint.
+
+    Raises:
+        BlueprintError: a class refuses its settings when it is made.
+    """
+    try:
+        return drawn_by_path(path, partial(entry.kind.implementation, entry.config), seed)
+    except UserError as error:
+        problems = [replace(problem, span=problem.span or entry.span) for problem in error.problems]
+        raise BlueprintError(problems, blueprint.document.lines()) from error
 
 
 def _teachers(blueprint: CheckedBlueprint, built: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

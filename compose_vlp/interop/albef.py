@@ -11,7 +11,7 @@ from torch import Tensor
 
 from compose_vlp.errors import UserError
 from compose_vlp.interop import bert
-from compose_vlp.interop.rules import Rule, named, same, to_ours
+from compose_vlp.interop.rules import Rule, named, rows_of, same, to_ours
 
 Task = Literal["pretrain", "retrieval", "ve", "vqa", "nlvr", "assignment"]
 
@@ -66,7 +66,7 @@ def _task(state: Mapping[str, Tensor]) -> Task:
     if "ta_head.weight" in state:
         return "assignment"
     if "cls_head.2.weight" in state:
-        return "ve" if len(state["cls_head.2.weight"]) == 3 else "nlvr"
+        return "ve" if rows_of(state, "cls_head.2.weight") == 3 else "nlvr"
     return "pretrain" if "text_encoder.cls.predictions.bias" in state else "retrieval"
 
 

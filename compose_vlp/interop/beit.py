@@ -104,6 +104,9 @@ def _tables(state: Mapping[str, Tensor], depths: Mapping[str, int], filled: Fill
         own = [state.get(f"blocks.{i}.attn.{TABLE}", shared) for i in range(first, first + depth)]
         first += depth
         columns = [table for table in own if table is not None]
+        shapes = {tuple(table.shape) for table in columns}
+        if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes):
+            raise UserError(f"`start`: BEiT's tables of biases are {', '.join(map(str, map(list, sorted(shapes))))}")
         name = f"{stack}.relative_bias.table"
         kind = filled.tables.get(name)
         if columns and isinstance(kind, BiasTable):

@@ -13,6 +13,14 @@ from torch import Tensor
 from compose_vlp.errors import UserError, did_you_mean
 
 Form = Literal["same", "transposed", "columns", "scalar", "batched", "token", "padded", "pixel"]
+FORMS: Mapping[Form, tuple[int | None, ...]] = {
+    "transposed": (None, None),
+    "columns": (None, None),
+    "token": (1, 1, None),
+    "padded": (None, None),
+    "pixel": (None, None, 1, 1),
+}
+"""Shapes that theirs has where more than a name differs; None is any size."""
 UNUSED = 2
 """Rows that fairseq's tables of positions begin with, and that no position uses."""
 
@@ -35,15 +43,40 @@ class Rule:
     their_shares: tuple[int, ...] = ()
 
     def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Ours, in the order of `ours`, from theirs in the order of `theirs`."""
-        ours = _split(_stack([self._turned(t, back=False) for t in tensors]), len(self.ours), self.shares)
+        """Ours, in the order of `ours`, from theirs in the order of `theirs`.
+
+        Raises:
+            UserError: one of theirs has not the form that this rule is for.
+        """
+        for name, tensor in zip(self.theirs, tensors, strict=True):
+            self._check(name, tensor, tensors[0])
+        ours = _split(_stack([self._turned(t, back=False) for t in tensors]), self.ours, self.shares, self.theirs)
         return [tensor.T for tensor in ours] if self.form == "columns" else ours
 
     def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Theirs, in the order of `theirs`, from ours in the order of `ours`."""
         rows = [tensor.T for tensor in tensors] if self.form == "columns" else tensors
-        pieces = _split(_stack(rows), len(self.theirs), self.their_shares)
+        pieces = _split(_stack(rows), self.theirs, self.their_shares, self.ours)
         return [self._turned(piece, back=True) for piece in pieces]
+
+    def _check(self, name: str, tensor: Tensor, first: Tensor) -> None:
+        """Refuse a tensor that cannot be turned, stacked or cut; one of another size only is refused where it goes."""
+        shape, form = list(tensor.shape), FORMS.get(self.form)
+        if form is not None and (
+            len(shape) != len(form) or any(f not in (None, n) for f, n in zip(form, shape, strict=True))
+        ):
+            sizes = ", ".join("n" if size is None else str(size) for size in form)
+            raise UserError(f"`{name}` is {shape} in the file, where its format has [{sizes}]")
+        if self.form == "scalar" and tensor.numel() != 1:
+            raise UserError(f"`{name}` is {shape} in the file, where its format has one number")
+        if self.form == "batched" and (len(shape) < 2 or shape[0] != 1):
+            raise UserError(f"`{name}` is {shape} in the file, where its format has [1, n, ...]")
+        if len(self.theirs) > 1 and (not shape or shape[1:] != list(first.shape[1:])):
+            raise UserError(
+                f"`{name}` is {shape} in the file and `{self.theirs[0]}` {list(first.shape)}: they do not go together"
+            )
+        if len(self.ours) > 1 and not shape:
+            raise UserError(f"`{name}` is one number in the file, where its format has {len(self.ours)} parts")
 
     def _turned(self, tensor: Tensor, *, back: bool) -> Tensor:
         if self.form in ("transposed", "columns"):
@@ -64,6 +97,17 @@ class Rule:
 def same(official: str, ours: str, form: Form = "same") -> Rule:
     """One tensor under two names."""
     return Rule((official,), (ours,), form)
+
+
+def rows_of(state: Mapping[str, Tensor], name: str) -> int:
+    """Count the rows of a tensor of theirs.
+
+    Raises:
+        UserError: it has none: it is one number.
+    """
+    if not state[name].ndim:
+        raise UserError(f"`{name}` is one number in the file, where its format has rows")
+    return len(state[name])
 
 
 def named(official: str, ours: str, *suffixes: str) -> list[Rule]:
@@ -105,16 +149,17 @@ def _stack(tensors: Sequence[Tensor]) -> Tensor:
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _split(tensor: Tensor, count: int, shares: tuple[int, ...]) -> list[Tensor]:
-    if count == 1:
+def _split(tensor: Tensor, parts: Sequence[str], shares: tuple[int, ...], source: Sequence[str]) -> list[Tensor]:
+    if len(parts) == 1:
         return [tensor]
-    parts = shares or (1,) * count
-    unit, rest = divmod(len(tensor), sum(parts))
+    shares = shares or (1,) * len(parts)
+    unit, rest = divmod(len(tensor), sum(shares))
     if rest:
         raise UserError(
-            f"a tensor of {list(tensor.shape)} is no {count} parts: {len(tensor)} rows for {sum(parts)} shares"
+            f"`{source[0]}` is no {len(parts)} parts: {len(tensor)} rows for {sum(shares)} shares",
+            hints=[f"the parts are {', '.join(parts)}"],
         )
-    return list(torch.split(tensor, [unit * part for part in parts]))
+    return list(torch.split(tensor, [unit * share for share in shares]))
 
 
 def _complete(what: str, state: Collection[str], expected: Sequence[str]) -> None:

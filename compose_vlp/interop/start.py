@@ -14,7 +14,7 @@ from compose_vlp.blueprint.patterns import matches
 from compose_vlp.compiler.adapting import of_adapters
 from compose_vlp.compiler.tables import tables_of
 from compose_vlp.components.layers.vocabulary import VocabularyHead
-from compose_vlp.errors import Span, UserError, did_you_mean
+from compose_vlp.errors import Problem, Span, UserError, did_you_mean
 from compose_vlp.interop import albef, beit, beit3, blip, open_clip_coca, transformers_blip, vlmo, vqkd
 from compose_vlp.interop.format import Filled, Importer, by_itself
 from compose_vlp.interop.maps import ours
@@ -116,7 +116,10 @@ def start(components: Mapping[str, Component], items: Sequence[Start], places: S
             work.do(item)
         except UserError as error:
             place = places[number] if places else None
-            error.problems = tuple(replace(problem, span=problem.span or place) for problem in error.problems)
+            error.problems = tuple(
+                replace(problem, span=problem.span or place, hints=(*problem.hints, *_in_file(item, problem)))
+                for problem in error.problems
+            )
             raise
     work.finish()
     return work.report
@@ -265,12 +268,16 @@ class _Work:
             if tensor.shape != here.shape:
                 wrong.append(f"{full} is {list(here.shape)} here and {list(tensor.shape)} in {file}")
                 continue
+            if here.is_floating_point() and not tensor.is_floating_point():
+                wrong.append(f"{full} is {_type(here)} here and {_type(tensor)} in {file}")
+                continue
             with torch.no_grad():
                 here.copy_(tensor)
             self.done.add(id(self.tensors[full]))
             self.report.filled[full] = file
         if wrong:
-            raise UserError(f"`start`: {len(wrong)} weights of `{name}` have other shapes in {file}", hints=_cut(wrong))
+            message = f"`start`: {len(wrong)} weights of `{name}` have other shapes or types in {file}"
+            raise UserError(message, hints=_cut(wrong))
         return used
 
     def finish(self) -> None:
@@ -283,7 +290,10 @@ class _Work:
         spare = tuple(f"{name}." for name, component in self.components.items() if component.spare)
         missing = [n for n in waiting if self.tensors[n].dtype.is_floating_point and not n.startswith(spare)]
         if missing:
-            left = [f"{file} has left over: {some(names)}" for file, names in self.report.unused.items() if names]
+            left = [
+                f"{file} has left over: {some(names)}" if names else f"nothing is left over of {file}"
+                for file, names in self.report.unused.items()
+            ]
             stems = " ".join(dict.fromkeys(f'"{stem(name)}.**"' for name in missing[:SHOWN]))
             raise UserError(
                 f"`start`: no file has a weight for {some(missing)} ({len(missing)} in all)",
@@ -300,6 +310,13 @@ class _Work:
                 f"`start`: `{key}: {pattern}` names no weight",
                 hints=did_you_mean(pattern, self.components) or [f"components: {', '.join(self.components)}"],
             )
+
+
+def _in_file(item: Start, problem: Problem) -> tuple[str, ...]:
+    """Name the file of a mistake that does not."""
+    if not item.origin or item.origin in " ".join((problem.message, *problem.hints)):
+        return ()
+    return (f"in {item.origin}",)
 
 
 def _spellings(state: Mapping[str, Tensor]) -> Iterator[dict[str, str]]:
@@ -337,6 +354,8 @@ def _fitted(converted: Converted, component: Component, *, antialias: bool) -> C
         table = converted.tensors.get(path)
         if table is None or path not in ours or table.shape == ours[path].shape:
             continue
+        if table.ndim != ours[path].ndim or table.shape[-1] != ours[path].shape[-1]:
+            continue  # no table of this kind, as will be told
         rows = ours[path].shape[-2]
         if isinstance(kind, ImageTable):
             in_file = before_patches(table.shape[-2])
@@ -357,6 +376,10 @@ def _by_word(component: Component) -> tuple[str | None, ...]:
 
 def _grows(here: Tensor, tensor: Tensor) -> bool:
     return here.shape[1:] == tensor.shape[1:] and len(here) > len(tensor)
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _cut(lines: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from compose_vlp.errors import UserError
 from compose_vlp.interop import bert
 from compose_vlp.interop.format import Filled, Imported
-from compose_vlp.interop.rules import Rule, named, same, to_ours, to_theirs
+from compose_vlp.interop.rules import Rule, named, rows_of, same, to_ours, to_theirs
 
 Task = Literal["pretrain", "textmlm", "retrieval", "vqa", "nlvr2"]
 EXPERTS = {"vision": "imag", "language": "text", "vision_language": "vl"}
@@ -80,7 +80,7 @@ class Layout:
             TABLE in state,
             "transformer.pos_embed" in state,
             "transformer.blocks.0.gamma_1" in state,
-            len(state["token_type_embeddings.weight"]),
+            _types_of(state),
         )
 
     @classmethod
@@ -106,6 +106,15 @@ class Layout:
             "upper.layers.0.ffn_scale" in state,
             1 + len(state["patches_of.types"]),
         )
+
+
+def _types_of(state: Mapping[str, Tensor]) -> int:
+    """Count the types of tokens: the text's and the picture's, and maybe a second picture's."""
+    name = "token_type_embeddings.weight"
+    types = rows_of(state, name)
+    if types < 2 or state[name].ndim != 2:
+        raise UserError(f"`{name}` is {list(state[name].shape)} in the file, where VLMo has a row a type, two at least")
+    return types
 
 
 def _task(state: Mapping[str, Tensor]) -> Task:
@@ -144,7 +153,7 @@ def import_state(state: Mapping[str, Tensor], filled: Filled) -> Imported:
 
 def _with_types(types: Tensor, ours: Tensor | None) -> Tensor:
     """A type for every one that the model has: those beyond the file's begin as its last (NLVR2's second picture)."""
-    more = 0 if ours is None else len(ours) - len(types)
+    more = 0 if ours is None or types.ndim != ours.ndim else len(ours) - len(types)
     return types if more <= 0 else torch.cat((types, types[-1:].expand(more, -1)))
 
 

@@ -78,7 +78,7 @@ def resize_grid(table: Tensor, rows: int, *, antialias: bool = True) -> Tensor:
     if len(table) == rows:
         return table
     before, after = round(len(table) ** 0.5), round(max(rows, 0) ** 0.5)
-    if before * before != len(table) or after * after != rows:
+    if not before or before * before != len(table) or after * after != rows:
         raise UserError(f"positions of {len(table)} patches cannot be resized to {rows}: no squares")
     grid = table.float().reshape(1, before, before, -1).permute(0, 3, 1, 2)
     resized = interpolate(grid, size=(after, after), mode="bicubic", antialias=antialias)

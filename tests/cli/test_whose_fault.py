@@ -177,6 +177,26 @@ def test_an_operation_that_needs_numbers_trains_and_only_build_says_that_it_cann
     assert cli(f"train tiny/coca --no-track --plugin adapter.py {USED}", *SHORT).code == 0
 
 
+def test_a_class_that_reads_numbers_when_it_is_made_is_told_that_it_is_made_without_any(cli: Cli) -> None:
+    made = "        self.scale = float(torch.ones(3).sum())\n"
+    text = changed(ADAPTER, "        self.down, self.up", made + "        self.down, self.up")
+    Path("adapter.py").write_text(text, encoding="utf-8")
+    result = cli(f"train tiny/coca --no-track --plugin adapter.py {USED}", *SHORT)
+    assert result.code == 2 and f"adapter.py:{line_of(text, 'self.scale')}:" in result.err, result.err
+    assert "`__init__` runs on torch's meta device too" in result.err and "need none" not in result.err
+
+
+def test_what_a_class_refuses_when_it_is_made_is_told_at_its_place(cli: Cli) -> None:
+    refusal = (
+        "        from compose_vlp.errors import UserError\n        raise UserError('a hidden width of 8 is odd')\n"
+    )
+    Path("adapter.py").write_text(changed(ADAPTER, BEFORE_INIT, BEFORE_INIT + refusal), encoding="utf-8")
+    own = "extends: tiny/coca\ncomponents:\n  adapter: {use: my_adapter}\ngraph: {visual: adapter(previous)}\n"
+    Path("own.yaml").write_text(own, encoding="utf-8")
+    result = cli("build own.yaml --no-track --plugin adapter.py")
+    assert result.code == 2 and "own.yaml:3:3: a hidden width of 8 is odd" in result.err, result.err
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_source_that_fails_is_told_with_its_line_and_the_record(cli: Cli, workers: int) -> None:
     Path("mine.py").write_text(SOURCE, encoding="utf-8")

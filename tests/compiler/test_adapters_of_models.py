@@ -238,7 +238,10 @@ def test_noise_is_refused_where_a_tower_reads_weights_past_its_maps() -> None:
     blueprint = Blueprint.load("tiny/coca", overrides=[TIMM % "beit_base_patch16_224", adapter])
     with pytest.raises(UserError, match="is read past the map, where 'lora' cannot draw its noise") as caught:
         blueprint.report()
-    assert caught.value.problems[0].hints == ("`adapters.lora.dropout=0`, or `except` leaves the map as it is",)
+    (problem,) = caught.value.problems
+    assert problem.hints == ("`adapters.lora.dropout=0`, or `except` leaves the map as it is",)
+    assert problem.span is not None
+    assert adapter[problem.span.column - 1 : problem.span.end_column - 1] == "0.1"
 
 
 def test_rules_of_the_optimizer_name_adapters(small_coca: Load) -> None:

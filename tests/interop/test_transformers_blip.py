@@ -226,7 +226,7 @@ def test_a_model_of_another_size_and_a_pickle_that_would_run_code_are_refused(tm
     torch.save({"model": Runs()}, tmp_path / "model.pth")
     blueprint = blueprint_of(MATCHES, small)
     for origin, told in (
-        (tmp_path, "weights of `vision` have other shapes"),
+        (tmp_path, "weights of `vision` have other shapes or types"),
         (tmp_path / "model.pth", "asks for .*a file of anything but tensors is not opened"),
     ):
         item = Start.model_validate({"from": str(origin), "as": "transformers_blip"})

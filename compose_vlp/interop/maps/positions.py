@@ -23,7 +23,7 @@ def fit_positions(
         UserError: ours has such rows, and the file has not as many.
     """
     table = converted.tensors.get(name)
-    if table is None:
+    if table is None or table.ndim < 2 or not table.numel():  # of no kind of shape, as will be told
         return converted
     flat = table.reshape(-1, table.shape[-1])
     patches = flat[first_in_file:]
@@ -47,7 +47,7 @@ def first_positions(converted: Converted, name: str, rows: int, last: int = 0) -
     Its `last` rows, which are no words', stay the last.
     """
     table = converted.tensors.get(name)
-    if table is None or table.shape[-2] <= rows:
+    if table is None or table.ndim < 2 or not table.numel() or table.shape[-2] <= rows:
         return converted
     flat = table.reshape(-1, table.shape[-1])
     kept = torch.cat((flat[: rows - last], flat[len(flat) - last :]))

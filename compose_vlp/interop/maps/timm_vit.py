@@ -9,7 +9,7 @@ from torch import nn
 
 from compose_vlp.interop.maps.name_map import Converted, NameMap, State, by_rules, refuse
 from compose_vlp.interop.maps.positions import fit_positions
-from compose_vlp.interop.rules import Rule, named, same
+from compose_vlp.interop.rules import Rule, named, rows_of, same
 
 REFUSED = {
     ".ls1.gamma": "layer scale",
@@ -33,12 +33,13 @@ def convert(state: State, module: Any) -> Converted:
     flat = {
         **state,
         **{name: state[name].reshape(-1) for name in ("cls_token",) if name in state},
-        **{name: state[name].flatten(0, -2) for name in ("pos_embed",) if name in state},
+        **{name: state[name].flatten(0, -2) for name in ("pos_embed",) if name in state and state[name].ndim > 1},
     }
     converted = by_rules(rules(len(module.layers)), flat, module)
-    if module.positions is None:
+    if module.positions is None or "pos_embed" not in state:
         return converted
-    has_cls = "cls_token" in state and round((len(flat["pos_embed"]) - 1) ** 0.5) ** 2 == len(flat["pos_embed"]) - 1
+    patches = rows_of(flat, "pos_embed") - 1
+    has_cls = "cls_token" in state and round(max(patches, 0) ** 0.5) ** 2 == patches
     return fit_positions(converted, "positions", len(module.positions), int(module.cls is not None), int(has_cls))
 
 

@@ -15,7 +15,7 @@ from compose_vlp.interop import bert
 from compose_vlp.interop.maps.name_map import Converted, NameMap, State, by_rules
 from compose_vlp.interop.maps.positions import first_positions
 from compose_vlp.interop.maps.transformers_model import modern_name
-from compose_vlp.interop.rules import Rule, same
+from compose_vlp.interop.rules import Rule, rows_of, same
 
 PREFIXES = ("bert.", "")
 """What names begin with, under a head and without one."""
@@ -111,10 +111,11 @@ def _check(state: State, prefix: str, layers: int) -> None:
     unknown = next((name for name in state if name.startswith(ours) and name not in known), None)
     if unknown is not None:
         raise UserError(f"`start`: the file's model has `{unknown}`, which BERT has not")
-    types = state.get(f"{prefix}embeddings.token_type_embeddings.weight")
-    if types is not None and len(types) != 2:
+    name = f"{prefix}embeddings.token_type_embeddings.weight"
+    types = rows_of(state, name) if name in state else 2
+    if types != 2:
         raise UserError(
-            f"`start`: the file's model has token types, but {len(types)} and not BERT's two",
+            f"`start`: the file's model has token types, but {types} and not BERT's two",
             hints=["RoBERTa's layers are named as BERT's, and it counts positions otherwise: `use: transformers`"],
         )
 
