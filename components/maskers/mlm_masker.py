@@ -109,6 +109,9 @@ class MlmMasker(nn.Module):
         if config.whole_words:
             hint = "`use: wordpiece`, or `components.{masker}.whole_words: false`"
             needs.append(Need("pieces", " does not mark the pieces of a word", hint))
+        least = config.random_from
+        lacking = f" has no word from `random_from: {least}` on"
+        needs.append(Need("vocab_size", lacking, "a lower `components.{masker}.random_from`", least + 1))
         return tuple(needs)
 
     def _choose(self, ids: Tensor, words: Tensor, tokenizer: Any) -> Tensor:

@@ -180,11 +180,18 @@ class Need:
     """A fact that a tokenizer must not deny (`describe`) where a masker hides words of its texts.
 
     `lacking` says what such a tokenizer lacks; in `hint` stand `{masker}` and `{tokenizer}` for the two components.
+    A fact that is a number is denied by one below `least`.
     """
 
-    fact: Literal["mask", "end", "pieces"]
+    fact: Literal["mask", "end", "pieces", "vocab_size"]
     lacking: str
     hint: str
+    least: int = 0
+
+    def denied_by(self, described: Mapping[str, Any]) -> bool:
+        """Tell whether a tokenizer that describes itself so has not what is needed; one that does not know may."""
+        known = described.get(self.fact)
+        return known is False or (isinstance(known, int) and known is not True and known < self.least)
 
 
 @dataclass(frozen=True)

@@ -95,3 +95,19 @@ def test_more_answers_than_a_table_has(tmp_path: Path) -> None:
     assert found.message == "`closed` has 2 texts, of which `top: 3` takes more than there are"
     assert not problems(ranked, [closed, "outputs.ranked.top=2"])
     assert not problems(ranked, ["inputs.closed.table=nowhere.txt", "outputs.ranked.top=3"])
+
+
+def test_a_least_word_beyond_the_vocabulary_is_told_by_check() -> None:
+    with pytest.raises(UserError, match="`bert` has no word from `random_from: 512` on"):
+        Blueprint.load("tiny/albef", overrides=["components.masker.random_from=512"]).check()
+    Blueprint.load("tiny/albef", overrides=["components.masker.random_from=511"]).check()
+
+
+def test_a_codebook_that_moves_where_nothing_trains_it_is_remarked() -> None:
+    def remarks(*overrides: str) -> list[str]:
+        notes = Blueprint.load("tiny/vlmo", overrides=overrides).check().notes
+        return [note for note in notes if "what it has learnt moves all the same" in note]
+
+    (remark,) = remarks("freeze=[]")
+    assert remark.startswith("`codebook` is not frozen in stage `vision`") and "`freeze: [codebook]` keeps it" in remark
+    assert not remarks() and not remarks("freeze=[codebook]")

@@ -21,7 +21,7 @@ from compose_vlp.graph.checking.losses import COMMON, Losses
 from compose_vlp.graph.checking.outputs import Outputs, stored
 from compose_vlp.graph.checking.schedules import check_schedules
 from compose_vlp.graph.checking.schedules import notes as too_short_stages
-from compose_vlp.graph.checking.trainings import check_training, untrained
+from compose_vlp.graph.checking.trainings import check_training, drifting, untrained
 from compose_vlp.graph.checking.words_shared import check_vocabularies
 from compose_vlp.graph.expanding.calls import Calls
 from compose_vlp.graph.expanding.substitute import Substitution
@@ -153,7 +153,9 @@ class Checker:
             if (variant := stage_variant(checked, stage, self.kinds, self.problems, self._again)) is not None
         }
         return dataclasses.replace(
-            checked, variants=variants, notes=(*checked.notes, *untrained(checked), *too_short_stages(checked))
+            checked,
+            variants=variants,
+            notes=(*checked.notes, *untrained(checked), *drifting(checked), *too_short_stages(checked)),
         )
 
     def _again(self, document: Document, problems: Problems) -> CheckedBlueprint:

@@ -243,6 +243,27 @@ def untrained(blueprint: CheckedBlueprint) -> list[str]:
     return remarks
 
 
+def drifting(blueprint: CheckedBlueprint) -> list[str]:
+    """Remarks on states (of a codebook) that move in a stage whose losses read them and train none of their weights."""
+    remarks = []
+    for name, stage in blueprint.stages.items():
+        entry = blueprint.document.stages.entry(name)
+        assert entry is not None, "a checked stage is written"
+        calls = blueprint.fragment(Ref(blueprint.losses[loss].call) for loss in stage.losses)
+        learning = {
+            call.target
+            for call in calls
+            if call.world is None and (kind := _kind(blueprint, call)) is not None and kind.traits.state == "learns"
+        }
+        reached = frozenset[str]().union(*(trained_by(blueprint, blueprint.losses[loss]) for loss in stage.losses))
+        remarks += [
+            f"`{target}` is not frozen in stage `{name}`, whose losses train none of its weights: what it has learnt "
+            f"moves all the same; `freeze: [{target}]` keeps it"
+            for target in sorted(_moving(blueprint, entry, learning - reached))
+        ]
+    return remarks
+
+
 def _words(patterns: str | tuple[str, ...] | None) -> tuple[str, ...]:
     if patterns is None:
         return ("**",)

@@ -230,7 +230,7 @@ class Calls:
             if isinstance(spec, TextInput) and not spec.end:
                 described = {**described, "end": False}
             for need in masker.declared.kind.needs(masker.config) if masker.declared.kind.needs else ():
-                if described.get(need.fact) is False:
+                if need.denied_by(described):
                     hint = need.hint.format(masker=masker.declared.name, tokenizer=text.tokenizer)
                     self.problems.add(f"{what}{need.lacking}", span, hint)
         return len(self.problems) == before
