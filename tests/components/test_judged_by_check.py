@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compose_vlp import Blueprint
-from compose_vlp.errors import BlueprintError, Problem
+from compose_vlp.errors import BlueprintError, Problem, UserError
 
 BPE = "components.bert={use: bpe, vocab_size: 512, mask: '<m>', begin: '[CLS]', end: '[SEP]', pad: '[PAD]'}"
 IDS = "components.bpe={use: ids, vocab_size: 512, begin: '1', end: '2'}"
