@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
+
+UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What a terminal obeys and does not show: control characters but tabs and line breaks, marks of direction; and halves
+of surrogate pairs, which cannot be written."""
+
+
+def visible(text: str) -> str:
+    """Show what a terminal would obey as one sign each, `\u241b` for an escape: names and captions are anybody's."""
+    return UNSEEN.sub(_sign, text)
+
+
+def _sign(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return chr(0x2400 + number) if number < 0x20 else "\u2421" if number == 0x7F else "\ufffd"
 
 
 def count(number: float) -> str:

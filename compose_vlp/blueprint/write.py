@@ -10,6 +10,7 @@ from compose_vlp.blueprint.document import SECTIONS, Document, is_expression
 from compose_vlp.blueprint.names import names_read
 from compose_vlp.blueprint.nodes import COMMAND_LINE, Entry, Items, Mapping, Node, Scalar
 from compose_vlp.errors import Span
+from compose_vlp.readable import UNSEEN
 
 WIDTH = 110
 """An entry longer than this is written over several lines."""
@@ -158,15 +159,20 @@ def _scalar(scalar: Scalar, *, in_flow: bool) -> str:
     safe = _SAFE_IN_FLOW if in_flow else _SAFE_IN_BLOCK
     if scalar.style in ("plain", "broken") and (safe.match(text) or _NEGATIVE.match(text)):
         return text
-    if any(ord(character) < 32 or character in "\x85\u2028\u2029" for character in text):
+    if any(map(_is_escaped, text)):
         return '"' + "".join(_escaped(character) for character in text) + '"'
     return "'" + text.replace("'", "''") + "'"
+
+
+def _is_escaped(character: str) -> bool:
+    """Tell whether YAML, or a person who looks at it, would take a character for something else than a sign."""
+    return ord(character) < 32 or UNSEEN.match(character) is not None
 
 
 def _escaped(character: str) -> str:
     if character in '"\\':
         return f"\\{character}"
-    if ord(character) < 32 or character in "\x85\u2028\u2029":
+    if _is_escaped(character):
         return {"\n": "\\n", "\t": "\\t"}.get(character, f"\\u{ord(character):04x}")
     return character
 

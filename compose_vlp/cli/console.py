@@ -5,10 +5,22 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from compose_vlp.readable import UNSEEN, visible
+
+
+class SafeConsole(Console):
+    """A console that obeys nothing which stands in a text: what a terminal would obey is shown."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Give the segments of what is printed."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 class _Voice:
@@ -29,17 +41,17 @@ def is_quiet() -> bool:
 
 def out() -> Console:
     """For results. Made anew at each use, so that it follows redirection."""
-    return Console(highlight=False, markup=False)
+    return SafeConsole(highlight=False, markup=False)
 
 
 def err() -> Console:
     """For progress and notes; says nothing under `--quiet`."""
-    return Console(stderr=True, highlight=False, markup=False, quiet=_Voice.quiet)
+    return SafeConsole(stderr=True, highlight=False, markup=False, quiet=_Voice.quiet)
 
 
 def mistakes() -> Console:
     """For what went wrong."""
-    return Console(stderr=True, highlight=False, markup=False)
+    return SafeConsole(stderr=True, highlight=False, markup=False)
 
 
 def print_json(value: Any) -> None:
@@ -47,8 +59,8 @@ def print_json(value: Any) -> None:
 
     Numbers that are none are null: JSON has neither NaN nor infinity.
     """
-    json.dump(_plain(value), sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
-    sys.stdout.write("\n")
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(UNSEEN.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text) + "\n")
 
 
 def _plain(value: Any) -> Any:

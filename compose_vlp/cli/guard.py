@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from compose_vlp.errors import Stopped, UserError
+from compose_vlp.readable import visible
 
 FAILED: Final = 1
 MISTAKE: Final = 2
 STOPPED: Final = 130
+
+
+class SafeFormatter(logging.Formatter):
+    """Writes log records as the console prints: nothing in them is obeyed by a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 @dataclass
@@ -30,6 +39,8 @@ def guarded(*, as_json: bool = False) -> Iterator[Outcome]:
     With `as_json` a mistake is one JSON document on standard output instead: `{"ok": false, "problems": [...]}`.
     """
     outcome = Outcome()
+    if logging.lastResort is not None:  # which speaks where nobody else listens
+        logging.lastResort.setFormatter(SafeFormatter())
     try:
         yield outcome
         sys.stdout.flush()
@@ -91,9 +102,9 @@ def _report(error: Exception, as_json: bool) -> int:
         _explain(fault, as_json)
         print(f"The whole traceback is in {path}", file=sys.stderr)
         return MISTAKE
-    print(f"Unexpected {type(error).__name__}: {error}", file=sys.stderr)
+    print(visible(f"Unexpected {type(error).__name__}: {error}"), file=sys.stderr)
     for line in (*notes_of(error), *call_of(frames_of(error))):
-        print(f"  {line}", file=sys.stderr)
+        print(visible(f"  {line}"), file=sys.stderr)
     print(f"This is a fault of compose-vlp, not yours. What happened is written down in {path}", file=sys.stderr)
     return FAILED
 

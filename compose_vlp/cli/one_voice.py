@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from compose_vlp.cli.guard import speaks
+from compose_vlp.readable import visible
 
 _USAGE: Any = typer.BadParameter.__base__  # click's UsageError: typer has a click of its own, without public names
 
@@ -31,6 +32,7 @@ def _said_once() -> Iterator[None]:
     try:
         yield
     except _USAGE as error:
+        error.message = visible(error.message)
         if speaks(error.format_message()):
             raise
         raise SystemExit(error.exit_code) from None

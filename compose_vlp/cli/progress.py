@@ -9,10 +9,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, TextIO, cast
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from compose_vlp.cli.console import is_quiet
+from compose_vlp.cli.console import SafeConsole, is_quiet
 from compose_vlp.runtime.training.log import QUIET_S, Recent, scores_text
 from compose_vlp.runtime.training.loop import StepReport
 from compose_vlp.runtime.training.summary import Summary
@@ -45,7 +44,9 @@ class TrainProgress:
     """Listens to training (`compose_vlp.runtime.training.listener.Listener`); use it as a context."""
 
     def __init__(self) -> None:
-        self.console = Console(file=cast(TextIO, Screen(sys.stderr)), highlight=False, markup=False, quiet=is_quiet())
+        self.console = SafeConsole(
+            file=cast(TextIO, Screen(sys.stderr)), highlight=False, markup=False, quiet=is_quiet()
+        )
         self.live = self.console.is_terminal
         self.bar = Progress(
             TextColumn("{task.description}", style="bold"),

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compose_vlp.readable import duration
+from compose_vlp.readable import duration, visible
 from compose_vlp.runtime.training.listener import Listener
 from compose_vlp.runtime.training.loop import StepReport
 from compose_vlp.runtime.training.summary import Summary
@@ -81,7 +81,7 @@ class Log:
     def write_all(self, texts: Iterable[str]) -> None:
         """Add lines; a disk that is full must not end a run for the log's sake."""
         with suppress(OSError), self.file.open("a", encoding="utf-8") as file:
-            file.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {text}\n" for text in texts)
+            file.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {visible(text)}\n" for text in texts)
 
 
 class _Warnings(logging.Handler):
