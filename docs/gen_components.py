@@ -16,9 +16,10 @@ from compose_vlp.pages.markup import markdown_cell
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put a page for each kind below "Components" in the navigation."""
-    for entry in config.nav or []:
-        if "Components" in entry:
-            entry["Components"] = ["components/index.md", *_navigation()]
+    for group in config.nav or []:
+        for entry in next(iter(group.values())):
+            if isinstance(entry, dict) and "Components" in entry:
+                entry["Components"] = ["components/index.md", *_navigation()]
     return config
 
 
