@@ -1,4 +1,4 @@
-"""A hook of mkdocs that writes the page of what is built in: README's table, a list by group, and graphs of the papers."""
+"""A hook of mkdocs that writes the page of what is built in: README's table, lists by group, graphs of the papers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ GALLERY = ("albef", "blip", "vlmo_base", "beit3_base", "clip")
 INTRODUCTION = """\
 # Models, tasks, hybrids
 
-What is built in. `compose-vlp blueprints` lists the same, and `compose-vlp blueprints NAME --tasks` says which tasks fit a model.
+What is built in. `compose-vlp blueprints` lists the same, and
+`compose-vlp blueprints NAME --tasks` says which tasks fit a model.
 """
 
 
