@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -35,8 +36,9 @@ def be_quiet(quiet: bool) -> None:
 
 
 def is_quiet() -> bool:
-    """Tell whether notes and progress are left out."""
-    return _Voice.quiet
+    """Tell whether notes and progress are left out: as asked, or since the first process that `torchrun` started says
+    them."""
+    return _Voice.quiet or ("LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0")
 
 
 def out() -> Console:
@@ -45,8 +47,8 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """For progress and notes; says nothing under `--quiet`."""
-    return SafeConsole(stderr=True, highlight=False, markup=False, quiet=_Voice.quiet)
+    """For progress and notes; says nothing where `is_quiet`."""
+    return SafeConsole(stderr=True, highlight=False, markup=False, quiet=is_quiet())
 
 
 def mistakes() -> Console:

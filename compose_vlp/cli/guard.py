@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from compose_vlp.errors import Stopped, UserError
@@ -60,6 +63,7 @@ def _explain(error: UserError, as_json: bool) -> None:
     from compose_vlp.cli import problems
     from compose_vlp.cli.console import print_json
 
+    tell_launcher("; ".join(f"{p.span}: {p.message}" if p.span else p.message for p in error.problems))
     if not speaks(str(error)):
         return
     if as_json:
@@ -75,6 +79,16 @@ def speaks(words: str) -> bool:
     from compose_vlp.runtime.processes import is_first_to_say
 
     return is_first_to_say(words)
+
+
+def tell_launcher(words: str) -> None:
+    """Leave word of a mistake for `torchrun`, which ends its own account of the processes with it."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file is not None:
+        shown = visible(words)  # `torchrun` shows what stands where a traceback would
+        told = {"message": shown, "extraInfo": {"py_callstack": shown, "timestamp": str(int(time.time()))}}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps({"message": told}), encoding="utf-8")
 
 
 def _forget_output() -> None:

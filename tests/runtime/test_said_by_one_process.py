@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from torch.distributed import TCPStore
@@ -37,6 +38,27 @@ def test_a_mistake_that_each_process_meets_is_shown_once(
     assert capsys.readouterr().err.count("a batch of 7") == 1
     code_of(UserError("only here"))
     assert "only here" in capsys.readouterr().err, "another process's own mistake is shown too"
+
+
+def test_the_launcher_ends_its_account_with_the_mistake(
+    under_torchrun: TCPStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    assert code_of(UserError("a batch of 7\x1b[2J")) == guard.MISTAKE
+    failure = ProcessFailure(local_rank=1, pid=9, exitcode=guard.MISTAKE, error_file=str(tmp_path / "error.json"))
+    account = ChildFailedError("compose_vlp", {1: failure}).format_msg()
+    assert "traceback : a batch of 7\u241b[2J" in account
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_notes_are_those_of_the_first_process(
+    under_torchrun: TCPStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    assert run(["check", "tiny/vlmo", "freeze=[]"]) == 0
+    assert capsys.readouterr().err.count("what it has learnt moves") == (rank == "0")
 
 
 @pytest.mark.parametrize("words", [["train", "tiny/coca", "--sed", "1"], ["tain"], ["runs", "--lst"], ["doctor", "x"]])
