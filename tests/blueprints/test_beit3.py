@@ -54,9 +54,14 @@ def test_the_giants_codes_are_of_the_same_places() -> None:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("task", ["vqa_scores", "vqa_classify", "nlvr2_two_passes", "entailment"])
-def test_tasks_that_read_the_fused_pair_fit_the_giant_too(task: str) -> None:
+@pytest.mark.parametrize(
+    "task",
+    ["vqa_scores", "nlvr2_two_passes", "image_classification", "masked_captioning", "beit3/giant/retrieval"],
+)
+def test_every_pass_of_a_task_goes_through_both_stacks_of_the_giant(task: str) -> None:
     blueprint = Blueprint.load("beit3", f"tasks/{task}").check()
     (loss,) = blueprint.losses.values()
-    read = {call.target for call in blueprint.fragment([Ref(loss.call)])}
-    assert {"backbone", "top"} <= read
+    calls = [call for call in blueprint.fragment([Ref(loss.call)]) if call.target in ("backbone", "top")]
+    assert calls and [call.target for call in calls] == ["backbone", "top"] * (len(calls) // 2)
+    seen = {getattr(call.arg("attention"), "value", "all") for call in calls}
+    assert seen == {"prefix" if task == "masked_captioning" else "all"}

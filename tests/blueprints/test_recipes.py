@@ -180,6 +180,17 @@ RECIPES = {
         randaugment=(2, 9),  # as the header says
     ),
 }
+GIANT = {  # the paper's appendix; what it has besides is the base recipe's
+    "retrieval": {"peak": 1e-5, "size": 420, "layer_decay": 0.95},
+    "vqa": {"peak": 1e-5, "size": 756},
+    "nlvr2": {"peak": 1e-3, "layer_decay": 0.8},
+    "captioning": {"peak": 8e-6, "size": 392, "length": "16000 steps", "warmup": 1600},
+    "classification": {"size": 336},
+}
+RECIPES |= {
+    ("beit3", f"tasks/beit3/giant/{task}"): replace(RECIPES["beit3_base", f"tasks/beit3/{task}"], **changes)
+    for task, changes in GIANT.items()
+}
 CASES = pytest.mark.parametrize("names", RECIPES, ids=" ".join)
 CONSTANT: dict[str, Callable[[str, torch.Tensor], bool]] = {
     "nothing": lambda path, _: False,
@@ -217,13 +228,18 @@ def test_every_paper_and_recipe_is_here(root: Any) -> None:
         (PAPERS.get(path.parent.name, path.parent.name), f"tasks/{path.parent.name}/{path.stem}")
         for path in folder.glob("tasks/*/*.yaml")
     }
-    assert papers | recipes == set(RECIPES)
+    giant = {("beit3", f"tasks/beit3/giant/{path.stem}") for path in folder.glob("tasks/beit3/giant/*.yaml")}
+    assert papers | recipes | giant == set(RECIPES)
 
 
-def beit3_scale(path: str, rate: float, depth: int = 12) -> float:
-    """optim_factory.py, get_num_layer_for_vit: embeddings 0, layer k at k + 1, everything else at the depth and 1."""
+def beit3_scale(path: str, rate: float, depth: int, top: int) -> float:
+    """optim_factory.py, get_num_layer_for_vit: embeddings 0, layer k at k + 1, everything else at the depth and 1.
+
+    Layers of `top`, the giant's second stack, are counted from `top` on.
+    """
     head, *rest = path.split(".")
-    level = 0 if head in ("patches_of", "words_of") else int(rest[1]) + 1 if rest[0] == "layers" else depth + 1
+    first = 1 + top * (head == "top")
+    level = 0 if head in ("patches_of", "words_of") else int(rest[1]) + first if rest[0] == "layers" else depth + 1
     return rate ** (depth + 1 - level)
 
 
@@ -264,7 +280,8 @@ def test_what_decays_is_what_the_source_says(names: tuple[str, ...]) -> None:
     scales = {id(p): scale for group, (_, scale) in zip(optimizer.torch.param_groups, optimizer.rates, strict=True)
               for p in group["params"]}  # fmt: skip
     for path, parameter in paths.items():
-        expected = recipe.head if path.startswith("judge.") else beit3_scale(path, recipe.layer_decay)
+        depths = (40, 37) if names[0] == "beit3" else (12, 12)
+        expected = recipe.head if path.startswith("judge.") else beit3_scale(path, recipe.layer_decay, *depths)
         assert scales[id(parameter)] == pytest.approx(expected), path
     assert {rate for rate, _ in optimizer.rates} == {how.lr}
     assert (how.betas, how.eps, how.clip) == (recipe.betas, recipe.eps, recipe.clip)

@@ -13,12 +13,17 @@ from compose_vlp.errors import BlueprintError, Problem
 ROOT = Path(__file__).resolve().parents[2] / "blueprints"
 PAPERS = ("albef", "blip", "coca")
 FULL = (*PAPERS, "vlmo_base", "beit3_base")
+SIZES = {
+    **dict.fromkeys(("vlmo_base_plus", "vlmo_large", "vlmo_staged"), "vlmo_base"),
+    **dict.fromkeys(("beit3_large", "beit3"), "beit3_base"),
+}
+"""Other sizes, which fit what their base model fits."""
 NO_MATCHING = ["matched"]
 NO_QUEUE = ["memory", "momentum", "neg", "i2t_m", "t2i_m", "$alpha", "matched", "wrong_image", "wrong_text"]
 NO_TEACHER = ["memory", "momentum", "i2t_m", "t2i_m", "$alpha"]
 NO_CONTRAST = [*NO_QUEUE[:3], "i2t", "t2i", *NO_QUEUE[3:]]
-NO_WORD_HEAD = ["word_head", "backbone", "patches", "words"]
-OF_THE_PAPER = ("mlm_head", "decoder", "code_patches")
+NO_WORD_HEAD = ["attention", "word_head", "joint"]
+OF_THE_PAPER = ("mlm_head", "decoder", "hidden")
 """What lacks in a paper's own entry, which stays for its name is like that of what the task lacks."""
 LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that each mistake is about, in order
     "captioning": {"albef": ["logits"], "vlmo_base": ["logits"], "beit3_base": ["logits"]},
@@ -32,13 +37,13 @@ LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that eac
         "beit3_base": [*NO_CONTRAST, "v", "fusion"],
     },
     "image_classification": {
-        **{paper: ["backbone", "patches"] for paper in PAPERS},
-        "vlmo_base": ["mlm_head", "backbone"],
+        **dict.fromkeys(PAPERS, ["seen_alone"]),
+        "vlmo_base": ["mlm_head", "seen_alone"],
     },
     "masked_captioning": {
-        "albef": [*NO_WORD_HEAD, "written_masker"],  # its captions have no end
-        "blip": ["decoder", *NO_WORD_HEAD],
-        "coca": [*NO_WORD_HEAD[:3], "written_masker"],
+        "albef": [*NO_WORD_HEAD[:2], "written_masker"],  # its captions have no end
+        "blip": NO_WORD_HEAD[:2],
+        "coca": [*NO_WORD_HEAD[:2], "written_masker"],
         "vlmo_base": NO_WORD_HEAD[:2],
     },
     "matching": {"coca": NO_MATCHING, "beit3_base": NO_MATCHING},
@@ -64,19 +69,22 @@ RECIPES = [  # papers, as their authors fine-tune them
         for paper in ("beit3_base", "beit3_large")
         for task in ("captioning", "classification", "nlvr2", "retrieval", "vqa")
     ],
+    *[("beit3", f"giant/{task}") for task in ("captioning", "classification", "nlvr2", "retrieval", "vqa")],
+    *[(paper, task) for paper in ("vlmo_base_plus", "vlmo_large") for task in ("nlvr2", "vqa")],
     *[(paper, task) for paper in ("blip", "blip_large") for task in ("captioning", "nlvr2", "retrieval", "vqa")],
 ]
 TINY: dict[str, dict[str, list[str]]] = (
     {
         name: LACKS[name]
         for name in (
-            *("captioning", "contrastive_retrieval", "entailment", "grounding", "masked_captioning", "nlvr2"),
-            *("nlvr2_two_passes", "text_assignment", "vqa_classify", "vqa_generate"),
+            *("captioning", "contrastive_retrieval", "entailment", "grounding", "image_classification"),
+            *("masked_captioning", "nlvr2", "nlvr2_two_passes", "text_assignment", "vqa_classify", "vqa_generate"),
+            "vqa_scores",
         )
     }
     | {
         "contrastive_retrieval": {"beit3_base": ["i2t", "t2i"]},  # batches of 64 divide the small queue
-        "masked_captioning": {**LACKS["masked_captioning"], "vlmo_base": ["code_patches", *NO_WORD_HEAD[:2]]},
+        "image_classification": {**LACKS["image_classification"], "vlmo_base": ["hidden", "mlm_head", "seen_alone"]},
         "retrieval": {"coca": NO_QUEUE, "vlmo_base": NO_TEACHER, "beit3_base": NO_CONTRAST},
     }
 )
@@ -101,6 +109,13 @@ def crossed(names: list[str], lacks: list[str], file: str) -> None:
 @pytest.mark.parametrize("paper", FULL)
 def test_a_task_fits_a_paper_or_says_what_is_missing(paper: str, task: str) -> None:
     crossed([paper, f"tasks/{task}"], LACKS[task].get(paper, []), "tasks/")
+
+
+@pytest.mark.parametrize("task", LACKS)
+def test_a_task_that_fits_a_base_model_fits_its_other_sizes(task: str) -> None:
+    for size, base in SIZES.items():
+        if base not in LACKS[task]:
+            build(Blueprint.load(size, f"tasks/{task}").check(), device="meta")
 
 
 @pytest.mark.parametrize("task", TINY)
