@@ -33,12 +33,23 @@ class Inputs(dict[str, Tensor]):
         return super().__getitem__(name)
 
 
+class Sizes(dict[str, Any]):
+    """What `config.json` says.
+
+    Raises:
+        UserError: something is asked for that it does not say.
+    """
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(f"config.json does not say {name!r}", hints=did_you_mean(name, self))
+
+
 @dataclass(frozen=True)
 class Oracle:
     """The folder's content, names as in its files."""
 
     folder: Path
-    config: dict[str, Any]
+    config: Sizes
     weights: dict[str, Tensor]
     inputs: Inputs
     wanted: Outcome
@@ -66,7 +77,7 @@ def read_oracle(folder: str | Path, losses: frozenset[str] = frozenset()) -> Ora
     )
     return Oracle(
         folder=place,
-        config=_json(place / "config.json"),
+        config=Sizes(_json(place / "config.json")),
         weights=read_state(place / "model.safetensors"),
         inputs=Inputs(read_state(place / "inputs.safetensors")),
         wanted=outcome,

@@ -73,21 +73,18 @@ RECIPES = [  # papers, as their authors fine-tune them
     *[(paper, task) for paper in ("vlmo_base_plus", "vlmo_large") for task in ("nlvr2", "vqa")],
     *[(paper, task) for paper in ("blip", "blip_large") for task in ("captioning", "nlvr2", "retrieval", "vqa")],
 ]
-TINY: dict[str, dict[str, list[str]]] = (
-    {
-        name: LACKS[name]
-        for name in (
-            *("captioning", "contrastive_retrieval", "entailment", "grounding", "image_classification"),
-            *("masked_captioning", "nlvr2", "nlvr2_two_passes", "text_assignment", "vqa_classify", "vqa_generate"),
-            "vqa_scores",
-        )
-    }
-    | {
-        "contrastive_retrieval": {"beit3_base": ["i2t", "t2i"]},  # batches of 64 divide the small queue
-        "image_classification": {**LACKS["image_classification"], "vlmo_base": ["hidden", "mlm_head", "seen_alone"]},
-        "retrieval": {"coca": NO_QUEUE, "vlmo_base": NO_TEACHER, "beit3_base": NO_CONTRAST},
-    }
-)
+TINY: dict[str, dict[str, list[str]]] = {
+    name: LACKS[name]
+    for name in (
+        *("captioning", "contrastive_retrieval", "entailment", "grounding", "image_classification"),
+        *("masked_captioning", "nlvr2", "nlvr2_two_passes", "text_assignment", "vqa_classify", "vqa_generate"),
+        "vqa_scores",
+    )
+} | {
+    "contrastive_retrieval": {"beit3_base": ["i2t", "t2i"]},  # batches of 64 divide the small queue
+    "image_classification": {**LACKS["image_classification"], "vlmo_base": ["hidden", "mlm_head", "seen_alone"]},
+    "retrieval": {"coca": NO_QUEUE, "vlmo_base": NO_TEACHER, "beit3_base": NO_CONTRAST},
+}
 BASE = {"vlmo": "vlmo_base", "beit3": "beit3_base"}
 """Tiny papers whose full size has another name."""
 

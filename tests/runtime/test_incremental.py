@@ -156,7 +156,12 @@ def test_every_output_that_writes_is_the_same_with_keys_and_values_kept(names: s
 
 def test_a_word_read_at_a_mask_leaves_nothing_of_the_mask_behind() -> None:
     # padding hidden by its id, and an attention of its own
-    for names in ("blip", "coca_openclip_vit_b_32", "beit3_base tasks/masked_captioning", "beit3 tasks/masked_captioning"):
+    for names in (
+        "blip",
+        "coca_openclip_vit_b_32",
+        "beit3_base tasks/masked_captioning",
+        "beit3 tasks/masked_captioning",
+    ):
         assert max(differences(shrunk(*names.split()), "caption", mask=3)) < 1e-9
 
 

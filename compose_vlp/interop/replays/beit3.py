@@ -32,32 +32,35 @@ IGNORED = -100
 
 
 def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
-    """The blueprint of a folder; its texts are ids, 0, 1 and 2 standing for begin, padding and end."""
-    config, layout = oracle.config, Layout.of(oracle.weights)
-    rows = len(oracle.weights["beit3.encoder.embed_positions.B.weight"])
+    """The blueprint of a folder, of the sizes that its tensors have; its texts are ids, 0, 1 and 2 standing for begin,
+    padding and end."""
+    config, weights, layout = oracle.config, oracle.weights, Layout.of(oracle.weights)
+    vocabulary, width = weights["beit3.text_embed.weight"].shape
+    rows = len(weights["beit3.encoder.embed_positions.B.weight"])
     sizes: dict[str, Any] = {
         "inputs.image.size": config["image"],
         "inputs.caption.max_length": config["L"],
-        "components.spm": f"{{use: ids, vocab_size: {config['vocab']}, begin: '0', pad: '1', end: '2', mask: '3'}}",
-        "components.patches_of.width": config["w"],
-        "components.patches_of.patch": config["patch"],
-        "components.words_of.width": config["w"],
+        "components.spm": f"{{use: ids, vocab_size: {vocabulary}, begin: '0', pad: '1', end: '2', mask: '3'}}",
+        "components.patches_of.width": width,
+        "components.patches_of.patch": weights["beit3.vision_embed.proj.weight"].shape[-1],
+        "components.words_of.width": width,
         "components.words_of.length": rows - 2,
         "components.backbone.depth": layout.depth,
         "components.backbone.heads": config["h"],
-        "components.backbone.mlp_width": config["ffn"],
+        "components.backbone.mlp_width": len(weights["beit3.encoder.layers.0.ffn.A.fc1.weight"]),
+        "components.backbone.final_norm": str(layout.final_norm).lower(),
         "components.backbone.drop_path": 0,
     }
     if layout.task == "retrieval":
-        sizes |= {f"components.{name}.out": config["w"] for name in MAPPED}
+        sizes |= {f"components.{name}.out": width for name in MAPPED}
     if layout.task == "vqa":
         sizes["inputs.question.max_length"] = config["L"]
-        sizes["components.judge.hidden"] = len(oracle.weights["head.0.weight"])
-        sizes["components.judge.classes"] = config["classes"]
+        sizes["components.judge.hidden"] = len(weights["head.0.weight"])
+        sizes["components.judge.classes"] = len(weights["head.3.weight"])
     if layout.task == "nlvr2":
-        sizes["components.judge.hidden"] = len(oracle.weights["head.dense1.weight"])
+        sizes["components.judge.hidden"] = len(weights["head.dense1.weight"])
     if layout.task == "classification":
-        sizes["components.judge.classes"] = config["classes"]
+        sizes["components.judge.classes"] = len(weights["head.weight"])
         sizes["losses.classes.label_smoothing"] = 0  # what was recorded is plain
     if layout.task == "pretrain":
         sizes["outputs.caption.max_length"] = config["L"]

@@ -33,7 +33,7 @@ STAGES: Mapping[names.Task, str] = {"pretrain": "pairs", "textmlm": "language"}
 UNREAD: Mapping[names.Task, tuple[str, ...]] = dict.fromkeys(
     ("retrieval", "vqa", "nlvr2"), ("text_ids_mlm", "text_labels_mlm")
 )
-"""What the official batches hold for every class, and the step of this one does not read."""
+"""What the official batches may hold for every class, and the step of this one does not read."""
 
 
 ALONE = (
@@ -49,20 +49,23 @@ ALONE = (
 
 def layout_of(oracle: Oracle) -> Layout:
     """Of a folder's state dict; one of the language stage has no vision-language layers, as its `config.json` says."""
-    config = oracle.config
-    return Layout.of(oracle.weights, upper=config["d"] - config["vl"])
+    alone = not any(".mlp_vl." in name for name in oracle.weights)
+    return Layout.of(oracle.weights, upper=oracle.config["d"] - oracle.config["vl"] if alone else None)
 
 
 def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
-    """The blueprint of a folder; its texts are ids, 1, 2 and 3 standing for CLS, SEP and MASK, 0 for padding."""
-    config, layout = oracle.config, layout_of(oracle)
+    """The blueprint of a folder, of the sizes that its tensors have; its texts are ids, 1, 2 and 3 standing for CLS, SEP
+    and MASK, 0 for padding."""
+    config, weights, layout = oracle.config, oracle.weights, layout_of(oracle)
+    vocabulary, width = weights["text_embeddings.word_embeddings.weight"].shape
     sizes: dict[str, Any] = {
         "inputs.image.size": config["image"],
         "inputs.caption.max_length": config["L"],
-        "components.bert": f"{{use: ids, vocab_size: {config['vocab']}, begin: '1', pad: '0', mask: '3'}}",
-        "components.patches_of.width": config["w"],
-        "components.patches_of.patch": config["patch"],
-        "components.words_of.width": config["w"],
+        "components.bert": f"{{use: ids, vocab_size: {vocabulary}, begin: '1', pad: '0', mask: '3'}}",
+        "components.patches_of.width": width,
+        "components.patches_of.patch": weights["transformer.patch_embed.proj.weight"].shape[-1],
+        "components.patches_of.types": layout.types - 1,
+        "components.words_of.width": width,
         "components.words_of.dropout": 0,
         "components.lower.depth": layout.lower,
         "components.lower.layers_after": layout.upper,
@@ -70,7 +73,8 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         "components.upper.layers_before": layout.lower,
     }
     for stack in ("lower", "upper"):
-        stacks = {"heads": config["h"], "drop_path": 0}
+        inner = len(weights["transformer.blocks.0.mlp_imag.fc1.weight"])
+        stacks: dict[str, Any] = {"heads": config["h"], "drop_path": 0, "mlp_width": inner}
         if layout.relative:
             stacks["positions"] = f"{{use: relative, frame: {config['Linit']}}}"
         else:
@@ -80,18 +84,21 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         sizes |= {f"components.{stack}.{name}": value for name, value in stacks.items()}
     if layout.absolute:
         sizes |= {f"components.{name}.positions": "learned" for name in ("patches_of", "words_of")}
+        sizes["components.words_of.length"] = len(weights["text_embeddings.position_embeddings.weight"])
     if layout.task in ("pretrain", "retrieval"):
         projections = ("image_proj", "text_proj", *(("image_vl", "text_vl") if layout.task == "pretrain" else ()))
-        sizes |= {f"components.{name}.out": config["w"] for name in projections}
+        sizes |= {f"components.{name}.out": width for name in projections}
     if layout.task in ("pretrain", "textmlm"):
         sizes["components.masker.whole_words"] = "false"  # the words that were hidden are recorded
         sizes["stages.language.set"] = "{}"  # recorded texts are short, and so is the table of biases
         sizes["stages.language.train"] = '["**"]'  # gradients of all parameters are recorded
     if layout.task == "vqa":
-        sizes["components.judge.classes"] = config["vqa"]
+        sizes["components.judge.classes"] = len(weights["vqa_classifier.3.weight"])
         sizes["inputs.question.max_length"] = config["L"]
+    if layout.task == "nlvr2":
+        sizes["components.patches_of.types"] = max(layout.types - 1, 2)  # one of two begins as the only one
     if layout.task in ("vqa", "nlvr2"):
-        sizes["components.judge.hidden"] = 2 * config["w"]
+        sizes["components.judge.hidden"] = len(weights[f"{layout.task}_classifier.0.weight"])
     words = ALONE if layout.task == "textmlm" else ()
     return BLUEPRINTS[layout.task], [*words, *(f"{path}={value}" for path, value in sizes.items())]
 
@@ -118,8 +125,7 @@ def _losses(task: names.Task, ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _texts(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device, ids: str = "text_ids") -> Any:
-    for unread in ("text_labels", *UNREAD.get(layout_of(oracle).task, ())):
-        oracle.inputs[unread]
+    oracle.inputs.unread -= {"text_labels", *UNREAD.get(layout_of(oracle).task, ())}
     frame = blueprint.inputs["caption"].max_length  # type: ignore[union-attr]
     return text_of(oracle.inputs[ids], oracle.inputs["text_masks"], frame).to(device)
 
