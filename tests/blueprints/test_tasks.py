@@ -37,7 +37,7 @@ LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that eac
         "beit3_base": [*NO_CONTRAST, "v", "fusion"],
     },
     "image_classification": {
-        **dict.fromkeys(PAPERS, ["seen_alone"]),
+        **{paper: ["seen_alone"] for paper in PAPERS},
         "vlmo_base": ["mlm_head", "seen_alone"],
     },
     "masked_captioning": {

@@ -24,7 +24,7 @@ WIDTH = 48
 
 
 def changed(folder: Path, out: Path, change: Callable[[State, State, State, dict[str, Any]], None]) -> Path:
-    """A copy of a recorded step, without its gradients, whose weights, inputs, results and configuration are changed."""
+    """A copy of a recorded step with other weights, inputs, results and configuration, and without its gradients."""
     out.mkdir()
     tensors = [load_file(folder / f"{name}.safetensors") for name in ("model", "inputs", "outputs")]
     config = json.loads((folder / "config.json").read_text())

@@ -54,8 +54,8 @@ def layout_of(oracle: Oracle) -> Layout:
 
 
 def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
-    """The blueprint of a folder, of the sizes that its tensors have; its texts are ids, 1, 2 and 3 standing for CLS, SEP
-    and MASK, 0 for padding."""
+    """The blueprint of a folder, of the sizes that its tensors have; its texts are ids, 1, 2 and 3 standing for CLS,
+    SEP and MASK, 0 for padding."""
     config, weights, layout = oracle.config, oracle.weights, layout_of(oracle)
     vocabulary, width = weights["text_embeddings.word_embeddings.weight"].shape
     sizes: dict[str, Any] = {
