@@ -81,17 +81,10 @@ def evaluate_reranking(
     matches, cosines = Matches(captions, texts), embedded @ embedder.texts(texts).T
     kept, words = matcher.pictures(source, count), matcher.texts(texts)
     pictures = [kept[row] for row in rows]
-    queries = _Queries(chosen, len(rows) + len(texts), lambda share: tick(int(share * len(rows))))
-    of_pictures = queries.rank(
-        cosines,
-        matches.of_pictures(slice(None)),
-        lambda q, candidates: matcher.scores([(pictures[q], words[i]) for i in candidates]),
-    )
-    of_texts = queries.rank(
-        cosines.T,
-        matches.of_texts(slice(None)),
-        lambda q, candidates: matcher.scores([(pictures[i], words[q]) for i in candidates]),
-    )
+    chances = [_candidates(chosen, cosines), _candidates(chosen, cosines.T)]
+    judged = _judged(matcher, pictures, words, chances, lambda share: tick(int(share * len(rows))))
+    of_pictures = _ranked(chosen, *chances[0], judged[0], matches.of_pictures(slice(None)))
+    of_texts = _ranked(chosen, *chances[1], judged[1], matches.of_texts(slice(None)))
     return Reranked(
         recall=recall((of_pictures, of_texts), matches.share()),
         rows=tuple(rows),
@@ -101,28 +94,44 @@ def evaluate_reranking(
     )
 
 
-@dataclass
-class _Queries:
-    """Ranks answers for one query after the other; `tick` is told the share of all queries that is done."""
+def _candidates(settings: Rerank, cosines: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each query the likeliest answers: their cosines and their numbers, each [queries, candidates]."""
+    best = cosines.topk(min(settings.top, cosines.shape[1]), 1)
+    return best.values, best.indices
 
-    settings: Rerank
-    count: int
-    tick: Callable[[float], None]
-    done: int = 0
 
-    def rank(self, scores: Tensor, right: Tensor, judge: Callable[[int, list[int]], Tensor]) -> Ranking:
-        """Candidates by `scores` [queries, answers], put in order by what `judge` says of a query and them."""
-        before, first = [], []
-        for query in range(len(scores)):
-            cosines, candidates = scores[query].topk(min(self.settings.top, scores.shape[1]))
-            judged = judge(query, candidates.tolist())
-            if self.settings.add_similarity:
-                judged = judged + cosines
-            before.append(_before(judged, candidates, right[query]))
-            first.append(int(candidates[judged.argmax()]))
-            self.done += 1
-            self.tick(self.done / self.count)
-        return Ranking(torch.tensor(before), torch.tensor(first))
+def _judged(
+    matcher: Matcher,
+    pictures: Sequence[Row],
+    words: Sequence[Row],
+    chances: Sequence[tuple[Tensor, Tensor]],
+    tick: Callable[[float], None],
+) -> tuple[Tensor, Tensor]:
+    """Scores of the candidates of all pictures, and of those of all texts; each pair is judged once.
+
+    Picture after picture, with all texts that are to be judged with it, so that what looks at a picture makes its keys
+    and values once.
+    """
+    (_, texts_of_pictures), (_, pictures_of_texts) = chances
+    asked = (
+        torch.arange(len(pictures))[:, None] * len(words) + texts_of_pictures,
+        pictures_of_texts * len(words) + torch.arange(len(words))[:, None],
+    )
+    pairs, places = torch.cat([pair.flatten() for pair in asked]).unique(return_inverse=True)
+    scores = []
+    for number, piece in enumerate(pairs.split(PAIRS), 1):
+        scores.append(matcher.scores([(pictures[p // len(words)], words[p % len(words)]) for p in piece.tolist()]))
+        tick(min(number * PAIRS / len(pairs), 1.0))
+    found = torch.cat(scores)[places]
+    return found[: asked[0].numel()].view_as(asked[0]), found[asked[0].numel() :].view_as(asked[1])
+
+
+def _ranked(settings: Rerank, cosines: Tensor, candidates: Tensor, judged: Tensor, right: Tensor) -> Ranking:
+    """Put the candidates [queries, candidates] of each query in order by what was judged of them."""
+    judged = judged + cosines if settings.add_similarity else judged
+    before = [_before(*of_query) for of_query in zip(judged, candidates, right, strict=True)]
+    first = candidates.gather(1, judged.argmax(1, keepdim=True))[:, 0]
+    return Ranking(torch.tensor(before), first)
 
 
 def _before(judged: Tensor, candidates: Tensor, right: Tensor) -> int:

@@ -231,3 +231,12 @@ def test_a_piece_of_the_part_from_elsewhere_makes_other_keys(tmp_path: Path) -> 
         kind = dataclasses.replace(second.kind, parts={**second.kind.parts, "piece": pattern})
         other = dataclasses.replace(second, kind=kind, share={"*": "multimodal", "piece": "own"})
         assert keys_owner("second", {**components, "second": other}) == owner
+
+
+def test_all_answers_to_a_question_look_at_keys_that_are_made_once() -> None:
+    answering = Blueprint.load("tiny/albef", "tiny/tasks/vqa_generate").check()
+    stage = next(iter(answering.stages))
+    source = compile_stage(answering, stage).source
+    assert "keys_values(" in source and "rows=" in source
+    one_each = compile_stage(checked("tiny/albef", "losses.itm.weight=0"), "pretrain").source
+    assert "keys_values(" not in one_each, "each text looks at a picture of its own"

@@ -98,6 +98,23 @@ def test_one_candidate_leaves_the_first_of_the_embeddings_first(asker: Asker, so
     assert one.recall.image_to_text[1] == plain.recall.image_to_text[1]
 
 
+def test_each_pair_is_judged_once_picture_after_picture(asker: Asker, source: Source, monkeypatch: Any) -> None:
+    judged: list[tuple[int, int]] = []
+    scores = Matcher.scores
+
+    def watched(matcher: Matcher, pairs: Any) -> Tensor:
+        judged.extend((id(image), id(text)) for image, text in pairs)
+        return scores(matcher, pairs)
+
+    monkeypatch.setattr(Matcher, "scores", watched)
+    monkeypatch.setattr("compose_vlp.evaluation.reranking.PAIRS", 5)
+    evaluate_reranking(asker, source, COUNT, Rerank(top=3))
+    assert len(judged) == len(set(judged)) < 2 * COUNT * 3, "a pair may be a candidate both ways"
+    pictures = [image for image, _ in judged]
+    turns = [image for image, before in zip(pictures, [None, *pictures], strict=False) if image != before]
+    assert len(turns) == len(set(turns)), "what a picture's texts need is not made again later"
+
+
 def test_numbers_have_names_of_their_own_beside_retrieval_s(asker: Asker, source: Source) -> None:
     ticks: list[Any] = []
     found = evaluate(asker, source, ("retrieval", "reranking"), COUNT, lambda task, n: ticks.append((task, n)))

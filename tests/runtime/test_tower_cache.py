@@ -74,6 +74,26 @@ def test_an_image_tower_runs_once_a_picture(asker: Asker, monkeypatch: pytest.Mo
     assert calls == [2]
 
 
+def test_keys_and_values_of_a_picture_are_made_once_for_all_texts_that_look_at_it(
+    asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, made = Stored(asker, "match"), list[int]()
+    for name in ("fusion", "text"):
+        tower = getattr(asker.model.student, name, None)
+        if hasattr(tower, "keys_values"):
+            whole_keys = tower.keys_values
+            counted = lambda x, keys=whole_keys: (made.append(len(x.features)), keys(x))[1]  # noqa: E731
+            monkeypatch.setattr(tower, "keys_values", counted)
+    images = kept(stored, asker, "image", pictures(2), 2)
+    texts = kept(stored, asker, "caption", list(TEXTS), 4)
+    pairs = [(image, text) for image in images for text in texts]
+    mixed = [pairs[n] for n in (0, 5, 1, 4, 7, 2)]
+    expected = torch.cat([stored.ask([pair]) for pair in mixed])
+    made.clear()
+    assert_near(stored.ask(mixed), expected)
+    assert made == [2]
+
+
 def test_rows_of_several_lengths_are_padded_to_the_longest() -> None:
     short = Text(torch.tensor([[1, 2]]), torch.tensor([2]), frame=9, pad=7)
     long = Text(torch.tensor([[3, 4, 5]]), torch.tensor([3]), frame=9, pad=7)

@@ -32,13 +32,19 @@ def batch(plan: Plan, context: PassContext) -> Plan:
     users: dict[str, list[str]] = defaultdict(list)
     for name, look in looks.items():
         users[look.keys].append(name)
-    looks = {name: look for name, look in looks.items() if len(users[look.keys]) > 1}
+    looks = {name: look for name, look in looks.items() if len(users[look.keys]) > 1 or _spreads(plan, look)}
     groups = _groups(plan, looks, context)
     written = in_order(_units(plan, groups, looks))
     assert written is not None, "groups in which a call waits for another are not made"
     picked = {ref.call for name in looks for ref in refs_in(plan.by_id()[name].arg("context") or ())}
     calls = _without_unread(written, picked, plan.wanted.values())
     return plan.replace(calls, _said(plan, groups, looks))
+
+
+def _spreads(plan: Plan, look: Look) -> bool:
+    """Do several rows look at one of a context (all answers at their question's)? Then its rows are the fewer."""
+    bases = (plan.type_of(base).rows.base for base in look.bases)
+    return look.index is not None and all(base != plan.type_of(look.index).rows.base for base in bases)
 
 
 # --- which calls

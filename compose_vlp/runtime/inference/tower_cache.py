@@ -16,6 +16,7 @@ from compose_vlp.compiler.model import Step
 from compose_vlp.compiler.program_runtime import take
 from compose_vlp.graph.graph import CheckedBlueprint, fragment
 from compose_vlp.graph.plan import Call, Ref
+from compose_vlp.graph.types import IndexType, RowSpace
 from compose_vlp.runtime.inference.outputs import Asker, tensor_of
 from compose_vlp.runtime.modes import evaluating
 from compose_vlp.values import Index, Part, Text, Value, rows_of
@@ -47,7 +48,9 @@ class Stored:
         inputs = [name for names in self.fields.values() for name in names]
         stored = {name: entry.stored.get(name, ()) for name in inputs}
         kept = {name: tuple(dict.fromkeys(ref.call for ref in refs)) for name, refs in stored.items()}
-        self._joint = _joint(blueprint, output, result, {call for calls in kept.values() for call in calls})
+        handed = {call for calls in kept.values() for call in calls}
+        self._joint = _joint(blueprint, output, result, handed)
+        self._picked = frozenset(map(_handed, handed))
         read = {call.target for call in self._joint.plan.calls if call.role == "input"}
         self._towers: dict[str, Compiled] = {}
         self._as_it_came: dict[str, tuple[str, ...]] = {}
@@ -71,9 +74,21 @@ class Stored:
         ]
 
     def ask(self, pairs: Sequence[Sequence[Row]]) -> Tensor:
-        """Compute the output [pairs, ...] for rows that belong together, one kept row of each field."""
-        rows = [{key: value for row in pair for key, value in row.items()} for pair in pairs]
-        batch = {key: join_rows([row[key] for row in rows]) for key in rows[0]}
+        """Compute the output [pairs, ...] for rows that belong together, one kept row of each field.
+
+        A row that several pairs have is handed on once: what looks at it makes keys and values of it once.
+        """
+        batch: dict[str, Any] = {}
+        for side in zip(*pairs, strict=True):
+            distinct = {id(row): row for row in side}
+            number = {key: place for place, key in enumerate(distinct)}
+            index = Index(torch.tensor([number[id(row)] for row in side], device=self._asker.device))
+            for name in side[0]:
+                if name in self._picked:
+                    batch[name] = join_rows([row[name] for row in distinct.values()])
+                    batch[_rows(name)] = index
+                else:
+                    batch[name] = join_rows([row[name] for row in side])
         return tensor_of(self._run(self._joint, batch)["value"])
 
     def _run(self, program: Compiled, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,18 +142,30 @@ def _joined(values: Sequence[Any]) -> Any:
 def _joint(blueprint: CheckedBlueprint, output: str, result: Ref, kept: set[str]) -> Compiled:
     """Compile the program of an output to which the results of some calls are handed as inputs."""
     plan = blueprint.plan
-    handed = [_as_input(call) if call.id in kept else call for call in plan.calls]
+    handed = [new for call in plan.calls for new in (_picked(call) if call.id in kept else (call,))]
     needed = {call.id for call in fragment(plan.replace(handed), [result])}
     cut = dataclasses.replace(blueprint, plan=plan.replace(call for call in handed if call.id in needed))
     return compile_plan(cut, output, {"value": result}, trainable=lambda _: False)
 
 
-def _as_input(call: Call) -> Call:
-    return dataclasses.replace(call, role="input", target=_handed(call.id), args=(), world=None)
+def _picked(call: Call) -> tuple[Call, Call, Call]:
+    """In place of a call its results, whose rows are those of pictures or texts, and those of each pair among them."""
+    name, target = _handed(call.id), RowSpace(_handed(call.id))
+    own = dataclasses.replace(call, role="input", args=(), world=None)
+    return (
+        dataclasses.replace(own, id=name, target=name, type=dataclasses.replace(call.type, rows=target)),
+        dataclasses.replace(own, id=_rows(name), target=_rows(name), type=IndexType(call.type.rows, points_at=target)),
+        dataclasses.replace(own, role="index", args=(("x", Ref(name)), ("index", Ref(_rows(name))))),
+    )
 
 
 def _handed(call: str) -> str:
     return f"@{call}"
+
+
+def _rows(handed: str) -> str:
+    """Name what says which of these rows each pair has."""
+    return f"{handed}:rows"
 
 
 def before_softmax(blueprint: CheckedBlueprint, ref: Ref) -> Ref:
