@@ -38,6 +38,20 @@ FOUND: Final[Mapping[str, Callable[[Asker], Mapping[str, str]]]] = {
     "grounding": grounders,
 }
 """Tasks whose outputs have any name: what finds them, with the input that holds what is right."""
+_RECALLS: Final = (
+    *(f"{side}_recall_at_{rank}" for side in ("image_to_text", "text_to_image") for rank in (1, 5, 10)),
+    "mean_recall",
+)
+SCORES: Final[Mapping[str, tuple[str, ...]]] = {
+    "retrieval": _RECALLS,
+    "reranking": _RECALLS,
+    "captioning": (*(f"bleu_{n}" for n in range(1, 5)), "rouge_l", "cider", "distinct_captions", "exact_captions"),
+    "zero_shot": ("accuracy_top_1", "accuracy_top_5", "accuracy_mean_of_classes"),
+    "classification": ("accuracy", "accuracy_of_commonest_class"),
+    "answering": ("vqa_accuracy",),
+    "grounding": ("pointing_accuracy", "pointing_accuracy_of_chance", "pointing_accuracy_of_middle"),
+}
+"""What each task gives; those of `FOUND` may have the name of an output before them, and an underscore."""
 ON_REQUEST: Final = frozenset({"reranking"})
 """Tasks that are dear, and measured only where they are asked for."""
 
@@ -86,6 +100,12 @@ def possible_tasks(asker: Asker, source: Source, zero_shot: ZeroShot | None = No
     """
     named = (task for task, outputs in TASKS.items() if all(name in asker.blueprint.outputs for name in outputs))
     return tuple(task for task in named if task not in ON_REQUEST and _has_truth(asker, source, task, zero_shot))
+
+
+def is_score(name: str) -> bool:
+    """Tell whether some task may give a score of this name, such as `retrieval.mean_recall`."""
+    task, _, own = name.partition(".")
+    return own in SCORES.get(task, ()) or (task in FOUND and any(own.endswith(f"_{known}") for known in SCORES[task]))
 
 
 def _has_truth(asker: Asker, source: Source, task: str, zero_shot: ZeroShot | None) -> bool:

@@ -73,7 +73,39 @@ def study_of(runs: Sequence[RunFolder]) -> Study:
         if not trial.scores:
             before = f"{missing[trial.cell]}; " if trial.cell in missing else ""
             missing[trial.cell] = f"{before}{trial.folder} has not been measured"
-    return Study("comparison", "", {}, names[0], dict(zip(names, descriptions, strict=True)), trials, missing=missing)
+    owners = {place: name for name, cell in zip(names, cells, strict=True) for place in cell}
+    notes = _unequal([owners[place] for place in range(len(runs))], runs, measured)
+    described = dict(zip(names, descriptions, strict=True))
+    return Study("comparison", "", {}, names[0], described, trials, missing=missing, notes=notes)
+
+
+def _unequal(cells: Sequence[str], runs: Sequence[RunFolder], measured: Sequence[Sequence[Measurement]]) -> list[str]:
+    """Say in what runs were not treated alike: steps of training, what they were measured on, and how much of it."""
+    tasks = dict.fromkeys(item.task for own in measured for item in own)
+    on = {f"{task} was measured on other data": [_places(own, task) for own in measured] for task in tasks}
+    records = {
+        f"{task} was measured on other numbers of records": [
+            ", ".join(f"{item.records:,}" for item in own if item.task == task) for own in measured
+        ]
+        for task in tasks
+    }
+    stages = [run.info.extra.get("stages", {}).values() for run in runs]
+    steps = [f"{sum(stage['steps'] for stage in own):,}" if own else "" for own in stages]
+    notes = []
+    for what, values in {"trained for other numbers of steps": steps, **on, **records}.items():
+        by_value: dict[str, list[str]] = {}
+        for cell, value in zip(cells, values, strict=True):
+            if value:
+                by_value.setdefault(value, []).append(cell)
+        if len(by_value) > 1:
+            parts = (f"{value} ({', '.join(dict.fromkeys(owners))})" for value, owners in by_value.items())
+            notes.append(f"{what}: {'; '.join(parts)}")
+    return notes
+
+
+def _places(measured: Sequence[Measurement], task: str) -> str:
+    """Name what a task was measured on."""
+    return ", ".join(sorted(" ".join([item.data, *item.changes]) for item in measured if item.task == task))
 
 
 def _document(folder: Path) -> Document:

@@ -130,7 +130,7 @@ def _cost(costs: Sequence[Cost]) -> Cost:
 
 def _notes(study: Study, summaries: Sequence[ScoreSummary]) -> list[str]:
     """Say what a reader must know before believing the table."""
-    notes = []
+    notes = list(study.notes)
     seeds = {cell: len(_by_seed(study.trials, cell, summaries[0].score)) for cell in study.cells}
     single = [cell for cell, count in seeds.items() if count == 1]
     if single:

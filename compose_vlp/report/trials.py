@@ -65,6 +65,7 @@ class Study:
         scores: Names of the scores to be reported, the main one first; all that the trials have where empty.
         missing: Cells that have no trial, or fewer than they should, with the reason.
         settings: What was equal for all, in words by name: budget, design, data, seeds, versions.
+        notes: What a reader must know before believing a comparison.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Study:
     scores: Sequence[str] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     @property
     def score_names(self) -> tuple[str, ...]:

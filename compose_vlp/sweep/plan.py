@@ -3,15 +3,17 @@ places in the sweep's file."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.nodes import Scalar
+from compose_vlp.blueprint.write import write
 from compose_vlp.errors import BlueprintError, Problem, Span, did_you_mean
 from compose_vlp.sweep.designs import Levels, baseline_of, combinations_of, name_of, omitted
-from compose_vlp.sweep.document import Budget, Factor, Sweep
+from compose_vlp.sweep.document import Budget, Factor, Search, Sweep
 from compose_vlp.sweep.identity import Identity, identity, meanings
 from compose_vlp.sweep.words import Word, at_their_words, layered, split
 
@@ -87,6 +89,8 @@ class Planner:
         self.plugins = plugins
         self.problems: dict[Problem, list[Levels]] = {}
         self._lines: dict[str, Sequence[str]] = dict(sweep.lines)
+        self._judge_base()
+        self._judge_scores()
 
     def words_of(self, levels: Levels) -> list[Word]:
         """The base with the levels' changes over it."""
@@ -102,6 +106,7 @@ class Planner:
             self._keep(error, words, levels)
             return None
         self._judge_measure(blueprint, levels)
+        self._judge_changes(blueprint, levels)
         budget = self.sweep.budget
         minutes = f"{budget.minutes:g} minutes" if budget is not None and budget.minutes is not None else ""
         known = identity(blueprint, minutes)
@@ -237,6 +242,49 @@ class Planner:
                 message = f"`{task}` asks for the output{'s'[: len(missing) > 1]} {' and '.join(missing)}"
                 hint = f"outputs: {', '.join(checked.outputs)}; or leave the cell out"
                 self._refuse(f"{message}, which there is not", self._at("measure.tasks"), hint, levels=levels)
+
+    def _judge_changes(self, blueprint: Blueprint, levels: Levels) -> None:
+        """Refuse changes for measuring that this cell cannot take: `evaluate` lays them over it when it is resolved."""
+        if not self.sweep.measure.changes:
+            return
+        span = self._at("measure.changes") or Span("measure", 1, 1, 2)
+        with tempfile.TemporaryDirectory() as folder:
+            resolved = Path(folder) / "blueprint.yaml"
+            resolved.write_text(write(blueprint.document), encoding="utf-8")
+            texts = (str(resolved), *self.sweep.measure.changes)
+            words = [Word(text, ((0, Scalar("", span)),)) for text in texts]
+            try:
+                self.load(words).check()
+            except BlueprintError as error:
+                self._keep(error, words, levels)
+
+    def _judge_base(self) -> None:
+        """Refuse changes of the base that no cell reads, since every level of a factor makes another."""
+        for word in self.sweep.base:
+            for factor in self.sweep.factors if word.is_override else ():
+                replaced = [any(own.changes == word.changes for own in level.words) for level in factor.levels]
+                if all(replaced) if replaced else factor.key.text == word.changes:
+                    self._refuse(
+                        f"no cell reads `{word.text}`: factor `{factor.name}` sets `{word.changes}` in all of them",
+                        word.place(),
+                        "leave it out, or name its value as the factor's first level",
+                        related=(("the factor", factor.key.span),),
+                    )
+
+    def _judge_scores(self) -> None:
+        """Refuse names of scores that no task gives, or none of those that are measured."""
+        from compose_vlp.evaluation.results import SCORES, is_score
+
+        measure, design = self.sweep.measure, self.sweep.design
+        goal = [("design.objective", design.objective)] if isinstance(design, Search) else []
+        known = [f"{task}.{name}" for task in measure.tasks or SCORES for name in SCORES[task]]
+        for key, name in [*(("measure.scores", name) for name in measure.scores), *goal]:
+            if not is_score(name):
+                hints = did_you_mean(name, known) or (f"scores: {', '.join(known)}",)
+                self._refuse(f"no task gives the score `{name}`", self._at(key), *hints)
+            elif measure.tasks is not None and key == "measure.scores" and name.partition(".")[0] not in measure.tasks:
+                hint = f"tasks: {', '.join(measure.tasks)}"
+                self._refuse(f"`{name}` is of a task that is not measured", self._at(key), hint)
 
     def _at(self, key: str) -> Span | None:
         return self.sweep.span(key, key.split(".", maxsplit=1)[0], "sweep")

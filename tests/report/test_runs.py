@@ -8,6 +8,7 @@ import pytest
 from compose_vlp.errors import UserError
 from compose_vlp.report.loose import study_of
 from compose_vlp.report.runs import find_runs
+from compose_vlp.report.summary import summarise
 from compose_vlp.report.where import select
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.state.scores import Measurement, keep_scores, read_scores, tracked_names
@@ -133,6 +134,25 @@ def test_scores_on_other_data_are_no_pair(tmp_path: Path):
     first, second = study_of(opened(tmp_path / "a", tmp_path / "b")).trials
     assert first.scores == {"retrieval.mean_recall on pairs": 0.5}
     assert second.scores == {"retrieval.mean_recall on pairs data.pairs.split=unseen": 0.9}
+
+
+def test_runs_that_were_not_treated_alike_are_told_apart(tmp_path: Path):
+    make_run(tmp_path / "a", scores={"mean_recall": 0.5})
+    longer = make_run(tmp_path / "b", "stages.pretrain.batch=32")
+    keep_scores(longer, [Measurement("retrieval", "unseen", (), 50, 9, {"mean_recall": 0.9})])
+    longer.update(stages={"pretrain": {"steps": 1900, "seconds": 60.0}})
+    study = study_of(opened(tmp_path / "a", tmp_path / "b"))
+    batch = "stages.pretrain.batch=32"
+    assert study.notes == [
+        f"trained for other numbers of steps: 7 (coca_tiny); 1,900 ({batch})",
+        f"retrieval was measured on other data: pairs (coca_tiny); unseen ({batch})",
+        f"retrieval was measured on other numbers of records: 100 (coca_tiny); 50 ({batch})",
+    ]
+    assert set(study.notes) <= set(summarise(study).notes)
+
+
+def test_runs_that_were_treated_alike_have_no_such_notes(runs: Path):
+    assert study_of(opened(runs / "a0", runs / "b0", runs / "a1", runs / "blind")).notes == []
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,15 @@ def test_levels_that_make_the_same_model_only_in_some_cells_are_trained_once(wri
     assert any("make the same model: it is trained once" in note for note in planned.notes)
 
 
+@pytest.mark.parametrize(
+    "factor", ["alpha_of: {a: [data.pairs.count=6], b: [data.pairs.count=8]}", "data.pairs.count: [6, 8]"]
+)
+def test_a_change_of_the_base_that_no_cell_reads_is_refused(written: Written, factor: str) -> None:
+    (problem,) = mistakes(written(f"vary: {{{factor}}}", base="base: [tiny/coca, data.pairs.count=24]"))
+    assert problem.message.startswith("no cell reads `data.pairs.count=24`: factor `")
+    assert str(problem.span) == "question.yaml:2:19"
+
+
 def test_a_fraction_tells_a_factor_of_no_effect_too(written: Written) -> None:
     real = ", ".join(f"f{i}: {{no: [], yes: ['x-{i}=1']}}" for i in range(5))
     messages = [problem.message for problem in mistakes(written(f"vary: {{{real}}}", "design: fraction"))]
@@ -130,6 +139,14 @@ def test_flops_decide_the_steps_of_each_cell(written: Written) -> None:
         (["budget: {steps: 5, stage: pretrian}"], "no stage is called `pretrian`"),
         (["measure: {data: unseen}"], "no data source is called `unseen`"),
         (["measure: {tasks: [reranking]}"], "`reranking` asks for the output"),
+        (["measure: {scores: [retrieval.mean_recal]}"], "no task gives the score `retrieval.mean_recal`"),
+        (["measure: {scores: [mean_recall]}"], "no task gives the score `mean_recall`"),
+        (
+            ["measure: {tasks: [captioning], scores: [retrieval.mean_recall]}"],
+            "`retrieval.mean_recall` is of a task that is not measured",
+        ),
+        (["measure: {changes: [data.pairs.splt=unseen]}"], "data source `pairs` has no field `splt`"),
+        (["measure: {changes: [outputs.caption.beam=2]}"], "output `caption` has no field `beam`"),
     ],
 )
 def test_what_cannot_be_spent_or_measured_is_told_beforehand(written: Written, lines: list[str], message: str) -> None:

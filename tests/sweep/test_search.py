@@ -20,11 +20,12 @@ from tests.sweep.inline import Quiet
 optuna = pytest.importorskip("optuna")
 Written = Callable[..., Sweep]
 VARY = "vary: {optimizer.lr: 'log(1e-5, 1e-1)', loss: {full: [], half: [losses.contrastive.weight=0.5]}}"
+SCORE = "retrieval.mean_recall"
 
 
 def design(trials: int = 3, **more: str) -> str:
     extra = "".join(f", {name}: {value}" for name, value in more.items())
-    return f"design: {{use: search, trials: {trials}, objective: score{extra}}}"
+    return f"design: {{use: search, trials: {trials}, objective: {SCORE}{extra}}}"
 
 
 class Pretended:
@@ -43,7 +44,7 @@ class Pretended:
         self.reason = self.reasons.pop(0) if self.reasons else ""
         if not self.reason:
             trial.scores_file(trial.settings.evaluate).write_text(
-                f'{{"scores": {{"score": {rate + trial.settings.seed}}}}}'
+                f'{{"scores": {{"{SCORE}": {rate + trial.settings.seed}}}}}'
             )
             (folder / "run" / "run.json").write_text('{"status": "FINISHED"}')
         return self
@@ -122,10 +123,12 @@ def test_a_drawn_cell_that_is_no_model_is_told_and_passed_over(
 def test_a_score_that_no_run_gives_is_told_with_what_there_is(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = written(VARY, "design: {use: search, trials: 2, objective: scoer}")
-    with pytest.raises(UserError, match="no run gives the score `scoer`") as caught:
+    sweep = written(VARY, "design: {use: search, trials: 2, objective: retrieval.image_to_text_recall_at_1}")
+    with pytest.raises(UserError, match=r"no run gives the score `retrieval.image_to_text_recall_at_1`") as caught:
         search(sweep, monkeypatch)
-    assert caught.value.problems[0].hints == ("did you mean 'score'?",)
+    assert caught.value.problems[0].hints == (f"did you mean '{SCORE}'?",)
+    with pytest.raises(BlueprintError, match="no task gives the score `mean_recal`"):
+        search(written(VARY, "design: {use: search, trials: 2, objective: mean_recal}"), monkeypatch)
 
 
 def test_a_run_that_is_not_worth_its_end_is_pruned(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +150,7 @@ def test_a_run_that_is_not_worth_its_end_is_pruned(written: Written, monkeypatch
         job.trial.run.mkdir(parents=True)
         value = 0.1 if number == 5 else 0.9
         (job.trial.run / "run.json").write_text(
-            json.dumps({"extra": {"scores": {"pairs": {"step": 10, "score": value}}}})
+            json.dumps({"extra": {"scores": {"pairs": {"step": 10, SCORE: value}}}})
         )
         assert feed.unwanted(job) == (number == 5)
         job.state = "pruned" if number == 5 else "done"

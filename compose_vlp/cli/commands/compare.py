@@ -23,10 +23,15 @@ EXAMPLES = (
     ("as a page, with tables and plots", "compose-vlp compare runs/a-* runs/b-* --out reports/a-and-b"),
 )
 
+_ANY_WIDTH = 10_000
+"""Columns in which a table is measured as if nothing bounded it."""
+
 Scores = Annotated[
     list[str] | None,
     typer.Option(
-        "--score", metavar="NAME", help="Report this score; several times, the main one first. All if left out."
+        "--score",
+        metavar="NAME",
+        help="Report this score; several times, the main one first. If left out, all in files, and a few here.",
     ),
 ]
 
@@ -53,7 +58,7 @@ def command(
     from compose_vlp.runtime.state.find_run import find_run
 
     summary = summarise(study_of([find_run(run) for run in runs]), scores or ())
-    show(summary, as_json=as_json)
+    show(summary, as_json=as_json, chosen=bool(scores))
     if path is not None:
         from compose_vlp.report.write import write_report
 
@@ -61,21 +66,39 @@ def command(
         err().print(f"Report: {files[0]}", soft_wrap=True)
 
 
-def show(summary: Summary, *, as_json: bool) -> None:
-    """Print a summary's tables, or all its numbers."""
+def show(summary: Summary, *, as_json: bool, chosen: bool) -> None:
+    """Print a summary's tables, or all its numbers; of scores that nobody has `chosen` the first of each task."""
     from compose_vlp.report import tables
 
     if as_json:
         print_json(tables.as_json(summary))
         return
-    for own in summary.scores:
+    first = {own.score.partition(".")[0]: own for own in reversed(summary.scores)}
+    shown = [own for own in summary.scores if chosen or own in first.values()]
+    for own in shown:
         out().print(own.score, style="bold")
-        out().print(_table(tables.cell_table(summary, own)))
+        _print(tables.cell_table(summary, own))
         if own.effects:
-            out().print(_table(tables.effect_table(own.effects)))
-    out().print(_table(tables.cost_table(summary)))
+            _print(tables.effect_table(own.effects))
+    _print(tables.cost_table(summary))
+    others = [own.score for own in summary.scores if own not in shown]
+    if others:
+        err().print(f"note: measured, too: {', '.join(others)}; `--score NAME` shows one", style="dim", soft_wrap=True)
     for note in summary.notes:
         err().print(f"note: {note}", style="dim", soft_wrap=True)
+
+
+def _print(frame: DataFrame) -> None:
+    """Print a table; where it is wider than the terminal, its last column, which is words, as lines below it."""
+    console, whole = out(), _table(frame)
+    if console.measure(whole, options=console.options.update(max_width=_ANY_WIDTH)).maximum <= console.width:
+        console.print(whole)
+        return
+    last = frame.columns[-1]
+    console.print(_table(frame.drop(columns=last)))
+    for name, words in zip(frame.iloc[:, 0], frame[last], strict=True):
+        if words:
+            console.print(f"  {name}: {words}", soft_wrap=True)
 
 
 def _table(frame: DataFrame) -> Table:

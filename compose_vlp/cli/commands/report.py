@@ -48,7 +48,7 @@ def command(
         raise UserError(f"{study.name}: no run has been measured", hints=(*lacking[:LACKING], hint))
     summary = summarise(study, scores or ())
     files = write_report(summary, path or folder / FOLDER)
-    show(summary, as_json=as_json)
+    show(summary, as_json=as_json, chosen=bool(scores or study.scores))
     err().print(f"Report: {files[0]}", soft_wrap=True)
     if path is None:
         _track(folder, files)
