@@ -15,10 +15,14 @@ Kind = Literal["value", "loss", "ids", "gradient norm", "gradient", "state", "in
 
 @dataclass(frozen=True)
 class Tolerances:
-    """`value`: largest difference, as a share of the largest wanted number of the tensor. `norm`: difference of a
-    gradient's norm, as a share of the wanted one, plus `floor` times the largest norm of all: where the true gradient
-    is 0 (the bias of attention's keys), both sides hold rounding only. A whole gradient's elements may differ by that
-    floor too."""
+    """Differences of tensors are measured by their Euclidean norm, as a share of the recorded tensor's.
+
+    Processors add up in their own orders, so single elements of float32 differ by any factor of themselves, the more so
+    the larger the model; the norm of all of them does not. One wrong element is far above `value` in its tensor's norm.
+
+    `value`: for values, losses and state. `norm`: for gradients, whole or by their norms alone, plus `floor` times the
+    largest norm of all: where the true gradient is 0 (the bias of attention's keys), both sides hold rounding only.
+    """
 
     value: float = 1e-5
     norm: float = 1e-4
@@ -128,10 +132,12 @@ def _value(kind: Kind, name: str, ours: Tensor | None, recorded: Tensor, limits:
     a, b = ours.detach().cpu().double(), recorded.cpu().double()
     if recorded.numel() == 0:
         return Row(kind, name, passed=True, error=0.0, allowed=limits.value)
-    scale = float(b.abs().max())
-    error = float((a - b).abs().max())
-    relative = error / scale if scale else (0.0 if error == 0 else math.inf)
+    relative = _share(float((a - b).norm()), float(b.norm()))
     return Row(kind, name, relative <= limits.value, relative, limits.value)
+
+
+def _share(difference: float, norm: float) -> float:
+    return difference / norm if norm else (0.0 if difference == 0 else math.inf)
 
 
 def _norms(ours: Mapping[str, float], recorded: Mapping[str, float], limits: Tolerances) -> Iterator[Row]:
@@ -143,15 +149,15 @@ def _norms(ours: Mapping[str, float], recorded: Mapping[str, float], limits: Tol
         difference = abs(ours[name] - norm)
         close = difference <= limits.norm * norm
         passed = difference <= limits.norm * norm + limits.floor * largest
-        relative = difference / norm if norm else (0.0 if difference == 0 else math.inf)
-        yield Row("gradient norm", name, passed, relative, limits.norm, by_floor=passed and not close)
+        yield Row("gradient norm", name, passed, _share(difference, norm), limits.norm, by_floor=passed and not close)
 
 
 def _gradients(ours: Mapping[str, Tensor], recorded: Outcome, limits: Tolerances) -> Iterator[Row]:
     floor = limits.floor * max(recorded.norms.values(), default=0.0)
     for name, value in recorded.gradients.items():
-        row = _value("gradient", name, ours.get(name), value, limits)
-        if not row.passed and row.error is not None and row.error * float(value.abs().max()) <= floor:
+        row = _value("gradient", name, ours.get(name), value, replace(limits, value=limits.norm))
+        norm = float(value.double().norm())
+        if not row.passed and row.error is not None and row.error * norm <= limits.norm * norm + floor:
             row = replace(row, passed=True, by_floor=True)
         yield row
 
