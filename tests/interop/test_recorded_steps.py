@@ -31,7 +31,7 @@ SWITCHES = [(), *((name,) for name in PASSES), tuple(PASSES)]
 def programs(folder: Path, form: Format) -> list[tuple[str, ...]]:
     """The switches that give different programs of this step; those of one text give the same numbers."""
     blueprint = checked(*form.settings(read_oracle(folder, form.losses)))
-    switch_of = {}
+    switch_of: dict[tuple[str, ...], tuple[str, ...]] = {}
     for without in SWITCHES:
         sources = tuple(compile_stage(blueprint, stage, without=without).source for stage in blueprint.stages)
         switch_of.setdefault(sources, without)
