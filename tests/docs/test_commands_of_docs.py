@@ -8,37 +8,41 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs.pages import Block, blocks, runnable_pages
+from tests.docs.warm import warm_programs
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = runnable_pages(ROOT)
 
 
-def environment() -> dict[str, str]:
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """This process's, with the commands of this Python first and trainings cut short."""
-    commands = Path(sys.executable).parent
-    return {
+    programs, commands = tmp_path_factory.mktemp("programs"), Path(sys.executable).parent
+    set_here = {
         **os.environ,
-        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(programs), str(commands), os.environ["PATH"]]),
         "COMPOSE_VLP_DOCS_STEPS": os.environ.get("COMPOSE_VLP_DOCS_STEPS", "2"),
         "COLUMNS": "120",
         "NO_COLOR": "1",
     }
+    with warm_programs(programs):
+        yield set_here
 
 
-def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(block: Block, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run one block in that folder, output and errors together."""
     script = block.body if block.language == "python" else f"set -euo pipefail\n{block.body}"
-    interpreter = [sys.executable, "-"] if block.language == "python" else ["bash", "-s"]
     return subprocess.run(
-        interpreter,
+        ["python", "-"] if block.language == "python" else ["bash", "-s"],
         input=script,
         cwd=folder,
-        env=environment(),
+        env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -49,11 +53,11 @@ def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # minutes on a machine that does much else
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_commands_of_the_page_work(page: Path, tmp_path: Path) -> None:
+def test_commands_of_the_page_work(page: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     for block in blocks(page):
         if block.file is not None:
             (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / block.file).write_text(block.body, encoding="utf-8")
             continue
-        done = run(block, tmp_path)
+        done = run(block, tmp_path, environment)
         assert done.returncode == 0, f"{page}:{block.line} exited with {done.returncode}\n{block.body}\n{done.stdout}"
