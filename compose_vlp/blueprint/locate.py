@@ -55,6 +55,10 @@ def locate(written: str, mention: Span, beside: Path | None = None, library: Pat
 
 
 def display_name(path: Path) -> str:
-    """Name a file for messages: its path from the working directory where it lies below that, else in full."""
-    here = Path.cwd()
-    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.as_posix()
+    """Name a file for messages: from the working directory where it lies below that, a built-in by its name
+    (`albef.yaml`) unless a file is called so here, any other in full."""
+    here, library = Path.cwd(), LIBRARY.resolve()
+    if path.is_relative_to(here):
+        return path.relative_to(here).as_posix()
+    name = path.relative_to(library) if path.is_relative_to(library) else path
+    return path.as_posix() if is_file(name) else name.as_posix()

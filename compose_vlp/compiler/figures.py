@@ -20,6 +20,10 @@ CLOSE = 0.01
 """A count this near to the paper's, relatively, is the same."""
 
 
+OTHER = 2
+"""A model of which a figure is so many times as large or as small is another than the paper's."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A line of a paper's table: parameters of some components, or below some paths, as built and as printed."""
@@ -49,7 +53,8 @@ def figures(
     """The figures under `x-paper.parameters`: `{label: {components: [...], count: 86M}}`, or `match: [...]`.
 
     `by_path` counts every parameter by its path, and is asked where a figure has patterns. A figure of the paper's
-    model of which the blueprint has dropped a part is left out.
+    model of which the blueprint has dropped a part is left out; so are all where one is twice or half as large, since
+    a small sibling is no such model.
 
     Raises:
         UserError: a figure that is not of this form, or that names no component or no parameter.
@@ -78,7 +83,7 @@ def figures(
         except ValueError as wrong:
             raise UserError(f"x-paper figure `{entry.name}` {wrong}", span=entry.value.span, hints=_FORM) from None
         compared.append(Figure(entry.name, names, built, str(settings["count"])))
-    return tuple(compared)
+    return tuple(compared) if all(1 / OTHER <= figure.ratio <= OTHER for figure in compared) else ()
 
 
 def _of(names: Collection[str], document: Document, by_component: Mapping[str, int]) -> int:

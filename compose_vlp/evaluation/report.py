@@ -41,32 +41,39 @@ LISTED: Final = 30
 
 def page_of(results: Results, asker: Asker, source: Source, *, title: str, subtitle: str) -> str:
     """Show the results with pictures, as the records hold them, before any resizing."""
-    numbers: list[Tile] = []
     sections: list[Section] = []
     for task, measured in results.tasks.items():
         if isinstance(measured, Classified):
-            numbers += _choice_tiles(measured)
             sections += [_choices(name, choices) for name, choices in measured.outputs.items()]
-            continue
-        if isinstance(measured, Answered):
-            numbers += _answer_tiles(measured)
+        elif isinstance(measured, Answered):
             sections += [_answers(name, answers) for name, answers in measured.outputs.items()]
-            continue
-        if isinstance(measured, Grounded):
-            numbers += _pointing_tiles(measured)
-            continue
-        pictures = _Pictures(asker, source, task)
-        if isinstance(measured, Retrieval):
-            title = "Retrieval, re-ranked" if isinstance(measured, Reranked) else "Retrieval"
-            numbers += _retrieval_tiles(measured)
-            sections.append(_retrieval(measured, pictures, title))
+        elif isinstance(measured, Retrieval):
+            heading = "Retrieval, re-ranked" if isinstance(measured, Reranked) else "Retrieval"
+            sections.append(_retrieval(measured, _Pictures(asker, source, task), heading))
         elif isinstance(measured, Captions):
-            numbers += _caption_tiles(measured)
-            sections.append(_captions(measured, pictures))
+            sections.append(_captions(measured, _Pictures(asker, source, task)))
         elif isinstance(measured, Classification):
-            numbers += _class_tiles(measured)
-            sections.append(_classes(measured, pictures))
-    return results_page(title, subtitle, [Section("Scores", tiles(numbers)), *sections])
+            sections.append(_classes(measured, _Pictures(asker, source, task)))
+    return results_page(title, subtitle, [Section("Scores", tiles(tiles_of(results))), *sections])
+
+
+def tiles_of(results: Results) -> list[Tile]:
+    """Give the numbers that matter most, each beside what to hold it against; the page and the terminal show them."""
+    return [tile for measured in results.tasks.values() for tile in _tiles(measured)]
+
+
+def _tiles(measured: Any) -> list[Tile]:
+    if isinstance(measured, Classified):
+        return _choice_tiles(measured)
+    if isinstance(measured, Answered):
+        return _answer_tiles(measured)
+    if isinstance(measured, Grounded):
+        return _pointing_tiles(measured)
+    if isinstance(measured, Retrieval):
+        return _retrieval_tiles(measured)
+    if isinstance(measured, Captions):
+        return _caption_tiles(measured)
+    return _class_tiles(measured) if isinstance(measured, Classification) else []
 
 
 class _Pictures:

@@ -11,6 +11,7 @@ import typer
 from rich import box
 from rich.progress import Progress, TaskID
 from rich.table import Table
+from rich.text import Text
 
 from compose_vlp.cli.console import err, out, print_json
 from compose_vlp.cli.options import Device, Json, Plugins, Run, load_run, print_note
@@ -77,6 +78,7 @@ def command(
     ] = None,
     device: Device = "auto",
     plugins: Plugins = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print every score by its name, too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure a trained model: retrieval, captions, zero-shot.
@@ -89,7 +91,7 @@ def command(
     The records are those the model was trained with, unless `--data` or a change of `data` names others.
     """
     from compose_vlp.blueprint.sections import Rerank, ZeroShot
-    from compose_vlp.evaluation.report import page_of
+    from compose_vlp.evaluation.report import page_of, tiles_of
     from compose_vlp.evaluation.results import evaluate, possible_tasks
     from compose_vlp.files import write_atomic
     from compose_vlp.runtime.sources import declared_source, last_data
@@ -142,9 +144,12 @@ def command(
         print_json({**about, **results.as_json()})
         return
     table = Table(box=box.SIMPLE_HEAD, show_header=False, show_edge=False, padding=(0, 2, 0, 0))
-    for key, value in results.scores.items():
-        table.add_row(key, f"{value:.4f}")
+    for tile in tiles_of(results):
+        table.add_row(tile.label, tile.value, Text(tile.note or "", style="dim"))
     out().print(table)
+    if verbose:
+        for key, value in results.scores.items():
+            out().print(f"{key} {value:.4f}", soft_wrap=True)
     out().print(f"Weights: {trained.weights}", soft_wrap=True)
     out().print(f"Pictures and captions: {page}", soft_wrap=True)
 
