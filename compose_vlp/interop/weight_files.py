@@ -34,7 +34,8 @@ def read_weights(path: str | Path, inside: str | None = None) -> dict[str, Tenso
             f"{place} is a folder, and has no key {inside!r}", hints=["`in` belongs to a checkpoint's file"]
         )
     if (place / RUN_FILE).is_file():
-        place = _last_of_run(place)
+        weights: dict[str, Tensor] = checkpoint.load(_last_of_run(place), only=("model",))["model"]
+        return weights
     return {name: tensor for file in _files(place) for name, tensor in read_state(file).items()}
 
 

@@ -155,7 +155,10 @@ def _weights(run: RunFolder) -> str | None:
     from compose_vlp.runtime.state.manifest import read_manifest
 
     newest = checkpoint.latest(run.checkpoints)
-    return read_manifest(newest).files["model.safetensors"].sha256 if newest is not None else None
+    if newest is None:
+        return None
+    files = read_manifest(newest).files
+    return " ".join(entry.sha256 for name, entry in sorted(files.items()) if name.startswith(("model.", "model/")))
 
 
 def _frozen(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 ```
 step-00001000/
-  model.safetensors, optimizer.safetensors, ...   the tensors below each top-level key of the state
+  model.safetensors, optimizer.safetensors, ...   the tensors below each top-level key of the state; of a model that is
+                                                  divided, folders of these names with a file of each process
   state.json      everything else, with the places of the tensors
   manifest.json   format, step, sizes and SHA-256 of the files, and what determines the model
 ```
@@ -30,6 +31,8 @@ from compose_vlp.files import fsync_directory, write_atomic
 from compose_vlp.readable import storage
 from compose_vlp.runtime.state.manifest import (
     MANIFEST,
+    WHOLE,
+    FileEntry,
     Manifest,
     check_blueprint,
     check_files,
@@ -38,10 +41,11 @@ from compose_vlp.runtime.state.manifest import (
     read_manifest,
 )
 from compose_vlp.runtime.state.packing import pack, unpack
+from compose_vlp.runtime.state.pieces import Like, cut_like, read_group
 
 logger = logging.getLogger(__name__)
 
-_STATE = "state.json"
+STATE = "state.json"
 _OS_ERROR = re.compile(r"os error (\d+)")
 
 
@@ -64,30 +68,60 @@ def save(path: Path, state: Mapping[str, Any], *, step: int, blueprint: Mapping[
         TypeError: The state holds something that a checkpoint cannot.
     """
     packed = pack(state)
+    temporary = folder_aside_of(path)
+    try:
+        for group, tensors in packed.groups.items():
+            save_file(tensors, temporary / f"{group}.safetensors", metadata={"format": "pt"})
+        (temporary / STATE).write_text(json.dumps(packed.skeleton, allow_nan=False))
+        finish_folder(temporary, path, step=step, blueprint=blueprint)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise cannot_save(path, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def folder_aside_of(path: Path) -> Path:
+    """Make a folder to fill beside a checkpoint's, and remove what earlier savings left half done.
+
+    Raises:
+        UserError: it cannot be made.
+    """
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
         temporary.mkdir()
-        for group, tensors in packed.groups.items():
-            save_file(tensors, temporary / f"{group}.safetensors", metadata={"format": "pt"})
-        (temporary / _STATE).write_text(json.dumps(packed.skeleton, allow_nan=False))
-        manifest = Manifest(
-            step=step,
-            sequence=1 + max((earlier.sequence for _, earlier in _complete(path.parent)), default=0),
-            files=describe_files(temporary),
-            blueprint=None if blueprint is None else flatten(blueprint),
-        )
-        for file in temporary.iterdir():
-            _fsync(file)
-        write_atomic(temporary / MANIFEST, manifest.to_json())
-        _publish(temporary, path)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise _cannot_save(path, error) from error
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    except OSError as error:
+        raise cannot_save(path, error) from error
+    return temporary
+
+
+def finish_folder(
+    temporary: Path,
+    path: Path,
+    *,
+    step: int,
+    blueprint: Mapping[str, Any] | None,
+    form: int = WHOLE,
+    entries: Mapping[str, FileEntry] | None = None,
+) -> None:
+    """Write the manifest of a folder that holds all else, and bring it to its place.
+
+    `entries` are files in folders below, which are on the disk already.
+    """
+    manifest = Manifest(
+        step=step,
+        sequence=1 + max((earlier.sequence for _, earlier in _complete(path.parent)), default=0),
+        files={**describe_files(temporary), **(entries or {})},
+        blueprint=None if blueprint is None else flatten(blueprint),
+        format=form,
+    )
+    for file in temporary.iterdir():
+        fsync_directory(file) if file.is_dir() else fsync_file(file)
+    write_atomic(temporary / MANIFEST, manifest.to_json())
+    _publish(temporary, path)
 
 
 def load(
@@ -96,14 +130,17 @@ def load(
     only: Collection[str] | None = None,
     blueprint: Mapping[str, Any] | None = None,
     device: str = "cpu",
+    like: Like | None = None,
 ) -> dict[str, Any]:
-    """Load the state of a checkpoint, after its files have been checked.
+    """Load the state of a checkpoint, of either form, after its files have been checked.
 
     Args:
         path: The checkpoint's folder.
         only: Top-level keys to read; all by default.
         blueprint: What determines the model that the state is for.
         device: Where the tensors go.
+        like: Gives for a tensor's name and shape one that is divided among processes as it shall be, of which this
+            process then has its piece; other tensors come whole.
 
     Raises:
         UserError: No checkpoint is there, a file is missing, cut short or damaged, a key is not in it, or it is of
@@ -112,20 +149,35 @@ def load(
     manifest = read_manifest(path)
     if blueprint is not None:
         check_blueprint(path, manifest, flatten(blueprint))
-    check_files(path, manifest, only={_STATE, *(f"{key}.safetensors" for key in only)} if only is not None else None)
-    skeleton = json.loads((path / _STATE).read_text())
+    kept = {STATE, *(name for key in only for name in (key, f"{key}.safetensors"))} if only is not None else None
+    check_files(path, manifest, only=kept)
+    skeleton = json.loads((path / STATE).read_text())
     missing = set(only or ()) - set(skeleton)
     if missing:
         raise UserError(f"checkpoint {path} has no {', '.join(sorted(missing))}; it has {', '.join(skeleton)}")
     tensors: dict[tuple[str, str], torch.Tensor] = {}
 
     def fetch(group: str, name: str) -> torch.Tensor:
-        if (group, name) not in tensors:
+        if (group, name) not in tensors and (path / group).is_dir():
+            for key, tensor in read_group(path / group, like).items():
+                tensors[group, key] = tensor.to(device) if like is None else tensor
+        elif (group, name) not in tensors:
             with safe_open(path / f"{group}.safetensors", framework="pt", device=device) as file:
-                tensors[group, name] = file.get_tensor(name)
+                tensor = file.get_tensor(name)
+            tensors[group, name] = cut_like(tensor, like(name, tensor.shape)) if like is not None else tensor
         return tensors[group, name]
 
     return {key: unpack(value, fetch) for key, value in skeleton.items() if only is None or key in only}
+
+
+def keys(path: Path) -> list[str]:
+    """List the top-level keys of a checkpoint's state.
+
+    Raises:
+        UserError: no checkpoint is there, or it is damaged.
+    """
+    check_files(path, read_manifest(path), only=(STATE,))
+    return list(json.loads((path / STATE).read_text()))
 
 
 def latest(folder: Path) -> Path | None:
@@ -196,7 +248,8 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _fsync(file: Path) -> None:
+def fsync_file(file: Path) -> None:
+    """Wait until the disk has a file."""
     handle = os.open(file, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -204,7 +257,8 @@ def _fsync(file: Path) -> None:
         os.close(handle)
 
 
-def _cannot_save(path: Path, error: OSError | SafetensorError) -> UserError:
+def cannot_save(path: Path, error: OSError | SafetensorError) -> UserError:
+    """Make the error for a checkpoint that could not be written."""
     code = error.errno if isinstance(error, OSError) else None
     if code is None:  # safetensors writes in Rust, and says the system's number in words
         match = _OS_ERROR.search(str(error))

@@ -12,7 +12,12 @@ from typing import Any, TypeAlias
 from compose_vlp.errors import UserError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+"""The highest that is read."""
+WHOLE = 1
+"""The format of checkpoints whose tensors stand whole in one file for each key of the state."""
+DIVIDED = 2
+"""The format of those that several processes wrote: a folder for each key, with a file of each process."""
 
 Flat: TypeAlias = dict[str, str | int | float | bool | None]
 
@@ -43,7 +48,7 @@ class Manifest:
     sequence: int
     files: dict[str, FileEntry]
     blueprint: Flat | None
-    format: int = FORMAT
+    format: int = WHOLE
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -51,7 +56,12 @@ class Manifest:
 
 def describe_files(folder: Path) -> dict[str, FileEntry]:
     """Sizes and digests of the files of a folder."""
-    return {file.name: FileEntry(file.stat().st_size, _digest(file)) for file in sorted(folder.iterdir())}
+    return {file.name: describe_file(file) for file in sorted(folder.iterdir()) if file.is_file()}
+
+
+def describe_file(file: Path) -> FileEntry:
+    """Size and digest of a file."""
+    return FileEntry(file.stat().st_size, _digest(file))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -78,11 +88,13 @@ def read_manifest(path: Path) -> Manifest:
 def check_files(path: Path, manifest: Manifest, *, only: Collection[str] | None = None, digests: bool = True) -> None:
     """Compare the files of a checkpoint with its manifest; without `digests` only their sizes, which is quick.
 
+    `only` names files, and folders of files.
+
     Raises:
         UserError: A file is missing, cut short, or damaged.
     """
     for name, entry in manifest.files.items():
-        if only is not None and name not in only:
+        if only is not None and name not in only and name.partition("/")[0] not in only:
             continue
         file = path / name
         if not file.is_file():

@@ -31,18 +31,18 @@ class Packed:
     groups: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
 
 
-def pack(state: Mapping[str, Any]) -> Packed:
+def pack(state: Mapping[str, Any], *, divided: bool = False) -> Packed:
     """Take a state apart.
 
     It holds mappings with scalars as keys, lists, tuples, tensors, numpy arrays, strings, numbers, booleans and None.
     numpy's scalars come back as Python's. Entries that are one tensor (tied weights) are stored once and come back as
-    one tensor.
+    one tensor. With `divided`, tensors may be divided among processes, and all of them stay where they are.
 
     Raises:
         TypeError: Something else is in it; its place is named.
         ValueError: A top-level key cannot be the name of a file.
     """
-    packer = _Packer()
+    packer = _Packer(divided)
     for key, value in state.items():
         if not _GROUP.fullmatch(key):
             raise ValueError(f"top-level key {key!r} becomes the name of a file: letters, digits, `_` and `-` only")
@@ -72,7 +72,8 @@ def unpack(skeleton: Json, fetch: Fetch) -> Any:
 
 
 class _Packer:
-    def __init__(self) -> None:
+    def __init__(self, divided: bool) -> None:
+        self._divided = divided
         self.packed = Packed()
         self._stored: dict[tuple[object, ...], list[str]] = {}
         self._storages: set[int] = set()
@@ -104,7 +105,9 @@ class _Packer:
         return {"$map": pairs}
 
     def _store(self, tensor: torch.Tensor, path: tuple[str, ...]) -> list[str]:
-        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
+        is_divided = self._divided and _is_dtensor(tensor)
+        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout == torch.strided
+        if not (plain or is_divided):
             raise TypeError(
                 f"a checkpoint cannot hold the {type(tensor).__name__} at {'.'.join(path)}: gather it first"
             )
@@ -119,7 +122,7 @@ class _Packer:
         while name in tensors:  # `a.b` -> `c` and `a` -> `b.c` have one name
             number += 1
             name = f"{base}~{number}"
-        tensors[name] = self._plain(tensor)
+        tensors[name] = tensor.detach() if self._divided else self._plain(tensor)
         self._originals.append(tensor)
         self._stored[identity] = [group, name]
         return [group, name]
@@ -134,8 +137,17 @@ class _Packer:
         return plain
 
 
+def _is_dtensor(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is divided among processes, without torch's package for these, which is slow to import."""
+    return type(tensor).__module__.startswith("torch.distributed.tensor")
+
+
 def _identity(tensor: torch.Tensor) -> tuple[object, ...]:
     """Equal for two tensors exactly if they are the same values in the same memory."""
+    if _is_dtensor(tensor):
+        local = tensor.to_local()  # type: ignore[attr-defined]
+        # a process whose piece is empty has to find the same ties as the others, and an empty tensor has no address
+        return (local.untyped_storage()._cdata, local.storage_offset(), tuple(tensor.shape))  # noqa: SLF001
     if tensor.numel() == 0:
         return (id(tensor),)
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())

@@ -10,6 +10,7 @@ from compose_vlp.data.source import Source
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.device import choose_device
 from compose_vlp.runtime.processes import Processes, join_processes
+from compose_vlp.runtime.state.divided import BackgroundSaver
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.training.listener import Listener, Silent
 from compose_vlp.runtime.training.stage_evaluation import Measure
@@ -40,8 +41,8 @@ class RunContext:
     """A run as its stages see it.
 
     `measure` is what evaluates where a stage asks for it; `sources` are those of stages that somebody has opened
-    already; `stopping` hears signals. Of several processes all train, and the first one alone has a tracker and a
-    listener, and writes.
+    already; `stopping` hears signals; `saver` writes checkpoints of divided models. Of several processes all train,
+    and the first one alone has a tracker and a listener, and writes.
     """
 
     blueprint: CheckedBlueprint
@@ -52,6 +53,7 @@ class RunContext:
     listener: Listener = field(default_factory=Silent)
     sources: Mapping[str, Mapping[str, Source]] = field(default_factory=dict)
     stopping: Stopping = field(default_factory=Stopping)
+    saver: BackgroundSaver = field(default_factory=BackgroundSaver)
 
     @cached_property
     def processes(self) -> Processes:

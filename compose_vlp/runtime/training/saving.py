@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from compose_vlp.compiler.model import Model, fingerprint
 from compose_vlp.data.loader import Loader
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.state import checkpoint, generators
+from compose_vlp.runtime.state.divided import is_divided
 from compose_vlp.runtime.training.run_context import RunContext
 
 T = TypeVar("T")
+
+_MOMENT = re.compile(r"state\.(\d+)\..+")
+"""What a checkpoint calls a tensor of an optimizer: by the number of its parameter."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ def save(
 ) -> None:
     """Save a run. All processes call it: the first one writes, with what the others tell it.
 
+    Of a model that is divided each process writes its own part, in the background: `run.saver` tells when it is done.
+
     Without an optimizer the stage is over, and the next one begins with moments and data of its own.
 
     Raises:
@@ -49,8 +58,9 @@ def save(
     processes = run.processes
     noise = processes.gather(generators.capture())
     places = processes.gather({name: loader.state_dict() for name, loader in loaders.items()})
+    weights = model.state_dict()
     state: dict[str, Any] = {
-        "model": model.state_dict(),
+        "model": weights,
         "progress": asdict(progress),
         "machine": {"threads": torch.get_num_threads(), "device": processes.device.type},
         "generators": noise,
@@ -59,14 +69,38 @@ def save(
         state |= {"optimizer": optimizer.state_dict(), "data": places}
     total = progress.before + progress.step
 
-    def write() -> None:
-        run.tracker.flush()
-        folder = checkpoint.step_folder(run.folder.checkpoints, total)
-        blueprint = fingerprint(run.blueprint.of_stage(progress.trained))
-        checkpoint.save(folder, state, step=total, blueprint=blueprint)
+    blueprint = fingerprint(run.blueprint.of_stage(progress.trained))
+    folder = checkpoint.step_folder(run.folder.checkpoints, total)
+
+    def prune() -> None:
         checkpoint.prune(run.folder.checkpoints, run.options.keep)
 
-    processes.by_main(write)
+    def write() -> None:
+        run.tracker.flush()
+        checkpoint.save(folder, state, step=total, blueprint=blueprint)
+        prune()
+
+    if is_divided(weights):
+        processes.by_main(run.tracker.flush)
+        run.saver.start(folder, state, step=total, blueprint=blueprint, processes=processes, saved=prune)
+    else:
+        processes.by_main(write)
+
+
+def load_moments(path: Path, optimizer: torch.optim.Optimizer) -> None:
+    """Fill an optimizer with what a checkpoint has of it; of moments that are divided, each process reads its own.
+
+    Raises:
+        UserError: the checkpoint is damaged.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def like(name: str, shape: torch.Size) -> Tensor | None:
+        match = _MOMENT.fullmatch(name)
+        parameter = parameters[int(match[1])] if match else None
+        return parameter if isinstance(parameter, DTensor) and parameter.shape == shape else None
+
+    optimizer.load_state_dict(checkpoint.load(path, only=("optimizer",), like=like)["optimizer"])
 
 
 def blueprint_of(path: Path, blueprint: CheckedBlueprint) -> CheckedBlueprint:

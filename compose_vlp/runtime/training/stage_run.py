@@ -119,8 +119,8 @@ class StageRun:
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on where a checkpoint of this stage was saved."""
         self.first = saved["progress"]["step"]
-        if "optimizer" in saved:
-            self.optimizer.torch.load_state_dict(saved["optimizer"])
+        if "data" in saved:
+            saving.load_moments(saved["path"], self.optimizer.torch)
             for name, state in saving.own(saved["data"], self.processes).items():
                 self.loaders[name].load_state_dict(state)
 
@@ -191,6 +191,7 @@ class StageRun:
         return self.processes.highest(self.context.stopping.asked)
 
     def _leave(self, asked: int, when: str) -> NoReturn:
+        self.context.saver.wait()
         resume = f"compose-vlp train --resume {self.context.folder.path}"
         self.context.listener.note(f"stopped {when}, which is saved; go on with `{resume}`")
         raise Stopped(asked)
@@ -203,6 +204,7 @@ class StageRun:
             if asked := self.processes.highest(0 if measured else self.context.stopping.asked):
                 self._leave(asked, f"before the evaluation at the end of stage {self.name}")
         self._save(self.number + 1, 0)
+        self.context.saver.wait()
 
     def _evaluate(self, done: int) -> bool:
         """Measure in the first process, where that is due; before saving, so that what is saved has been measured.

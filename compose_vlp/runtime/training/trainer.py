@@ -12,6 +12,7 @@ from compose_vlp.compiler.model import Model, build, fingerprint
 from compose_vlp.errors import UserError
 from compose_vlp.runtime.sources import ready_tokenizers
 from compose_vlp.runtime.state import checkpoint, generators
+from compose_vlp.runtime.state.divided import refuse_unseen
 from compose_vlp.runtime.state.fitting import fit
 from compose_vlp.runtime.training.run_context import RunContext, TrainOptions
 from compose_vlp.runtime.training.saving import Progress, blueprint_of, differences, own, save
@@ -41,9 +42,16 @@ class Trainer:
             UserError: data, tokenizers or a checkpoint that do not fit; a loss that is not finite.
             Stopped: a signal, after the running step is done and saved.
         """
+        refuse_unseen(self.context.folder.checkpoints, self.context.processes)
         stages = list(self.context.blueprint.stages)
         if not stages:
             return self._untrained().eval()
+        try:
+            return self._trained(stages, resume)
+        finally:
+            self.context.saver.close()
+
+    def _trained(self, stages: list[str], resume: bool) -> Model:
         saved = self._saved() if resume else None
         begin = Progress(**saved["progress"]) if saved else Progress(0, 0, 0, stages[0])
         model = self._model(begin.trained, saved)
@@ -105,7 +113,11 @@ class Trainer:
                 continue
             self.context.listener.note(f"resuming from {path.name}")
             expected = fingerprint(blueprint_of(path, self.context.blueprint))
-            saved = checkpoint.load(path, blueprint=expected, device=str(self.context.processes.device))
+            keys = [
+                key for key in checkpoint.keys(path) if key != "optimizer"
+            ]  # whose moments each process reads later
+            saved = checkpoint.load(path, only=keys, blueprint=expected, device=str(self.context.processes.device))
+            saved["path"] = path
             for difference in differences(saved, self.context.processes):
                 self.context.listener.note(difference)
             return saved
