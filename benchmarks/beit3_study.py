@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study import ONE, UNSEEN, Cells, OutOfTime, parser, same_study, table, written
-from compose_vlp.data import open_source
+from compose_vlp.data import Source, open_source
+from compose_vlp.data.scenes.scoring import named_objects
+from compose_vlp.evaluation.captioning import Captions
 from compose_vlp.evaluation.results import evaluate
 from compose_vlp.report.statistics import Difference, Estimate, difference, estimate
 
@@ -36,6 +39,7 @@ RATE = "{cosine: [1e-3, 1e-5], warmup: 30 steps}"
 ANSWERS = "circle green red gray yes teal black rectangle yellow triangle brown blue no"
 ARMS = ("scratch", "pretrained")
 EASY = "easy-VQA"
+NAMED = "named_objects"
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ TASKS = {
         (),
         "captions",
         "captioning",
-        {"cider": "CIDEr-D, times 100", "exact_captions": "captions that are the reference"},
+        {"cider": "CIDEr-D, times 100", NAMED: "objects named with colour and shape"},
         (),
         200,
     ),
@@ -164,10 +168,21 @@ def _cell(cells: Cells, name: str, task: Task, arm: str, seed: int, arguments: a
         unseen: Mapping[str, Any] = {**UNSEEN, "count": task.count}
         if name == EASY:
             unseen = {"use": "jsonl", "path": str(arguments.out.absolute() / "easy_vqa" / "heldout.jsonl")}
-        scores = evaluate(run.asker, open_source(unseen), [task.measured], task.count).scores
-        return {score: 100 * scores[f"{task.measured}.{score}"] for score in task.scores}
+        source = open_source(unseen)
+        results = evaluate(run.asker, source, [task.measured], task.count)
+        scores = {name.partition(".")[2]: value for name, value in results.scores.items()}
+        measured = results.tasks[task.measured]
+        if isinstance(measured, Captions):
+            scores[NAMED] = _named(measured, source)
+        return {score: 100 * scores[score] for score in task.scores}
 
     return cells.cell(label, compute)
+
+
+def _named(captions: Captions, source: Source) -> float:
+    """The share of the pictures' objects that are named with their colour and shape."""
+    scenes = [source.record(row)["scene"] for row in captions.rows]
+    return statistics.fmean(map(named_objects, captions.captions, scenes))
 
 
 def _rows(name: str, task: Task, done: Mapping[tuple[str, str], Mapping[int, Mapping[str, Any]]]) -> list[list[str]]:

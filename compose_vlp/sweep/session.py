@@ -160,7 +160,7 @@ class Session:
         known = sum(job.state == "known" for job in self.jobs)
         if known:
             self.note(f"{known} of {len(self.jobs)} runs are trained and measured already")
-        return Listed(self.jobs)
+        return Listed(sorted(self.jobs, key=lambda job: self.sweep.seeds.index(job.seed)))  # all cells, then again
 
     def _searched(self) -> Feed:
         planner = Planner(self.sweep, self.options.plugins)

@@ -200,7 +200,17 @@ def test_a_stopped_sweep_starts_no_more_runs(ran: Written, monkeypatch: pytest.M
     sweep = ran(WEIGHT, *LINES[1:], "seeds: 3")
     session, engine, _ = run_inline(sweep, monkeypatch, asked=asked, before=lambda _: "stopped")
     assert len(engine.started) == 1
-    assert [job.state for job in session.jobs] == ["known", "stopped", "waiting", "waiting", "waiting", "waiting"]
+    states = {(job.cell, job.seed): job.state for job in session.jobs}
+    assert states.pop(("baseline", 0)) == "known"
+    assert sorted(states.values()) == ["stopped", "waiting", "waiting", "waiting", "waiting"]
+
+
+def test_all_cells_of_a_seed_come_before_the_next_seed(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a sweep is stopped, cells can be compared on the seeds that it came to."""
+    _, engine, _ = run_inline(written(*LINES, "seeds: [7, 3]"), monkeypatch, before=lambda _: "not today")
+    began = [TrialFolder(folder).settings for folder in engine.started]
+    cells = [(settings.seed, settings.cell) for settings in began]
+    assert cells == [(7, "baseline"), (7, "teacher=on"), (3, "baseline"), (3, "teacher=on")]
 
 
 def test_minutes_become_steps_by_a_measurement(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
