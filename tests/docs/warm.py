@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from tools.warm_up import MODULES
 
@@ -86,7 +87,8 @@ def become(line: socket.socket) -> None:
     sys.argv = [name, *arguments]
     if name == "python":
         assert arguments == ["-"], "a page's program comes by standard input"
-        exec(compile(sys.stdin.read(), "<stdin>", "exec"), {"__name__": "__main__"})
+        sys.modules["__main__"] = ModuleType("__main__")  # where annotations and pickles look for the page's classes
+        exec(compile(sys.stdin.read(), "<stdin>", "exec"), vars(sys.modules["__main__"]))
     else:
         from compose_vlp.cli import main
 
