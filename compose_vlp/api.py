@@ -20,10 +20,23 @@ if TYPE_CHECKING:
 
 
 class Blueprint(LoadedBlueprint):
-    """A blueprint after its parents and overrides. Making one reads files and runs no code of theirs."""
+    """A blueprint after its parents and overrides. Making one reads files and runs no code of theirs.
+
+    >>> blueprint = Blueprint.load("tiny/coca")
+    >>> blueprint
+    <Blueprint coca_tiny: 11 components, 2 losses>
+    >>> blueprint.document.at("components", "vision", "depth").value.text
+    '1'
+    """
 
     def compile(self, stage: str | None = None, *, without: Collection[str] = ()) -> dict[str, Compiled]:
         """Compile the training program of each stage, or of one; `without` names passes to leave out.
+
+        >>> (program,) = Blueprint.load("tiny/coca").compile().values()
+        >>> program
+        <Compiled pretrain: 20 calls, 7 passes>
+        >>> print(program.source.splitlines()[0])
+        def pretrain(root, batch, step):
 
         Raises:
             UserError: a pattern of what a stage trains names no parameter.
@@ -33,7 +46,14 @@ class Blueprint(LoadedBlueprint):
         return compile_stages(self.check(), stage, without=without)
 
     def report(self, stage: str | None = None, *, batch: int = 8, without: Collection[str] = ()) -> Report:
-        """Parameters, shapes, FLOPs and memory of a stage (the first, if none is named), from the meta device."""
+        """Parameters, shapes, FLOPs and memory of a stage (the first, if none is named), from the meta device.
+
+        >>> report = Blueprint.load("tiny/coca").report(batch=2)
+        >>> report.parameters["total"]
+        1909025
+        >>> f"{report.flops['step']:.1e}"
+        '9.0e+08'
+        """
         from compose_vlp.building import measure
 
         name = stage or next(iter(self.check().stages), None)
@@ -53,6 +73,10 @@ class Blueprint(LoadedBlueprint):
         command: Sequence[str] | None = None,
     ) -> Built:
         """Compile and measure everything on the meta device, and write plan, programs and picture into a run folder.
+
+        >>> built = Blueprint.load("tiny/coca").build(out="runs/built", track=False)
+        >>> [name for name in built.files if name.startswith("graph")]
+        ['graph.svg', 'graph.html']
 
         Raises:
             BlueprintError: mistakes in the blueprint.
@@ -76,6 +100,11 @@ class Blueprint(LoadedBlueprint):
         command: Sequence[str] | None = None,
     ) -> Run:
         """Train through all stages in a run folder (`out`, or a new one below `runs`); gives the trained model.
+
+        >>> short = {"stages.pretrain.length": "1 steps", "stages.pretrain.batch": 4, "data.pairs.count": 12}
+        >>> run = Blueprint.load("tiny/coca", overrides=short).train(out="runs/first", track=False)
+        >>> run
+        <Run coca_tiny: step 1 (stage `pretrain`) of a finished run, 3 outputs>
 
         Raises:
             BlueprintError: mistakes in the blueprint.

@@ -51,7 +51,14 @@ def _readable(text: str) -> str:
 
 
 class UserError(Exception):
-    """A mistake in what the user gave us; the command line prints it without a traceback and exits with 2."""
+    """A mistake in what the user gave us; the command line prints it without a traceback and exits with 2.
+
+    >>> try:
+    ...     load("runs/nowhere")
+    ... except UserError as mistake:
+    ...     print(mistake.problems[0].message)
+    no run 'runs/nowhere': it is neither a run folder nor an MLflow run id
+    """
 
     def __init__(self, message: str, *, hints: Sequence[str] = (), span: Span | None = None) -> None:
         super().__init__(message)
@@ -59,7 +66,14 @@ class UserError(Exception):
 
 
 class BlueprintError(UserError):
-    """All mistakes of one blueprint, in one go; `excerpts` gives the source lines by file, for the carets."""
+    """All mistakes of one blueprint, in one go; `excerpts` gives the source lines by file, for the carets.
+
+    >>> try:
+    ...     Blueprint.load("tiny/coca", overrides="components.vision.heads=5").check()
+    ... except BlueprintError as mistakes:
+    ...     print(mistakes.problems[0].message)
+    `vision`: heads 5 does not divide width 128
+    """
 
     def __init__(self, problems: Iterable[Problem], excerpts: Mapping[str, Sequence[str]] | None = None) -> None:
         listed = tuple(problems)

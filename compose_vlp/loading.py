@@ -7,9 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from compose_vlp.errors import BlueprintError, Problem
+from compose_vlp.errors import BlueprintError, Problem, UserError
+from compose_vlp.readable import several, summary
 
 if TYPE_CHECKING:
+    from compose_vlp.blueprint.arguments import Overrides
     from compose_vlp.blueprint.document import Document
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.plugins import Plugin
@@ -34,29 +36,55 @@ class LoadedBlueprint:
         self._sound = sound
 
     @classmethod
-    def load(
-        cls, *names: str | Path, overrides: Sequence[str] = (), plugins: Sequence[str | Path | Plugin] = ()
-    ) -> Self:
+    def load(cls, *names: str | Path, overrides: Overrides = (), plugins: Sequence[str | Path | Plugin] = ()) -> Self:
         """Read and merge blueprints, named or by path, with overrides as on the command line.
 
         Mistakes are kept and raised by `check`, together with those of the graph.
 
+        >>> Blueprint.load("tiny/coca", overrides={"components.vision.depth": 2, "~losses.captioning": None})
+        <Blueprint coca_tiny: 11 components, 1 loss>
+
+        Args:
+            names: blueprints in the order of merging.
+            overrides: a list of `path=value`, `+path={...}` and `~path`, one of them as a text, or a mapping from paths
+                to values, in which `~path` has None.
+            plugins: Python files with parts of your own.
+
         Raises:
-            UserError: a plugin that is not there, or that cannot be imported.
+            UserError: a plugin that is not there, or that cannot be imported; overrides of another form.
         """
         from compose_vlp import registry
+        from compose_vlp.blueprint.arguments import override_texts
         from compose_vlp.blueprint.resolve import resolve
         from compose_vlp.plugins import load_entry_points, loaded_from
 
         load_entry_points()
         own = loaded_from(plugins)
         texts = [str(name) for name in names]
-        merged = resolve(texts, list(overrides), fields_of=registry.fields_of, kinds=registry.names)
+        merged = resolve(texts, override_texts(overrides), fields_of=registry.fields_of, kinds=registry.names)
         return cls(merged.document, merged.problems, merged.notes, sound=merged.sound, plugins=own)
 
     @property
     def name(self) -> str:
         return self.document.name
+
+    def __repr__(self) -> str:
+        parts = {"component": self.document.components, "loss": self.document.losses}
+        facts = [several(len(part), noun) for noun, part in parts.items()]
+        facts += [several(len(self.problems), "mistake")] if self.problems else []
+        return summary(type(self).__name__, self.name, *facts)
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook the graph and what stands in the blueprint; or its mistakes."""
+        from compose_vlp.pages import Markup, join, table, tag
+        from compose_vlp.picture import embedded
+
+        try:
+            checked = self.check()
+        except UserError as mistakes:
+            rows = [(problem.span or "", problem.message, "; ".join(problem.hints)) for problem in mistakes.problems]
+            return join([tag("p", tag("b", self.name)), table(("at", "mistake", "hint"), rows)])
+        return join([embedded(checked), Markup(checked._repr_html_())])
 
     def anchored(self) -> Self:
         """Give the blueprint with its relative paths made absolute, from the folder in which this process stands."""
@@ -96,6 +124,9 @@ class LoadedBlueprint:
 
     def check(self) -> CheckedBlueprint:
         """Types, dimensions, names, rows and flow, before any weight exists.
+
+        >>> Blueprint.load("tiny/coca").check().components["multimodal"].config.context_width  # it was inferred
+        128
 
         Raises:
             BlueprintError: all mistakes in one go, each with its place and a way to mend it.

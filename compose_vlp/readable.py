@@ -32,6 +32,17 @@ def count(number: float) -> str:
     return _three(number) if number % 1 else f"{number:.0f}"
 
 
+def several(number: int, noun: str) -> str:
+    """`1 loss`, `3 losses`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def summary(what: str, name: str, *facts: str) -> str:
+    """Write the `repr` of what has a name: `<Blueprint coca_tiny: 11 components, 3 losses>`, on one line."""
+    named = " ".join(visible(f"{what} {name}").split())
+    return f"<{named}: {', '.join(facts)}>" if facts else f"<{named}>"
+
+
 def with_article(noun: str) -> str:
     """`a component`, `an adapter`."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.readable import several, summary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from compose_vlp.blueprint.arguments import Overrides
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.runtime.inference.asked import Asked
     from compose_vlp.runtime.inference.outputs import Asker
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from compose_vlp.runtime.state.weights import Weights
 
 log = logging.getLogger(__name__)
+
+OUTPUT_FACTS = ("output", "form", "asked with")
 
 
 @dataclass(frozen=True)
@@ -30,10 +34,28 @@ class Output:
     or a list of them. The answer to one is one, to a list a list (of texts) or a tensor with a row for each (of
     `relevance` a map `[side, side]`). Where an output reads a table, a list of texts under that input's name stands in
     its place.
+
+    >>> load("runs/first").outputs["text_embedding"]
+    <Output text_embedding: value, (caption)>
+    >>> load("runs/first").text_embedding(["a red circle", "a blue square"]).shape
+    torch.Size([2, 128])
     """
 
     asker: Asker
     name: str
+
+    def __repr__(self) -> str:
+        return summary("Output", self.name, *self.facts())
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what it is asked with."""
+        from compose_vlp.pages import table
+
+        return table(OUTPUT_FACTS, [(self.name, *self.facts())])
+
+    def facts(self) -> tuple[str, str]:
+        """Tell its form, and what of a record it is asked with."""
+        return self.asker.blueprint.outputs[self.name].form, f"({', '.join(self.asker.fields_read(self.name))})"
 
     def __call__(self, *values: Any, seed: int = 0, **named: Any) -> Any:
         from compose_vlp.runtime.inference.asked import read_arguments
@@ -66,6 +88,12 @@ class Run:
     """A trained model with its blueprint and tokenizers; its outputs are attributes.
 
     `weights` says which checkpoint was loaded, and how the run stands.
+
+    >>> run = load("runs/first")
+    >>> list(run.outputs)
+    ['image_embedding', 'text_embedding', 'caption']
+    >>> run.weights.step, run.weights.status
+    (1, 'finished')
     """
 
     def __init__(self, folder: RunFolder, asker: Asker, weights: Weights) -> None:
@@ -76,6 +104,18 @@ class Run:
     @property
     def blueprint(self) -> CheckedBlueprint:
         return self.asker.blueprint
+
+    def __repr__(self) -> str:
+        return summary("Run", self.blueprint.name, str(self.weights), several(len(self.outputs), "output"))
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook the graph, the checkpoint, and what can be asked."""
+        from compose_vlp.pages import join, table, tag
+        from compose_vlp.picture import embedded
+
+        outputs = [(name, *output.facts()) for name, output in self.outputs.items()]
+        where = tag("p", tag("b", self.blueprint.name), f": {self.weights}, in {self.folder.path}")
+        return join([embedded(self.blueprint), where, table(OUTPUT_FACTS, outputs)])
 
     @property
     def outputs(self) -> dict[str, Output]:
@@ -97,7 +137,7 @@ class Run:
 def load(
     run: str | Path,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     device: str | None = None,
     plugins: Sequence[str | Path] = (),
     note: Callable[[str], None] = log.warning,
@@ -106,6 +146,9 @@ def load(
 
     `plugins` take the place of those of the same file name. `note` is told where the originals have changed.
     `overrides` may change what needs no other weights: `data.test.path=new.jsonl`, `outputs.caption.beams=3`.
+
+    >>> load("runs/first", overrides={"outputs.caption.beams": 2}).caption
+    <Output caption: generate, (image)>
 
     Raises:
         UserError: no such run, it has no checkpoint yet, or its weights do not fit the changed blueprint.

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass
+from numbers import Integral, Real
+from os import PathLike, fspath
+from typing import Any, TypeAlias
 
 from compose_vlp.blueprint.document import is_expression
 from compose_vlp.blueprint.nodes import COMMAND_LINE, Mapping, Node, Scalar, Source
 from compose_vlp.blueprint.reader import read_value
-from compose_vlp.errors import Problem, Span
+from compose_vlp.errors import Problem, Span, UserError
 from compose_vlp.files import is_file
 
 _FLOW = re.compile(r"[{\[\"']")
@@ -17,6 +22,10 @@ _SUFFIXES = (".yaml", ".yml")
 _SEPARATED = re.compile(r"(?P<path>[\w./*]+)(?::\s*|\s+)(?P<value>[^\s/].*)$")
 """What a colon or a space divides where `=` was meant; `http://...` is not so meant."""
 _FORMS = "an override is path=value, +path={...} or ~path"
+_TAKEN = "overrides are a list of texts `path=value`, one such text, or a mapping {path: value}"
+
+Overrides: TypeAlias = str | Dict[str, Any] | Iterable[str]
+"""Changes as Python gives them: a list of `path=value`, one of them, or a mapping from paths to values."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,55 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """The blueprints' names and the overrides among a command's arguments."""
     names = [argument for argument in arguments if not is_override(argument)]
     return names, [argument for argument in arguments if is_override(argument)]
+
+
+def override_texts(overrides: Overrides) -> list[str]:
+    """Write overrides from Python as they are typed: a list of them, one alone, or a mapping from paths to values.
+
+    Raises:
+        UserError: something else, or a value that YAML has no form for.
+    """
+    given: object = overrides  # whatever the caller's types promise
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, Dict):
+        return [_typed(path, value) for path, value in given.items()]
+    if isinstance(given, bytes | bytearray) or not isinstance(given, Iterable):
+        raise UserError(f"overrides are {given!r}", hints=(_TAKEN,))
+    texts = list(given)
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"overrides have {text!r}, which is no text", hints=(_TAKEN,))
+    return texts
+
+
+def _typed(path: Any, value: Any) -> str:
+    """Type one entry of a mapping: `~path` has no value, a text stands as it would after `=`, all else is YAML."""
+    if not isinstance(path, str):
+        raise UserError(f"overrides have the path {path!r}, which is no text", hints=(_TAKEN,))
+    if path.startswith("~") and value is None:
+        return path
+    if isinstance(value, PathLike):
+        value = fspath(value)
+    if isinstance(value, str) and value.strip():
+        return f"{path}={value}"
+    if not isinstance(value, bool) and isinstance(value, Real):
+        return f"{path}={value}"
+    try:
+        return f"{path}={json.dumps(value, ensure_ascii=False, default=_plain)}"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"the override {path!r} is {type(value).__name__}: {error}", hints=(_TAKEN,)) from error
+
+
+def _plain(value: Any) -> Any:
+    """Give the text or number that stands for a value inside a list or a mapping."""
+    if isinstance(value, PathLike):
+        return fspath(value)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"{value!r} is no text, number, list or mapping")
 
 
 def command_line(names: Sequence[str], overrides: Sequence[str]) -> Source:

@@ -20,6 +20,7 @@ from compose_vlp.graph.graph import AdapterEntry, CheckedBlueprint, fragment
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.graph.plan import Call, Plan, Ref
 from compose_vlp.graph.types import TextType
+from compose_vlp.readable import several, summary
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,19 @@ class Compiled:
     source: str
     run: Program
     kinds: Mapping[str, Kind]
+
+    def __repr__(self) -> str:
+        facts = several(self.plan.counted(), "call"), several(len(self.passes), "pass")
+        return summary("Compiled", self.name, *facts)
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook what the passes did, and the program."""
+        from compose_vlp.pages import join, table, tag
+
+        passes = [(done.name, done.calls_before, done.calls_after, done.note) for done in self.passes]
+        title = tag("p", tag("b", self.name))
+        done = table(("pass", "calls before", "after", "note"), passes)
+        return join([title, done, tag("details", tag("summary", "program"), tag("pre", self.source))])
 
 
 def kind_of(blueprint: CheckedBlueprint, call: Call) -> Kind | None:

@@ -13,9 +13,9 @@ from compose_vlp.blueprint.inputs import ImageInput
 from compose_vlp.data.record_pictures import drawn_picture
 from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.data.survey import Spread, Survey
-from compose_vlp.evaluation.page import Section, Tile, picture_uri, results_page, table, tiles
+from compose_vlp.evaluation.page import Section, Tile, picture_uri, results_page, tiles
 from compose_vlp.evaluation.seeing import Example, Sight, TokenLengths, Tokens
-from compose_vlp.pages import Markup, join, tag
+from compose_vlp.pages import Markup, join, table, tag
 from compose_vlp.readable import percent
 
 EXAMPLES = 24

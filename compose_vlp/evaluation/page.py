@@ -104,13 +104,6 @@ def _example(example: Example) -> Markup:
     return tag("figure", image, tag("figcaption", *lines))
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Markup:
-    """Write a table; numbers and whatever follows the first column stand to the right."""
-    head = tag("tr", *(tag("th", heading) for heading in headings))
-    body = (tag("tr", *(tag("td", cell) for cell in row)) for row in rows)
-    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide")
-
-
 def side_by_side(*blocks: Markup) -> Markup:
     """Several charts or tables in as many columns as there is room for."""
     return tag("div", *(tag("div", block) for block in blocks), class_="columns")

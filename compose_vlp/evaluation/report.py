@@ -21,7 +21,6 @@ from compose_vlp.evaluation.page import (
     gallery,
     results_page,
     side_by_side,
-    table,
     tiles,
     titled,
 )
@@ -29,7 +28,7 @@ from compose_vlp.evaluation.reranking import Reranked
 from compose_vlp.evaluation.results import Results
 from compose_vlp.evaluation.retrieval import Retrieval
 from compose_vlp.evaluation.zero_shot import Classification
-from compose_vlp.pages import Markup, join
+from compose_vlp.pages import Markup, join, table
 from compose_vlp.readable import percent
 from compose_vlp.runtime.inference.outputs import Asker
 

@@ -15,6 +15,7 @@ from compose_vlp.errors import Span
 from compose_vlp.graph.kinds import AuxiliaryLoss, Kind
 from compose_vlp.graph.plan import Call, ParamRef, Plan, Ref
 from compose_vlp.graph.types import ValueType
+from compose_vlp.readable import several, summary
 
 Form = Literal["value", "generate", "rank", "relevance"]
 
@@ -121,6 +122,34 @@ class CheckedBlueprint:
     notes: tuple[str, ...] = ()
     variants: Mapping[str, CheckedBlueprint] = field(default_factory=dict)
     adapters: Mapping[str, AdapterEntry] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        parts = {"component": self.components, "loss": self.losses, "output": self.outputs, "stage": self.stages}
+        return summary("CheckedBlueprint", self.name, *(several(len(part), noun) for noun, part in parts.items()))
+
+    def _repr_html_(self) -> str:
+        """Show its parts in a notebook, as tables; the graph is shown by the `Blueprint` and by the `Run`."""
+        from compose_vlp.pages import join, table, tag
+
+        components = [
+            (name, part.kind.name, ", ".join(f"{key}={size}" for key, size in part.inferred.items()))
+            for name, part in self.components.items()
+        ]
+        losses = [
+            (name, loss.kind.name, f"${loss.weight.name}" if isinstance(loss.weight, ParamRef) else f"{loss.weight:g}")
+            for name, loss in self.losses.items()
+        ]
+        outputs = [(name, output.form) for name, output in self.outputs.items()]
+        stages = [(name, ", ".join(stage.losses)) for name, stage in self.stages.items()]
+        return join(
+            [
+                tag("p", tag("b", self.name), " ", self.document.text("title")),
+                table(("component", "kind", "inferred"), components),
+                table(("loss", "kind", "weight"), losses),
+                table(("output", "form"), outputs),
+                table(("stage", "losses"), stages),
+            ]
+        )
 
     def of_stage(self, stage: str) -> CheckedBlueprint:
         """The blueprint as a stage runs it: with what the stage `set`s, on the same parameters."""

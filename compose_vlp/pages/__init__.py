@@ -2,6 +2,6 @@
 
 from compose_vlp.pages.chart import Series, curves
 from compose_vlp.pages.document import document, shared, theme_button
-from compose_vlp.pages.markup import Markup, join, tag
+from compose_vlp.pages.markup import Markup, join, table, tag
 
-__all__ = ["Markup", "Series", "curves", "document", "join", "shared", "tag", "theme_button"]
+__all__ = ["Markup", "Series", "curves", "document", "join", "shared", "table", "tag", "theme_button"]

@@ -43,6 +43,13 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
     return Markup(opening) if name in VOID else Markup(f"{opening}{join(children)}</{name}>")
 
 
+def table(headings: Iterable[str], rows: Iterable[Iterable[object]]) -> Markup:
+    """Write a table; the page's style sets numbers, and whatever follows the first column, to the right."""
+    head = tag("tr", *(tag("th", heading) for heading in headings))
+    body = (tag("tr", *(tag("td", cell) for cell in row)) for row in rows)
+    return tag("div", tag("table", tag("thead", head), tag("tbody", *body)), class_="wide")
+
+
 def markdown_cell(text: object) -> str:
     """Write a text for a cell of a Markdown table, which a bar would end; escaped within code it shows its slash."""
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from compose_vlp.errors import UserError
-from compose_vlp.evaluation.page import Section, results_page, table
+from compose_vlp.evaluation.page import Section, results_page
 from compose_vlp.files import write_atomic
-from compose_vlp.pages import Markup, join, tag
+from compose_vlp.pages import Markup, join, table, tag
 from compose_vlp.report import plots, tables
 from compose_vlp.report.summary import COSTS, ScoreSummary, Summary
 

@@ -18,11 +18,10 @@ from compose_vlp.evaluation.page import (
     picture_uri,
     results_page,
     side_by_side,
-    table,
     tiles,
     titled,
 )
-from compose_vlp.pages import Series, curves
+from compose_vlp.pages import Series, curves, table
 
 
 def decoded(uri: str) -> Image.Image:

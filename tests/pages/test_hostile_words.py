@@ -20,11 +20,11 @@ from compose_vlp.evaluation.answering import Answer, Answered
 from compose_vlp.evaluation.classification import Choices, Classified
 from compose_vlp.evaluation.data_page import data_page
 from compose_vlp.evaluation.explaining import Explained
-from compose_vlp.evaluation.page import Example, Section, Tile, gallery, results_page, table, tiles, titled
+from compose_vlp.evaluation.page import Example, Section, Tile, gallery, results_page, tiles, titled
 from compose_vlp.evaluation.report import page_of
 from compose_vlp.evaluation.results import Results
 from compose_vlp.evaluation.seeing import see
-from compose_vlp.pages import Series, curves, document
+from compose_vlp.pages import Series, curves, document, table
 from compose_vlp.picture import Numbers, diagram_of, page, svg
 from compose_vlp.picture.diagram import Arrow, Box, Diagram
 

@@ -24,6 +24,9 @@ class TrainOptions:
 
     `workers` are the processes that read data ahead: None is a few where pictures are decoded, none elsewhere.
     `changed_data` lets a resumed run go on with other data than it was trained on so far.
+
+    >>> TrainOptions(seed=3, device="cpu").checkpoint_every
+    500
     """
 
     seed: int = 0
