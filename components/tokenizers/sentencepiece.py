@@ -3,6 +3,7 @@
 import importlib
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -117,12 +118,17 @@ class SentencePiece(Tokenizer):
 
     @override
     def train(self, texts: Iterable[str]) -> None:
-        """Learn at most `vocab_size` tokens as the library does by itself (a unigram model, on one thread)."""
+        """Learn at most `vocab_size` tokens as the library does by itself (a unigram model, on one thread).
+
+        Each word is learnt once more by itself: the library begins with what is followed by different signs, so that in
+        a small corpus a word after which a space always comes would be cut into letters.
+        """
         learnt = io.BytesIO()
         cleaned = [cleaned for text in texts if (cleaned := self.clean(text)).strip()]
+        words = dict.fromkeys(word for text in cleaned for word in text.split())
         try:
             _library().SentencePieceTrainer.train(
-                sentence_iterator=iter(cleaned),
+                sentence_iterator=chain(cleaned, words),
                 model_writer=learnt,
                 vocab_size=(self.config.vocab_size or LEARNT) - 2,
                 hard_vocab_limit=False,
