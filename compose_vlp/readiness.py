@@ -93,7 +93,7 @@ class _Look:
         for mine, source in sources.items():
             for input_name, spec in inputs.items():
                 if spec.source == mine and not (isinstance(spec, TextInput) and spec.table is not None):
-                    with self._noting("inputs", input_name, "from"):
+                    with self._noting("inputs", input_name, "from", data=named[mine]):
                         check_fields(source, {input_name: spec.field or input_name})
         self._words(inputs)
         if self.run is None and not self.opened and len(sources) == len(named):
@@ -186,13 +186,17 @@ class _Look:
                 stage_evaluation(asker, stage, scale, self.measure)
 
     @contextmanager
-    def _noting(self, *path: str) -> Iterator[None]:
-        """Note a mistake of the user's at its own place, or else at the deepest entry of this path that is written."""
+    def _noting(self, *path: str, data: str | None = None) -> Iterator[None]:
+        """Note a mistake of the user's at its own place, or else at the deepest entry of this path that is written;
+        beside it whose records it is about, where they are those of `data`."""
         try:
             yield
         except UserError as error:
-            span = self._place(path)
-            self.problems += [problem if problem.span else replace(problem, span=span) for problem in error.problems]
+            span, source = self._place(path), self._place(("data", data)) if data else None
+            related = ((f"these are the records of `{data}`", source),) if source else ()
+            self.problems += [
+                problem if problem.span else replace(problem, span=span, related=related) for problem in error.problems
+            ]
 
     def _place(self, path: Sequence[str]) -> Span | None:
         for end in range(len(path), 0, -1):

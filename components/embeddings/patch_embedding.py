@@ -1,6 +1,6 @@
 """Pictures as a sequence of patches."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -117,7 +117,19 @@ class PatchEmbedding(nn.Module):
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
         c = config
-        return patch_clashes(c.size, c.patch, c.stem, c.stem_depth) if known(c.size) else ()
+        if known(c.size):
+            return (*patch_clashes(c.size, c.patch, c.stem, c.stem_depth), *_bias_clashes(c))
+        if not known(c.input_width):
+            return ()
+        unread = [name for name in ("patch", "stem", "stem_depth") if name in c.model_fields_set]
+        message = "nothing reads `{}`: what comes in lies on a grid already"
+        return tuple(Clash(message.format(name), (name,), ("leave it out",)) for name in unread)
+
+
+def _bias_clashes(c: PatchEmbedding.Config) -> Iterator[Clash]:
+    if c.stem == "convolution" and not c.bias:
+        message = "nothing reads `bias: false` with a convolutional stem, whose last map has a bias"
+        yield Clash(message, ("bias", "stem"), ("bias: true", "or stem: patch"))
 
 
 def _side(c: PatchEmbedding.Config) -> int:
@@ -132,4 +144,5 @@ def _vectors(present: bool, *shape: int) -> nn.Parameter | None:
 def _check_type(config: PatchEmbedding.Config, chosen: Any) -> None:
     number = getattr(chosen, "value", chosen)
     if isinstance(number, int) and number and not 0 <= number < config.types:
-        raise UserError(f"`type` is one of {config.types} vectors, counted from 0; it is {number}", hints=("types: 2",))
+        hints = (f"types: {number + 1}",) if number > 0 else ()
+        raise UserError(f"`type={number}` is none of {config.types} vectors, counted from 0", hints=hints)

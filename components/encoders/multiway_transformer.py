@@ -1,6 +1,6 @@
 """One transformer for every modality, with experts of each."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -31,6 +31,9 @@ from compose_vlp.slots import slot
 from compose_vlp.values import Part, Sequence
 from compose_vlp.values.cache import Cache
 from compose_vlp.values.chosen import Reads, Run, choose_positions
+
+RESERVED = frozenset(dir(nn.ModuleDict()))
+"""Names that no expert can have, since modules by name have them already (`half`, `items`)."""
 
 
 @component(
@@ -165,14 +168,15 @@ class MultiwayTransformer(nn.Module):
             return replace(x, reads=everything, parts=tuple(replace(part, reads=everything) for part in x.parts))
         words = [part for part in x.parts if part.text is not None]
         if len(words) != 1 or x.parts[-1].text is None:
-            raise UserError('`attention="prefix"` needs one text, as the last part of what comes in')
+            hints = ("`join(vision=..., language=...)` puts the text last", '`attention="all"`')
+            raise UserError('`attention="prefix"` needs one text, as the last part of what comes in', hints=hints)
         before = merge_reads(*(part.reads for part in x.parts if part.text is None), at_least=Flow.ALL)
         parts = tuple(_prefixed(part, before) for part in x.parts)
         return replace(x, reads=merge_reads(*(part.reads for part in parts)), parts=parts)
 
     @staticmethod
     def check(config: Config) -> tuple[Clash, ...]:
-        clashes = list(heads_divide_width(config))
+        clashes = [*heads_divide_width(config), *_misnamed(config.experts)]
         if config.has_table:
             hints = ("positions: none", "embeddings have tables: `patch_embedding`, `word_embedding`")
             clashes.append(Clash("a multiway tower has no table of positions", ("positions",), hints))
@@ -248,6 +252,16 @@ class _Expert(nn.Module):
         return mapped
 
 
+def _misnamed(experts: tuple[str, ...]) -> Iterator[Clash]:
+    """Experts of one name, and names that no module can have: parameters lie below them."""
+    for name in sorted({name for name in experts if experts.count(name) > 1}):
+        yield Clash(f"`{name}` is twice among the experts", ("experts",), ("each modality has one",))
+    for name in experts:
+        if not name.isidentifier() or name in RESERVED:
+            why = "torch keeps this name for itself" if name in RESERVED else "a name has letters, digits and `_`"
+            yield Clash(f"no expert can be called `{name}`: {why}", ("experts",), ("experts are called as parts are",))
+
+
 def _scale(c: MultiwayTransformer.Config) -> nn.Parameter | None:
     return None if c.layer_scale is None else nn.Parameter(torch.full((c.width,), c.layer_scale))
 
@@ -287,6 +301,10 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
 def _check_relative(x: SequenceType) -> None:
     for part in x.parts:
         if part.text is None and part.grid is None:
-            raise UserError(f"`positions: relative` knows pictures on a grid and texts; `{part.name}` is neither")
+            hints = ("give the tower what an embedding of a picture or a text gives", "or `positions: none`")
+            raise UserError(
+                f"`positions: relative` knows pictures on a grid and texts; `{part.name}` is neither", hints=hints
+            )
         if part.cls != "first":
-            raise UserError(f"`positions: relative` needs a CLS before the positions of `{part.name}`")
+            hints = ("`cls: first` where it is embedded, and no `.tokens`", "or `positions: none`")
+            raise UserError(f"`positions: relative` needs a CLS before the positions of `{part.name}`", hints=hints)

@@ -377,7 +377,8 @@ def _spoken_of(message: str, mapping: Mapping) -> Entry | None:
 
 def _message(error: Dict[str, Any], name: str, node: Node) -> str:
     text = str(error["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if text.startswith("Input should") and name:
-        text = text.replace("Input should", f"`{name}` should", 1)
+    subject = re.match(r"(Input|Tuple|List|Set|Dictionary|String|Value) should", text)
+    if subject and name:
+        text = f"`{name}` should{text[subject.end() :]}".replace(" after validation", "")
         return f"{text}; it is `{node.text}`" if isinstance(node, Scalar) else text
     return text

@@ -55,6 +55,13 @@ def test_a_stage_that_freezes_everything(only: Only) -> None:
     assert problem.message == "stage `train` trains nothing that its losses reach"
 
 
+def test_the_caret_stands_under_what_leaves_nothing_to_train(only: Only) -> None:
+    text = edited(STAGED, ("losses: [itc]}", "losses: [itc], train: [vision], freeze: ['*']}"))
+    span = only(text).span
+    assert span is not None
+    assert text.splitlines()[span.line - 1][: span.column - 1].endswith(("freeze: [", "freeze: ['"))
+
+
 ALL = "length: 1 epoch, losses: [images, texts, pair_images, pair_texts]"
 
 

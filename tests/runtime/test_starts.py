@@ -62,6 +62,17 @@ def test_what_is_wrong_is_told_before_a_run_begins(
     assert text.replace(f"{Path.cwd()}/", "").startswith(message)
 
 
+def test_a_source_without_the_modality_is_told_with_whose_records_they_are(tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"caption": "a red dog"}\n' * 40)
+    for name, source in (("tiny/vlmo", "pictures"), ("tiny/beit3", "pictures")):
+        change = f"data.{source}={{use: jsonl, path: '{tmp_path / 'texts.jsonl'}'}}"
+        with pytest.raises(BlueprintError, match="reads the field 'image', which the records do not have") as error:
+            Blueprint.load(name, overrides=[change]).train(out=tmp_path / "run", track=False)
+        (problem,) = error.value.problems
+        ((said, place),) = problem.related
+        assert said == f"these are the records of `{source}`" and place.file == "command line"
+
+
 def test_everything_is_told_at_once_of_all_stages(small_coca: Small, tmp_path: Path) -> None:
     overrides = [SECOND, "+data.more={use: csv, path: none.csv}", "start=[{from: nope.pt}]", "stages.pretrain.batch=41"]
     messages = {message.replace(f"{Path.cwd()}/", "") for _, message in told(small_coca, tmp_path / "run", *overrides)}

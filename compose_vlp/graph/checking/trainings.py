@@ -97,7 +97,9 @@ def _trains(
     named = {f"losses.{name}" for name in reached}
     losses = {name for name in named if any(p.text.startswith("losses.") and may_match(p.text, name) for p in train)}
     if everything and not _moving(blueprint, entry, everything | losses):
-        span = (train or freeze)[0].span if train or freeze else entry.key.span
+        taken = any(may_match(p.text, name) for p in train for name in everything | losses) or not train
+        blamed = freeze if freeze and taken else train
+        span = blamed[0].span if blamed else entry.key.span
         hint = f"its losses reach {', '.join(f'`{name}`' for name in sorted(everything))}"
         problems.add(f"stage `{entry.name}` trains nothing that its losses reach", span, hint)
 

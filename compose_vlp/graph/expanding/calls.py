@@ -281,7 +281,8 @@ def _literal_named(bound: Sequence[Bound], message: str) -> Span | None:
     """Find the literal that a message names: its value between backticks, or as it is written."""
     for argument in bound:
         value = argument.given.arg.value if isinstance(argument.given.arg, Constant) else None
-        if isinstance(value, str) and (f"`{value}`" in message or f'`{argument.key}="{value}"`' in message):
+        written = f'"{value}"' if isinstance(value, str) else value
+        if f"`{argument.key}={written}`" in message or (isinstance(value, str) and f"`{value}`" in message):
             return argument.given.span
     return None
 

@@ -195,10 +195,15 @@ TYPE = ("+graph.on_right=patches_of(image, type=1)", "+outputs.right=first(on_ri
          "`lower`: a text of 40 tokens is longer than the frame 20 of the relative table",
          "positions: {use: relative, frame: 40}"),
         (["components.patches_of.cls=none"],
-         "`lower`: `positions: relative` needs a CLS before the positions of `vision`", ""),
+         "`lower`: `positions: relative` needs a CLS before the positions of `vision`", "cls: first"),
         (["components.lower.positions=learned"],
          "`lower`: a multiway tower has no table of positions", "positions: none"),
-        (TYPE, "`patches_of`: `type` is one of 1 vectors, counted from 0; it is 1", "types: 2"),
+        (TYPE, "`patches_of`: `type=1` is none of 1 vectors, counted from 0", "types: 2"),
+        ([TYPE[0].replace("type=1", "type=4"), TYPE[1]],
+         "`patches_of`: `type=4` is none of 1 vectors, counted from 0", "types: 5"),
+        (["components.upper.experts=[vision, language, vision_language, vision]"],
+         "`upper`: `vision` is twice among the experts", "each modality has one"),
+        (["components.upper.experts=[]"], "`experts` should have at least 1 item, not 0", ""),
         (["components.patches_of.patch=7"],
          "`patches_of`: patch 7 does not divide size 32", "patch: 4 or 8 for size 32"),
     ],
@@ -213,6 +218,24 @@ def test_mistakes_have_a_message(overrides: list[str], message: str, hint: str) 
     assert not hint or any(hint in one for one in found[0].hints)
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("half", "torch keeps this name for itself"),
+        ("_modules", "torch keeps this name for itself"),
+        ("a.b", "a name has letters, digits and `_`"),
+        ("", "a name has letters, digits and `_`"),
+    ],
+)
+def test_what_no_expert_can_be_called(name: str, why: str) -> None:
+    experts = f"components.upper.experts=[vision, language, vision_language, '{name}']"
+    with pytest.raises(BlueprintError) as caught:
+        Blueprint.load("vlmo_base", overrides=[experts]).check()
+    (problem,) = caught.value.problems
+    assert problem.message == f"`upper`: no expert can be called `{name}`: {why}"
+    assert problem.span is not None and problem.span.file == "command line"
+
+
 @pytest.mark.parametrize("what", ["patches", "join(language=words, vision=patches)"], ids=["no text", "text first"])
 def test_a_prefix_needs_a_text_behind_it(what: str) -> None:
     added = [f'+graph.looked=backbone({what}, attention="prefix")', "+outputs.looked=mean(looked)"]
@@ -220,7 +243,24 @@ def test_a_prefix_needs_a_text_behind_it(what: str) -> None:
         Blueprint.load("beit3_base", overrides=added).check()
     (problem,) = caught.value.problems
     assert '`attention="prefix"` needs one text, as the last part of what comes in' in problem.message
-    assert problem.span is not None
+    assert problem.span is not None and problem.hints
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("decoder_patches.patch=8", "`decoder_patches`: nothing reads `patch`: what comes in lies on a grid already"),
+        ("decoder_patches.stem=convolution",
+         "`decoder_patches`: nothing reads `stem`: what comes in lies on a grid already"),
+        ("patches_of.bias=false",
+         "`patches_of`: nothing reads `bias: false` with a convolutional stem, whose last map has a bias"),
+    ],
+)  # fmt: skip
+def test_settings_of_patches_that_nothing_reads_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(BlueprintError) as caught:
+        Blueprint.load("tiny/vlmo", overrides=[f"components.{setting}"]).check()
+    (problem,) = caught.value.problems
+    assert (problem.message, problem.span is not None) == (message, True)
 
 
 def test_the_caret_of_an_unknown_expert_stands_under_its_name() -> None:
