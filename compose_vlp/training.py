@@ -57,6 +57,7 @@ def train(
     from compose_vlp.readiness import look_over
     from compose_vlp.runtime.device import choose_device
     from compose_vlp.runtime.processes import join_processes
+    from compose_vlp.runtime.restarts import note_run
     from compose_vlp.runtime.stage import compile_stages
     from compose_vlp.runtime.state.carried import carry
     from compose_vlp.runtime.state.finished import finished_model
@@ -97,6 +98,8 @@ def train(
                 else RunFolder.create(checked.name, seed, command, at=out, extra=known, fill=papers)
             ),
         )
+        if processes.main:
+            note_run(folder.path)
         log = Log(chosen_listener, folder.logs / LOG) if processes.main else None
         if log is not None:
             chosen_listener = log

@@ -101,9 +101,27 @@ def join_processes(device: torch.device) -> Processes:
     """Meet the processes that `torchrun` started with this one; alone where nobody did."""
     from accelerate import PartialState
 
+    _meet_again(device)
     state = PartialState(cpu=device.type == "cpu", timeout=PATIENCE)
     own = state.device if device.type != "cpu" and state.num_processes > 1 else device
     return Processes(state.process_index, state.num_processes, own)
+
+
+def _meet_again(device: torch.device) -> None:
+    """Meet after `torchrun` has started all processes again: not at the addresses that those before left in its store.
+
+    torch 2.10 uses one store for all restarts, and no prefix for each.
+    """
+    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = agent_store(PATIENCE) if restart != "0" and not dist.is_initialized() else None
+    if store is not None:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore(f"restart-{restart}", store),  # type: ignore[attr-defined]
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
+            timeout=PATIENCE,
+        )
 
 
 def is_first_to_say(words: str) -> bool:
@@ -112,19 +130,29 @@ def is_first_to_say(words: str) -> bool:
     Asked before processes have met, too, over the store that `torchrun` keeps; without one, every process speaks. One
     that is not the first waits a moment, since `torchrun` ends all others when one ends.
     """
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    store = agent_store()
+    if store is None:
         return True
     run = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.environ.get("TORCHELASTIC_RESTART_COUNT", "")
     key = hashlib.sha256(repr((run, words)).encode()).hexdigest()
     try:
-        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = dist.TCPStore(*place, is_master=False, wait_for_workers=False, timeout=TO_SAY)  # type: ignore[attr-defined]
         first: bool = store.add(f"said/{key}", 1) == 1
-    except (KeyError, ValueError, RuntimeError):  # what `torchrun` left there is of no use, or gone
+    except RuntimeError:  # it is gone
         return True
     if not first:
         time.sleep(TO_SAY.total_seconds())
     return first
+
+
+def agent_store(timeout: timedelta | None = None) -> Any | None:
+    """Open the store that `torchrun` keeps for its processes, and over their restarts; None where there is none."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    try:
+        place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        return dist.TCPStore(*place, is_master=False, wait_for_workers=False, timeout=timeout or TO_SAY)  # type: ignore[attr-defined]
+    except (KeyError, ValueError, RuntimeError):  # what `torchrun` left there is of no use, or gone
+        return None
 
 
 def leave_processes() -> bool:

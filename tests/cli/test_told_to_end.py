@@ -83,3 +83,39 @@ def test_all_processes_of_a_run_save_together(tmp_path: Path) -> None:
     assert f"stopped after step {int(saved.name.removeprefix('step-'))} of 30" in said
     state = json.loads((saved / "state.json").read_text())
     assert len(state["generators"]) == len(state["data"]) == 2
+
+
+DIES = """
+import os, signal, sys
+from compose_vlp.cli.run import run
+from compose_vlp.runtime.training.loop import StageLoop
+
+steps = StageLoop.run
+def until_killed(self, *args):
+    for report in steps(self, *args):
+        if report.step == 5 and (os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]) == ("0", "1"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield report
+StageLoop.run = until_killed
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text(DIES)
+    (tmp_path / "lives.py").write_text(DIES.replace("report.step == 5", "False"))
+    said = {}
+    for name in ("dies", "lives"):
+        launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
+        words = ("stages.pretrain.length=8 steps", "--checkpoint-every", "2", "--workers", "0", "--seed", "3")
+        out = ("--out", name) if name == "lives" else ()  # a run without a name is found again, too
+        program = (*launch, str(tmp_path / f"{name}.py"))
+        process = start(tmp_path, "tiny/coca", *SMALL, *SHORT[:-1], *words, *out, program=program)
+        said[name], _ = process.communicate()
+        assert process.returncode == 0, said[name]
+    assert "resuming from step-00000004" in said["dies"] and "resuming" not in said["lives"]
+    (run,) = (tmp_path / "runs").iterdir()
+    assert json.loads((run / "run.json").read_text())["status"] == "FINISHED"
+    ends = [folder / "checkpoints/step-00000008/manifest.json" for folder in (run, tmp_path / "lives")]
+    weights = [json.loads(file.read_text())["files"]["model.safetensors"]["sha256"] for file in ends]
+    assert weights[0] == weights[1], "it comes out as the run that nobody killed"

@@ -11,7 +11,7 @@ from torch.distributed import TCPStore
 from compose_vlp.cli import guard
 from compose_vlp.cli.run import run
 from compose_vlp.errors import UserError
-from compose_vlp.runtime import processes
+from compose_vlp.runtime import processes, restarts
 
 
 @pytest.fixture
@@ -85,3 +85,18 @@ def test_where_nobody_keeps_a_store_every_process_speaks(
     assert [processes.is_first_to_say("x"), processes.is_first_to_say("x")] == [True, True]
     monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
     assert processes.is_first_to_say("y")
+
+
+def test_a_run_is_found_again_only_after_a_restart(
+    under_torchrun: TCPStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    restarts.note_run(tmp_path / "run")
+    assert restarts.run_before_restart(tmp_path / "run") is None, "the first time"
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert restarts.run_before_restart(None) is None, "it was taken away again, since it had not begun"
+    (tmp_path / "run/run.json").touch()
+    assert restarts.run_before_restart(None) == tmp_path / "run"
+    monkeypatch.setenv("MASTER_PORT", "1")
+    assert restarts.run_before_restart(None) is None
+    assert restarts.run_before_restart(tmp_path / "run") == tmp_path / "run", "the folder that the command names"

@@ -78,20 +78,23 @@ def command(
     Runs the blueprint's stages in their order, with a bar of progress, and leaves checkpoints, tokenizers, the
     resolved blueprint and the generated programs in a run folder. Everything is logged to MLflow as it happens;
     training never waits for it. Ctrl-C stops after the running step, which is saved; `--resume` goes on, and comes out
-    where it would have without the stop. Under `torchrun`, all processes train one model. A blueprint without stages
+    where it would have without the stop. Under `torchrun`, all processes train one model; those that it starts again
+    (`--max-restarts`) go on from the last checkpoint. A blueprint without stages
     keeps the weights that its `start` brings, to be measured.
     """
     from compose_vlp.cli.progress import TrainProgress
     from compose_vlp.runtime.processes import leave_processes
+    from compose_vlp.runtime.restarts import run_before_restart
     from compose_vlp.runtime.state.carried import carried
     from compose_vlp.runtime.state.find_run import find_run
     from compose_vlp.runtime.training.log import scores_text
     from compose_vlp.runtime.training.trainer import TrainOptions
 
-    if resume is not None:
-        if words or path:
-            raise UserError("`--resume RUN` goes on with the run's own blueprint, in its own folder")
-        folder = find_run(resume)
+    if resume is not None and (words or path):
+        raise UserError("`--resume RUN` goes on with the run's own blueprint, in its own folder")
+    began = resume if resume is not None else run_before_restart(path)
+    folder = find_run(began) if began is not None else None
+    if folder is not None:
         if not (folder.path / "blueprint.yaml").is_file():
             raise UserError(
                 f"{folder.path} has no blueprint.yaml: nothing had begun there",
@@ -118,7 +121,7 @@ def command(
         run = blueprint.train(
             out=path,
             options=options,
-            resume=resume is not None,
+            resume=folder is not None,
             track=not no_track,
             listener=progress,
             command=sys.argv,
