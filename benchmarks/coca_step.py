@@ -15,18 +15,21 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.racing import flops_of
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import build
 from compose_vlp.interop import open_clip_coca
@@ -68,7 +71,11 @@ def main() -> int:
             candidate.step(data[number % STEPS])
             if number:  # the first round warms up
                 times[name].append(time.perf_counter() - began)
-    _print(times, {name: _flops(candidate, data[0]) for name, candidate in candidates.items()}, arguments)
+    flops = {name: flops_of(partial(_backward, candidate, data[0])) for name, candidate in candidates.items()}
+    _print(times, flops, arguments)
+    if arguments.json:
+        found = {"title": arguments.model, "seconds": times, "flops": flops, "peak_gb": {}}
+        Path(arguments.json).write_text(json.dumps(found), encoding="utf-8")
     return 0
 
 
@@ -160,13 +167,10 @@ class Rows(nn.Module):
         return table if self.kept is None else table[self.kept]
 
 
-def _flops(candidate: Any, data: Data) -> int:
-    """Matrix products of a step as torch counts them (those inside its fused attention on a CPU are not among them)."""
-    with FlopCounterMode(display=False) as counter:
-        contrastive, captioning = candidate.losses(data)
-        (contrastive + captioning).backward()
+def _backward(candidate: Any, data: Data) -> None:
+    contrastive, captioning = candidate.losses(data)
+    (contrastive + captioning).backward()
     candidate.optimizer.zero_grad()
-    return int(counter.get_total_flops())
 
 
 def _agree(candidates: dict[str, Any], data: Data, precision: str) -> bool:
@@ -279,6 +283,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="coca_ViT-B-32", choices=("coca_ViT-B-32", "coca_ViT-L-14"))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", help="also write the figures into this file")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     return parser.parse_args()
 

@@ -11,7 +11,10 @@ from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.readable import count, work
 
 if TYPE_CHECKING:
+    import torch
+
     from compose_vlp.compiler.compile import Compiled
+    from compose_vlp.compiler.explain import Effect
     from compose_vlp.compiler.figures import Figure
     from compose_vlp.compiler.report import Report
     from compose_vlp.graph.graph import CheckedBlueprint
@@ -104,6 +107,36 @@ def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | N
     decay = optimizer.layer_decay if optimizer is not None else None
     levels = [asdict(level) for level in layer_levels(decay, model.parts())] if decay is not None else []
     return build_report(checked.of_stage(stage), model, compiled, plain, batch, levels)
+
+
+def explain(
+    checked: CheckedBlueprint,
+    *,
+    stage: str | None = None,
+    without: Collection[str] = (),
+    batch: int = 8,
+    device: torch.device | None = None,
+) -> tuple[Effect, ...]:
+    """Measure a stage's program before and after each pass, as `build` measures it; none where there are no stages.
+
+    On a `device`, steps are timed too, with weights made for it.
+
+    Raises:
+        UserError: no such stage or pass, or a step that does not fit on the device.
+    """
+    from compose_vlp.compiler.explain import StepTimer
+    from compose_vlp.compiler.explain import explain as explain_passes
+    from compose_vlp.runtime.stage import choose_of_stage, stage_model
+
+    name = _stage(list(checked.stages), stage)
+    if name is None:
+        return ()
+    own = checked.of_stage(name)
+    model, trainable = stage_model(checked, name)
+    timer = None
+    if device is not None:
+        timer = StepTimer(checked, name, lambda made: choose_of_stage(made, own, name), device, batch)
+    return explain_passes(checked, name, model, trainable, rows=batch, without=without, timer=timer)
 
 
 def _stage(stages: Sequence[str], name: str | None) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,9 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from compose_vlp.compiler.explain import Effect
 from compose_vlp.compiler.figures import Figure
 from compose_vlp.graph.words import shape_words
-from compose_vlp.readable import count, percent, storage, work
+from compose_vlp.readable import count, duration, percent, storage, work
+
+N = TypeVar("N", int, float)
 
 BAR = 16
 """Characters that stand for the largest component."""
@@ -47,6 +50,31 @@ def _blocks(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequen
     if report["passes"]:
         yield _heading("Passes", "`--without NAME` leaves one out")
         yield _passes(report["passes"])
+
+
+def effects_text(effects: Sequence[Effect]) -> Group:
+    """What each pass changed of a step, the first beside the program as the blueprint has it."""
+    timed = any(effect.after.seconds is not None for effect in effects)
+    columns = ["calls", "work", "activations", *(["time"] if timed else [])]
+    table = _table(("pass", "left"), *((column, "right") for column in columns))
+    for effect in effects:
+        pairs = [
+            _change(effect.before.calls, effect.after.calls, str),
+            _change(effect.before.flops, effect.after.flops, work),
+            _change(effect.before.kept_bytes, effect.after.kept_bytes, storage),
+            _change(effect.before.seconds, effect.after.seconds, duration),
+        ]
+        table.add_row(effect.name, *pairs[: len(columns)])
+    return Group(_heading("What each pass changed", "one after the other, as they run"), _inset(table))
+
+
+def _change(before: N | None, after: N | None, written: Callable[[N], str]) -> str:
+    if before is None or after is None:
+        return "not known"
+    if before == after:
+        return written(after)
+    share = after / before - 1 if written is not str else 0.0  # calls are few
+    return f"{written(before)} → {written(after)}" + (f" ({share:+.1%})" if abs(share) >= 0.0005 else "")
 
 
 def _heading(title: str, rest: str = "") -> Text:

@@ -129,3 +129,17 @@ def test_build_needs_no_tokenizer_that_has_learnt(cli: Cli, what: str) -> None:
     result = cli(f"build {what} --no-track --materialise")
     assert result.code == 0, result.err
     assert "norm of the gradient" in result.out
+
+
+def test_explain_shows_what_each_pass_changed_and_gives_a_script_all_numbers(cli: Cli) -> None:
+    said = cli("build tiny/coca --no-track --explain").out
+    assert "What each pass changed" in said and "last_layer" in said
+    told = json.loads(cli("build tiny/coca --no-track --explain --json").out)
+    last = told["explained"][-1]["after"]
+    assert last["flops"] == told["flops"]["step"] and last["kept_bytes"] == told["flops"]["saved_bytes"]
+    assert told["explained"][0]["before"]["flops"] == told["flops"]["step_without_passes"]
+
+
+def test_time_without_explain_is_a_mistake(cli: Cli) -> None:
+    result = cli("build tiny/coca --no-track --time")
+    assert result.code == 2 and "--explain --time" in result.err

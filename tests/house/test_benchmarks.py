@@ -5,13 +5,40 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmarks.racing import flops_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("name", ["albef_step", "momentum_distillation_study"])
+@pytest.mark.parametrize("name", ["albef_step", "momentum_distillation_study", "race"])
 def test_a_benchmark_is_ours(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--help"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0 and "usage" in done.stdout, done.stderr
+
+
+def test_a_race_compares_before_it_times(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmarks import vlmo_step
+    from benchmarks.official_order import Paper, run
+
+    monkeypatch.setattr("sys.argv", ["vlmo_step", "--size", "tiny", "--rounds", "1", "--batch", "3"])
+    right = {"to_frame": True, "stage": "pairs", "small": vlmo_step.SMALL}
+    assert run(Paper("vlmo_base", "vlmo_base", vlmo_step.official, vlmo_step.QUIET, **right)) == 0
+    assert "official / ours" in capsys.readouterr().out
+
+    def other(*given: object) -> object:
+        losses = vlmo_step.official(*given)
+        return {**losses, "mlm": type(losses["mlm"])(1.01 * losses["mlm"].value)}
+
+    assert run(Paper("vlmo_base", "vlmo_base", other, vlmo_step.QUIET, **right)) == 1
+    said = capsys.readouterr().out
+    assert "the numbers differ" in said and "official / ours" not in said
+
+
+def test_products_of_attention_count_on_a_cpu() -> None:
+    q = torch.randn(2, 3, 5, 8, requires_grad=True)
+    counted = flops_of(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q).sum().backward())
+    assert counted == 3 * 2 * (2 * 2 * 3 * 5 * 5 * 8), "two products of the forward, four of the backward"

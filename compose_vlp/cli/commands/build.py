@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,11 +12,15 @@ from compose_vlp.cli.console import err, out, print_json
 from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Verbose, Words, load, named, print_notes
 from compose_vlp.errors import UserError
 
+if TYPE_CHECKING:
+    from compose_vlp.compiler.explain import Effect
+
 EXAMPLES = (
     ("the 2.1B CoCa, in seconds and without weights", "compose-vlp build coca"),
     ("only look, leave nothing in MLflow", "compose-vlp build coca --no-track"),
     ("the program that trains it", "compose-vlp build coca --code"),
-    ("what a pass is worth", "compose-vlp build coca --without rows"),
+    ("what each pass is worth", "compose-vlp build coca --explain"),
+    ("a pass left out", "compose-vlp build coca --without rows"),
     ("real weights, and one real step of a tiny batch", "compose-vlp build tiny/coca --materialise"),
 )
 
@@ -33,6 +38,12 @@ def command(
         list[str] | None, typer.Option("--without", metavar="PASS", help="Leave out a pass; may be repeated.")
     ] = None,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Rows of the step that is measured.")] = 8,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Also show what each pass changed: calls, work, activations.")
+    ] = False,
+    timed: Annotated[
+        bool, typer.Option("--time", help="With --explain: also time a step before and after each pass, here.")
+    ] = False,
     plugins: Plugins = None,
     device: Device = "auto",
     path: Out = None,
@@ -46,6 +57,8 @@ def command(
     what each pass did; writes the resolved blueprint, the plan, the programs and a picture of the graph into a folder,
     and logs them to MLflow. No weight is made, unless `--materialise` asks for them.
     """
+    if timed and not explain:
+        raise UserError("`--time` times what `--explain` shows", hints=["--explain --time"])
     blueprint = load(words, plugins)
     print_notes((*blueprint.notes, *blueprint.check().notes), verbose=verbose)
     built = blueprint.build(out=path, stage=stage, without=without or (), batch=batch, track=not no_track)
@@ -62,22 +75,32 @@ def command(
         name = stage or next(iter(checked.stages))
         own = checked.of_stage(name)
         tried = try_step(checked, name, choose_device(named(device)), choose=lambda m: choose_of_stage(m, own, name))
+    effects: tuple[Effect, ...] = ()
+    if explain:
+        from compose_vlp.building import explain as explain_passes
+        from compose_vlp.runtime.device import choose_device
+
+        here = choose_device(named(device)) if timed else None
+        effects = explain_passes(blueprint.check(), stage=stage, without=without or (), batch=batch, device=here)
     if as_json:
         figures = [
             {"label": f.label, "built": f.built, "printed": f.printed, "agrees": f.agrees} for f in built.figures
         ]
         files = {name: str(file) for name, file in built.files.items()}
-        extra = {"materialised": tried.as_json()} if tried else {}
+        extra: dict[str, Any] = {"materialised": tried.as_json()} if tried else {}
+        extra |= {"explained": [asdict(effect) for effect in effects]} if explain else {}
         print_json({**built.report.as_json(), "figures": figures, "folder": str(built.folder), "files": files, **extra})
     elif code:
         print_code(built.sources)
     else:
-        from compose_vlp.compiler.report_text import report_text
+        from compose_vlp.compiler.report_text import effects_text, report_text
 
         checked = blueprint.check()
         kinds = {name: component.kind.name for name, component in checked.components.items()}
         kinds |= {f"adapters.{name}": adapter.kind.name for name, adapter in checked.adapters.items()}
         out().print(report_text(built.report.as_json(), kinds, built.figures))
+        if effects:
+            out().print(effects_text(effects))
         if tried:
             out().print(tried.text())
         out().print(f"Written to {built.folder}: {', '.join(built.files)}", soft_wrap=True)
