@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from compose_vlp.blueprint.arguments import Overrides
+    from compose_vlp.compiler.model import Model
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.runtime.inference.asked import Asked
     from compose_vlp.runtime.inference.outputs import Asker
@@ -120,6 +121,17 @@ class Run:
     @property
     def outputs(self) -> dict[str, Output]:
         return {name: Output(self.asker, name) for name in self.blueprint.outputs}
+
+    @property
+    def module(self) -> Model:
+        """Give the `nn.Module` with all weights, to be trained further, exported or looked into.
+
+        Programs run over it: `run.module(program.run, batch)`.
+
+        >>> sum(weights.numel() for weights in load("runs/first").module.parameters())
+        1909025
+        """
+        return self.asker.model
 
     def __getattr__(self, name: str) -> Output:
         if name.startswith("_"):

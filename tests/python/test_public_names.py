@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import compose_vlp
-from compose_vlp import Blueprint, TrainOptions
+from compose_vlp import Blueprint, Run, TrainOptions
 from compose_vlp.run import Output
 
 METHODS = ("load", "check", "compile", "report", "build", "train")
@@ -21,7 +21,12 @@ def described() -> list[tuple[str, Any]]:
     """The public names that can have an example, in an order in which they can be tried: a run is trained first."""
     methods = [(f"Blueprint.{name}", getattr(Blueprint, name)) for name in METHODS]
     names = [name for name in compose_vlp.__all__ if not name.startswith("__")]
-    return [*methods, *((name, getattr(compose_vlp, name)) for name in names), ("Output", Output)]
+    return [
+        *methods,
+        *((name, getattr(compose_vlp, name)) for name in names),
+        ("Run.module", Run.module),
+        ("Output", Output),
+    ]
 
 
 def test_every_public_name_has_an_example_that_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
