@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from compose_vlp.blueprint.inputs import Input, LabelInput, TextInput
-from compose_vlp.blueprint.sections import Stage
+from compose_vlp.blueprint.sections import EngineName, Stage
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import build
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
@@ -28,7 +28,8 @@ from compose_vlp.interop.vocabularies import TOKENIZERS, brought_vocabulary
 from compose_vlp.runtime.device import choose_device
 from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.sources import MAIN, declared_source, open_tokenizers
-from compose_vlp.runtime.stage import Scale, plan_stage, stage_steps
+from compose_vlp.runtime.stage import Scale, engine_of_stage, plan_stage, stage_steps
+from compose_vlp.runtime.training.sharding import refuse_scalars
 from compose_vlp.runtime.training.stage_evaluation import Measure, stage_evaluation
 
 
@@ -39,6 +40,7 @@ def look_over(
     world: int = 1,
     without: Sequence[str] = (),
     run: Path | None = None,
+    distribute: EngineName | None = None,
 ) -> dict[str, dict[str, Source]]:
     """Check all that training needs; gives the opened sources of every stage, by the name that inputs give them.
 
@@ -48,11 +50,12 @@ def look_over(
         world: processes that train together.
         without: passes of the compiler that are left out.
         run: the folder of the run that goes on, whose vocabularies and weights are its own.
+        distribute: how processes share the work, whatever stages say.
 
     Raises:
         BlueprintError: everything that is wrong, each with its place.
     """
-    look = _Look(blueprint, measure, world, run)
+    look = _Look(blueprint, measure, world, run, distribute)
     for name in blueprint.stages:
         look.stage(name, without)
     if not blueprint.stages:
@@ -71,6 +74,7 @@ class _Look:
     measure: Measure
     world: int
     run: Path | None
+    distribute: EngineName | None
     problems: list[Problem] = field(default_factory=list)
     opened: dict[str, dict[str, Source]] = field(default_factory=dict)
 
@@ -98,14 +102,24 @@ class _Look:
         self._words(inputs)
         if self.run is None and not self.opened and len(sources) == len(named):
             self._corpora(sources)
+        if not self._engine_fits(blueprint, name):
+            return
         with self._noting("stages", name, "batch"):
-            plan = plan_stage(blueprint, name, self.world)
+            plan = plan_stage(blueprint, name, self.world, self.distribute)
             if len(sources) < len(named):
                 return
             records = min(len(source) for source in sources.values())
             scale = Scale(records, plan.batch, stage_steps(plan.length, records, plan.batch))
             self._evaluation(blueprint, name, stage, scale)
         self.opened[name] = sources
+
+    def _engine_fits(self, blueprint: CheckedBlueprint, name: str) -> bool:
+        before = len(self.problems)
+        own = blueprint.stages[name].distribute is not None
+        with self._noting(*(("stages", name, "distribute") if own else ("distribute",))):
+            if engine_of_stage(blueprint, name, self.world, self.distribute).use != "ddp" and self.world > 1:
+                refuse_scalars(build(blueprint, "meta"))
+        return len(self.problems) == before
 
     def untrained(self) -> None:
         """Check a blueprint without stages: it keeps the weights of `start`, and has no texts to learn words from."""

@@ -76,7 +76,16 @@ def train(
         opened: dict[str, dict[str, Source]] = {}
         run = out if resume else None
         processes.by_main(
-            lambda: opened.update(look_over(checked, ready, world=processes.world, without=options.without, run=run))
+            lambda: opened.update(
+                look_over(
+                    checked,
+                    ready,
+                    world=processes.world,
+                    without=options.without,
+                    run=run,
+                    distribute=options.distribute,
+                )
+            )
         )
         chosen_listener = listener if listener is not None and processes.main else Silent()
         artifacts: dict[str, Path] = {}

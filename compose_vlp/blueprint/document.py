@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar, Source
 from compose_vlp.errors import Span
 
-Form = Literal["text", "list", "mapping", "entries", "names"]
-"""What a section holds: one value, a list, one mapping of settings, named entries, or one name or a list of names."""
+Form = Literal["text", "list", "mapping", "entries", "names", "kind"]
+"""What a section holds: one value, a list, one mapping of settings, named entries, one name or a list of names, or one
+name or a mapping of settings."""
 
 
 class Section(NamedTuple):
@@ -45,6 +46,7 @@ SECTIONS: Dict[str, Section] = {
     "freeze": Section("names", "patterns of what is not trained, where a stage does not say"),
     "optimizer": Section("mapping", "the optimizer and its rules, where a stage does not say"),
     "precision": Section("text", "the precision of the stages' arithmetic, where a stage does not say"),
+    "distribute": Section("kind", "how several processes share the work of a stage, where it does not say"),
     "data": Section("entries", "sources of records", "data source"),
     "tracking": Section("mapping", "what is recorded, and where"),
 }

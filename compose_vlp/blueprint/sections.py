@@ -17,6 +17,7 @@ Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Below: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 Rate: TypeAlias = Annotated[float, Field(ge=0)] | Schedule
 Precision: TypeAlias = Literal["fp32", "bf16"]
+EngineName: TypeAlias = Literal["ddp", "fsdp", "hybrid"]
 Task: TypeAlias = Literal[
     "retrieval", "reranking", "captioning", "zero_shot", "classification", "answering", "grounding"
 ]
@@ -158,6 +159,37 @@ class Evaluate(_Section):
         return self
 
 
+class Distribute(_Section):
+    """How several processes share a stage's work, by torch's engines."""
+
+    use: EngineName = Field(
+        description="`ddp`: the whole model in each; `fsdp`: shards over all; `hybrid`: copies of it, each in shards"
+    )
+    shards: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="processes over which `hybrid` divides each copy; those of one machine, if left out"
+    )
+    offload: bool = Field(False, description="whether shards and the optimizer stay in the host's memory")
+    reshard: bool = Field(True, description="whether a layer's weights are given up between forward and backward")
+
+    @model_validator(mode="after")
+    def _read(self) -> Distribute:
+        if self.shards is not None and self.use != "hybrid":
+            raise ValueError(f"`shards` is for `use: hybrid`; `{self.use}` does not read it")
+        if self.use == "ddp" and (self.offload or not self.reshard):
+            raise ValueError("`ddp` has the whole model in every process: `offload` and `reshard` are for shards")
+        return self
+
+
+def _distributed(how: str | Distribute) -> Distribute:
+    return how if isinstance(how, Distribute) else Distribute.model_validate({"use": how})
+
+
+if TYPE_CHECKING:
+    Distributed: TypeAlias = Distribute
+else:
+    Distributed = Annotated[EngineName | Distribute, AfterValidator(_distributed)]
+
+
 class Stage(_Section):
     """A part of training with a plan of its own; nothing is inherited from the stage before."""
 
@@ -171,6 +203,9 @@ class Stage(_Section):
     set: dict[str, Any] | None = Field(None, description="overrides by path that keep the shapes of parameters")
     optimizer: Optimizer | None = Field(None, description="the optimizer; the blueprint's, if left out")
     precision: Precision | None = Field(None, description="precision of the arithmetic; the blueprint's, if left out")
+    distribute: Distributed | None = Field(
+        None, description="how several processes share the work: `ddp`, `fsdp`, `hybrid`; the blueprint's, if left out"
+    )
     checkpoint: Lasting | None = Field(None, description="how often the run is saved")
     evaluate: Quantity | Evaluate | None = Field(
         None, description="how often the outputs are evaluated, or also on what (`every`, `data`, `tasks`, `count`)"
@@ -289,12 +324,17 @@ ONE_VALUE: dict[str, Any] = {
     "length": Length,
     "batch": Annotated[int, Field(ge=1)],
     "precision": Precision,
+    "distribute": Distributed,
     "train": SomePatterns,
     "freeze": Patterns,
 }
 """Sections that are one value or list, with the type that they are read by."""
 
-_MAPPINGS: dict[str, type[BaseModel]] = {"optimizer": Optimizer, "tracking": Tracking}
+_MAPPINGS: dict[str, type[BaseModel]] = {
+    "optimizer": Optimizer,
+    "tracking": Tracking,
+    "distribute": Distribute,
+}
 _ENTRIES: dict[str, type[BaseModel]] = {
     "adapters": Adapter,
     "teachers": Teacher,

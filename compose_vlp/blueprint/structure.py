@@ -18,6 +18,7 @@ _FORMS = {
     "mapping": "a mapping: `{key: value}`",
     "entries": "a mapping of named entries",
     "names": "one value or a list",
+    "kind": "one value, or a mapping: `{use: NAME}`",
 }
 
 
@@ -129,6 +130,9 @@ _ELSEWHERE = {
     "sweep": "this is a sweep, and no blueprint: `compose-vlp sweep FILE`",
     "vary": "a sweep says what is varied: `compose-vlp sweep FILE`",
     "dtype": "it is called `precision`: fp32 or bf16",
+    "strategy": "it is called `distribute`: ddp, fsdp or hybrid",
+    "fsdp": "it is a value: `distribute: fsdp`",
+    "ddp": "it is a value: `distribute: ddp`",
 }
 """Where other frameworks' words have their place here."""
 
@@ -180,7 +184,7 @@ def _has_form(value: Node, form: str) -> bool:
         return isinstance(value, Items)
     if form == "names":
         return isinstance(value, Scalar) or (isinstance(value, Items) and all(isinstance(v, Scalar) for v in value))
-    return isinstance(value, Mapping)
+    return isinstance(value, Mapping) or (form == "kind" and isinstance(value, Scalar))
 
 
 def _entry(section: str, entry: Entry) -> Iterator[Problem]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from compose_vlp.blueprint.scalars import Quantity
 from compose_vlp.blueprint.schedules import Schedule as Written
-from compose_vlp.blueprint.sections import Optimizer, Precision
+from compose_vlp.blueprint.sections import Distribute, EngineName, Optimizer, Precision
 from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.errors import UserError
@@ -64,14 +64,17 @@ class StagePlan:
     precision: Precision
     checkpoint: Quantity | None
     accumulate: int
+    distribute: Distribute
 
 
-def plan_stage(blueprint: CheckedBlueprint, name: str, processes: int = 1) -> StagePlan:
-    """Plan a stage as it will run.
+def plan_stage(
+    blueprint: CheckedBlueprint, name: str, processes: int = 1, distribute: EngineName | None = None
+) -> StagePlan:
+    """Plan a stage as it will run; `distribute` is what `--distribute` says.
 
     Raises:
-        UserError: neither the stage nor the blueprint says its length or its optimizer; a batch that does not fall into
-            equal parts.
+        UserError: neither the stage nor the blueprint says its length or its optimizer; a batch, or processes, that do
+            not fall into equal parts.
     """
     stage, defaults = blueprint.stages[name], blueprint.settings
     length = stage.length or defaults.get("length")
@@ -82,9 +85,14 @@ def plan_stage(blueprint: CheckedBlueprint, name: str, processes: int = 1) -> St
         raise UserError(f"stage {name!r} has no optimizer", hints=["`optimizer: {use: adamw, lr: 1e-4}`"])
     train, freeze = patterns_of_stage(blueprint, name)
     batch = stage.batch or defaults.get("batch") or BATCH
-    if batch % (processes * stage.accumulate):
-        parts = f"{processes} processes x {stage.accumulate} pieces" if processes > 1 else f"{stage.accumulate} pieces"
-        raise UserError(f"stage {name!r}: a batch of {batch} records does not fall into {parts} of one size")
+    if batch % (parts := processes * stage.accumulate):
+        words = [f"{processes} processes"] if processes > 1 else []
+        words += [f"{stage.accumulate} pieces"] if stage.accumulate > 1 else []
+        near = [number for number in (batch // parts * parts, (batch // parts + 1) * parts) if number]
+        raise UserError(
+            f"stage {name!r}: a batch of {batch} records does not fall into {' x '.join(words)} of one size",
+            hints=[" or ".join(f"`batch: {number}`" for number in near)],
+        )
     return StagePlan(
         name=name,
         losses=stage.losses,
@@ -96,7 +104,35 @@ def plan_stage(blueprint: CheckedBlueprint, name: str, processes: int = 1) -> St
         precision=stage.precision or defaults.get("precision") or "fp32",
         checkpoint=stage.checkpoint,
         accumulate=stage.accumulate,
+        distribute=engine_of_stage(blueprint, name, processes, distribute),
     )
+
+
+def engine_of_stage(
+    blueprint: CheckedBlueprint, name: str, processes: int = 1, distribute: EngineName | None = None
+) -> Distribute:
+    """How processes share a stage's work: as the command line says, else the stage, else the top; `ddp` if nobody does.
+
+    What a blueprint says beside the engine holds where the command line (`distribute`) names the same one.
+
+    Raises:
+        UserError: groups of so many shards do not divide the processes.
+    """
+    how: Distribute | None = blueprint.stages[name].distribute or blueprint.settings.get("distribute")
+    if how is None or (distribute is not None and how.use != distribute):
+        how = Distribute(use=distribute or "ddp")
+    if how.use != "hybrid" or processes == 1:
+        return how
+    shards = how.shards or int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    if processes % shards or shards == 1:
+        each = f"`shards: {shards}`" if how.shards else f"each machine's {shards}"
+        fitting = [number for number in range(2, processes + 1) if processes % number == 0]
+        raise UserError(
+            f"`distribute: hybrid` divides the model within groups of two or more: {processes} processes do not fall "
+            f"into groups of {shards} ({each})",
+            hints=[f"`distribute: {{use: hybrid, shards: {number}}}`" for number in fitting[:3]],
+        )
+    return how.model_copy(update={"shards": shards})
 
 
 def patterns_of_stage(blueprint: CheckedBlueprint, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

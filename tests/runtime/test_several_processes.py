@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from compose_vlp.api import Blueprint
 from compose_vlp.runtime.training.trainer import TrainOptions
@@ -50,7 +51,8 @@ def in_each(rank: int, out: Path) -> list[dict[str, Any]]:
     torch.distributed.barrier()
     torch.rand(3)
     resumed = learn(out / "noisy", None, True, NOISE)
-    return [plain, cut, whole, resumed, learn_with_a_queue(out / "queue"), sigmoid]
+    divided = learn(out / "divided", None, False, "distribute=fsdp", "stages.pretrain.evaluate=5 steps")
+    return [plain, cut, whole, resumed, learn_with_a_queue(out / "queue"), sigmoid, divided]
 
 
 def learn_with_a_queue(out: Path) -> dict[str, Any]:
@@ -83,6 +85,18 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(runs: Runs, tm
             assert_near(torch.tensor(of_two["weights"][name]), torch.tensor(wanted), floor=1e-5, what=name)
         assert of_two["weights"] == other["weights"]
     assert json.loads((out / "plain" / "run.json").read_text())["status"] == "FINISHED"
+
+
+def test_a_run_in_shards_learns_evaluates_and_saves_what_another_does(runs: Runs) -> None:
+    out, (first, second) = runs
+    plain, divided = first[0], first[6]
+    assert divided["totals"] == pytest.approx(plain["totals"], rel=1e-5)
+    assert divided["weights"] == second[6]["weights"], "both are read from the checkpoint"
+    for name, expected in plain["weights"].items():
+        assert_near(torch.tensor(divided["weights"][name]), torch.tensor(expected), floor=1e-5, what=name)
+    assert json.loads((out / "divided" / "run.json").read_text())["scores"]
+    saved = [safe_open(out / run / "checkpoints/step-00000005/model.safetensors", "pt") for run in ("plain", "divided")]
+    assert set(saved[0].keys()) == set(saved[1].keys())
 
 
 def test_what_a_loss_learns_is_the_same_in_all_processes(runs: Runs, tmp_path: Path) -> None:

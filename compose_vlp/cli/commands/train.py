@@ -6,10 +6,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from compose_vlp.blueprint.sections import EngineName
 from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.options import (
     Device,
@@ -25,7 +26,7 @@ from compose_vlp.cli.options import (
     print_note,
     words_argument,
 )
-from compose_vlp.errors import UserError
+from compose_vlp.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from compose_vlp.plugins import Plugin
@@ -36,6 +37,19 @@ EXAMPLES = (
     ("an ablation: no contrastive loss", "compose-vlp train tiny/coca ~losses.contrastive"),
     ("go on with a run that was stopped", "compose-vlp train --resume runs/coca_tiny-1"),
 )
+
+
+def _engine(name: str | None) -> EngineName | None:
+    """Read the name of an engine.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    known = get_args(EngineName)
+    if name is not None and name not in known:
+        hints = did_you_mean(name, known) or [f"there are: {', '.join(known)}"]
+        raise UserError(f"`--distribute` cannot be `{name}`", hints=hints)
+    return cast("EngineName | None", name)
 
 
 def command(
@@ -65,6 +79,14 @@ def command(
     without: Annotated[
         list[str] | None,
         typer.Option("--without", metavar="PASS", help="Leave out a compiler's pass; may be repeated."),
+    ] = None,
+    distribute: Annotated[
+        str | None,
+        typer.Option(
+            "--distribute",
+            metavar="ENGINE",
+            help="How several processes share the work, whatever stages say: `ddp`, `fsdp` or `hybrid`.",
+        ),
     ] = None,
     changed_data: Annotated[
         bool, typer.Option("--changed-data", help="Go on with a run whose data is other than it was.")
@@ -113,6 +135,7 @@ def command(
         keep=keep,
         without=tuple(without or ()),
         changed_data=changed_data,
+        distribute=_engine(distribute),
     )
     blueprint = load(words or (), used)
     with TrainProgress() as progress:

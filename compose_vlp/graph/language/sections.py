@@ -24,7 +24,7 @@ class Sections:
     stages: Dict[str, Stage] = field(default_factory=dict)
     start: tuple[Start, ...] = ()
     optimizer: Optimizer | None = None
-    settings: Dict[str, Any] = field(default_factory=dict)  # length, batch, precision, train, freeze, tracking
+    settings: Dict[str, Any] = field(default_factory=dict)  # those of one value, and tracking
 
 
 def read(names: Names) -> Sections:
@@ -103,7 +103,7 @@ def _optimizer(names: Names) -> Optimizer | None:
 
 def _settings(names: Names) -> dict[str, Any]:
     settings = {}
-    for name in ("length", "batch", "precision", "train", "freeze"):
+    for name in ("length", "batch", "precision", "distribute", "train", "freeze"):
         node = names.document.root.get(name)
         if node is None or (isinstance(node, Scalar) and node.is_broken):
             continue

@@ -17,6 +17,7 @@ from compose_vlp.protocols import AfterStep
 from compose_vlp.runtime.optimizer import Optimizer
 from compose_vlp.runtime.state import generators
 from compose_vlp.runtime.training.gradients import Gradients
+from compose_vlp.runtime.training.sharding import whole
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class StageLoop:
         if self.optimizer.clip is None:
             return None
         trained = self._trained()
-        norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+        norm = whole(torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None]))
         if math.isfinite(norm_before := float(norm)):
             torch.nn.utils.clip_grads_with_norm_(trained, self.optimizer.clip, norm)
         return norm_before

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from compose_vlp.runtime.device import autocast
 from compose_vlp.runtime.optimizer import parameter_paths
 from compose_vlp.runtime.stage import plan_stage
 from compose_vlp.runtime.state import checkpoint, generators
+from compose_vlp.runtime.training.engines import whole_gradients, whole_state
 from compose_vlp.runtime.training.loop import NotFinite
 from compose_vlp.runtime.training.run_context import RunContext
+from compose_vlp.runtime.training.sharding import local
 from compose_vlp.values import Value
 
 
@@ -41,9 +44,11 @@ def explain(failure: NotFinite, run: RunContext, stage: str, model: Model, compi
     """
     blueprint, processes = run.blueprint.of_stage(stage), run.processes
     precision = plan_stage(blueprint, stage, processes.world).precision
-    culprit = find_culprit(model, blueprint, compiled, failure, precision)
+    precise = autocast(processes.device, precision)
+    culprit = find_culprit(model, blueprint, compiled, failure, precise, anywhere=processes.highest)
     folder = run.folder.reports / f"not-finite-{stage}-{failure.step:08d}-{processes.rank}"
-    mine = _save(folder, stage, model, failure) if culprit or processes.world == 1 else None
+    weights, gradients = whole_state(model, everywhere=True), whole_gradients(model)
+    mine = _save(folder, stage, weights, gradients, failure) if culprit or processes.world == 1 else None
     reports = [report for report in processes.gather((culprit, mine)) if report[0] is not None]
     first, saved = reports[0] if reports else (None, mine)
     hints = [f"first not finite: {first.what}"] if first else []
@@ -53,28 +58,40 @@ def explain(failure: NotFinite, run: RunContext, stage: str, model: Model, compi
 
 
 def find_culprit(
-    model: Model, blueprint: CheckedBlueprint, compiled: Compiled, failure: NotFinite, precision: Any
+    model: Model,
+    blueprint: CheckedBlueprint,
+    compiled: Compiled,
+    failure: NotFinite,
+    precise: Callable[[], AbstractContextManager[None]],
+    anywhere: Callable[[int], int] = int,
 ) -> Culprit | None:
-    """Look through inputs, parameters, and, computing the step again with the same noise, every value in order."""
-    for name, value in failure.batch.items():
-        if not _finite(value):
-            return Culprit(f"the input `{name}`")
-    paths = parameter_paths(model.parts())
-    for path, parameter in paths.items():
-        if not _finite(parameter):
-            return Culprit(f"the parameter `{path}`")
+    """Look through inputs, parameters, and, computing the step again with the same noise, every value in order.
+
+    Processes go on to the next of these together, since they compute together: `anywhere` gives the largest of their
+    numbers.
+    """
     program, calls = compile_inspection(blueprint, compiled)
-    generators.restore(failure.noise)
-    device = next(model.parameters()).device
-    with torch.no_grad(), autocast(device, precision)():
-        results = model(program, failure.batch, Step(failure.params))
-    for call in calls:
-        if not _finite(results[call.id]):
-            component = f", computed by `{call.target}`" if call.role == "component" else ""
-            return Culprit(f"`{call.id}`{component}", call.span)
-    for path, parameter in paths.items():
-        if parameter.grad is not None and not _finite(parameter.grad):
-            return Culprit(f"the gradient of `{path}`")
+    paths = parameter_paths(model.parts())
+
+    def values() -> Iterator[Culprit]:
+        generators.restore(failure.noise)
+        with torch.no_grad(), precise():
+            results = model(program, failure.batch, Step(failure.params))
+        for call in calls:
+            if not _finite(results[call.id]):
+                component = f", computed by `{call.target}`" if call.role == "component" else ""
+                yield Culprit(f"`{call.id}`{component}", call.span)
+
+    looks: tuple[Callable[[], Iterator[Culprit]], ...] = (
+        lambda: (Culprit(f"the input `{name}`") for name, value in failure.batch.items() if not _finite(value)),
+        lambda: (Culprit(f"the parameter `{path}`") for path, weight in paths.items() if not _finite(weight)),
+        values,
+        lambda: (Culprit(f"the gradient of `{path}`") for path, p in paths.items() if not _finite(p.grad)),
+    )
+    for look in looks:
+        culprit = next(look(), None)
+        if anywhere(culprit is not None):
+            return culprit
     return None
 
 
@@ -97,15 +114,18 @@ def replay(run: Path, blueprint: CheckedBlueprint, saved: Path) -> str | None:
     batch = {name: _value(value) for name, value in state["batch"].items()}
     failure = NotFinite(state["step"]["number"], {}, batch, state["step"]["params"], state["generators"])
     compiled = compile_stage(blueprint, stage)
-    culprit = find_culprit(model.train(), own, compiled, failure, plan_stage(own, stage).precision)
+    precise = autocast(torch.device("cpu"), plan_stage(own, stage).precision)
+    culprit = find_culprit(model.train(), own, compiled, failure, precise)
     return culprit.what if culprit else None
 
 
-def _save(folder: Path, stage: str, model: Model, failure: NotFinite) -> str:
+def _save(
+    folder: Path, stage: str, weights: Mapping[str, Tensor], gradients: Mapping[str, Tensor], failure: NotFinite
+) -> str:
     state = {
         "batch": {name: _plain(value) for name, value in failure.batch.items()},
-        "model": model.state_dict(),
-        "gradients": {path: p.grad for path, p in model.named_parameters() if p.grad is not None},
+        "model": dict(weights),
+        "gradients": dict(gradients),
         "generators": failure.noise,
         "step": {"stage": stage, "number": failure.step, "params": dict(failure.params)},
     }
@@ -132,4 +152,4 @@ def _value(plain: Any) -> Any:
 
 def _finite(value: Any) -> bool:
     leaves = [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    return all(bool(leaf.detach().isfinite().all()) for leaf in leaves)
+    return all(bool(local(leaf.detach()).isfinite().all()) for leaf in leaves)

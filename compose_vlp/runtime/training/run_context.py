@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from compose_vlp.blueprint.sections import EngineName
 from compose_vlp.data.source import Source
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.device import choose_device
@@ -23,6 +24,7 @@ class TrainOptions:
     """What may be said of a run beside its blueprint; of these only `seed` and `device` change what is learnt.
 
     `workers` are the processes that read data ahead: None is a few where pictures are decoded, none elsewhere.
+    `distribute` stands before what stages say of how processes share the work.
     `changed_data` lets a resumed run go on with other data than it was trained on so far.
 
     >>> TrainOptions(seed=3, device="cpu").checkpoint_every
@@ -37,6 +39,7 @@ class TrainOptions:
     keep: int = 2
     without: tuple[str, ...] = ()
     changed_data: bool = False
+    distribute: EngineName | None = None
 
 
 @dataclass

@@ -42,12 +42,12 @@ from compose_vlp.runtime.stage import (
 from compose_vlp.runtime.state import generators
 from compose_vlp.runtime.state.scores import tracked_names
 from compose_vlp.runtime.training import saving
-from compose_vlp.runtime.training.engine import Engine, Replicas
+from compose_vlp.runtime.training.engines import make_engine, whole_model
 from compose_vlp.runtime.training.gradients import Gradients, InOneGo, InPieces
 from compose_vlp.runtime.training.loop import NotFinite, StageLoop, StepReport
 from compose_vlp.runtime.training.not_finite import explain
 from compose_vlp.runtime.training.run_context import RunContext
-from compose_vlp.runtime.training.stage_evaluation import stage_evaluation
+from compose_vlp.runtime.training.stage_evaluation import Evaluation, stage_evaluation
 from compose_vlp.runtime.training.summary import Summary
 
 READERS = 2
@@ -71,7 +71,7 @@ class StageRun:
         self.name = list(self.context.blueprint.stages)[self.number]
         self.blueprint: CheckedBlueprint = self.context.blueprint.of_stage(self.name)
         self.processes = self.context.processes
-        self.plan = plan_stage(self.blueprint, self.name, self.processes.world)
+        self.plan = plan_stage(self.blueprint, self.name, self.processes.world, self.context.options.distribute)
         opened = self.context.sources.get(self.name)
         self.sources = dict(opened) if opened is not None else stage_sources(self.blueprint, self.name)
         records = min(len(source) for source in self.sources.values())
@@ -81,13 +81,12 @@ class StageRun:
         self._look_over()
         self.tokenizers = self._tokenizers()
         self.model.tokenizers = dict(self.tokenizers)
-        asker = Asker(self.blueprint, self.model, self.tokenizers, self.processes.device)
-        asker.check()
-        stage = self.blueprint.stages[self.name]
-        self.evaluation = stage_evaluation(asker, stage, self.scale, self.context.measure)
+        Asker(self.blueprint, self.model, self.tokenizers, self.processes.device).check()
+        self.evaluation = self._evaluation_of(self.model)
+        self._is_trained = choose_of_stage(self.model, self.blueprint, self.name)
+        self.engine = make_engine(self.model, self.plan, self.processes)
         self.modules = self.model.parts()
         self.paths = parameter_paths(self.modules)
-        self._is_trained = choose_of_stage(self.model, self.blueprint, self.name)
         self.optimizer = make_optimizer(self.paths, optimizer_of(self.plan.optimizer, self.values, self.modules))
         self.compiled = compile_stage(
             self.context.blueprint, self.name, trainable=self._is_trained, without=self.context.options.without
@@ -158,7 +157,7 @@ class StageRun:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         records = ", ".join(f"{len(source):,} records of {name}" for name, source in self._named_sources())
         batch = f"{self.plan.batch}" + (f" in {self.plan.accumulate} pieces" if self.plan.accumulate > 1 else "")
-        batch += f" on {processes} processes" if processes > 1 else ""
+        batch += f" on {processes} processes ({self.plan.distribute.use})" if processes > 1 else ""
         readers = sum(loader.workers for loader in self.loaders.values())
         return (
             f"stage {self.name} on {where} in {self.plan.precision}: {count(sum(trained.values()))} of "
@@ -212,12 +211,17 @@ class StageRun:
         False where a signal broke it off: measuring may take longer than a run that is told to stop is given.
         """
         context, asked = self.context, self.evaluation
-        if asked is None or not asked.is_due(done, self.steps) or not self.processes.main:
+        if asked is None or not asked.is_due(done, self.steps):
+            return True
+        model = whole_model(self.model, self.blueprint, self.processes.device, self.processes, everywhere=False)
+        if not self.processes.main:
             return True
         step = self.before + done
         try:
             with context.stopping.breaking_off():
-                seen = asked.seen()
+                again = asked if model is self.model else self._evaluation_of(model)
+                assert again is not None
+                seen = again.seen()
         except Stopped:
             context.listener.note(f"{asked.data} is not measured after {step} steps: the run was told to stop")
             return False
@@ -232,6 +236,10 @@ class StageRun:
             samples={**known.get("samples", {}), asked.data: list(seen.samples)},
         )
         return True
+
+    def _evaluation_of(self, model: Model) -> Evaluation | None:
+        asker = Asker(self.blueprint, model, self.tokenizers, self.processes.device)
+        return stage_evaluation(asker, self.blueprint.stages[self.name], self.scale, self.context.measure)
 
     def _sum_up(self) -> None:
         skipped = float(sum(len(loader.skipped) for loader in self.loaders.values()))
@@ -273,12 +281,11 @@ class StageRun:
 
     def _gradients(self) -> Gradients:
         precision = autocast(self.processes.device, self.plan.precision)
-        engine = Replicas(self.model) if self.processes.world > 1 else Engine(self.model)
         if self.plan.accumulate == 1:
-            return InOneGo(engine, self.compiled.run, self.processes, precision)
+            return InOneGo(self.engine, self.compiled.run, self.processes, precision)
         without = self.context.options.without
         pieces = compile_pieces(self.context.blueprint, self.name, trainable=self._is_trained, without=without)
-        return InPieces(engine, pieces, self.plan.accumulate, self.processes, precision)
+        return InPieces(self.engine, pieces, self.plan.accumulate, self.processes, precision)
 
     def _loader(self, name: str, source: Source) -> Loader:
         return Loader(

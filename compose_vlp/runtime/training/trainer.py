@@ -11,9 +11,11 @@ import torch
 from compose_vlp.compiler.model import Model, build, fingerprint
 from compose_vlp.errors import UserError
 from compose_vlp.runtime.sources import ready_tokenizers
+from compose_vlp.runtime.stage import plan_stage
 from compose_vlp.runtime.state import checkpoint, generators
 from compose_vlp.runtime.state.divided import refuse_unseen
 from compose_vlp.runtime.state.fitting import fit
+from compose_vlp.runtime.training.engines import CPU, divides, whole_model
 from compose_vlp.runtime.training.run_context import RunContext, TrainOptions
 from compose_vlp.runtime.training.saving import Progress, blueprint_of, differences, own, save
 from compose_vlp.runtime.training.stage_run import StageRun
@@ -59,7 +61,7 @@ class Trainer:
         for number in range(begin.stage, len(stages)):
             here = saved if number == begin.stage else None
             noise = own(here["generators"], self.context.processes) if here else generators.capture()
-            model = self._fitted(model, trained, stages[number])
+            model = self._fitted(model, trained, stages[number]).to(self._home(stages[number]))
             stage = StageRun(self.context, number, before, model)
             if here:
                 stage.restore(here)
@@ -67,6 +69,9 @@ class Trainer:
                 self.begin()
             stage.run(noise)
             before, trained = before + stage.steps, stages[number]
+            if number + 1 < len(stages):
+                home, processes = self._home(stages[number + 1]), self.context.processes
+                model = whole_model(model, stage.blueprint, home, processes, everywhere=True)
         return model.eval()
 
     def _model(self, stage: str, saved: dict[str, Any] | None) -> Model:
@@ -74,7 +79,7 @@ class Trainer:
         seed = self.context.options.seed
         noise = (seed << 16) + self.context.processes.rank
         generators.seed_libraries(noise)  # plugins may draw from them while they are made
-        model = build(self.context.blueprint.of_stage(stage), self.context.processes.device, seed)
+        model = build(self.context.blueprint.of_stage(stage), self._home(stage), seed)
         if saved is None:
             self.initialise(model)
             self.context.processes.share_weights(model.state_dict().values())
@@ -83,6 +88,14 @@ class Trainer:
         else:
             model.load_state_dict(saved["model"])
         return model
+
+    def _home(self, stage: str) -> torch.device:
+        """Where the model of a stage begins: in the host's memory, where no device has to hold all of it."""
+        processes = self.context.processes
+        if processes.world == 1 or stage not in self.context.blueprint.stages:
+            return processes.device
+        blueprint, asked = self.context.blueprint.of_stage(stage), self.context.options.distribute
+        return CPU if divides(plan_stage(blueprint, stage, processes.world, asked), processes) else processes.device
 
     def _untrained(self) -> Model:
         """Make the model with the weights of `start`, and save it with its vocabularies."""
