@@ -94,7 +94,7 @@ def test_a_run_in_shards_learns_evaluates_and_saves_what_another_does(runs: Runs
     assert divided["weights"] == second[6]["weights"], "both are read from the checkpoint"
     for name, expected in plain["weights"].items():
         assert_near(torch.tensor(divided["weights"][name]), torch.tensor(expected), floor=1e-5, what=name)
-    assert json.loads((out / "divided" / "run.json").read_text())["scores"]
+    assert json.loads((out / "divided" / "run.json").read_text())["extra"]["scores"]
     saved = [safe_open(out / run / "checkpoints/step-00000005/model.safetensors", "pt") for run in ("plain", "divided")]
     assert set(saved[0].keys()) == set(saved[1].keys())
 
