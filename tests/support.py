@@ -52,7 +52,9 @@ def in_float64(batch: dict[str, Any]) -> dict[str, Any]:
     return pytree.tree_map_only(Tensor, lambda one: one.double() if one.is_floating_point() else one, batch)
 
 
-def spawn(function: Callable[..., T], *args: Any, world: int = 2, joined: bool = True) -> list[T]:
+def spawn(
+    function: Callable[..., T], *args: Any, world: int = 2, joined: bool = True, patience_s: float = PATIENCE_S
+) -> list[T]:
     """`function(rank, *args)` in `world` processes that talk over gloo; what they gave, in the order of their ranks.
 
     Each is new, has one thread and torchrun's variables in its environment. Where `joined` is false, the process group
@@ -74,11 +76,11 @@ def spawn(function: Callable[..., T], *args: Any, world: int = 2, joined: bool =
     found: dict[int, T] = {}
     try:
         while len(found) < world:
-            rank, result, wrong = results.get(timeout=PATIENCE_S)
+            rank, result, wrong = results.get(timeout=patience_s)
             assert wrong is None, f"process {rank} failed:\n{wrong}"
             found[rank] = result
         for process in started:
-            process.join(PATIENCE_S)
+            process.join(patience_s)
     finally:
         for process in started:
             process.kill()

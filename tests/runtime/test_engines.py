@@ -38,6 +38,7 @@ from compose_vlp.values import Index, Text
 from tests.support import assert_near, spawn
 from tests.tiny_papers import PAPERS, tiny_paper
 
+pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(600)]
 ROWS, STEPS = 8, 5
 BLIND = (
     "graph.keys=memory(image=gathered(momentum.image_embedding), text=gathered(momentum.text_embedding))",
@@ -225,10 +226,9 @@ def copies(rank: int) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def learned() -> list[dict[Any, dict[str, Any]]]:
-    return spawn(in_each, world=4, joined=False)
+    return spawn(in_each, world=4, joined=False, patience_s=550)
 
 
-@pytest.mark.training
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_engine_learns_what_one_process_learns(paper: str, learned: list[dict[Any, dict[str, Any]]]) -> None:
     """Losses, gradient norms, weights, teachers and queues of five steps."""
@@ -246,7 +246,6 @@ def test_every_engine_learns_what_one_process_learns(paper: str, learned: list[d
     assert all(array.size for result in first for array in result["state"].values())
 
 
-@pytest.mark.training
 def test_a_divided_model_is_whole_again_where_that_is_asked(learned: list[dict[Any, dict[str, Any]]]) -> None:
     seen = [process["copies"] for process in learned]
     assert [process["copied"] for process in seen] == [True, False, False, False]
