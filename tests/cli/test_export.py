@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
+from compose_vlp.cli.run import run as run_command
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.state.scores import Measurement, keep_scores
 from tests.cli.support import SHORT, Cli
 
 LORA = ("+adapters.lora={use: lora, match: vision, rank: 2}", 'stages.*.train=["**.lora"]')
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export") / "run"
+    assert run_command(["train", "tiny/coca", *SHORT, *LORA, "--no-track", "--out", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
-def run(cli: Cli) -> Path:
-    result = cli("train tiny/coca --no-track --out run", *SHORT, *LORA)
-    assert result.code == 0, result.err
+def run(cli: Cli, trained: Path) -> Path:
+    shutil.copytree(trained, "run")
     return Path("run")
 
 
@@ -31,6 +42,50 @@ def test_a_run_is_exported_and_another_begins_from_it(cli: Cli) -> None:
     begun = cli("train tiny/coca --no-track --out second", *SHORT, "start=[{from: merged.safetensors}]")
     assert begun.code == 0, begun.err
     assert f"{len(merged)} weights of" in begun.err and "left over" not in begun.err
+
+
+HOSTILE = "<script>boom()</script> [x](http://bad) | `a` \x1b[2J\n# heading"
+
+
+@pytest.mark.usefixtures("run")
+def test_a_card_tells_what_the_weights_are_and_where_they_are_from(cli: Cli) -> None:
+    scores = {"image_to_text_recall_at_1": 0.25, HOSTILE: 1.0}
+    keep_scores(RunFolder.open(Path("run")), [Measurement("retrieval", "pairs", (HOSTILE,), 12, 1, scores)])
+    result = cli("export run release/weights.safetensors --card")
+    assert result.code == 0 and "Card: release/README.md" in result.out
+    card = Path("release/README.md").read_text(encoding="utf-8")
+    lines = [line.removeprefix("| ").removesuffix(" |") for line in card.splitlines() if line[:1] == "|"]
+    rows = {tuple(line.split(" | ")) for line in lines}
+    assert ("pretrain", "contrastive, captioning", "pairs (scenes)", "1") in rows
+    ending = ("12", "1", r"image\_to\_text\_recall\_at\_1", "0.2500")
+    assert any(row[0] == "retrieval" and row[3:] == ending for row in rows)
+    assert ("seed", "0") in rows and any("lora merged into" in row[1] for row in rows)
+    assert ("lm\\_head", "lm\\_head") in {row[:2] for row in rows}
+    assert "\n# license: " in card and str(Path.cwd()) not in card and "--no-track" not in card
+
+
+@pytest.mark.usefixtures("run")
+def test_nothing_in_a_card_is_obeyed(cli: Cli) -> None:
+    keep_scores(RunFolder.open(Path("run")), [Measurement("retrieval", HOSTILE, (HOSTILE,), 12, 1, {HOSTILE: 1.0})])
+    assert cli("export run release/weights.safetensors --card").code == 0
+    card = Path("release/README.md").read_text(encoding="utf-8")
+    assert "<script" not in card and "\x1b" not in card and "\n# heading" not in card
+    assert not re.search(r"(?<!\\)\[x", card) and "&lt;script&gt;" in card
+    assert all(re.sub(r"\\\|", "", line).count("|") == 8 for line in card.splitlines() if "boom" in line)
+
+
+@pytest.mark.usefixtures("run")
+def test_a_card_is_written_over_a_card_and_over_nothing_else(cli: Cli) -> None:
+    Path("mine").mkdir()
+    Path("mine/README.md").write_text("my own words", encoding="utf-8")
+    refused = cli("export run mine/weights.safetensors --card")
+    assert refused.code == 2 and "mine/README.md is there" in refused.err
+    assert Path("mine/README.md").read_text(encoding="utf-8") == "my own words" and not list(
+        Path("mine").glob("*.saf*")
+    )
+    for _ in range(2):
+        written = json.loads(cli("export run release/weights.safetensors --card --json").out)
+    assert written["card"] == "release/README.md"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""A card for exported weights: what they are, what they were trained on, and what was measured."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from compose_vlp.errors import UserError
+from compose_vlp.files import write_atomic
+from compose_vlp.interop.export import Exported
+from compose_vlp.readable import count, storage, visible
+from compose_vlp.run import Run
+from compose_vlp.runtime.state.scores import read_scores
+
+NAME: Final = "README.md"
+"""What hubs of models show beside the weights."""
+MARK: Final = "<!-- a card of compose-vlp -->"
+HEAD: Final = f"""\
+---
+library_name: compose-vlp
+tags: [vision-language]
+# license: say here under which licence the weights may be used
+---
+{MARK}
+"""
+_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]#|~$])")
+_ADDRESS: Final = re.compile(r"https?://[\w./~%?=&:+-]+")
+
+
+def refuse_in_the_way(file: Path) -> None:
+    """Refuse to write over a README that is no card of ours.
+
+    Raises:
+        UserError: there is one beside the weights' file.
+    """
+    card = file.parent / NAME
+    if card.exists() and (not card.is_file() or MARK not in card.read_text(encoding="utf-8", errors="replace")):
+        raise UserError(f"{card} is there, and no card of compose-vlp", hints=("export into a folder of its own",))
+
+
+def write_card(run: Run, written: Exported, form: str | None = None) -> Path:
+    """Write the card beside the exported file, over an earlier one.
+
+    Raises:
+        UserError: the run's scores are damaged, or the card cannot be written.
+    """
+    path = Path(written.file).parent / NAME
+    try:
+        write_atomic(path, card(run, written, form))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def card(run: Run, written: Exported, form: str | None = None) -> str:
+    """Tell in Markdown what the weights are. Whatever stands in a name or a title is shown as it is, and does nothing.
+
+    Neither the run's command line nor paths of its data are told, since the file is for others; what was changed for a
+    measurement stands as it was typed.
+    """
+    body = "\n\n".join(_sections(run, written, form))
+    return f"{HEAD}\n{body}\n"
+
+
+def _sections(run: Run, written: Exported, form: str | None) -> Iterator[str]:
+    document = run.blueprint.document
+    yield f"# {plain(run.blueprint.name)}"
+    if document.text("title"):
+        yield plain(document.text("title"))
+    yield _table(("", ""), _facts(run, written, form))
+    yield "## Training"
+    yield _table(("stage", "losses", "records of", "steps"), _stages(run))
+    yield "## Scores"
+    scores = list(_scores(run))
+    yield (
+        _table(("task", "data", "changed for it", "records", "step", "score", "value"), scores)
+        if scores
+        else ("None were measured: `compose-vlp evaluate` measures.")
+    )
+    yield "## Parts"
+    yield _table(("part", "kind", "parameters"), _parts(run))
+
+
+def _facts(run: Run, written: Exported, form: str | None) -> Iterator[tuple[str, str]]:
+    info, paper = run.folder.info, run.blueprint.document.text("paper")
+    merged = "; ".join(f"{name} merged into {number} linear maps" for name, number in written.merged.items())
+    yield "file", f"{Path(written.file).name}: {written.tensors:,} tensors, {storage(written.bytes)}"
+    yield "names of weights", form or "compose-vlp's own, which `start` reads"
+    if merged:
+        yield "adapters", merged
+    yield "parameters", f"{sum(run.module.component_parameters().values()):,}"
+    yield "weights of", str(run.weights)
+    origins = [Path(start.origin).name for start in run.blueprint.start if start.origin]
+    if origins:
+        yield "began from", ", ".join(origins)
+    yield "seed", str(info.seed)
+    yield "trained", f"{info.started[:10]}, on {info.extra.get('machine', {}).get('device', 'unknown')}"
+    known = [f"{name} {info.versions[name]}" for name in ("compose-vlp", "torch") if name in info.versions]
+    yield "versions", ", ".join(known)
+    if paper:
+        yield "paper", paper
+
+
+def _stages(run: Run) -> Iterator[tuple[str, ...]]:
+    done = run.folder.info.extra.get("stages", {})
+    kinds = {name: entry.get("use") for name, entry in run.folder.info.extra.get("data", {}).items()}
+    for name, stage in run.blueprint.stages.items():
+        names = [stage.data] if isinstance(stage.data, str) else stage.data.values()
+        read = ", ".join(f"{data} ({kinds[data]})" if kinds.get(data) else data for data in names)
+        yield name, ", ".join(stage.losses), read, str(done.get(name, {}).get("steps", 0))
+
+
+def _scores(run: Run) -> Iterator[tuple[str, ...]]:
+    for measured in read_scores(run.folder):
+        for name, value in measured.scores.items():
+            changes = "; ".join(measured.changes)
+            yield measured.task, measured.data, changes, str(measured.records), str(measured.step), name, f"{value:.4f}"
+
+
+def _parts(run: Run) -> Iterator[tuple[str, ...]]:
+    counts = run.module.component_parameters()
+    for name, part in run.blueprint.components.items():
+        yield name, part.kind.name, count(counts.get(name, 0))
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *(list(map(plain, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """Write a text so that Markdown shows it as it is, in one row and as no element; an address is a link."""
+    if _ADDRESS.fullmatch(text):
+        return f"<{text}>"
+    words = " ".join(visible(text).split())
+    return _MARKDOWN.sub(r"\\\1", html.escape(words, quote=False))
