@@ -48,6 +48,7 @@ COMMANDS: Final = (
     Entry("generate", "Use", "Write captions for pictures with a trained model."),
     Entry("explain", "Use", "Show where in a picture a model sees what a text says."),
     Entry("export", "Use", "Write a trained model's weights as one file, adapters merged."),
+    Entry("serve", "Use", "Serve a page on which a trained model is tried on pictures."),
     Entry("capfilt", "Use", "Caption pictures of the web, and keep the texts that fit."),
 )
 

@@ -15,7 +15,7 @@ from compose_vlp.blueprint.inputs import ImageInput, TextInput
 from compose_vlp.blueprint.sections import Relevance
 from compose_vlp.data.pictures import open_picture
 from compose_vlp.data.pixels import to_rgb
-from compose_vlp.data.source import BadRecord
+from compose_vlp.data.source import BadRecord, Encoded
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.batches import picture_and_text
 from compose_vlp.evaluation.heatmap import Resize, frame_of, over, peak, sheet
@@ -92,7 +92,7 @@ class Explained:
 
 
 def explain(
-    asker: Asker, picture: Path, text: str, *, output: str | None = None, layer: int | None = None
+    asker: Asker, picture: Path | Encoded, text: str, *, output: str | None = None, layer: int | None = None
 ) -> Explained:
     """Show where a text is in a picture, by the output named, the only one of the form `relevance`, or a score found.
 
