@@ -137,6 +137,10 @@ class StageRun:
             context.listener.note(f"teacher {teacher} starts as a copy")
         generators.restore(noise)
         context.listener.note(self._what_it_does())
+        if self.processes.world == 1 and (engine := self.plan.distribute.use) != "ddp":
+            context.listener.note(
+                f"one process divides nothing, whatever `distribute: {engine}` says: torchrun starts several"
+            )
         context.listener.stage(self.name, self.first, self.steps)
         with context.stopping.patiently():
             try:
