@@ -1,4 +1,4 @@
-"""Programs on a GPU, as far as they can be seen without one: they trace over fake CUDA tensors, whose numbers nobody has.
+"""Programs on a GPU, as far as they can be seen without one: they trace over fake CUDA tensors, which hold no number.
 
 What asks for a number on the way (`.item()`, a shape that depends on numbers) cannot be traced, and on a GPU would wait
 for it. Backward passes need a driver, and are seen on a machine that has one.
