@@ -13,6 +13,7 @@ from compose_vlp.loading import LoadedBlueprint
 if TYPE_CHECKING:
     from compose_vlp.building import Built
     from compose_vlp.compiler.compile import Compiled
+    from compose_vlp.compiler.memory_plan import MemoryPlan
     from compose_vlp.compiler.report import Report
     from compose_vlp.run import Run
     from compose_vlp.runtime.training.listener import Listener
@@ -61,6 +62,26 @@ class Blueprint(LoadedBlueprint):
             return measure(self.check(), None, None, batch)
         (compiled,) = self.compile(name, without=without).values()
         return measure(self.check(), name, compiled, batch)
+
+    def memory(
+        self,
+        stage: str | None = None,
+        *,
+        world: int = 1,
+        batch: int | None = None,
+        card: str | None = None,
+        without: Collection[str] = (),
+    ) -> list[MemoryPlan]:
+        """Say what each of `world` processes holds in a stage's step, engine by engine, from the meta device.
+
+        `batch` are the records of all processes, the stage's own if left out; `card` names what it is held against.
+
+        Raises:
+            UserError: no stages, processes that do not divide the batch, a card that is not known.
+        """
+        from compose_vlp.building import memory
+
+        return memory(self.check(), stage, world=world, batch=batch, card=card, without=without)
 
     def build(
         self,

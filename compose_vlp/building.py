@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compose_vlp.compiler.compile import Compiled
     from compose_vlp.compiler.explain import Effect
     from compose_vlp.compiler.figures import Figure
+    from compose_vlp.compiler.memory_plan import MemoryPlan
     from compose_vlp.compiler.report import Report
     from compose_vlp.graph.graph import CheckedBlueprint
     from compose_vlp.tracking.records import Ending
@@ -31,6 +32,41 @@ class Built:
     figures: tuple[Figure, ...]
     sources: Mapping[str, str]
     message: str | None = None
+
+
+def memory(
+    checked: CheckedBlueprint,
+    stage: str | None,
+    *,
+    world: int,
+    batch: int | None,
+    card: str | None,
+    without: Collection[str] = (),
+) -> list[MemoryPlan]:
+    """Say what each of `world` processes holds in a stage's step, engine by engine.
+
+    Raises:
+        UserError: no stages, processes that do not divide the batch, a card that is not known.
+    """
+    from compose_vlp.compiler.memory_plan import card_memory, gathered_bytes, memory_plan, rows_of_process
+    from compose_vlp.runtime.stage import compile_stages
+
+    name = _stage(list(checked.stages), stage)
+    if name is None:
+        raise UserError("the blueprint has no stages, so there is no step", hints=("`stages: {train: {...}}`",))
+    size = card_memory(card) if card is not None else None
+    own = checked.of_stage(name)
+    whole = batch or own.stages[name].batch
+    if whole is None:
+        raise UserError(f"the stage {name!r} has no batch", hints=("`--batch ROWS` says of how many records",))
+    rows = rows_of_process(whole, world)
+    compiled = compile_stages(checked, name, without=without)[name]
+    report = measure(checked, name, compiled, rows)
+    known: dict[str, int | None] = {**report.memory, "activations": report.flops["saved_bytes"]}
+    types = [value for call in compiled.plan.calls for value in (call.type, *call.type.members().values())]
+    gathered = gathered_bytes([value.shape() for value in types], rows, world)
+    engines = ("ddp", "fsdp", *(("hybrid",) if world > 8 and world % 8 == 0 else ())) if world > 1 else ("ddp",)
+    return [memory_plan(known, gathered, engine=each, world=world, rows=rows, card=size) for each in engines]
 
 
 def build(

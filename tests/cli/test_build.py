@@ -143,3 +143,9 @@ def test_explain_shows_what_each_pass_changed_and_gives_a_script_all_numbers(cli
 def test_time_without_explain_is_a_mistake(cli: Cli) -> None:
     result = cli("build tiny/coca --no-track --time")
     assert result.code == 2 and "--explain --time" in result.err
+
+
+def test_a_device_that_nothing_reads_is_a_mistake(cli: Cli) -> None:
+    result = cli("build tiny/coca --device h100")
+    assert result.code == 2
+    assert "--world 1 --device h100" in result.err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from compose_vlp.cli.console import err, out, print_json
-from compose_vlp.cli.options import Device, Json, NoTrack, Out, Plugins, Verbose, Words, load, named, print_notes
+from compose_vlp.cli.options import Json, NoTrack, Out, Plugins, Verbose, Words, load, named, print_notes
 from compose_vlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EXAMPLES = (
     ("the program that trains it", "compose-vlp build coca --code"),
     ("what each pass is worth", "compose-vlp build coca --explain"),
     ("a pass left out", "compose-vlp build coca --without rows"),
+    ("the memory of one of 64 cards", "compose-vlp build coca --world 64 --device h100 --no-track"),
     ("real weights, and one real step of a tiny batch", "compose-vlp build tiny/coca --materialise"),
 )
 
@@ -37,7 +38,19 @@ def command(
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="PASS", help="Leave out a pass; may be repeated.")
     ] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Rows of the step that is measured.")] = 8,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            help="Rows of the step that is measured; 8 if left out, with --world the stage's own.",
+            show_default=False,
+        ),
+    ] = None,
+    world: Annotated[
+        int | None,
+        typer.Option("--world", min=1, help="Also say what each of so many processes holds, and whether it fits."),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Also show what each pass changed: calls, work, activations.")
     ] = False,
@@ -45,7 +58,12 @@ def command(
         bool, typer.Option("--time", help="With --explain: also time a step before and after each pass, here.")
     ] = False,
     plugins: Plugins = None,
-    device: Device = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            "--device", metavar="DEVICE", help="Where --materialise runs; with --world a card: a100, h100, ..."
+        ),
+    ] = "auto",
     path: Out = None,
     no_track: NoTrack = False,
     verbose: Verbose = False,
@@ -54,14 +72,22 @@ def command(
     """Compile a blueprint: sizes, shapes, FLOPs, code, picture.
 
     Prints parameters beside the paper's figures, the shape of every value, the work and memory of a training step, and
-    what each pass did; writes the resolved blueprint, the plan, the programs and a picture of the graph into a folder,
-    and logs them to MLflow. No weight is made, unless `--materialise` asks for them.
+    what each pass did; with `--world` also what each process holds. Writes the resolved blueprint, the plan, the
+    programs and a picture of the graph into a folder, and logs them to MLflow. No weight is made, unless
+    `--materialise` asks for them.
     """
+    if device != "auto" and not (world or materialise or timed):
+        hint = f"`--world 1 --device {device}` asks whether a card holds it; `--materialise` and `--time` run there"
+        raise UserError("nothing reads `--device` here", hints=[hint])
     if timed and not explain:
         raise UserError("`--time` times what `--explain` shows", hints=["--explain --time"])
     blueprint = load(words, plugins)
     print_notes((*blueprint.notes, *blueprint.check().notes), verbose=verbose)
-    built = blueprint.build(out=path, stage=stage, without=without or (), batch=batch, track=not no_track)
+    plans = []
+    if world is not None:
+        card = None if device == "auto" else device
+        plans = blueprint.memory(stage, world=world, batch=batch, card=card, without=without or ())
+    built = blueprint.build(out=path, stage=stage, without=without or (), batch=batch or 8, track=not no_track)
     tried = None
     if materialise:
         from compose_vlp.compiler.materialise import materialise as try_step
@@ -81,7 +107,7 @@ def command(
         from compose_vlp.runtime.device import choose_device
 
         here = choose_device(named(device)) if timed else None
-        effects = explain_passes(blueprint.check(), stage=stage, without=without or (), batch=batch, device=here)
+        effects = explain_passes(blueprint.check(), stage=stage, without=without or (), batch=batch or 8, device=here)
     if as_json:
         figures = [
             {"label": f.label, "built": f.built, "printed": f.printed, "agrees": f.agrees} for f in built.figures
@@ -89,6 +115,7 @@ def command(
         files = {name: str(file) for name, file in built.files.items()}
         extra: dict[str, Any] = {"materialised": tried.as_json()} if tried else {}
         extra |= {"explained": [asdict(effect) for effect in effects]} if explain else {}
+        extra |= {"processes": [plan.as_json() for plan in plans]} if plans else {}
         print_json({**built.report.as_json(), "figures": figures, "folder": str(built.folder), "files": files, **extra})
     elif code:
         print_code(built.sources)
@@ -101,6 +128,10 @@ def command(
         out().print(report_text(built.report.as_json(), kinds, built.figures))
         if effects:
             out().print(effects_text(effects))
+        if plans:
+            from compose_vlp.compiler.memory_plan import plans_text
+
+            out().print(plans_text(plans))
         if tried:
             out().print(tried.text())
         out().print(f"Written to {built.folder}: {', '.join(built.files)}", soft_wrap=True)

@@ -1,0 +1,194 @@
+"""Memory of one process before it is needed: what a stage holds on each of many devices, and what would make it fit.
+
+Weights, gradients and moments are counted from the model; what a step keeps for its backward pass is measured on the
+meta device at the rows that one process has. What is gathered from the others is counted from the shapes of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, prod
+from typing import Any, Final
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.readable import storage
+
+GB: Final = 10**9
+CARDS: Final[Mapping[str, int]] = {
+    "v100": 32 * GB,
+    "a100-40gb": 40 * GB,
+    "a100": 80 * GB,
+    "l40s": 48 * GB,
+    "h100": 80 * GB,
+    "h200": 141 * GB,
+    "b200": 180 * GB,
+}
+"""Memory by card, in bytes as its maker counts them."""
+SPARE: Final = 0.08
+"""Share of a card that the driver, kernels' workspaces and fragments of freed memory take."""
+COPIES: Final = 3
+"""A matrix of scores over gathered rows stands there as scores, as their softmax and as the gradient."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that one of `world` processes holds at `rows` records, under an engine; `card` is what there is."""
+
+    engine: str
+    world: int
+    shards: int
+    rows: int
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int | None
+    gathered: int
+    card: int | None = None
+
+    @property
+    def total(self) -> int:
+        """All of it; without activations where these could not be counted."""
+        return self.weights + self.gradients + self.optimizer + (self.activations or 0) + self.gathered
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the card holds it; None where no card was named, or activations are not known."""
+        if self.card is None or self.activations is None:
+            return None
+        return self.total <= self.card * (1 - SPARE)
+
+    def as_json(self) -> dict[str, Any]:
+        """Give every figure, for scripts."""
+        return asdict(self) | {"total": self.total, "fits": self.fits}
+
+
+def card_memory(name: str) -> int:
+    """Give a card's memory in bytes.
+
+    Raises:
+        UserError: a card that is not known.
+    """
+    key = name.lower()
+    if key not in CARDS:
+        raise UserError(
+            f"no card is known as {name!r}", hints=did_you_mean(key, CARDS) or [f"cards: {', '.join(CARDS)}"]
+        )
+    return CARDS[key]
+
+
+def rows_of_process(batch: int, world: int) -> int:
+    """Give the records of one process.
+
+    Raises:
+        UserError: the processes do not divide the batch.
+    """
+    if batch % world:
+        near = sorted({batch // world * world, ceil(batch / world) * world} - {0})
+        raise UserError(
+            f"{world} processes do not divide a batch of {batch}",
+            hints=[f"batches that they divide: {' and '.join(map(str, near))}"],
+        )
+    return batch // world
+
+
+def memory_plan(
+    memory: Mapping[str, int | None],
+    gathered: int,
+    *,
+    engine: str,
+    world: int,
+    shards: int | None = None,
+    rows: int,
+    card: int | None = None,
+) -> MemoryPlan:
+    """Divide what a report counts (`weights`, `gradients`, `optimizer`, `activations`, in bytes) under an engine.
+
+    `ddp` holds all of it in every process, and gradients twice (torch's buckets); shards hold their part of weights,
+    gradients and moments. `shards` are those of `hybrid`.
+
+    Raises:
+        UserError: shards that do not divide the processes.
+    """
+    pieces = {"fsdp": world, "hybrid": shards or min(world, 8)}.get(engine, 1)
+    if world % pieces:
+        raise UserError(
+            f"{pieces} shards do not divide {world} processes", hints=["`shards` is a divisor of `--world`"]
+        )
+    twice = 2 if engine == "ddp" and world > 1 else 1
+    return MemoryPlan(
+        engine=engine,
+        world=world,
+        shards=pieces,
+        rows=rows,
+        weights=ceil((memory["weights"] or 0) / pieces),
+        gradients=twice * ceil((memory["gradients"] or 0) / pieces),
+        optimizer=ceil((memory["optimizer"] or 0) / pieces),
+        activations=memory["activations"],
+        gathered=gathered,
+        card=card,
+    )
+
+
+def gathered_bytes(shapes: Iterable[Sequence[str | int]], rows: int, world: int) -> int:
+    """Count what the rows of the other processes add, in float32: features that are gathered, scores against them.
+
+    `shapes` are those of the calls, in which `gathered x` stands for the rows of all processes.
+    """
+    added = 0
+    for shape in shapes:
+        if any(map(_is_gathered, shape)):
+            sizes = [size if isinstance(size, int) else rows if i == 0 or _is_gathered(size) else 1
+                     for i, size in enumerate(shape)]  # fmt: skip
+            here = prod(sizes)
+            there = here * world ** sum(map(_is_gathered, shape))
+            scores = COPIES if all(isinstance(size, str) for size in shape) else 1
+            added += 4 * scores * (there - here)
+    return added
+
+
+def _is_gathered(size: str | int) -> bool:
+    return isinstance(size, str) and size.startswith("gathered ")
+
+
+def ways_out(plan: MemoryPlan, other: Sequence[MemoryPlan]) -> list[str]:
+    """Say what would make it fit: other engines that do, or fewer rows at once."""
+    if plan.fits is not False or plan.card is None or plan.activations is None:
+        return []
+    ways = [f"`distribute: {each.engine}` holds {storage(each.total)}" for each in other if each.fits]
+    room = plan.card * (1 - SPARE) - (plan.total - plan.activations)
+    if room > 0:
+        parts = ceil(plan.activations / room)
+        while parts < plan.rows and plan.rows % parts:
+            parts += 1
+        if parts <= plan.rows:
+            ways.append(f"`accumulate: {parts}` keeps {storage(plan.activations // parts)} of activations")
+    return ways or ["more processes, a smaller batch, or smaller components: weights and moments alone do not fit"]
+
+
+def plans_text(plans: Sequence[MemoryPlan]) -> Group:
+    """Write the plans for people: a line an engine, and what would help where none fits."""
+    first = plans[0]
+    heading = f"at {first.rows} records each, in float32; `kept` is for the backward pass"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
+    for name in ("engine", "weights", "gradients", "moments", "kept", "gathered", "sum", ""):
+        table.add_column(name, justify="left" if name in ("engine", "") else "right")
+    for plan in plans:
+        activations = "not known" if plan.activations is None else storage(plan.activations)
+        verdict = {True: "fits", False: "too large", None: ""}[plan.fits]
+        held = (plan.weights, plan.gradients, plan.optimizer)
+        table.add_row(
+            plan.engine, *map(storage, held), activations, storage(plan.gathered), storage(plan.total), verdict
+        )
+    lines: list[RenderableType] = [
+        Text.assemble((f"Each of {first.world} processes", "bold"), (f"  {heading}", "dim")),
+        table,
+    ]
+    if first.card is not None and not any(plan.fits for plan in plans):
+        lines += [Text(f"  = {way}", style="cyan") for way in ways_out(min(plans, key=lambda plan: plan.total), plans)]
+    return Group(*lines)

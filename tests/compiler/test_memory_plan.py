@@ -1,0 +1,79 @@
+"""What each of many processes holds, counted before there is any."""
+
+from __future__ import annotations
+
+import pytest
+
+from compose_vlp.api import Blueprint
+from compose_vlp.compiler.memory_plan import GB, MemoryPlan, gathered_bytes, memory_plan, rows_of_process, ways_out
+from compose_vlp.errors import UserError
+
+MEMORY = {"weights": 8 * GB, "gradients": 8 * GB, "optimizer": 16 * GB, "activations": 24 * GB}
+
+
+def plan(engine: str, world: int = 16, card: int | None = 80 * GB, shards: int | None = None) -> MemoryPlan:
+    return memory_plan(MEMORY, GB, engine=engine, world=world, shards=shards, rows=64, card=card)
+
+
+def test_whole_copies_hold_everything_and_the_buckets_of_gradients() -> None:
+    assert plan("ddp").total == (8 + 2 * 8 + 16 + 24 + 1) * GB
+    assert plan("ddp", world=1).gradients == 8 * GB
+
+
+@pytest.mark.parametrize(("engine", "shards", "pieces"), [("fsdp", None, 16), ("hybrid", None, 8), ("hybrid", 4, 4)])
+def test_shards_hold_their_part_and_all_activations(engine: str, shards: int | None, pieces: int) -> None:
+    divided = plan(engine, shards=shards)
+    assert divided.shards == pieces
+    assert divided.total == (8 + 8 + 16) * GB // pieces + 25 * GB
+
+
+def test_it_fits_where_something_is_left_for_the_driver() -> None:
+    assert plan("fsdp").fits is True
+    assert plan("ddp", card=65 * GB).fits is False
+    assert plan("ddp", card=None).fits is None
+
+
+def test_ways_out_are_engines_that_fit_and_pieces_that_divide_the_rows() -> None:
+    whole, divided = plan("ddp", card=60 * GB), plan("fsdp", card=60 * GB)
+    ways = ways_out(whole, [divided])
+    assert any("`distribute: fsdp`" in way for way in ways)
+    assert any("`accumulate: 2`" in way for way in ways)
+    assert "more processes" in ways_out(plan("ddp", card=32 * GB), [])[0]
+
+
+def test_gathered_features_and_scores_are_counted_of_the_other_processes_alone() -> None:
+    features, scores = ("gathered main", 10), ("main", "gathered main")
+    assert gathered_bytes([("main", 10), features], rows=4, world=1) == 0
+    assert gathered_bytes([features], rows=4, world=3) == 4 * (12 - 4) * 10
+    assert gathered_bytes([scores], rows=4, world=3) == 3 * 4 * (4 * 12 - 4 * 4)
+
+
+def test_a_batch_that_processes_do_not_divide_names_those_that_they_do() -> None:
+    assert rows_of_process(64, 4) == 16
+    with pytest.raises(UserError, match="3 processes do not divide a batch of 64") as caught:
+        rows_of_process(64, 3)
+    assert "63 and 66" in caught.value.problems[0].hints[0]
+
+
+def test_a_blueprint_counts_each_engine_at_its_own_batch() -> None:
+    plans = Blueprint.load("tiny/coca").memory(world=2, card="h100")
+    assert [each.engine for each in plans] == ["ddp", "fsdp"]
+    assert {each.rows for each in plans} == {32}
+    assert all(each.fits for each in plans)
+    whole, divided = plans
+    assert divided.weights * 2 in (whole.weights, whole.weights + 1)
+    assert whole.activations == divided.activations
+    assert whole.gathered > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ([], {"world": 2, "card": "h10"}, "no card is known as 'h10'"),
+        ([], {"world": 3}, "3 processes do not divide"),
+        (["~stages.pretrain.batch"], {"world": 2}, "has no batch"),
+    ],
+)
+def test_mistakes_are_told(changes: list[str], arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Blueprint.load("tiny/coca", overrides=changes).memory(**arguments)  # type: ignore[arg-type]
