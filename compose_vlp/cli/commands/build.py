@@ -76,17 +76,11 @@ def command(
     programs and a picture of the graph into a folder, and logs them to MLflow. No weight is made, unless
     `--materialise` asks for them.
     """
-    if device != "auto" and not (world or materialise or timed):
-        hint = f"`--world 1 --device {device}` asks whether a card holds it; `--materialise` and `--time` run there"
-        raise UserError("nothing reads `--device` here", hints=[hint])
-    if timed and not explain:
-        raise UserError("`--time` times what `--explain` shows", hints=["--explain --time"])
+    _read_all(device, read=bool(world or materialise or timed), lone_time=timed and not explain)
     blueprint = load(words, plugins)
     print_notes((*blueprint.notes, *blueprint.check().notes), verbose=verbose)
-    plans = []
-    if world is not None:
-        card = None if device == "auto" else device
-        plans = blueprint.memory(stage, world=world, batch=batch, card=card, without=without or ())
+    card = None if device == "auto" else device
+    plans = blueprint.memory(stage, world=world, batch=batch, card=card, without=without or ()) if world else []
     built = blueprint.build(out=path, stage=stage, without=without or (), batch=batch or 8, track=not no_track)
     tried = None
     if materialise:
@@ -150,3 +144,16 @@ def print_code(sources: Mapping[str, str]) -> None:
 
     for text in sources.values():
         console.print(Syntax(text, "python", background_color="default", word_wrap=True))
+
+
+def _read_all(device: str, *, read: bool, lone_time: bool) -> None:
+    """See that every option given is one that something reads.
+
+    Raises:
+        UserError: a device without anything that runs or is planned there, `--time` without what it times.
+    """
+    if device != "auto" and not read:
+        hint = f"`--world 1 --device {device}` asks whether a card holds it; `--materialise` and `--time` run there"
+        raise UserError("nothing reads `--device` here", hints=[hint])
+    if lone_time:
+        raise UserError("`--time` times what `--explain` shows", hints=["--explain --time"])
