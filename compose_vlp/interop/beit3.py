@@ -10,6 +10,7 @@ from torch import Tensor
 
 from compose_vlp.errors import UserError
 from compose_vlp.interop import bert
+from compose_vlp.interop.format import Filled, Imported
 from compose_vlp.interop.rules import Rule, named, same, to_ours, to_theirs
 
 Task = Literal["pretrain", "retrieval", "vqa", "nlvr2", "classification"]
@@ -110,15 +111,18 @@ def export_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return to_theirs(every, {name: tensor for name, tensor in state.items() if name.partition(".")[0] in mine})
 
 
-def import_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of BEiT-3 under our names, every tensor of it used.
+def import_state(state: Mapping[str, Tensor], filled: Filled | None = None) -> Imported:  # noqa: ARG001
+    """A state dict of BEiT-3 under our names, every tensor of it used; what no class of BEiT-3 has is left over.
 
     Of both tables of positions the first two rows, which no position uses, are left out.
 
     Raises:
-        UserError: a tensor is missing, or one is there that no class of BEiT-3 has.
+        UserError: a tensor is missing.
     """
-    return to_ours(rules(Layout.of(state)), state)
+    every = rules(Layout.of(state))
+    known = {name for rule in every for name in rule.theirs}
+    tensors = to_ours(every, {name: tensor for name, tensor in state.items() if name in known})
+    return Imported(tensors, tuple(name for name in state if name not in known))
 
 
 def rules(layout: Layout) -> list[Rule]:

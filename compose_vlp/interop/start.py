@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 WHOLE: Mapping[str, Importer] = {
     "albef": by_itself(albef.import_state),
     "beit": beit.import_state,
-    "beit3": by_itself(beit3.import_state),
+    "beit3": beit3.import_state,
     "blip": by_itself(blip.import_state),
     "open_clip_coca": by_itself(open_clip_coca.import_state),
     "transformers_blip": by_itself(transformers_blip.import_state),

@@ -44,17 +44,21 @@ def assert_same_branch(ours: Any, theirs: Any, side: int) -> None:
         assert_near(mine, other, what=what)
 
 
+@pytest.mark.parametrize("scaled", [True, False], ids=["scaled", "plain"])
 @pytest.mark.parametrize("relative", [True, False], ids=["relative", "absolute"])
-def test_vlmos_pictures_are_timms_beit(relative: bool, tmp_path: Path) -> None:
+def test_vlmos_pictures_are_timms_beit(relative: bool, scaled: bool, tmp_path: Path) -> None:
     torch.manual_seed(1)
     theirs = random(
         timm.create_model(
             "beit_base_patch16_224", embed_dim=16, depth=3, num_heads=2, img_size=64, num_classes=0, global_pool="",
-            use_rel_pos_bias=relative, use_abs_pos_emb=not relative, init_values=0.1 if relative else 0.0,
+            use_rel_pos_bias=relative, use_abs_pos_emb=not relative, init_values=0.1 if scaled else 0.0,
         )
     ).eval()  # fmt: skip
     save_file(theirs.state_dict(), tmp_path / "beit.safetensors")
-    model, told = begun("pretrain" if relative else "absolute", BEIT.format(file=tmp_path / "beit.safetensors"))
+    scales = [f"components.{stack}.layer_scale={0.1 if scaled else 'null'}" for stack in ("lower", "upper")]
+    scales += ["~stages.language"] if relative else []  # it names these scales
+    start = BEIT.format(file=tmp_path / "beit.safetensors")
+    model, told = begun("pretrain" if relative else "absolute", start, *scales)
     assert not any("left over" in line for line in told)
     m = model.double().eval().student
     nn.init.zeros_(m.patches_of.types)  # BEiT has none

@@ -20,6 +20,7 @@ from compose_vlp.interop import beit3 as names
 from compose_vlp.interop.export import export
 from compose_vlp.interop.start import initialiser
 from compose_vlp.interop.weights import weights_of
+from compose_vlp.values.tables import resize_grid
 
 TASKS: dict[names.Task, str | None] = {
     "pretrain": None,
@@ -76,16 +77,51 @@ def test_each_class_goes_to_the_authors_names_and_back(task: names.Task) -> None
     assert layout.task == task
     assert (layout.words, layout.codes) == ((True, True) if task == "pretrain" else (False, False))
     assert layout.final_norm == (task not in ("vqa", "classification"))
-    back = names.import_state(theirs)
+    back = names.import_state(theirs).tensors
     assert all(torch.equal(tensor, ours[name]) for name, tensor in back.items())
     left = {name.split(".")[0] for name in ours.keys() - back.keys()}
     assert left <= {"code_patches", "code_tower", "codebook", "word_head", "code_head"}, "all else has a name"
 
 
+def started(file: Path, task: str, side: int) -> tuple[Model, list[str]]:
+    checked = small(task, f'start=[{{from: "{file}", as: beit3}}]', side=side)
+    model, told = build(checked, seed=1), list[str]()
+    initialiser(checked, told.append)(model)
+    return model, told
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_a_file_in_half_precision_fills_its_class_and_names_what_none_has(
+    precision: torch.dtype, tmp_path: Path
+) -> None:
+    short = {
+        name: tensor.to(precision) for name, tensor in names.export_state(weights_of(random(small("vqa")))).items()
+    }
+    strange = {"strange.weight": torch.ones(2), "norm.num_batches_tracked": torch.tensor(3)}
+    torch.save({"model": {**short, **strange}}, tmp_path / "beit3.pth")
+    model, told = started(tmp_path / "beit3.pth", "vqa", 32)
+    filled = names.export_state(weights_of(model))
+    assert filled.keys() == short.keys()
+    assert all(torch.equal(tensor, short[name].float()) for name, tensor in filled.items())
+    assert any(line.endswith("strange.weight, norm.num_batches_tracked") for line in told if "left over" in line)
+
+
+@pytest.mark.parametrize(("before", "after"), [(224, 480), (64, 32)])
+def test_a_file_of_another_size_of_picture_fills_a_model(before: int, after: int, tmp_path: Path) -> None:
+    theirs = weights_of(random(small("nlvr2", side=before)))
+    torch.save(names.export_state(theirs), tmp_path / "beit3.pth")
+    ours = weights_of(started(tmp_path / "beit3.pth", "nlvr2", after)[0])
+    own, positions = set(names.import_state(names.export_state(theirs)).tensors), "patches_of.positions"
+    assert all(torch.equal(ours[name], theirs[name]) for name in own - {positions})
+    assert torch.equal(ours[positions][0], theirs[positions][0])
+    patches = resize_grid(theirs[positions][1:], (after // 16) ** 2, antialias=False)
+    assert torch.equal(ours[positions][1:], patches)
+
+
 @pytest.mark.parametrize("task", ["retrieval", "vqa", "nlvr2", "classification", "captioning"])
 def test_a_recorded_class_comes_back_whole(oracle: Callable[[str], Path], task: str) -> None:
     state = load_file(oracle(f"beit3/{task}") / "model.safetensors")
-    back = names.export_state(names.import_state(state))
+    back = names.export_state(names.import_state(state).tensors)
     assert back.keys() == state.keys()
     for name, tensor in back.items():
         unused = 2 if "embed_positions" in name else 0

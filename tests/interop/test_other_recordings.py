@@ -113,6 +113,29 @@ def test_beit3_with_and_without_a_last_norm(oracle: Find, tmp_path: Path, task: 
     assert compared.failures or recorded == normed
 
 
+@pytest.mark.parametrize("task", ["retrieval", "captioning"])
+def test_beit3_with_the_heads_of_pretraining_that_its_step_does_not_read(
+    oracle: Find, tmp_path: Path, task: str
+) -> None:
+    def change(weights: State, _: State, __: State, ___: dict[str, Any]) -> None:
+        rows = {"mim": 20, "mlm": len(weights["beit3.text_embed.weight"])}
+        for name in rows.keys() - ({"mlm"} if task == "captioning" else set()):
+            weights[f"{name}_head.weight"] = torch.ones(rows[name], WIDTH)
+            weights[f"{name}_head.bias"] = torch.zeros(rows[name])
+
+    assert verify(changed(oracle(f"beit3/{task}"), tmp_path / "more", change), "beit3").failures == ()
+
+
+def test_tensors_that_no_class_has_are_named(oracle: Find, tmp_path: Path) -> None:
+    def change(weights: State, *_: Any) -> None:
+        weights["strange.weight"] = torch.ones(2)
+
+    for step in ("vlmo/retrieval", "beit3/captioning"):
+        form = step.partition("/")[0]
+        with pytest.raises(UserError, match=rf"has tensors that no class of {form} has: strange\.weight"):
+            verify(changed(oracle(step), tmp_path / form, change), form)
+
+
 def test_what_the_configuration_does_not_say_is_told(oracle: Find, tmp_path: Path) -> None:
     folder = tmp_path / "vlmo"
     shutil.copytree(oracle("vlmo/pretrain"), folder)

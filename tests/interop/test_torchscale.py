@@ -18,7 +18,7 @@ from compose_vlp.compiler.model import Model, build
 from compose_vlp.components.functions.join import join
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import beit3 as names
-from compose_vlp.interop.rules import to_theirs
+from compose_vlp.interop.rules import to_ours, to_theirs
 from compose_vlp.interop.weights import gradients_of, load_weights
 from compose_vlp.runtime.inference.generate import Cached, Recomputed
 from compose_vlp.runtime.inference.search import Search
@@ -27,10 +27,11 @@ from compose_vlp.values import Image, Mask, Sequence, Text
 pytest.importorskip("fairscale", reason="torchscale imports fairscale")
 torchscale = pytest.importorskip("torchscale.model.BEiT3", reason="torchscale is not installed")
 
-SIZES = [  # width, heads, layers, inner width, picture, patch, text
-    (24, 2, 3, 40, 24, 8, 7),
-    (40, 5, 1, 160, 32, 16, 11),
-    (32, 4, 5, 64, 28, 14, 5),
+SIZES = [  # width, heads, layers, inner width, picture, patch, text, norms within branches, a last norm
+    (24, 2, 3, 40, 24, 8, 7, True, True),
+    (40, 5, 1, 160, 32, 16, 11, True, True),
+    (32, 4, 5, 64, 28, 14, 5, True, False),
+    (16, 2, 2, 24, 16, 8, 6, False, True),
 ]
 ROWS, WORDS = 3, 50
 BEGIN, PAD, END, MASK = 0, 1, 2, 3
@@ -43,11 +44,11 @@ class Both:
         from torchscale.architecture.config import EncoderConfig
 
         torch.manual_seed(sum(sizes))
-        width, heads, depth, inner, side, patch, self.length = sizes
+        width, heads, depth, inner, side, patch, self.length, sub_norm, last_norm = sizes
         config = EncoderConfig(
-            img_size=side, patch_size=patch, vocab_size=WORDS, multiway=True, encoder_layers=depth, subln=True,
+            img_size=side, patch_size=patch, vocab_size=WORDS, multiway=True, encoder_layers=depth, subln=sub_norm,
             encoder_embed_dim=width, encoder_ffn_embed_dim=inner, encoder_attention_heads=heads, no_output_layer=True,
-            normalize_output=True, max_source_positions=self.length + 2, layernorm_eps=1e-5, dropout=0.0,
+            normalize_output=last_norm, max_source_positions=self.length + 2, layernorm_eps=1e-5, dropout=0.0,
             attention_dropout=0.0, activation_dropout=0.0, drop_path_rate=0.0, checkpoint_activations=False,
         )  # fmt: skip
         self.theirs = nn.ModuleDict({"beit3": torchscale.BEiT3(config), "mlm_head": nn.Linear(width, WORDS)}).double()
@@ -55,6 +56,7 @@ class Both:
             for parameter in self.theirs.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.2)
         self.state = {name: tensor.clone() for name, tensor in self.theirs.state_dict().items()}
+        norms = f"sub_norm: {str(sub_norm).lower()}, final_norm: {str(last_norm).lower()}"
         self.blueprint: CheckedBlueprint = Blueprint.load(
             "beit3_base",
             "tasks/masked_captioning",
@@ -64,12 +66,16 @@ class Both:
                 f"components.spm={{use: ids, vocab_size: {WORDS}, begin: '0', pad: '1', end: '2', mask: '3'}}",
                 f"components.patches_of={{width: {width}, patch: {patch}}}",
                 f"components.words_of={{width: {width}, length: {self.length}}}",
-                f"components.backbone={{depth: {depth}, heads: {heads}, mlp_width: {inner}, drop_path: 0}}",
+                f"components.backbone={{depth: {depth}, heads: {heads}, mlp_width: {inner}, drop_path: 0, {norms}}}",
                 f"outputs.caption.max_length={self.length}",
             ],
         ).check()
         self.ours: Model = build(self.blueprint).double().eval()
-        load_weights(self.ours, names.import_state(self.state))
+        every = names.rules(names.Layout.of(self.state))
+        self.rules = [
+            rule for rule in every if sub_norm or ("_ln" not in rule.theirs[0] and "ffn_layer" not in rule.theirs[0])
+        ]
+        load_weights(self.ours, to_ours(self.rules, self.state))
         self.parts: dict[str, Any] = dict(self.ours.components.named_children())
         self.pixels = torch.randn(ROWS, 3, side, side, dtype=torch.float64)
         self.hidden = torch.rand(ROWS, (side // patch) ** 2) < 0.4
@@ -132,8 +138,9 @@ def test_each_pass_and_all_its_gradients_are_torchscales(both: Both, what: str) 
     (theirs[valid] * along).sum().backward()
     (ours.features[valid] * along).sum().backward()
     wanted = both.gradients()
-    rules = names.rules(names.Layout.of(both.state))
-    found = to_theirs(rules, {name: g for name, g in gradients_of(both.ours).items() if not name.startswith("losses")})
+    found = to_theirs(
+        both.rules, {name: g for name, g in gradients_of(both.ours).items() if not name.startswith("losses")}
+    )
     assert found.keys() == wanted.keys()
     largest = max(float(gradient.norm()) for gradient in wanted.values())
     reached = {name for name, gradient in wanted.items() if float(gradient.norm()) > 1e-6 * largest}

@@ -21,6 +21,7 @@ from compose_vlp.interop import vlmo
 from compose_vlp.interop.format import Filled
 from compose_vlp.interop.start import initialiser
 from compose_vlp.interop.weights import weights_of
+from compose_vlp.values.tables import resize_grid
 
 ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEADS, LOWER, UPPER, FRAME, WORDS = 16, 2, 2, 1, 12, 60
@@ -128,6 +129,43 @@ def test_a_fine_tuned_file_fills_what_it_has_and_names_the_rest(tmp_path: Path) 
     imported = vlmo.import_state({**both, "strange.weight": torch.ones(2)}, Filled(weights_of(vqa), {}, ()))
     assert imported.left == ("strange.weight",)
     assert vlmo.export_state(imported.tensors).keys() == both.keys()
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("below", ["model.", "module.model.", "ema"])
+def test_a_file_in_half_precision_below_other_names_is_read(precision: torch.dtype, below: str, tmp_path: Path) -> None:
+    state = vlmo.export_state(weights_of(random(made("retrieval"))))
+    short = {name: tensor.to(precision) for name, tensor in state.items()}
+    file, prefix = tmp_path / "vlmo.pt", below if below.endswith(".") else ""
+    content: dict[str, Any] = {f"{prefix}{name}": tensor for name, tensor in short.items()}
+    torch.save({"model": state, "model_ema": content, "epoch": 3} if below == "ema" else content, file)
+    chosen = ", in: model_ema" if below == "ema" else ""
+    model, told = begun("retrieval", f'[{{from: "{file}", as: vlmo{chosen}}}]')
+    filled = vlmo.export_state(weights_of(model))
+    assert filled.keys() == short.keys() and not told_left(told)
+    assert all(torch.equal(tensor, short[name].float()) for name, tensor in filled.items())
+
+
+@pytest.mark.parametrize(("before", "after"), [(224, 384), (224, 480), (64, 32)])
+@pytest.mark.parametrize("task", ["retrieval", "absolute"])
+def test_a_file_of_another_size_of_picture_fills_a_model(task: str, before: int, after: int, tmp_path: Path) -> None:
+    model = random(made(task, f"inputs.image.size={before}"))
+    save_file(vlmo.export_state(weights_of(model)), tmp_path / "vlmo.safetensors")
+    start = f'[{{from: "{tmp_path / "vlmo.safetensors"}", as: vlmo}}]'
+    again, told = begun(task, start, f"inputs.image.size={after}")
+    ours, theirs = weights_of(again), weights_of(model)
+    tables = {name for name in ours if name.endswith("relative_bias.table") or name == "patches_of.positions"}
+    assert tables and all(torch.equal(ours[name], theirs[name]) for name in ours.keys() - tables)
+    for name in tables:
+        assert any(line.startswith(name) and "resized" in line for line in told)
+        if name == "patches_of.positions":
+            assert torch.equal(ours[name][0], theirs[name][0])
+            patches = resize_grid(theirs[name][1:], (after // 16) ** 2, antialias=False)
+            assert torch.equal(ours[name][1:], patches)
+            continue
+        sides = [2 * (size // 16) - 1 for size in (before, after)]
+        assert torch.equal(ours[name][sides[1] ** 2 :], theirs[name][sides[0] ** 2 :])
+        assert torch.equal(ours[name][: sides[1] ** 2], resize_distances(theirs[name][: sides[0] ** 2], *sides))
 
 
 def test_a_second_picture_begins_with_the_type_of_the_first(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.interop import beit3 as names
 from compose_vlp.interop.beit3 import Layout
 from compose_vlp.interop.comparison import Outcome, norms_of
-from compose_vlp.interop.format import Format, by_itself
+from compose_vlp.interop.format import Format
 from compose_vlp.interop.oracle import Oracle
 from compose_vlp.interop.replays.steps import Recorded, gradients, soft_labels, state, text_of, train_step, values
+from compose_vlp.interop.rules import rows_of
 from compose_vlp.values import Image, Labels, Number
 
 TASKS: Mapping[names.Task, str] = {
@@ -51,6 +52,8 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         "components.backbone.final_norm": str(layout.final_norm).lower(),
         "components.backbone.drop_path": 0,
     }
+    if layout.codes:  # no recorded step reads this head, whose weights are taken all the same
+        sizes["components.code_head.classes"] = rows_of(weights, "mim_head.weight")
     if layout.task == "retrieval":
         sizes |= {f"components.{name}.out": width for name in MAPPED}
     if layout.task == "vqa":
@@ -74,7 +77,7 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     recorded = _recorded[layout.task](blueprint, oracle, next(model.parameters()).device)
     results = _values[layout.task](blueprint, model, recorded)
     loss = next(iter(train_step(blueprint, model, "finetune", recorded, without).values()))
-    results["loss_plain_ce" if layout.words else "loss"] = loss
+    results["loss_plain_ce" if layout.task == "pretrain" else "loss"] = loss
     rules = names.rules(layout)
     slopes = gradients(model, rules)
     return Outcome(results, frozenset(), norms_of(slopes), slopes, state(model, rules, oracle.wanted.state))
@@ -154,6 +157,6 @@ FORMAT = Format(
     name="beit3",
     losses=frozenset({"loss", "loss_plain_ce"}),
     settings=settings,
-    import_state=by_itself(names.import_state),
+    import_state=names.import_state,
     replay=replay,
 )
