@@ -113,7 +113,7 @@ def test_beit3_with_and_without_a_last_norm(oracle: Find, tmp_path: Path, task: 
     assert compared.failures or recorded == normed
 
 
-@pytest.mark.parametrize("task", ["retrieval", "captioning"])
+@pytest.mark.parametrize("task", ["retrieval", "vqa", "nlvr2", "classification", "captioning"])
 def test_beit3_with_the_heads_of_pretraining_that_its_step_does_not_read(
     oracle: Find, tmp_path: Path, task: str
 ) -> None:

@@ -52,8 +52,13 @@ def settings(oracle: Oracle) -> tuple[tuple[str, ...], list[str]]:
         "components.backbone.final_norm": str(layout.final_norm).lower(),
         "components.backbone.drop_path": 0,
     }
-    if layout.codes:  # no recorded step reads this head, whose weights are taken all the same
-        sizes["components.code_head.classes"] = rows_of(weights, "mim_head.weight")
+    if layout.codes:  # no recorded step reads pretraining's heads, whose weights are taken all the same
+        rows = rows_of(weights, "mim_head.weight")
+        sizes["+components.code_head"] = f"{{use: linear_head, classes: {rows}}}"
+        sizes["+outputs.image_codes"] = "code_head(backbone(patches_of(image)).tokens)"
+    if layout.words and layout.task != "pretrain":
+        sizes["+components.word_head"] = "{use: lm_head, bias: true}"
+        sizes["+outputs.words"] = "word_head(backbone(words_of(caption)))"
     if layout.task == "retrieval":
         sizes |= {f"components.{name}.out": width for name in MAPPED}
     if layout.task == "vqa":
