@@ -10,6 +10,7 @@ import torch
 
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import Model, build
+from compose_vlp.components.layers.multiway import resize_distances
 from compose_vlp.errors import BlueprintError, UserError
 from compose_vlp.runtime.state.fitting import fit
 from compose_vlp.values.tables import ImageTable, TextTable, resize_grid, resize_table
@@ -106,6 +107,20 @@ def test_a_table_of_a_part_of_ones_own_is_resized_where_it_is_named(tmp_path: Pa
     assert_near(large, resize_grid(small, 16))
     with pytest.raises(BlueprintError, match=r"makes places.places \[16, 32\], which is \[4, 32\]: parameters keep"):
         blueprint("unnamed").check()
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_a_table_of_biases_is_resized_in_its_pictures_rows(size: int) -> None:
+    change = f"stages.pairs.set={{inputs.image.size: {size}}}"
+    checked = Blueprint.load("tiny/vlmo", overrides=[change]).check()
+    before = build(checked, seed=1)
+    torch.nn.init.normal_(before.student.upper.relative_bias.table)
+    after, told = fit(before, checked, checked.of_stage("pairs"), 0)
+    small, large = (one.student.upper.relative_bias.table.detach() for one in (before, after))
+    places = [(2 * (side // 8) - 1) ** 2 for side in (64, size)]
+    assert torch.equal(large[places[1] :], small[places[0] :]), "rows of words, across and of the CLS stay"
+    assert_near(large[: places[1]], resize_distances(small[: places[0]], 15, 2 * (size // 8) - 1))
+    assert any("upper.relative_bias.table" in line for line in told)
 
 
 def test_a_teachers_tables_are_resized_as_the_students(small_coca: Load) -> None:

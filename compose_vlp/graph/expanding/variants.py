@@ -12,7 +12,7 @@ from compose_vlp.graph.graph import CheckedBlueprint, ResolvedComponent
 from compose_vlp.graph.language.names import Kinds
 from compose_vlp.graph.problems import Problems
 
-RESIZED = frozenset({"size", "length", "tokens"})
+RESIZED = frozenset({"size", "length", "tokens", "grid"})
 """Sizes behind tables of positions, which are resized between stages; all other parameters keep their shapes."""
 
 Check = Callable[[Document, Problems], CheckedBlueprint]
