@@ -79,7 +79,7 @@ class Ours(Raced):
         self.program = loaded.compile("finetune")["finetune"].run
         self.model = build(loaded.check()).train()
         state = {name: tensor.clone() for name, tensor in reference.state_dict().items()}
-        load_weights(self.model, beit3.import_state(state))
+        load_weights(self.model, beit3.import_state(state).tensors)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), **ADAMW, fused=True)
 
     def losses(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -108,7 +108,8 @@ class Theirs(Raced):
     def named(self, read: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
         """Under our names; what there is none of counts as 0."""
         named = self.model.named_parameters()
-        return beit3.import_state({n: torch.zeros_like(p) if (t := read(p)) is None else t.clone() for n, p in named})
+        tensors = {n: torch.zeros_like(p) if (t := read(p)) is None else t.clone() for n, p in named}
+        return beit3.import_state(tensors).tensors
 
 
 def main() -> int:
