@@ -266,7 +266,9 @@ class _Reader:
     def _misfit(self, node: Node, choices: list[Any], name: str) -> Any:
         form = {Scalar: "one value", Items: "a list", Mapping: "a mapping"}[type(node)]
         expected = _listed(sorted({_form(choice) for choice in choices if choice is not type(None)}))
-        self._refuse(f"`{name}` is {expected}, not {form}", node.span)
+        fields = [field for choice in choices if _is_model(choice) for field in field_names(choice)]
+        hints = (f"fields: {', '.join(fields)}",) if fields else ()
+        self._refuse(f"`{name}` is {expected}, not {form}", node.span, hints)
         return NOTHING
 
     def _refuse(self, message: str, span: Span, hints: tuple[str, ...] = ()) -> None:
@@ -301,8 +303,11 @@ def _form(annotation: Any) -> str:
     origin = typing.get_origin(annotation) or annotation
     if origin in _LISTS:
         return "a list"
-    is_model = isinstance(origin, type) and issubclass(origin, BaseModel)
-    return "a mapping" if origin is dict or is_model else "one value"
+    return "a mapping" if origin is dict or _is_model(origin) else "one value"
+
+
+def _is_model(annotation: Any) -> typing.TypeGuard[type[BaseModel]]:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _listed(words: Collection[str]) -> str:

@@ -119,6 +119,15 @@ def test_a_field_that_stands_there_misspelt_is_not_missing_too() -> None:
     assert [message for _, message in read("wdth: 3")[1]] == ["no field is called `wdth`"]
 
 
+def test_where_a_mapping_is_expected_its_fields_are_told() -> None:
+    for written, form in (("inner: 0.5", "one value"), ("inner: [0.5]", "a list")):
+        _, problems, (problem,) = read(f"width: 1, {written}")
+        assert problems[0][1] == f"`inner` is a mapping, not {form}"
+        assert problem.hints == ("fields: flip",)
+    _, _, (problem,) = read("width: 1, clamp: 1")
+    assert problem.hints == (), "a list has none"
+
+
 def test_near_names_and_descriptions_are_offered() -> None:
     problems = read("width: 1, norm: posst, experst: [a]")[2]
     assert [problem.hints for problem in problems] == [("did you mean 'post'?",), ("did you mean 'experts'?",)]

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from compose_vlp.api import Blueprint
 from compose_vlp.blueprint.nodes import Scalar
 from compose_vlp.blueprint.write import write
 from compose_vlp.graph.checking.filled import filled
@@ -37,3 +42,27 @@ def test_filled_document_says_so_when_it_is_written() -> None:
 
 def test_nothing_without_a_value_is_added() -> None:
     assert filled(paper("coca")).at("inputs", "image", "augment") is None
+
+
+SLOTS = ("components.vision.ffn={use: moe, experts: 4, top: 2}", "components.unimodal.norm=rms_norm")
+LARGER = "stages.pretrain.set={inputs.image.size: 96, inputs.caption.max_length: 20}"
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [("tiny/vlmo", ()), ("vlmo_base", ()), ("tiny/coca", (*SLOTS, LARGER)), ("tiny/albef", (LARGER,))],
+    ids=["parts of slots", "a size that a stage sets", "both", "of a teacher's components"],
+)
+def test_what_is_filled_in_reads_back_to_the_same_settings(name: str, overrides: tuple[str, ...], tmp_path: Path) -> None:
+    checked = Blueprint.load(name, overrides=overrides).check()
+    text = write(filled(checked))
+    (tmp_path / "again.yaml").write_text(text, encoding="utf-8")
+    again = Blueprint.load(tmp_path / "again.yaml").check()
+    for part in checked.components:
+        assert again.components[part].config == checked.components[part].config, part
+        for stage in checked.stages:
+            of_stage = checked.of_stage(stage).components[part].config
+            assert again.of_stage(stage).components[part].config == of_stage, (stage, part)
+    assert [line.partition("  #")[0].rstrip() for line in write(filled(again)).splitlines()][1:] == [
+        line.partition("  #")[0].rstrip() for line in text.splitlines()
+    ][1:], "but for its first line, which names the files"

@@ -22,7 +22,8 @@ NOWHERE: Final = (DEFAULT, INFERRED)
 def filled(checked: CheckedBlueprint) -> Document:
     """The checked document, with a value for every field of inputs, components, losses, teachers and stages.
 
-    The place of such a value is `default` or `inferred`; one taken over by `like` counts as a default.
+    The place of such a value is `default` or `inferred`; one taken over by `like` counts as a default. A size that a
+    stage's `set` makes another is left out: written down, it would be asserted of this stage too.
     """
     root = checked.document.root
     for path, settings, inferred in _settings(checked):
@@ -39,7 +40,8 @@ def _settings(checked: CheckedBlueprint) -> Iterator[tuple[Path, list[tuple[str,
     for name, given in checked.inputs.items():
         yield ("inputs", name), _fields(given), frozenset()
     for name, component in checked.components.items():
-        yield ("components", name), _fields(component.config), frozenset(component.inferred)
+        fixed = [item for item in _fields(component.config) if not _moves(checked, name, *item)]
+        yield ("components", name), fixed, frozenset(component.inferred)
     for name, loss in checked.losses.items():
         yield ("losses", name), _fields(loss.config), frozenset()
     for name, teacher in checked.teachers.items():
@@ -50,10 +52,18 @@ def _settings(checked: CheckedBlueprint) -> Iterator[tuple[Path, list[tuple[str,
         yield ("optimizer",), _fields(checked.optimizer), frozenset()
 
 
+def _moves(checked: CheckedBlueprint, component: str, field: str, value: Any) -> bool:
+    """Tell whether a stage infers another value for a component's field."""
+    others = (variant.components[component] for variant in checked.variants.values())
+    return any(field in other.inferred and dict(_fields(other.config))[field] != value for other in others)
+
+
 def _fields(model: BaseModel | None) -> list[tuple[str, Any]]:
-    """The fields under the names that a blueprint writes."""
+    """The fields under the names that a blueprint writes; what a slot holds stands beside its `use`."""
     if model is None:
         return []
+    if hasattr(model, "settings_of"):  # `blueprint.typed.Chosen`
+        return [("use", model.use), *_fields(model.settings)]
     fields = type(model).model_fields
     return [(info.alias or name, getattr(model, name)) for name, info in fields.items()]
 
