@@ -53,7 +53,9 @@ LARGER = "stages.pretrain.set={inputs.image.size: 96, inputs.caption.max_length:
     [("tiny/vlmo", ()), ("vlmo_base", ()), ("tiny/coca", (*SLOTS, LARGER)), ("tiny/albef", (LARGER,))],
     ids=["parts of slots", "a size that a stage sets", "both", "of a teacher's components"],
 )
-def test_what_is_filled_in_reads_back_to_the_same_settings(name: str, overrides: tuple[str, ...], tmp_path: Path) -> None:
+def test_what_is_filled_in_reads_back_to_the_same_settings(
+    name: str, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
     checked = Blueprint.load(name, overrides=overrides).check()
     text = write(filled(checked))
     (tmp_path / "again.yaml").write_text(text, encoding="utf-8")
