@@ -162,7 +162,7 @@ class MultiwayTransformer(nn.Module):
         x: SequenceType = ports["x"]
         _check_experts(config, x, ports.get("expert"))
         if config.biases_scores:
-            _check_relative(x)
+            _check_relative(x, config.grid)
         if ports.get("attention", "all") == "all":
             everything = merge_reads(*(part.reads for part in x.parts), at_least=Flow.ALL)
             return replace(x, reads=everything, parts=tuple(replace(part, reads=everything) for part in x.parts))
@@ -298,8 +298,14 @@ def _nearest(name: str, known: tuple[str, ...]) -> str:
     return next((expert for expert in known if near and expert in near[0]), known[0])
 
 
-def _check_relative(x: SequenceType) -> None:
+def _check_relative(x: SequenceType, grid: int | None) -> None:
+    """Raise where a part's positions are not those of the tower's one table, `grid` patches a side."""
     for part in x.parts:
+        if part.grid is not None and part.grid != (grid, grid):
+            rows, columns = part.grid
+            table = "square pictures of one grid" if grid is None else f"one grid, here of {grid} x {grid} patches"
+            message = f"`positions: relative` knows {table}; `{part.name}` has {rows} x {columns}"
+            raise UserError(message, hints=("`positions: none` takes pictures of any grids", "or equal patches a side"))
         if part.text is None and part.grid is None:
             hints = ("give the tower what an embedding of a picture or a text gives", "or `positions: none`")
             raise UserError(

@@ -229,7 +229,7 @@ class SequenceType(ValueType):
         texts = [part.text for part in self.parts if part.text]
         extra = {"vocab_size": texts[0].vocab_size, "length": texts[0].length} if len(texts) == 1 else {}
         grids = [part.grid for part in self.parts if part.grid]
-        if len(grids) == 1 and grids[0][0] == grids[0][1]:
+        if len(set(grids)) == 1 and grids[0][0] == grids[0][1]:
             extra["grid"] = grids[0][0]
         return {"tokens": tokens, "width": self.width, **extra}
 

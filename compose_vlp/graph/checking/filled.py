@@ -63,7 +63,8 @@ def _fields(model: BaseModel | None) -> list[tuple[str, Any]]:
     if model is None:
         return []
     if hasattr(model, "settings_of"):  # `blueprint.typed.Chosen`
-        return [("use", model.use), *_fields(model.settings)]
+        chosen: Any = model
+        return [("use", chosen.use), *_fields(chosen.settings)]
     fields = type(model).model_fields
     return [(info.alias or name, getattr(model, name)) for name, info in fields.items()]
 

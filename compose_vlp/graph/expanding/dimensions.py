@@ -207,6 +207,10 @@ def _facts(
             yield ours, Fact(size, use, f"{value_dim} {size} of {text}", port, span, value_dim, root, maker)
 
 
+TABLES = GROWING | {"grid"}
+"""Sizes of tables of positions: made for the largest; a kind whose table takes no other refuses it by itself."""
+
+
 def _sources(kind: Kind, bound: Sequence[Bound]) -> Iterable[tuple[str, Fact]]:
     """Facts for settings that say where they come from (`inferred("x.vocab_size")`)."""
     for name, setting in kind.settings.items():
@@ -218,7 +222,7 @@ def _sources(kind: Kind, bound: Sequence[Bound]) -> Iterable[tuple[str, Fact]]:
             size = len(values) if what == "count" else next((s for v in values if (s := v.sizes().get(what))), None)
             if size is None:
                 continue
-            use: Use = "otherwise" if setting.free else "most" if what in GROWING else "equal"
+            use: Use = "otherwise" if setting.free else "most" if what in TABLES else "equal"
             text = (
                 f"{what} {size} of {argument.given.text}"
                 if what != "count"
