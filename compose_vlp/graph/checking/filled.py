@@ -11,7 +11,7 @@ from compose_vlp.blueprint.document import Document
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.trees import Path, find, put
 from compose_vlp.errors import Span
-from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.graph import CheckedBlueprint, ResolvedComponent
 
 DEFAULT: Final = "default"
 INFERRED: Final = "inferred"
@@ -23,7 +23,8 @@ def filled(checked: CheckedBlueprint) -> Document:
     """The checked document, with a value for every field of inputs, components, losses, teachers and stages.
 
     The place of such a value is `default` or `inferred`; one taken over by `like` counts as a default. A size that a
-    stage's `set` makes another is left out: written down, it would be asserted of this stage too.
+    stage's `set` makes another is left out: written down, it would be asserted of this stage too. So is a default that
+    nothing reads here, and that would be a mistake if somebody wrote it.
     """
     root = checked.document.root
     for path, settings, inferred in _settings(checked):
@@ -40,8 +41,9 @@ def _settings(checked: CheckedBlueprint) -> Iterator[tuple[Path, list[tuple[str,
     for name, given in checked.inputs.items():
         yield ("inputs", name), _fields(given), frozenset()
     for name, component in checked.components.items():
-        fixed = [item for item in _fields(component.config) if not _moves(checked, name, *item)]
-        yield ("components", name), fixed, frozenset(component.inferred)
+        fields = _fields(component.config)
+        writable = [item for item in fields if not _moves(checked, name, *item) and not _is_refused(component, *item)]
+        yield ("components", name), writable, frozenset(component.inferred)
     for name, loss in checked.losses.items():
         yield ("losses", name), _fields(loss.config), frozenset()
     for name, teacher in checked.teachers.items():
@@ -56,6 +58,14 @@ def _moves(checked: CheckedBlueprint, component: str, field: str, value: Any) ->
     """Tell whether a stage infers another value for a component's field."""
     others = (variant.components[component] for variant in checked.variants.values())
     return any(field in other.inferred and dict(_fields(other.config))[field] != value for other in others)
+
+
+def _is_refused(component: ResolvedComponent, field: str, value: Any) -> bool:
+    """Tell whether a component's kind refuses a setting because it is written."""
+    check, config = component.kind.check, component.config
+    if check is None or config is None:
+        return False
+    return any(field in clash.settings for clash in check(config.model_copy(update={field: value})))
 
 
 def _fields(model: BaseModel | None) -> list[tuple[str, Any]]:
