@@ -312,5 +312,6 @@ def _check_relative(x: SequenceType, grid: int | None) -> None:
                 f"`positions: relative` knows pictures on a grid and texts; `{part.name}` is neither", hints=hints
             )
         if part.cls != "first":
-            hints = ("`cls: first` where it is embedded, and no `.tokens`", "or `positions: none`")
+            text = 'a text has none any more as `.tokens`, or behind `attention="prefix"`'
+            hints = ("`cls: first` where it is embedded" if part.text is None else text, "or `positions: none`")
             raise UserError(f"`positions: relative` needs a CLS before the positions of `{part.name}`", hints=hints)
