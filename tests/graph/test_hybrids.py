@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from compose_vlp.api import Blueprint
+from compose_vlp.errors import BlueprintError
 from compose_vlp.graph.types import SequenceType
 from tests.graph.support import PAPERS, checked, counted, paper, problems, shapes_of, written
 
@@ -106,3 +110,14 @@ def test_parts_joined_by_name_stay_reachable_in_a_hybrid() -> None:
     joint = blueprint.type_of(blueprint.values["joint"])
     assert isinstance(joint, SequenceType)
     assert [part.name for part in joint.parts] == ["vision", "language"]
+
+
+def test_a_component_that_is_gone_and_called_as_its_kind_is_said_to_be_gone(tmp_path: Path) -> None:
+    """BLIP drops ALBEF's masked words, and with them `mlm_head`, which is the name of a kind, too."""
+    child = "extends: blip\ngraph:\n  guess: mlm_head(joint)\noutputs:\n  guess: guess\n"
+    (tmp_path / "child.yaml").write_text(child, encoding="utf-8")
+    with pytest.raises(BlueprintError) as caught:
+        Blueprint.load(tmp_path / "child.yaml").check()
+    (problem,) = caught.value.problems
+    assert problem.message == "nothing is called `mlm_head`"
+    assert problem.hints[0].endswith("blip.yaml left `components.mlm_head` unread, so it is gone")

@@ -217,7 +217,7 @@ class Names:
             return
         if section is not None:
             problems.add(f"`{target.name}` is {_ARTICLES[section]}, which cannot be called", target.span)
-        elif (kind := self.kind(target.name)) is not None:
+        elif (kind := self.kind(target.name)) is not None and not self._gone(target.name):
             hint = f"declare it: `components: {{my_{target.name}: {{use: {target.name}, ...}}}}`"
             message = f"`{target.name}` is a kind of {kind.category}; only functions are called without being declared"
             problems.add(message, target.span, hint)
@@ -240,9 +240,12 @@ class Names:
             hint = f"move its expression to `graph`, and let the output read it: `{name}: {name}`"
             problems.add(f"`{name}` is an output, and outputs are not names", span, hint)
             return
-        gone = [str(removed) for removed in self.document.removed if removed.name == name]
         known = [*self.document.names, *self.kinds.names("function")] if calling else list(self.document.names)
-        problems.add(f"nothing is called `{name}`", span, *gone[-1:], *did_you_mean(name, known))
+        problems.add(f"nothing is called `{name}`", span, *self._gone(name)[-1:], *did_you_mean(name, known))
+
+    def _gone(self, name: str) -> list[str]:
+        """Say of each entry of that name what took it away."""
+        return [str(removed) for removed in self.document.removed if removed.name == name]
 
 
 _ARTICLES = {
