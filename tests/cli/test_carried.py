@@ -75,13 +75,13 @@ def test_a_data_file_beside_a_plugin_is_not_carried_and_is_told_of(cli: Cli) -> 
         plugins._forget(plugin)  # as in another process
     result = cli(f"evaluate run {MEASURE}")
     assert result.code == 2
-    assert "factor.txt, which is not here: a run carries no data files of plugins" in result.err
+    assert "factor.txt, which is not here: a run carries no data files of plugins" in result.out
 
 
 def test_a_damaged_copy_is_refused(cli: Cli, run: Path) -> None:
     (run / "plugins/1/scaling.py").write_text("FACTOR = 4.0\n", encoding="utf-8")
     result = cli(f"evaluate run {MEASURE}")
-    assert result.code == 2 and "scaling.py is not as the run was trained with" in result.err
+    assert result.code == 2 and "scaling.py is not as the run was trained with" in result.out
 
 
 def test_two_plugins_with_files_of_one_name_beside_them_are_carried(cli: Cli) -> None:

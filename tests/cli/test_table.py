@@ -49,7 +49,7 @@ def test_command_ends_its_help_with_examples_that_name_it(name: str) -> None:
 @pytest.mark.parametrize("name", ["check", "show", "diff", "build", "train"])
 def test_blueprints_in_examples_exist(name: str) -> None:
     known = set(builtin_names())
-    options = {"--out", "--resume", "--without", "--stage", "--plugin"}
+    options = {"--out", "--resume", "--without", "--stage", "--plugin", "--world", "--device"}
     for _, line in MODULES[name].EXAMPLES:
         words = shlex.split(line.partition(">")[0])[2:]
         values = {after for before, after in pairwise(words) if before in options}

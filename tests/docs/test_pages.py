@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,8 @@ def test_language_that_cannot_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failing_command_in_the_middle_of_a_block_fails_it(tmp_path: Path) -> None:
-    assert run(Block("bash", "false | true\ntrue\n", 1), tmp_path).returncode != 0
-    assert run(Block("python", "raise SystemExit(3)\n", 1), tmp_path).returncode == 3
+    assert run(Block("bash", "false | true\ntrue\n", 1), tmp_path, dict(os.environ)).returncode != 0
+    assert run(Block("python", "raise SystemExit(3)\n", 1), tmp_path, dict(os.environ)).returncode == 3
 
 
 def test_a_component_of_ones_own_takes_at_most_fifteen_lines() -> None:
