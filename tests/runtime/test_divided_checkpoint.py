@@ -47,7 +47,7 @@ def made(world: int, replicas: int = 1) -> tuple[nn.Module, torch.optim.Optimize
     model = Small()
     if world > 1:
         shape = (replicas, world // replicas) if replicas > 1 else (world,)
-        fully_shard(model, mesh=init_device_mesh("cpu", shape))
+        fully_shard(model, mesh=init_device_mesh("cpu", shape, mesh_dim_names=("replicas", "shards")[-len(shape) :]))
     return model, torch.optim.AdamW(model.parameters(), lr=0.1)
 
 
