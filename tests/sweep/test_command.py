@@ -54,7 +54,7 @@ def test_a_dry_run_lists_the_cells_and_leaves_no_folder(capsys: pytest.CaptureFi
             "`--on cloud` is no place that runs are trained at",
         ),
         (["sweeps/albef_parts", "--steps", "3"], "is a sweep and says itself what `--steps` would"),
-        (["sweeps/albef_part"], "did you mean 'sweeps/albef_parts'?"),
+        (["sweeps/albef_part"], "did you mean 'sweeps/albef_parts'"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
