@@ -1,4 +1,4 @@
-"""What BEiT-3's masked modelling is worth to a tiny model that is fine-tuned afterwards.
+"""Measure what BEiT-3's masked modelling is worth to a tiny model that is fine-tuned afterwards.
 
 For each seed tiny/beit3 is pretrained on `scenes` by masked words and patches alone. From there, and from nothing, it
 is fine-tuned by the same recipe for retrieval, questions and captions, each apart; and for easy-VQA's questions, where

@@ -48,25 +48,26 @@ def memory(
     Raises:
         UserError: no stages, processes that do not divide the batch, a card that is not known.
     """
-    from compose_vlp.compiler.memory_plan import card_memory, gathered_bytes, memory_plan, rows_of_process
-    from compose_vlp.runtime.stage import compile_stages
+    from compose_vlp.compiler.memory_plan import MACHINE, card_memory, gathered_bytes, memory_plan, rows_of_process
+    from compose_vlp.runtime.stage import compile_stages, plan_stage
 
     name = _stage(list(checked.stages), stage)
     if name is None:
         raise UserError("the blueprint has no stages, so there is no step", hints=("`stages: {train: {...}}`",))
     size = card_memory(card) if card is not None else None
-    own = checked.of_stage(name)
-    whole = batch or own.stages[name].batch
-    if whole is None:
-        raise UserError(f"the stage {name!r} has no batch", hints=("`--batch ROWS` says of how many records",))
-    rows = rows_of_process(whole, world)
+    plan = plan_stage(checked, name)
+    rows = rows_of_process(batch or plan.batch, world, plan.accumulate)
     compiled = compile_stages(checked, name, without=without)[name]
     report = measure(checked, name, compiled, rows)
     known: dict[str, int | None] = {**report.memory, "activations": report.flops["saved_bytes"]}
     types = [value for call in compiled.plan.calls for value in (call.type, *call.type.members().values())]
     gathered = gathered_bytes([value.shape() for value in types], rows, world)
-    engines = ("ddp", "fsdp", *(("hybrid",) if world > 8 and world % 8 == 0 else ())) if world > 1 else ("ddp",)
-    return [memory_plan(known, gathered, engine=each, world=world, rows=rows, card=size) for each in engines]
+    shards = plan.distribute.shards or MACHINE
+    hybrid = ("hybrid",) if world > shards and world % shards == 0 else ()
+    engines = ("ddp", "fsdp", *hybrid) if world > 1 else ("ddp",)
+    return [
+        memory_plan(known, gathered, engine=each, world=world, shards=shards, rows=rows, card=size) for each in engines
+    ]
 
 
 def build(

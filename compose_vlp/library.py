@@ -40,18 +40,18 @@ class Listing:
 
     @property
     def is_model(self) -> bool:
-        """Whether it stands by itself: a task is laid over a model, a sweep trains one."""
+        """Tell whether it stands by itself: a task is laid over a model, a sweep trains one."""
         return self.group in ("", "tiny", "hybrids")
 
     @property
     def summary(self) -> str:
-        """The first sentence of its header."""
+        """Give the first sentence of its header."""
         first = self.header.split("\n\n")[0].replace("\n", " ")
         return _SENTENCE.split(first, maxsplit=1)[0]
 
     @property
     def parents(self) -> list[str]:
-        """What it extends, by the names of the library: a path beside it is read from its folder."""
+        """Name what it extends, by the names of the library: a path beside it is read from its folder."""
         written = re.findall(r"[^\s,\[\]\"']+", self.settings.get("extends", ""))
         folder = posixpath.dirname(self.name)
         return [
@@ -71,9 +71,9 @@ class Listing:
 def listings(library: Path = LIBRARY) -> list[Listing]:
     """List every file of the library, groups in their order, by name within one."""
     sweeps = [f"{SWEEPS}{file.stem}" for file in (library / SWEEPS).glob("*.yaml")]
-    found = [listing(name, library) for name in (*builtin_names(library), *sorted(sweeps))]
+    entries = [listing(name, library) for name in (*builtin_names(library), *sorted(sweeps))]
     order = list(GROUPS)
-    return sorted(found, key=lambda entry: order.index(entry.group) if entry.group in order else len(order))
+    return sorted(entries, key=lambda entry: order.index(entry.group) if entry.group in order else len(order))
 
 
 def listing(name: str, library: Path = LIBRARY) -> Listing:

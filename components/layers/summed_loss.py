@@ -28,7 +28,7 @@ IGNORED: Final = -100
 
 @dataclass(frozen=True)
 class Targets:
-    """What each row's scores are held to: the cross-entropy against a mixture of three distributions.
+    """Describe what each row's scores are held to: the cross-entropy against a mixture of three distributions.
 
     `1 - alpha` times the label's, of which `smoothing` is spread evenly over all classes, and `alpha` times that of a
     teacher's scores `soft` of the same rows (without them, `alpha` is nothing). `weights` `[rows]` are on the rows.
@@ -156,7 +156,7 @@ class _Rows:
         return lost * weights
 
     def weights(self, chunk: slice, dtype: torch.dtype) -> Float[Tensor, " chunk"]:
-        """What each row counts: nothing, where it has no label or is dropped."""
+        """Weigh each row: nothing, where it has no label or is dropped."""
         weights = (self.targets.labels[chunk] != IGNORED).to(dtype)
         for factors in (self.targets.weights, self.kept):
             weights = weights if factors is None else weights * factors[chunk].to(dtype)

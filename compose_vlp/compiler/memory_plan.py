@@ -32,13 +32,15 @@ CARDS: Final[Mapping[str, int]] = {
 """Memory by card, in bytes as its maker counts them."""
 SPARE: Final = 0.08
 """Share of a card that the driver, kernels' workspaces and fragments of freed memory take."""
+MACHINE: Final = 8
+"""Processes of one machine, over which `hybrid` divides a copy where the blueprint does not say."""
 COPIES: Final = 3
 """A matrix of scores over gathered rows stands there as scores, as their softmax and as the gradient."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that one of `world` processes holds at `rows` records, under an engine; `card` is what there is."""
+    """Bytes that one of `world` processes holds, at `rows` records at a time, under an engine; `card` is a limit."""
 
     engine: str
     world: int
@@ -53,12 +55,12 @@ class MemoryPlan:
 
     @property
     def total(self) -> int:
-        """All of it; without activations where these could not be counted."""
+        """Add all of it up; without activations where these could not be counted."""
         return self.weights + self.gradients + self.optimizer + (self.activations or 0) + self.gathered
 
     @property
     def fits(self) -> bool | None:
-        """Whether the card holds it; None where no card was named, or activations are not known."""
+        """Tell whether the card holds it; None where no card was named, or activations are not known."""
         if self.card is None or self.activations is None:
             return None
         return self.total <= self.card * (1 - SPARE)
@@ -82,19 +84,21 @@ def card_memory(name: str) -> int:
     return CARDS[key]
 
 
-def rows_of_process(batch: int, world: int) -> int:
-    """Give the records of one process.
+def rows_of_process(batch: int, world: int, pieces: int = 1) -> int:
+    """Give the records that one process has at a time, of `pieces` in which it computes its part of a batch.
 
     Raises:
-        UserError: the processes do not divide the batch.
+        UserError: processes and pieces do not divide the batch.
     """
-    if batch % world:
-        near = sorted({batch // world * world, ceil(batch / world) * world} - {0})
+    parts = world * pieces
+    if batch % parts:
+        near = sorted({batch // parts * parts, ceil(batch / parts) * parts} - {0})
+        who = f"{world} processes" + (f" of {pieces} pieces" if pieces > 1 else "")
         raise UserError(
-            f"{world} processes do not divide a batch of {batch}",
+            f"{who} do not divide a batch of {batch}",
             hints=[f"batches that they divide: {' and '.join(map(str, near))}"],
         )
-    return batch // world
+    return batch // parts
 
 
 def memory_plan(
@@ -103,23 +107,17 @@ def memory_plan(
     *,
     engine: str,
     world: int,
-    shards: int | None = None,
+    shards: int = MACHINE,
     rows: int,
     card: int | None = None,
 ) -> MemoryPlan:
     """Divide what a report counts (`weights`, `gradients`, `optimizer`, `activations`, in bytes) under an engine.
 
     `ddp` holds all of it in every process, and gradients twice (torch's buckets); shards hold their part of weights,
-    gradients and moments. `shards` are those of `hybrid`.
-
-    Raises:
-        UserError: shards that do not divide the processes.
+    gradients and moments, without the layers that are gathered where they run. `shards`, a divisor of `world`, are
+    those of `hybrid`.
     """
-    pieces = {"fsdp": world, "hybrid": shards or min(world, 8)}.get(engine, 1)
-    if world % pieces:
-        raise UserError(
-            f"{pieces} shards do not divide {world} processes", hints=["`shards` is a divisor of `--world`"]
-        )
+    pieces = {"fsdp": world, "hybrid": shards}.get(engine, 1)
     twice = 2 if engine == "ddp" and world > 1 else 1
     return MemoryPlan(
         engine=engine,
@@ -174,7 +172,7 @@ def ways_out(plan: MemoryPlan, other: Sequence[MemoryPlan]) -> list[str]:
 def plans_text(plans: Sequence[MemoryPlan]) -> Group:
     """Write the plans for people: a line an engine, and what would help where none fits."""
     first = plans[0]
-    heading = f"at {first.rows} records each, in float32; `kept` is for the backward pass"
+    heading = f"at {first.rows} records at a time, in float32; `kept` is for the backward pass"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for name in ("engine", "weights", "gradients", "moments", "kept", "gathered", "sum", ""):
         table.add_column(name, justify="left" if name in ("engine", "") else "right")

@@ -158,13 +158,13 @@ def default_folder() -> Path:
 def _fetch(stored: Stored, path: Path) -> None:
     """Copy a file to this machine; what broke off goes on where it was."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(3)}.part")
-    began, told = time.monotonic(), False
+    began, warned = time.monotonic(), False
     try:
         with part.open("wb") as target:
             for size in _blocks(stored, target):
                 taken = time.monotonic() - began
-                if taken > stores.SLOW and size < taken * 1e6 and not told:
-                    told = True
+                if taken > stores.SLOW and size < taken * 1e6 and not warned:
+                    warned = True
                     log.warning("%s is slow: %s in %.0f s", stored, storage(size), taken)
         size = part.stat().st_size
         if 0 <= stored.size != size:

@@ -153,10 +153,10 @@ def look_up(address: str) -> Stored:
     """
 
     def asked() -> Stored:
-        found = _system(address).info(address)
-        if found.get("type") == "directory":
+        info = _system(address).info(address)
+        if info.get("type") == "directory":
             raise IsADirectoryError(address)
-        return _stored(address, found)
+        return _stored(address, info)
 
     return patiently(address, asked)
 
@@ -170,8 +170,8 @@ def list_files(pattern: str) -> list[Stored]:
 
     def asked() -> list[Stored]:
         system = _system(pattern)
-        found: dict[str, Any] = system.glob(pattern, detail=True)
-        files = [(name, info) for name, info in sorted(found.items()) if info.get("type") != "directory"]
+        entries: dict[str, Any] = system.glob(pattern, detail=True)
+        files = [(name, info) for name, info in sorted(entries.items()) if info.get("type") != "directory"]
         return [_stored(system.unstrip_protocol(name), info) for name, info in files]
 
     return patiently(pattern, asked)
@@ -227,7 +227,7 @@ def patiently(address: str, ask: Callable[[], T]) -> T:
     Raises:
         StoreError: it does not give it.
     """
-    began, wait, told = time.monotonic(), FIRST_WAIT, False
+    began, wait, warned = time.monotonic(), FIRST_WAIT, False
     while True:
         try:
             with _asking:
@@ -239,8 +239,8 @@ def patiently(address: str, ask: Callable[[], T]) -> T:
             waited = time.monotonic() - began
             if trouble != "failing" or waited + wait > PATIENCE:
                 raise StoreError(address, trouble, reason) from error
-            if waited > SLOW and not told:
-                told = True
+            if waited > SLOW and not warned:
+                warned = True
                 log.warning("%s has not answered for %.0f s (%s); asking on", shown_address(address), waited, reason)
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)

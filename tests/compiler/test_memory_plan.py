@@ -11,7 +11,7 @@ from compose_vlp.errors import UserError
 MEMORY = {"weights": 8 * GB, "gradients": 8 * GB, "optimizer": 16 * GB, "activations": 24 * GB}
 
 
-def plan(engine: str, world: int = 16, card: int | None = 80 * GB, shards: int | None = None) -> MemoryPlan:
+def plan(engine: str, world: int = 16, card: int | None = 80 * GB, shards: int = 8) -> MemoryPlan:
     return memory_plan(MEMORY, GB, engine=engine, world=world, shards=shards, rows=64, card=card)
 
 
@@ -20,8 +20,8 @@ def test_whole_copies_hold_everything_and_the_buckets_of_gradients() -> None:
     assert plan("ddp", world=1).gradients == 8 * GB
 
 
-@pytest.mark.parametrize(("engine", "shards", "pieces"), [("fsdp", None, 16), ("hybrid", None, 8), ("hybrid", 4, 4)])
-def test_shards_hold_their_part_and_all_activations(engine: str, shards: int | None, pieces: int) -> None:
+@pytest.mark.parametrize(("engine", "shards", "pieces"), [("fsdp", 8, 16), ("hybrid", 8, 8), ("hybrid", 4, 4)])
+def test_shards_hold_their_part_and_all_activations(engine: str, shards: int, pieces: int) -> None:
     divided = plan(engine, shards=shards)
     assert divided.shards == pieces
     assert divided.total == (8 + 8 + 16) * GB // pieces + 25 * GB
@@ -71,9 +71,25 @@ def test_a_blueprint_counts_each_engine_at_its_own_batch() -> None:
     [
         ([], {"world": 2, "card": "h10"}, "no card is known as 'h10'"),
         ([], {"world": 3}, "3 processes do not divide"),
-        (["~stages.pretrain.batch"], {"world": 2}, "has no batch"),
+        (
+            ["stages.pretrain.accumulate=4"],
+            {"world": 2, "batch": 12},
+            "2 processes of 4 pieces do not divide a batch of 12",
+        ),
     ],
 )
 def test_mistakes_are_told(changes: list[str], arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Blueprint.load("tiny/coca", overrides=changes).memory(**arguments)  # type: ignore[arg-type]
+
+
+def test_what_a_stage_says_of_batch_pieces_and_shards_is_obeyed() -> None:
+    changes = [
+        "~stages.pretrain.batch",
+        "batch=96",
+        "stages.pretrain.accumulate=2",
+        "distribute={use: hybrid, shards: 2}",
+    ]
+    plans = Blueprint.load("tiny/coca", overrides=changes).memory(world=4)
+    assert {each.rows for each in plans} == {96 // 4 // 2}
+    assert {each.engine: each.shards for each in plans} == {"ddp": 1, "fsdp": 4, "hybrid": 2}
