@@ -48,9 +48,9 @@ def main() -> int:
     if unknown:
         parser.error(f"no race is called {', '.join(sorted(unknown))}; there are {', '.join(RACES)}")
     print(f"matrix products of float32 here: {_peak_flops() / 1e9:.0f} GFLOP a second at most\n", flush=True)
-    found = [result for paper in arguments.papers or RACES if (result := _run(paper, arguments)) is not None]
-    _print(found)
-    return 0 if len(found) == len(arguments.papers or RACES) else 1
+    results = [result for paper in arguments.papers or RACES if (result := _run(paper, arguments)) is not None]
+    _print(results)
+    return 0 if len(results) == len(arguments.papers or RACES) else 1
 
 
 def _run(paper: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -64,12 +64,12 @@ def _run(paper: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
             command += ["--peak"] if arguments.peak else []
         done = subprocess.run(command, check=False)
         print(flush=True)
-        found: dict[str, Any] | None = json.loads(file.read_text()) if done.returncode == 0 else None
-    return found
+        result: dict[str, Any] | None = json.loads(file.read_text()) if done.returncode == 0 else None
+    return result
 
 
 def _peak_flops(size: int = 1536, rounds: int = 5) -> float:
-    """The best rate of a product of two square matrices, in operations a second."""
+    """Measure the best rate of a product of two square matrices, in operations a second."""
     import time
 
     a, b = torch.randn(2, size, size)
@@ -81,10 +81,10 @@ def _peak_flops(size: int = 1536, rounds: int = 5) -> float:
     return 2 * size**3 / min(seconds)
 
 
-def _print(found: list[dict[str, Any]]) -> None:
+def _print(results: list[dict[str, Any]]) -> None:
     print("| race | opponent | ours, s | its, s | times as long | our FLOPs of its |\n|---|---|---|---|---|---|")
     factors = []
-    for race in found:
+    for race in results:
         ours, *others = race["seconds"]
         for name in others:
             pairs = [b / a for a, b in zip(race["seconds"][ours], race["seconds"][name], strict=True)]

@@ -44,7 +44,7 @@ class Raced:
         raise NotImplementedError
 
     def named(self, read: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
-        """What is read of each parameter, under the names that all candidates have; None is left out."""
+        """Give what is read of each parameter, under the names that all candidates have; None is left out."""
         tensors = {name: read(parameter) for name, parameter in self.model.named_parameters()}
         return {name: tensor.clone() for name, tensor in tensors.items() if tensor is not None}
 

@@ -95,7 +95,7 @@ def evaluate_reranking(
 
 
 def _candidates(settings: Rerank, cosines: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each query the likeliest answers: their cosines and their numbers, each [queries, candidates]."""
+    """Choose the likeliest answers of each query: their cosines and their numbers, each [queries, candidates]."""
     best = cosines.topk(min(settings.top, cosines.shape[1]), 1)
     return best.values, best.indices
 
@@ -107,7 +107,7 @@ def _judged(
     chances: Sequence[tuple[Tensor, Tensor]],
     tick: Callable[[float], None],
 ) -> tuple[Tensor, Tensor]:
-    """Scores of the candidates of all pictures, and of those of all texts; each pair is judged once.
+    """Score the candidates of all pictures, and of those of all texts; each pair is judged once.
 
     Picture after picture, with all texts that are to be judged with it, so that what looks at a picture makes its keys
     and values once.
@@ -122,8 +122,8 @@ def _judged(
     for number, piece in enumerate(pairs.split(PAIRS), 1):
         scores.append(matcher.scores([(pictures[p // len(words)], words[p % len(words)]) for p in piece.tolist()]))
         tick(min(number * PAIRS / len(pairs), 1.0))
-    found = torch.cat(scores)[places]
-    return found[: asked[0].numel()].view_as(asked[0]), found[asked[0].numel() :].view_as(asked[1])
+    judged = torch.cat(scores)[places]
+    return judged[: asked[0].numel()].view_as(asked[0]), judged[asked[0].numel() :].view_as(asked[1])
 
 
 def _ranked(settings: Rerank, cosines: Tensor, candidates: Tensor, judged: Tensor, right: Tensor) -> Ranking:

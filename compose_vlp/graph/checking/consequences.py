@@ -15,7 +15,7 @@ Place: TypeAlias = tuple[str, int, int]
 
 
 def without_consequences(problems: Iterable[Problem], document: Document) -> list[Problem]:
-    """The problems without what says little beside another.
+    """Leave out what says little beside another problem.
 
     That nothing reads an entry says little while something else is wrong with it, unless its name is misspelt: then the
     entry that is meant has what this one lacks.
@@ -41,7 +41,7 @@ def without_consequences(problems: Iterable[Problem], document: Document) -> lis
 
 
 def _nodes(document: Document) -> Iterator[tuple[Place, Span]]:
-    """Where each key and value begins, and the key of the named entry that it belongs to (a section's own its own)."""
+    """Yield where each key and value begins, and the key of the entry that it belongs to (a section's own its own)."""
     for section in document.root:
         yield _start(section.key.span), section.key.span
         for entry in section.value.entries if isinstance(section.value, Mapping) else ():
