@@ -8,6 +8,7 @@ It ends with its standard input.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -58,6 +59,8 @@ def serve(folder: Path) -> None:
         for name in PROGRAMS:
             (folder / name).write_text(PROGRAM.format(python=sys.executable, address=address, name=name))
             (folder / name).chmod(0o755)
+        gc.collect()
+        gc.freeze()  # or each fork, as it ends, looks through all that was imported, and so copies it: three seconds
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while listening in select.select([listening, sys.stdin], [], [])[0]:
