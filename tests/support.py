@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import pytest
 import torch
 import torch.multiprocessing as processes
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+from compose_vlp.data.transforms import ImageTransform
 
 T = TypeVar("T")
 
@@ -50,6 +54,19 @@ def assert_near(found: Tensor, wanted: Tensor, within: float | None = None, floo
 def in_float64(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with pictures in float64, where two ways of computing differ by far less than what they compute."""
     return pytree.tree_map_only(Tensor, lambda one: one.double() if one.is_floating_point() else one, batch)
+
+
+@contextmanager
+def runs_in_float64() -> Iterator[None]:
+    """Runs that begin in here have weights and pictures in float64: two ways of training then learn the same."""
+    before, normalise = torch.get_default_dtype(), ImageTransform.normalise
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageTransform, "normalise", lambda self, pixels: normalise(self, pixels).double())
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 def spawn(

@@ -18,7 +18,7 @@ from compose_vlp.api import Blueprint
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
 from tests.runtime.test_training import STEPS, Watch
-from tests.support import assert_near, spawn
+from tests.support import assert_near, runs_in_float64, spawn
 
 Load = Callable[..., Blueprint]
 LENGTH = ("stages.pretrain.length=5 steps", *STEPS[1:], "optimizer.eps=1e-4")
@@ -30,8 +30,8 @@ def blueprint(*overrides: str) -> Blueprint:
     return Blueprint.load("tiny/coca", overrides=[*SMALL, *LENGTH, *overrides])
 
 
-def learn(out: Path, stop_after: int | None, resume: bool, *overrides: str) -> dict[str, Any]:
-    watch = Watch(stop_after)
+def learn(out: Path, *overrides: str, resume: bool = False) -> dict[str, Any]:
+    watch = Watch()
     options = TrainOptions(seed=1, device="cpu", checkpoint_every=2)
     run = blueprint(*overrides).train(out=out, options=options, track=False, listener=watch, resume=resume)
     weights = {name: tensor.tolist() for name, tensor in run.asker.model.state_dict().items()}
@@ -40,17 +40,18 @@ def learn(out: Path, stop_after: int | None, resume: bool, *overrides: str) -> d
 
 def in_each(rank: int, out: Path) -> list[dict[str, Any]]:
     """Runs in one go, in pieces, with a loss that learns, with noise, and this last one again from step 4."""
-    plain = learn(out / "plain", None, False)
-    cut = learn(out / "cut", None, False, "stages.pretrain.accumulate=3")
-    sigmoid = learn(out / "sigmoid", None, False, SIGMOID)
-    whole = learn(out / "noisy", None, False, NOISE)
+    with runs_in_float64():
+        plain = learn(out / "plain")
+        cut = learn(out / "cut", "stages.pretrain.accumulate=3")
+        sigmoid = learn(out / "sigmoid", SIGMOID)
+        divided = learn(out / "divided", "distribute=fsdp", "stages.pretrain.evaluate=5 steps")
+    whole = learn(out / "noisy", NOISE)
     torch.distributed.barrier()
     if rank == 0:
         shutil.rmtree(out / "noisy" / "checkpoints" / "step-00000005")
     torch.distributed.barrier()
     torch.rand(3)
-    resumed = learn(out / "noisy", None, True, NOISE)
-    divided = learn(out / "divided", None, False, "distribute=fsdp", "stages.pretrain.evaluate=5 steps")
+    resumed = learn(out / "noisy", NOISE, resume=True)
     return [plain, cut, whole, resumed, learn_with_a_queue(out / "queue"), sigmoid, divided]
 
 
@@ -65,6 +66,13 @@ def learn_with_a_queue(out: Path) -> dict[str, Any]:
     return {"weights": weights, "folder": str(run.folder.path)}
 
 
+def assert_same_weights(run: dict[str, Any], other: dict[str, Any]) -> None:
+    assert run["weights"].keys() == other["weights"].keys()
+    for name, expected in other["weights"].items():
+        found, wanted = (torch.tensor(numbers, dtype=torch.float64) for numbers in (run["weights"][name], expected))
+        assert_near(found, wanted, 1e-6, floor=1e-7, what=name)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[list[dict[str, Any]]]]:
     out = tmp_path_factory.mktemp("runs")
@@ -76,12 +84,12 @@ Runs = tuple[Path, list[list[dict[str, Any]]]]
 
 def test_two_processes_learn_what_one_learns_from_the_whole_batch(runs: Runs, tmp_path: Path) -> None:
     out, (first, second) = runs
-    alone = learn(tmp_path / "alone", None, False)
+    with runs_in_float64():
+        alone = learn(tmp_path / "alone")
     for of_two, other in zip(first[:2], second[:2], strict=True):  # in one go, and in pieces
-        assert of_two["totals"] == pytest.approx(alone["totals"], rel=1e-5)
+        assert of_two["totals"] == pytest.approx(alone["totals"], rel=1e-6)
         assert other["totals"] == {}, "the first process alone tells the listener"
-        for name, wanted in alone["weights"].items():
-            assert_near(torch.tensor(of_two["weights"][name]), torch.tensor(wanted), floor=1e-5, what=name)
+        assert_same_weights(of_two, alone)
         assert of_two["weights"] == other["weights"]
     assert json.loads((out / "plain" / "run.json").read_text())["status"] == "FINISHED"
 
@@ -89,20 +97,20 @@ def test_two_processes_learn_what_one_learns_from_the_whole_batch(runs: Runs, tm
 def test_a_run_in_shards_learns_evaluates_and_saves_what_another_does(runs: Runs) -> None:
     out, (first, second) = runs
     plain, divided = first[0], first[6]
-    assert divided["totals"] == pytest.approx(plain["totals"], rel=1e-5)
+    assert divided["totals"] == pytest.approx(plain["totals"], rel=1e-6)
     assert divided["weights"] == second[6]["weights"], "both are read from the checkpoint"
-    for name, expected in plain["weights"].items():
-        assert_near(torch.tensor(divided["weights"][name]), torch.tensor(expected), floor=1e-5, what=name)
+    assert_same_weights(divided, plain)
     assert json.loads((out / "divided" / "run.json").read_text())["extra"]["scores"]
 
 
 def test_what_a_loss_learns_is_the_same_in_all_processes(runs: Runs, tmp_path: Path) -> None:
     _, (first, second) = runs
-    alone = learn(tmp_path / "alone", None, False, SIGMOID)
+    with runs_in_float64():
+        alone = learn(tmp_path / "alone", SIGMOID)
     assert first[5]["weights"] == second[5]["weights"]
-    bias = first[5]["weights"]["losses.contrastive.bias"]
-    assert bias != [-10] and bias == pytest.approx(alone["weights"]["losses.contrastive.bias"], abs=1e-5)
-    assert first[5]["totals"] == pytest.approx(alone["totals"], rel=1e-5)
+    (bias,), (expected,) = (run["weights"]["losses.contrastive.bias"] for run in (first[5], alone))
+    assert bias != -10 and bias + 10 == pytest.approx(expected + 10, rel=1e-6)
+    assert first[5]["totals"] == pytest.approx(alone["totals"], rel=1e-6)
 
 
 def test_a_run_of_two_processes_goes_on_bit_for_bit(runs: Runs) -> None:

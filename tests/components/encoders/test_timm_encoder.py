@@ -14,6 +14,7 @@ from compose_vlp.components.encoders.timm_encoder import TimmEncoder
 from compose_vlp.errors import UserError
 from compose_vlp.graph.types import ImageType, RowSpace, SequenceType
 from compose_vlp.values import Image
+from tests.support import assert_near
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 MODELS = {  # name: (options, size, tokens, width, cls, attention calls)
@@ -78,9 +79,9 @@ def test_a_tower_gives_timms_own_features_through_our_attention(name: str, atten
     if theirs.ndim == 4:
         theirs = theirs.flatten(1, 2) if theirs.shape[-1] == width else theirs.flatten(2).transpose(1, 2)
     assert out.features.shape == (2, tokens, width)
-    torch.testing.assert_close(out.features[:, -1], theirs[:, -1], atol=1e-5, rtol=1e-5)
+    assert_near(out.features[:, -1], theirs[:, -1], 1e-5)
     if cls == "first":
-        torch.testing.assert_close(out.cls.features, theirs[:, 0], atol=1e-5, rtol=1e-5)
+        assert_near(out.cls.features, theirs[:, 0], 1e-5)
     assert out.parts[0].cls == cls
 
 
@@ -95,7 +96,7 @@ def test_gradients_through_our_attention_are_timms(name: str) -> None:
     theirs = {n: p.grad for n, p in tower.named_parameters() if p.grad is not None}
     assert ours.keys() == theirs.keys() == dict(tower.named_parameters()).keys(), "and no weight is unused"
     for parameter, gradient in theirs.items():
-        torch.testing.assert_close(ours[parameter], gradient, atol=1e-5, rtol=1e-4)
+        assert_near(ours[parameter], gradient, 1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
