@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,19 @@ import pytest
 
 DOUBLE = 'pytestmark = pytest.mark.usefixtures("double")'
 
+BY_ELEMENT = ("testing.assert_close", "testing.assert_allclose")
+WORST = re.compile(r" - [^()]*(\([^()]*\))?[^()]*\)\.abs\(\)\.(max|amax)\(\)\)* <")
+"""The largest of a difference's elements, which has to be small."""
+
 
 def element_by_element(source: str) -> Iterator[int]:
-    """Lines that hold each element to a tolerance of its own: `assert_close`, and `allclose` that has to be true."""
+    """Lines that hold each element to a tolerance: `assert_close`, a true `allclose`, a worst difference."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("testing.assert_close"):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+            ("testing.assert_close", "testing.assert_allclose")
+        ):
+            yield node.lineno
+        if isinstance(node, ast.Assert) and WORST.search(ast.unparse(node.test)):
             yield node.lineno
         if isinstance(node, ast.Assert):
             tests = node.test.values if isinstance(node.test, ast.BoolOp) else [node.test]
@@ -30,6 +39,11 @@ def element_by_element(source: str) -> Iterator[int]:
         ("assert torch.allclose(a, b)", True),
         ("assert a.shape == b.shape and torch.allclose(a, b)", True),
         ("assert a.allclose(b)", True),
+        ("np.testing.assert_allclose(a, b)", True),
+        ("assert (a - b).abs().max() < 1e-5", True),
+        ("assert float((a - f(b)).abs().max()) <= 1e-5", True),
+        ("assert a.abs().max() < 1e-5", False),
+        ("assert (a - b).abs().max() > 1e-5", False),
         ("assert not torch.allclose(a, b)", False),
         ("assert_near(a, b)", False),
     ],

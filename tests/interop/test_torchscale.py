@@ -23,6 +23,7 @@ from compose_vlp.interop.weights import gradients_of, load_weights
 from compose_vlp.runtime.inference.generate import Cached, Recomputed
 from compose_vlp.runtime.inference.search import Search
 from compose_vlp.values import Image, Mask, Sequence, Text
+from tests.support import assert_near
 
 pytest.importorskip("fairscale", reason="torchscale imports fairscale")
 torchscale = pytest.importorskip("torchscale.model.BEiT3", reason="torchscale is not installed")
@@ -124,7 +125,7 @@ def both(request: pytest.FixtureRequest) -> Both:
 
 
 def near(found: Tensor, wanted: Tensor) -> None:
-    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    assert_near(found, wanted, 1e-5)
 
 
 @pytest.mark.parametrize("what", ["image", "hidden", "text", "pair", "hidden pair", "prefix"])
