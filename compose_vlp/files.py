@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -48,20 +48,33 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
 
     `durable` waits until the disk has it, so that it also survives a power cut.
     """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}")
+    write_together({path: content}, durable=durable)
+
+
+def write_together(contents: Mapping[Path, str | bytes], *, durable: bool = True) -> None:
+    """Replace files that belong together: none is replaced before the disk has taken all of them.
+
+    Raises:
+        OSError: the disk is full, say; the files are as they were.
+    """
+    aside = {path: path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(3)}") for path in contents}
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, temporary in aside.items():
+            content = contents[path]
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+        for path, temporary in aside.items():
+            temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for temporary in aside.values():
+            temporary.unlink(missing_ok=True)
         raise
     if durable:
-        fsync_directory(path.parent)
+        for folder in {path.parent for path in contents}:
+            fsync_directory(folder)
 
 
 def fsync_directory(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from compose_vlp.errors import UserError
 from compose_vlp.evaluation.page import Section, results_page
-from compose_vlp.files import write_atomic
+from compose_vlp.files import write_together
 from compose_vlp.pages import Markup, join, table, tag
 from compose_vlp.report import plots, tables
 from compose_vlp.report.summary import COSTS, ScoreSummary, Summary
@@ -44,8 +44,7 @@ def write_report(summary: Summary, folder: Path) -> list[Path]:
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_atomic(folder / name, text)
+        write_together({folder / name: text for name, text in texts.items()})
     except OSError as error:
         raise UserError(
             f"cannot write the report to {folder}: {error.strerror}", hints=("`--out` names another",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, cast, get_args
@@ -225,18 +226,18 @@ class _Reader:
     def twice(self, factor: str, levels: Sequence[Level]) -> None:
         seen: dict[str, Level] = {}
         for level in levels:
-            if level.name in seen:
-                first = (("the other", seen[level.name].span),)
+            if (name := _alike(level.name)) in seen:
+                first = (("the other", seen[name].span),)
                 self.refuse(f"factor `{factor}` has `{level.name}` twice", level.span, related=first)
-            seen.setdefault(level.name, level)
+            seen.setdefault(name, level)
 
     def named_twice(self, factors: Sequence[Factor]) -> None:
         seen: dict[str, Factor] = {}
         for factor in factors:
-            if factor.name in seen:
-                related = (("the other", seen[factor.name].key.span),)
+            if (name := _alike(factor.name)) in seen:
+                related = (("the other", seen[name].key.span),)
                 self.refuse(f"`{factor.name}` is varied twice", factor.key.span, related=related)
-            seen.setdefault(factor.name, factor)
+            seen.setdefault(name, factor)
 
     def leave_out(self, node: Node | None, factors: Sequence[Factor]) -> Iterator[dict[str, tuple[str, ...]]]:
         """Combinations that are not trained: every cell that has these levels of these factors."""
@@ -365,3 +366,8 @@ def _factor_of(reader: _Reader, text: str, number: int) -> Factor | None:
         return None
     reader.twice(path, levels)
     return Factor(path, key, tuple(levels))
+
+
+def _alike(name: str) -> str:
+    """Give names that a reader cannot tell apart, such as those with a ligature, as one."""
+    return unicodedata.normalize("NFKC", name)

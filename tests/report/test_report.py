@@ -1,7 +1,10 @@
 """What a report says: tables, verdicts, notes, files; texts are escaped wherever they stand."""
 
+import errno
 import math
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -105,6 +108,24 @@ def test_a_report_that_cannot_be_written_says_so(summary: Summary, tmp_path: Pat
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(UserError, match="cannot write the report to"):
         write_report(summary, tmp_path / "file" / "report")
+
+
+def test_a_disk_that_is_full_leaves_the_old_report_whole(
+    summary: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = {file: file.read_bytes() for file in write_report(summary, tmp_path)}
+    longer = replace(summary, study=replace(summary.study, question="another question, which changes the page"))
+    for last in range(len(before)):
+        synced = iter(range(last))
+
+        def full(handle: int, synced: Iterator[int] = synced) -> None:
+            if next(synced, None) is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=r"cannot write the report to .*: No space left on device"):
+            write_report(longer, tmp_path)
+        assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_a_curve_shows_the_steps_that_all_seeds_have():

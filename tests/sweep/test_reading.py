@@ -63,6 +63,8 @@ def test_a_search_has_ranges_trials_and_an_objective(written: Written) -> None:
     [
         (["vary: {alpha: [0.4]}"], "factor `alpha` has one level: nothing varies", "two levels or more"),
         (["vary: {alpha: [0.4, 0.4]}"], "factor `alpha` has `0.4` twice", ""),
+        (["vary: {fix: {on: [], ﬁne: [], fine: []}}"], "factor `fix` has `fine` twice", ""),
+        (["vary: {ﬁx: {on: [], off: []}, fix: {on: [], off: []}}"], "`fix` is varied twice", ""),
         (["vary: {alpha: [0.4, [1, 2]]}"], "a value of `alpha` is one word", "name the levels"),
         (["vary: {alpha: 0.4}"], "`0.4` is no range: log(low, high)", "values stand in a list"),
         (["vary: {alpha: 'log(0, 1)'}"], "`log` is of numbers above 0", ""),
