@@ -53,6 +53,11 @@ def lines(document: Document) -> list[Line]:
     return written
 
 
+def on_one_line(entry: Entry) -> str:
+    """An entry with its whole value on one line."""
+    return f"{_scalar(entry.key, in_flow=False)}: {_flow(entry.value, top=True)}"
+
+
 def in_order(root: Mapping) -> list[Entry]:
     """The sections in the language's order, free ones last."""
     order = [*SECTIONS]

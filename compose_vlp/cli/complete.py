@@ -49,6 +49,13 @@ def kinds(incomplete: str) -> list[str]:
     return sorted(name for name in catalogue() if name.startswith(incomplete))
 
 
+def starts(incomplete: str) -> list[str]:
+    """Offer what a component's start can be of."""
+    from compose_vlp.starts import COMPONENTS
+
+    return [sort for sort in COMPONENTS if sort.startswith(incomplete)]
+
+
 def _given(ctx: Any) -> list[str]:
     """List the words that stand on the command line already."""
     return [str(word) for value in ctx.params.values() if isinstance(value, list | tuple) for word in value]

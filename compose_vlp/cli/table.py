@@ -27,6 +27,7 @@ COMMANDS: Final = (
     Entry("diff", "Look", "Compare what two blueprints mean."),
     Entry("blueprints", "Look", "List the built-in blueprints, or tell of one."),
     Entry("components", "Look", "List the kinds of components, or explain one."),
+    Entry("new", "Look", "Write a commented file to start from, which checks at once."),
     Entry("runs", "Look", "List trained runs with their scores, the latest first."),
     Entry("data", "Look", "Look a data set over, and see what a model will see of it."),
     Entry("schema", "Look", "Write the JSON Schema by which editors check blueprints."),
