@@ -25,6 +25,8 @@ from typing import Any
 
 import torch
 
+from compose_vlp.bench import peak_flops
+
 RACES = {
     "albef": ("albef_step", ("--all",)),
     "blip": ("blip_step", ("--all",)),
@@ -47,7 +49,10 @@ def main() -> int:
     unknown = set(arguments.papers) - RACES.keys()
     if unknown:
         parser.error(f"no race is called {', '.join(sorted(unknown))}; there are {', '.join(RACES)}")
-    print(f"matrix products of float32 here: {_peak_flops() / 1e9:.0f} GFLOP a second at most\n", flush=True)
+    print(
+        f"matrix products of float32 here: {peak_flops(torch.device('cpu')) / 1e9:.0f} GFLOP a second at most\n",
+        flush=True,
+    )
     results = [result for paper in arguments.papers or RACES if (result := _run(paper, arguments)) is not None]
     _print(results)
     return 0 if len(results) == len(arguments.papers or RACES) else 1
@@ -66,19 +71,6 @@ def _run(paper: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
         print(flush=True)
         result: dict[str, Any] | None = json.loads(file.read_text()) if done.returncode == 0 else None
     return result
-
-
-def _peak_flops(size: int = 1536, rounds: int = 5) -> float:
-    """Measure the best rate of a product of two square matrices, in operations a second."""
-    import time
-
-    a, b = torch.randn(2, size, size)
-    seconds = []
-    for _ in range(rounds):
-        begun = time.perf_counter()
-        a @ b
-        seconds.append(time.perf_counter() - begun)
-    return 2 * size**3 / min(seconds)
 
 
 def _print(results: list[dict[str, Any]]) -> None:

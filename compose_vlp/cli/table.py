@@ -33,6 +33,7 @@ COMMANDS: Final = (
     Entry("schema", "Look", "Write the JSON Schema by which editors check blueprints."),
     Entry("doctor", "Look", "Say what this machine offers and which backends run on it."),
     Entry("build", "Build", "Compile a blueprint: sizes, shapes, FLOPs, code, picture."),
+    Entry("bench", "Build", "Time whole optimiser steps here, with and without passes."),
     Entry("verify", "Build", "Prove that a port gives the same numbers as the original."),
     Entry("train", "Train", "Train a blueprint, or go on with a run."),
     Entry("reproduce", "Train", "Train a finished run again and compare what comes of it."),
