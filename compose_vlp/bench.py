@@ -232,7 +232,7 @@ def _make_sure_it_fits(meta: Model, kept_bytes: int, device: torch.device) -> No
     if needed > SPARE * free:
         raise UserError(
             f"a step holds some {storage(needed)}, and {storage(free)} are free",
-            hints=("fewer rows: `--batch`", "`compose-vlp build --explain` counts without weights"),
+            hints=("fewer rows: `--batch`", "`build --explain` counts without weights"),
         )
 
 
