@@ -25,12 +25,15 @@ BY_ENDING = {
     ".tsv": "csv",
     ".txt": "datasets",
 }
+PACKED = frozenset({".gz", ".bz2", ".xz", ".zst", ".zip", ".7z"})
 PROBED = 5
 
 
 def is_data(word: str) -> bool:
-    """Tell whether a word of a command line is meant as data, by its ending or because a folder is called so."""
-    return Path(word).suffix.lower() in BY_ENDING or is_folder(word) or is_address(word)
+    """Tell whether a word of a command line is meant as data: by its ending, or since it is there."""
+    ending = Path(word).suffix.lower()
+    is_file = ending not in (".yaml", ".yml") and Path(word).is_file()
+    return ending in BY_ENDING or is_file or is_folder(word) or is_address(word)
 
 
 def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
@@ -45,7 +48,9 @@ def settings_of(path: str, images: str | None = None) -> dict[str, Any]:
     if use is None and is_address(path):
         return {"use": "webdataset", "path": _shards_below(path)}
     if use is None:
-        raise UserError(f"it cannot be seen what {path!r} is", hints=[f"known endings: {', '.join(sorted(BY_ENDING))}"])
+        packed = Path(path).suffix.lower() in PACKED
+        hints = ["it is packed: unpack it first"] if packed else [f"known endings: {', '.join(sorted(BY_ENDING))}"]
+        raise UserError(f"it cannot be seen what {path!r} is", hints=hints)
     if use == "":
         if not _is_list_or_lines(find_file(path)):
             return _annotations(path, images)

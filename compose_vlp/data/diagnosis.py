@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -14,6 +15,7 @@ from compose_vlp.data.renamed import Renamed
 from compose_vlp.data.source import BadRecord, Source
 from compose_vlp.data.survey import Survey, spread_evenly
 from compose_vlp.data.survey import survey as look_over
+from compose_vlp.readable import several
 
 CAPTIONS = ("caption", "captions", "text", "txt", "sentence", "comment", "title", "description", "alt", "raw", "prompt")
 """What data sets call a picture's text, the likeliest first."""
@@ -52,10 +54,19 @@ def why_nothing_is_used(source: Source, survey: Survey) -> list[str]:
             for guess in why_nothing_is_used(part, look_over(part, spread_evenly(len(part), LOOKED_AT_OF_PART)))
         ]
     settings = {"use": source.kind_name, **source.config.model_dump()}
-    guesses = list(_of_lines(settings, survey))
+    guesses = list(_of_encoding(settings, survey)) or list(_of_lines(settings, survey))
     if not guesses:
         guesses = list(_of_pictures(settings, source, survey))
     return guesses
+
+
+def _of_encoding(settings: Mapping[str, Any], survey: Survey) -> Iterator[str]:
+    """Suspect a file that is text, but in another encoding."""
+    unread = sum("no text in UTF-8" in reason for reason in survey.broken.values())
+    if unread > len(survey.broken) / 2:
+        file = Path(settings["path"])
+        written = f"iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(file))} > {shlex.quote(f'utf8_{file.name}')}"
+        yield f"the file is in another encoding than UTF-8, often Windows-1252: `{written}`"
 
 
 def _of_lines(settings: Mapping[str, Any], survey: Survey) -> Iterator[str]:
@@ -95,7 +106,7 @@ def _of_pictures(settings: Mapping[str, Any], source: Source, survey: Survey) ->
     kinds = Counter(reason.rpartition(": ")[2] for reason in survey.broken.values())
     reason, count = kinds.most_common(1)[0]
     if not missing and count > len(survey.broken) / 2:
-        yield f"{count:,} records say: {reason}"
+        yield f"{several(count, 'record')}: {reason}"
 
 
 def _paths(source: Source) -> Iterator[Path]:

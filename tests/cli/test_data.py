@@ -230,10 +230,18 @@ def pages(folder: Path) -> str:
     for name in pictures(folder):
         (folder / name).write_text("<html>not found")
     table(folder / "a.csv", ["image,caption", *(f"{number}.png,a cat" for number in range(6))])
-    return "6 records say: no picture of a known kind"
+    return "6 records: no picture of a known kind"
 
 
-@pytest.mark.parametrize("form", [elsewhere, of_another_machine, nowhere, cut_otherwise, marked, pages])
+def of_another_encoding(folder: Path) -> str:
+    lines = ["image,caption", *(f"{name},un été" for name in pictures(folder))]
+    (folder / "a.csv").write_text("\n".join(lines), encoding="windows-1252")
+    return "the file is in another encoding than UTF-8, often Windows-1252: `iconv -f WINDOWS-1252 -t UTF-8"
+
+
+@pytest.mark.parametrize(
+    "form", [elsewhere, of_another_machine, nowhere, cut_otherwise, marked, pages, of_another_encoding]
+)
 def test_data_of_which_nothing_can_be_used_fails_and_a_reason_is_guessed(
     cli: Cli, tmp_path: Path, form: Callable[[Path], str]
 ) -> None:
@@ -264,6 +272,18 @@ def test_of_a_blueprint_s_data_the_same_reason_is_guessed(
     as_json = cli("data mine.yaml --json")
     assert as_json.code == 1
     assert guess in json.loads(as_json.out)["guesses"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("a.jsonl.gz", "it is packed: unpack it first"), ("a.xlsx", "known endings: .arrow, .csv")]
+)
+def test_a_file_that_nothing_reads_is_taken_as_data_not_as_a_blueprint(
+    cli: Cli, tmp_path: Path, name: str, hint: str
+) -> None:
+    (tmp_path / name).touch()
+    result = cli(f"data {name}")
+    assert result.code == 2
+    assert f"it cannot be seen what '{name}' is" in result.err and hint in result.err
 
 
 def test_what_a_folder_passes_over_is_told(cli: Cli, tmp_path: Path) -> None:
