@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from compose_vlp.blueprint.inputs import Input, TextInput
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
-from compose_vlp.data.source import BadRecord, Source
+from compose_vlp.data.source import BadRecord, Source, clipped
 from compose_vlp.data.tables import read_table
 from compose_vlp.data.wording import is_text
 from compose_vlp.errors import UserError, did_you_mean
@@ -50,7 +50,18 @@ def prepare_tokenizers(
         }
         corpus = list(_corpus(readers, sources))
         if not corpus:
-            raise UserError(f"tokenizer {name!r} has no file, and no input with text to learn a vocabulary from")
+            hint = f"components.{name}.file: a vocabulary"
+            if not readers:
+                raise UserError(f"tokenizer {name!r} has no file, and no input with text to learn from", hints=[hint])
+            reasons = [
+                _why_no_text(settings.field or reader, sources[settings.source])
+                for reader, settings in readers.items()
+                if settings.table is None
+            ]
+            raise UserError(
+                f"tokenizer {name!r} learns its words from the records, and none has a text: {'; '.join(reasons)}",
+                hints=["`compose-vlp data` looks a data set over", hint],
+            )
         tokenizers[name].train(corpus)
         tokenizers[name].special  # noqa: B018 - a token that was not learnt is missed here, not stages later
     for name, settings in inputs.items():
@@ -79,6 +90,18 @@ def _corpus(readers: Mapping[str, TextInput], sources: Mapping[str, Source]) -> 
         if source not in sources:
             raise UserError(f"input source {source!r} is not among those given: {', '.join(sources)}")
         yield from texts_of(sources[source], names)
+
+
+def _why_no_text(field: str, source: Source) -> str:
+    """Say of the first record why its field is no text."""
+    try:
+        record = source.record(0)
+        value = record[field]() if callable(record.get(field)) else record.get(field)
+    except BadRecord as error:
+        return f"record 0: {error}"
+    if value is None:
+        return f"record 0 has no `{field}`: it has {', '.join(record)}"
+    return f"record 0: {field} is {clipped(value, 60)}, not text"
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -96,7 +96,9 @@ def test_a_tokenizer_without_texts_is_told() -> None:
     with pytest.raises(UserError, match="source 'texts' is not among those given: main"):
         prepare_tokenizers(untrained, {"one": text("w", source="texts")}, {"main": Words()})
     with pytest.raises(UserError, match="names the tokenizer 'v', which is not there"):
-        prepare_tokenizers({"w": ClipBytePairs(ClipBytePairs.Config())}, {"one": text("v")}, {"main": Words()})
+        prepare_tokenizers(
+            {"w": ClipBytePairs(ClipBytePairs.Config(vocab_size=300))}, {"one": text("v")}, {"main": Words()}
+        )
 
 
 def test_a_token_that_was_not_learnt_is_missed_at_once_and_not_where_words_are_first_hidden() -> None:
@@ -105,3 +107,34 @@ def test_a_token_that_was_not_learnt_is_missed_at_once_and_not_where_words_are_f
     inputs, sources = {"caption": text("words")}, {"main": open_source({"use": "scenes", "count": 200})}
     with pytest.raises(UserError, match=r"no token '\[MASK\]', which is the `mask` token"):
         prepare_tokenizers({"words": words}, inputs, sources)
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        (lambda: 7, "record 0: caption is 7, not text"),
+        (lambda: b"\xe9", "record 0: caption is b'"),
+        (None, "record 0 has no `caption`: it has image"),
+    ],
+)
+def test_where_no_record_has_a_text_the_first_one_says_why(caption: Any, reason: str) -> None:
+    class Textless(Words):
+        def record(self, index: int) -> dict[str, Any]:
+            return {"image": None, **({"caption": caption} if caption else {})}
+
+    with pytest.raises(UserError, match="none has a text: ") as caught:
+        prepare_tokenizers(
+            {"bpe": BytePairs(BytePairs.Config(vocab_size=300))}, {"caption": text("bpe")}, {"main": Textless()}
+        )
+    assert reason in str(caught.value)
+
+
+def test_broken_records_say_why_nothing_can_be_learnt() -> None:
+    class Broken(Words):
+        def record(self, index: int) -> dict[str, Any]:
+            raise BadRecord("no text in UTF-8")
+
+    with pytest.raises(UserError, match="record 0: no text in UTF-8"):
+        prepare_tokenizers(
+            {"bpe": BytePairs(BytePairs.Config(vocab_size=300))}, {"caption": text("bpe")}, {"main": Broken()}
+        )
