@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -44,13 +45,27 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield _disk(folder)
 
 
-def as_lines(findings: Iterable[Finding]) -> list[str]:
-    """One line a finding, in columns; the first character says how it stands."""
+def as_text(findings: Iterable[Finding], width: int) -> list[str]:
+    """Write a text for each finding, in columns; the first character says how it stands.
+
+    A reason that `width` has no room for stands below what was found. What has no blank, as a path, is never cut.
+    """
     rows = list(findings)
-    topic_width, found_width = (
-        max((len(getattr(row, name)) for row in rows), default=0) for name in ("topic", "found")
-    )
-    return [f"{SIGNS[r.state]} {r.topic:{topic_width}}  {r.found:{found_width}}  {r.why}".rstrip() for r in rows]
+    topic_width = max((len(row.topic) for row in rows), default=0)
+    room = width - topic_width - 4
+    short = [len(row.found) for row in rows if len(row.found) + 2 + len(row.why) <= room]
+    found_width = max(short, default=0)
+    below = "\n" + " " * (topic_width + 4)
+    texts = []
+    for row in rows:
+        beside = f"{row.found:{found_width}}  {row.why}".rstrip()
+        lines = [beside] if len(beside) <= room else [*_wrapped(row.found, room), *_wrapped(row.why, room)]
+        texts.append(f"{SIGNS[row.state]} {row.topic:{topic_width}}  {below.join(lines)}".rstrip())
+    return texts
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
 
 
 # --- torch ------------------------------------------------------------------------------------------------------

@@ -92,8 +92,17 @@ def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path, monkeypatch: p
 
 
 def test_lines_stand_in_columns() -> None:
-    lines = doctor.as_lines([Finding("a", "1", "why"), Finding("long topic", "found it", "", "wrong")])
-    assert lines == ["✓ a           1         why", "✗ long topic  found it"]
+    texts = doctor.as_text([Finding("a", "1", "why"), Finding("long topic", "found it", "", "wrong")], 80)
+    assert texts == ["✓ a           1         why", "✗ long topic  found it"]
+
+
+def test_a_reason_without_room_stands_below_and_a_path_is_never_cut() -> None:
+    path = "sqlite:///" + "long/" * 10 + "mlflow.db"
+    texts = doctor.as_text([Finding("gpu", "none", "word " * 12), Finding("tracking", path, "can be reached")], 50)
+    indent = " " * 12
+    reason = ["word word word word word word word", "word word word word word"]  # 38 columns are left
+    assert texts[0].splitlines() == ["✓ gpu       none", *(indent + line for line in reason)]
+    assert texts[1].splitlines() == [f"✓ tracking  {path}", indent + "can be reached"]
 
 
 @pytest.mark.parametrize(("free", "state"), [(60e6, "note"), (8e9, "fine")])

@@ -1,4 +1,4 @@
-"""Wrong usage is told once, however many processes `torchrun` started with the same words."""
+"""Wrong usage is told once, however many processes `torchrun` started with the same words, and as JSON to a script."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from compose_vlp.cli.guard import speaks
+from compose_vlp.errors import UserError
 from compose_vlp.readable import visible
 
 _USAGE: Any = typer.BadParameter.__base__  # click's UsageError: typer has a click of its own, without public names
@@ -18,20 +19,25 @@ _USAGE: Any = typer.BadParameter.__base__  # click's UsageError: typer has a cli
 class OneVoice(TyperGroup):
     """A group of commands of whose usage errors one process speaks; the others end with the same code."""
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with _said_once():
-            return super().make_context(*args, **kwargs)
+    as_json = False
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **kwargs: Any) -> Any:
+        self.as_json = "--json" in args
+        with _said_once(as_json=self.as_json):
+            return super().make_context(info_name, args, *more, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with _said_once():
+        with _said_once(as_json=self.as_json):
             return super().invoke(ctx)
 
 
 @contextmanager
-def _said_once() -> Iterator[None]:
+def _said_once(*, as_json: bool) -> Iterator[None]:
     try:
         yield
     except _USAGE as error:
+        if as_json:
+            raise UserError(error.format_message()) from None  # `guarded` prints it, once
         error.message = visible(error.message)
         if speaks(error.format_message()):
             raise

@@ -181,6 +181,29 @@ def test_doctor_names_the_store_that_the_environment_asks_for(cli: Cli, monkeypa
     assert "http://127.0.0.1:1" in cli("doctor").out
 
 
+def test_doctor_fits_a_terminal_of_eighty_columns(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    too_long = [line for line in cli("doctor").out.splitlines() if len(line) > 80]
+    assert [line for line in too_long if not line.strip().startswith("/")] == []  # the folder of this test is one word
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("doctor --nope --json", "No such option: --nope"),
+        ("show --json", "Missing argument"),
+        ("nope --json", "No such command"),
+        ("train tiny/coca --seed x --json", "Invalid value for '--seed'"),
+    ],
+)
+def test_wrong_usage_is_json_for_a_script(cli: Cli, line: str, message: str) -> None:
+    result = cli(line)
+    document = json.loads(result.out)
+    assert (result.code, document["ok"], result.err) == (2, False, "")
+    assert message in document["problems"][0]["message"]
+
+
 def test_doctor_fails_where_nothing_can_be_recorded(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
     result = cli("doctor")

@@ -32,16 +32,17 @@ def command(as_json: Json = False) -> None:
     """
     import typer
 
-    from compose_vlp.doctor import as_lines
+    from compose_vlp.doctor import as_text
 
     findings = list(examine())
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        for finding, line in zip(findings, as_lines(findings), strict=True):
-            sign = Text(line)
-            sign.stylize(_COLOURS[finding.state], 0, 1)
-            out().print(sign, soft_wrap=True)
+        console = out()
+        for finding, text in zip(findings, as_text(findings, console.width), strict=True):
+            line = Text(text)
+            line.stylize(_COLOURS[finding.state], 0, 1)
+            console.print(line, soft_wrap=True)
     if any(finding.state == "wrong" for finding in findings):
         raise typer.Exit(1)
 
