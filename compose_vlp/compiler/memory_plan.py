@@ -113,19 +113,18 @@ def memory_plan(
 ) -> MemoryPlan:
     """Divide what a report counts (`weights`, `gradients`, `optimizer`, `activations`, in bytes) under an engine.
 
-    `ddp` holds all of it in every process, and gradients twice (torch's buckets); shards hold their part of weights,
-    gradients and moments, without the layers that are gathered where they run. `shards`, a divisor of `world`, are
-    those of `hybrid`.
+    `ddp` holds all of it in every process (its buckets are the gradients); shards hold their part of weights, gradients
+    and moments, without the layers that are gathered where they run. `shards`, a divisor of `world`, are those of
+    `hybrid`.
     """
     pieces = {"fsdp": world, "hybrid": shards}.get(engine, 1)
-    twice = 2 if engine == "ddp" and world > 1 else 1
     return MemoryPlan(
         engine=engine,
         world=world,
         shards=pieces,
         rows=rows,
         weights=ceil((memory["weights"] or 0) / pieces),
-        gradients=twice * ceil((memory["gradients"] or 0) / pieces),
+        gradients=ceil((memory["gradients"] or 0) / pieces),
         optimizer=ceil((memory["optimizer"] or 0) / pieces),
         activations=memory["activations"],
         gathered=gathered,

@@ -69,6 +69,7 @@ def test_one_wrong_word_is_one_message(name: str, places: object, tmp_path: Path
         (["albef", "+stages.a={data: pairs, length: 1 epoch, losses: [itd]}", "+data.pairs={use: scenes}"],
          ["no loss is called `itd`"]),
         (["albef", "losses.itc.alpha=$alfa"], ["no param is called `$alfa`"]),
+        (["albef", "train=[visiom]"], ["`visiom` matches nothing: no component is called `visiom`"]),
     ],
 )  # fmt: skip
 def test_what_merging_has_said_is_not_said_again(arguments: list[str], messages: list[str]) -> None:

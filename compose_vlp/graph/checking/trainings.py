@@ -96,6 +96,9 @@ def _trains(
     everything = frozenset[str]().union(*reached.values())
     named = {f"losses.{name}" for name in reached}
     losses = {name for name in named if any(p.text.startswith("losses.") and may_match(p.text, name) for p in train)}
+    known = {*blueprint.components, *blueprint.adapters, *named}
+    if train and not any(may_match(p.text, name) for p in train for name in known):
+        return  # patterns that name nothing were noted
     if everything and not _moving(blueprint, entry, everything | losses):
         taken = any(may_match(p.text, name) for p in train for name in everything | losses) or not train
         blamed = freeze if freeze and taken else train
