@@ -4,8 +4,9 @@ What a paper's benchmark has in common: the two candidates, what they are given,
 third candidate tells the compiler's part from the optimiser's.
 
     ours        the compiled blueprint, fused AdamW, the teacher in one sweep
-    official    the authors' order of calls, written by hand, torch's default AdamW, the teacher weight after weight
-    official+   the same order of calls with our AdamW and our teacher
+    official    the authors' order of calls, written by hand, with their attention (scores, softmax and products apart),
+                torch's default AdamW, the teacher weight after weight
+    official+   the same order of calls with our attention, our AdamW and our teacher
 
 All have the same weights, pictures, captions, masked words and negatives, and no dropout, so that they can be
 compared: times are printed only where losses and gradients agree. Captions are padded to the longest of their batch, as
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from types import SimpleNamespace
@@ -30,9 +32,13 @@ from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.source import Program
 from compose_vlp.compiler.teachers import Teacher
+from compose_vlp.components.attention.attend import BACKENDS, use_backend
+from compose_vlp.components.attention.masks import may_see
 from compose_vlp.values import Image, Index, Labels, Text
 
 ALPHA = 0.4
+THEIRS = "authors"
+"""The attention that the authors' order of calls is timed with."""
 BATCHES = 3
 MASKED = 0.15
 WORDS = (8, 20)
@@ -81,6 +87,10 @@ class Candidate(Raced):
         self.optimizer = torch.optim.AdamW(parameters, **ADAMW, **({} if plain else {"fused": True}))
 
     def losses(self, data: Data) -> dict[str, Tensor]:
+        with use_backend(THEIRS) if self.plain else nullcontext():
+            return self._losses(data)
+
+    def _losses(self, data: Data) -> dict[str, Tensor]:
         data = data.to_frame() if self.to_frame else data
         params = {"alpha": ALPHA} if self.model.worlds else {}
         results = self.model(self.program, data.batch, Step(params, choices=data.choices))
@@ -105,6 +115,31 @@ class Candidate(Raced):
                         continue  # one table of words, in the encoder and in the head
                     done.add(id(average))
                     average.data = average.data * teacher.decay + student.data * (1.0 - teacher.decay)
+
+
+def authors_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    valid: Tensor | None,
+    causal: bool,
+    bias: Tensor | None,
+    dropout: float,
+) -> Tensor:
+    """Attend as the code of ALBEF, BLIP and VLMo does: scores, what is added to them, softmax, dropout, values."""
+    q, k, v = (x.transpose(1, 2) for x in (queries, keys, values))
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if bias is not None and bias.dtype != torch.bool:
+        scores, bias = scores + bias, None
+    seen = may_see(queries.shape[1], keys.shape[1], valid, causal, bias, queries.device)
+    if seen is not None:
+        scores = scores.masked_fill(~seen, -torch.inf)
+    weights = nn.functional.dropout(scores.softmax(-1), dropout)
+    return (weights @ v).transpose(1, 2)
+
+
+BACKENDS[THEIRS] = authors_attention
 
 
 class Bench:
