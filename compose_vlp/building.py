@@ -66,7 +66,18 @@ def memory(
     hybrid = ("hybrid",) if world > shards and world % shards == 0 else ()
     engines = ("ddp", "fsdp", *hybrid) if world > 1 else ("ddp",)
     return [
-        memory_plan(known, gathered, engine=each, world=world, shards=shards, rows=rows, card=size) for each in engines
+        memory_plan(
+            known,
+            gathered,
+            engine=each,
+            world=world,
+            shards=shards,
+            rows=rows,
+            card=size,
+            stage=name,
+            accumulate=plan.accumulate,
+        )
+        for each in engines
     ]
 
 

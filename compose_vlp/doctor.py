@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from compose_vlp.readable import storage
+from compose_vlp.readable import several, storage
 
 State = Literal["fine", "note", "wrong"]
 SIGNS: dict[State, str] = {"fine": "✓", "note": "·", "wrong": "✗"}
@@ -35,7 +35,9 @@ class Finding:
 
 def examine(folder: Path) -> Iterator[Finding]:
     """Everything that decides whether and how fast a model trains here, with `folder` to write in."""
-    yield Finding("platform", platform.platform(), f"python {platform.python_version()}, {os.cpu_count()} cores")
+    yield Finding(
+        "platform", platform.platform(), f"python {platform.python_version()}, {several(os.cpu_count() or 1, 'core')}"
+    )
     yield from _torch()
     yield _xformers()
     yield from attention()
@@ -76,7 +78,7 @@ def _torch() -> Iterator[Finding]:
 
     yield Finding("torch", torch.__version__, f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA")
     yield Finding(
-        "cpu", f"{torch.get_num_threads()} threads", f"instructions {torch.backends.cpu.get_cpu_capability()}"
+        "cpu", several(torch.get_num_threads(), "thread"), f"instructions {torch.backends.cpu.get_cpu_capability()}"
     )
     fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 (torch asks itself so; nothing public does)
     why = "in hardware" if fast else "computed by way of float32: slower than fp32, and less exact"

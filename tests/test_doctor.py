@@ -26,6 +26,12 @@ def test_it_tells_the_backend_that_auto_takes_and_why() -> None:
     assert one.why == "xformers has no operator for cpu tensors"
 
 
+def test_one_thread_is_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, said in ((1, "1 thread"), (2, "2 threads")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
+        assert found(doctor._torch(), "cpu").found == said
+
+
 def test_each_backend_is_tried_against_eager() -> None:
     findings = list(doctor.attention())
     assert found(findings, "sdpa on cpu").found == "works"

@@ -14,7 +14,8 @@ from compose_vlp.readable import UNSEEN
 
 WIDTH = 110
 """An entry longer than this is written over several lines."""
-_COMMENT_COLUMN = 80
+COMMENT_COLUMN = 80
+"""Where comments begin in a file."""
 _SAFE_IN_FLOW = re.compile(r"(?=[^\s\-?:,\[\]{}#&*!|>'\"%@`])(?:[^\s,\[\]{}:#]|:(?=\S)|(?<=\S)#|(?<=\S) (?=[^\s#]))+\Z")
 _SAFE_IN_BLOCK = re.compile(r"(?=[^\s\-?:,\[\]{}#&*!|>'\"%@`])(?:[^\s:#]|:(?=\S)|(?<=\S)#|(?<=\S) (?=[^\s#]))+\Z")
 _NEGATIVE = re.compile(r"-[\d.][\d._eE+-]*\Z")
@@ -40,16 +41,16 @@ def write(document: Document) -> str:
     return heading + "".join(_with_comment(line) for line in lines(document))
 
 
-def lines(document: Document) -> list[Line]:
-    """The document line by line, sections in the language's order."""
+def lines(document: Document, width: int = WIDTH) -> list[Line]:
+    """The document line by line, sections in the language's order; an entry longer than `width` is several lines."""
     written: list[Line] = []
     for entry in in_order(document.root):
         is_open = entry.name in SECTIONS and SECTIONS[entry.name].form == "entries"
         if is_open and isinstance(entry.value, Mapping) and entry.value.entries:
             section = Mapping(tuple(_standalone(entry.name, entry.value)), entry.value.span)
-            written += [Line(""), *_block(Entry(entry.key, section), 0)]
+            written += [Line(""), *_block(Entry(entry.key, section), 0, width)]
         else:
-            written += _entry(entry, 0)
+            written += _entry(entry, 0, width)
     return written
 
 
@@ -67,7 +68,7 @@ def in_order(root: Mapping) -> list[Entry]:
 def _with_comment(line: Line) -> str:
     if not line.comment:
         return f"{line.text}\n"
-    return f"{line.text:<{_COMMENT_COLUMN}}  # {line.comment}\n"
+    return f"{line.text:<{COMMENT_COLUMN}}  # {line.comment}\n"
 
 
 # --- expressions that replaced others ---------------------------------------------------------------------------
@@ -118,7 +119,7 @@ def _inlined(entry: Entry, before: str = "") -> Scalar:
 # --- YAML -------------------------------------------------------------------------------------------------------
 
 
-def _entry(entry: Entry, depth: int) -> list[Line]:
+def _entry(entry: Entry, depth: int, width: int) -> list[Line]:
     """One key with its value: on one line where it comes from one line, else a line for each field."""
     value = entry.value
     lead = f"{'  ' * depth}{_scalar(entry.key, in_flow=False)}:"
@@ -128,16 +129,16 @@ def _entry(entry: Entry, depth: int) -> list[Line]:
     if isinstance(value, Scalar) or not _children(value):
         return [Line(text, place(value.span), _replaced(entry))]
     origins = {place(scalar.span) for scalar in _scalars(value)}
-    if len(origins) == 1 and len(text) <= WIDTH and not _merged(value):
+    if len(origins) == 1 and len(text) <= width and not _merged(value):
         return [Line(text, origins.pop(), _replaced(entry))]
-    return _block(entry, depth)
+    return _block(entry, depth, width)
 
 
-def _block(entry: Entry, depth: int) -> list[Line]:
+def _block(entry: Entry, depth: int, width: int) -> list[Line]:
     block = [Line(f"{'  ' * depth}{_scalar(entry.key, in_flow=False)}:")]
     if isinstance(entry.value, Mapping):
         for child in entry.value:
-            block += _entry(child, depth + 1)
+            block += _entry(child, depth + 1, width)
     elif isinstance(entry.value, Items):
         indent = "  " * (depth + 1)
         block += [Line(f"{indent}- {_flow(item, top=True)}", place(item.span)) for item in entry.value]

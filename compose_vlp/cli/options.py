@@ -101,9 +101,18 @@ def in_brief(note: str, *, verbose: bool) -> str:
     """Cut a note's last list of names after the first few, unless it is to be verbose."""
     head, mark, names = note.rpartition(": ")
     listed = names.split(", ")
-    if verbose or len(listed) <= NAMES + 1 or any(" " in name for name in listed):
-        return note
-    return f"{head}{mark}{', '.join(listed[:NAMES])} and {len(listed) - NAMES} more (--verbose names them)"
+    return note if any(" " in name for name in listed) else f"{head}{mark}{_some(listed, verbose=verbose)}"
+
+
+def _some(names: Sequence[str], *, verbose: bool) -> str:
+    if verbose or len(names) <= NAMES + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMES])} and {len(names) - NAMES} more (--verbose names them)"
+
+
+def print_names(what: str, names: Sequence[str], *, verbose: bool) -> None:
+    """Print a note that lists names, whatever stands in them: the first few, unless it is to be verbose."""
+    print_note(f"{what}: {_some(names, verbose=verbose)}")
 
 
 def print_notes(notes: Iterable[str], *, verbose: bool) -> None:

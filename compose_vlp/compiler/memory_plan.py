@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from compose_vlp.errors import UserError, did_you_mean
-from compose_vlp.readable import storage
+from compose_vlp.readable import percent, several, storage
 
 GB: Final = 10**9
 CARDS: Final[Mapping[str, int]] = {
@@ -40,7 +40,10 @@ COPIES: Final = 3
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that one of `world` processes holds, at `rows` records at a time, under an engine; `card` is a limit."""
+    """Bytes that one of `world` processes holds, at `rows` records at a time, under an engine; `card` is a limit.
+
+    `rows` are those of one of `accumulate` pieces in which a process computes its part of the batch of `stage`.
+    """
 
     engine: str
     world: int
@@ -52,6 +55,8 @@ class MemoryPlan:
     activations: int | None
     gathered: int
     card: int | None = None
+    stage: str = ""
+    accumulate: int = 1
 
     @property
     def total(self) -> int:
@@ -110,6 +115,8 @@ def memory_plan(
     shards: int = MACHINE,
     rows: int,
     card: int | None = None,
+    stage: str = "",
+    accumulate: int = 1,
 ) -> MemoryPlan:
     """Divide what a report counts (`weights`, `gradients`, `optimizer`, `activations`, in bytes) under an engine.
 
@@ -129,6 +136,8 @@ def memory_plan(
         activations=memory["activations"],
         gathered=gathered,
         card=card,
+        stage=stage,
+        accumulate=accumulate,
     )
 
 
@@ -164,7 +173,8 @@ def ways_out(plan: MemoryPlan, other: Sequence[MemoryPlan]) -> list[str]:
         while parts < plan.rows and plan.rows % parts:
             parts += 1
         if parts <= plan.rows:
-            ways.append(f"`accumulate: {parts}` keeps {storage(plan.activations // parts)} of activations")
+            change = f"stages.{plan.stage}.accumulate={parts * plan.accumulate}"
+            ways.append(f"`{change}` under {plan.engine}: {several(plan.rows // parts, 'record')} at a time")
     return ways or ["more processes, a smaller batch, or smaller components: weights and moments alone do not fit"]
 
 
@@ -187,5 +197,9 @@ def plans_text(plans: Sequence[MemoryPlan]) -> Group:
         table,
     ]
     if first.card is not None and not any(plan.fits for plan in plans):
-        lines += [Text(f"  = {way}", style="cyan") for way in ways_out(min(plans, key=lambda plan: plan.total), plans)]
+        least = min(plans, key=lambda plan: plan.total)
+        lines.append(
+            Text(f"None of them fits {storage(first.card)}, of which {percent(SPARE)} is left free. What does:")
+        )
+        lines += [Text(f"  = {way}", style="cyan") for way in ways_out(least, plans)]
     return Group(*lines)

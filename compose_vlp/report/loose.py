@@ -24,7 +24,7 @@ _NO_NUMBERS = "tracking"
 _DESCRIBED = 8
 """Changes that a cell's description lists; how many more there are is said."""
 _SETS_APART = 3
-"""Changes that a cell's name may hold; a cell with more is named by its blueprint and a number."""
+"""Changes that a cell's name may hold; a cell with more is named by its blueprint."""
 
 
 def study_of(runs: Sequence[RunFolder]) -> Study:
@@ -47,7 +47,7 @@ def study_of(runs: Sequence[RunFolder]) -> Study:
         else:
             same.append(place)
     changes = [_differences(documents[0], documents[cell[0]]) for cell in cells]
-    names = _names([documents[cell[0]].name for cell in cells], changes)
+    names = _names([documents[cell[0]].name for cell in cells], changes, [runs[cell[0]].path for cell in cells])
     measured = [read_scores(run) for run in runs]
     trials = []
     for name, cell in zip(names, cells, strict=True):
@@ -127,14 +127,14 @@ def _description(changes: Sequence[Change]) -> str:
     return "; ".join([*listed, *([f"{more} more, which `compose-vlp diff` lists"] if more else [])])
 
 
-def _names(blueprints: Sequence[str], changes: Sequence[Sequence[Change]]) -> list[str]:
-    """Name cells by their blueprint and what sets them apart from the first."""
+def _names(blueprints: Sequence[str], changes: Sequence[Sequence[Change]], folders: Sequence[Path]) -> list[str]:
+    """Name cells by their blueprint or what sets them apart from the first; by their first run's folder, where the
+    names of several are the same."""
     names = [blueprints[0]]
     for blueprint, own in zip(blueprints[1:], changes[1:], strict=True):
-        name = ", ".join(map(_word, own)) if len(own) <= _SETS_APART else blueprint
-        while name in names:
-            name = f"{name} ({len(names)})"
-        names.append(name)
+        names.append(", ".join(map(_word, own)) if len(own) <= _SETS_APART else blueprint)
+    for calls in ([folder.name for folder in folders], [str(folder) for folder in folders]):
+        names = [call if names.count(name) > 1 else name for name, call in zip(names, calls, strict=True)]
     return names
 
 

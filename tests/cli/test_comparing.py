@@ -41,6 +41,18 @@ def test_a_table_that_does_not_fit_gives_way_to_lines_with_whole_names(
     assert heads == ["run", "blueprint", "status", "seed", "started", "steps", "time", "retrieval.mean_recall"]
 
 
+def test_a_run_that_was_not_measured_is_said_to_be_so(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    make_run(tmp_path / "runs/blind")
+    assert cli("runs").out.rstrip().endswith("not measured")
+    make_run(tmp_path / "runs/seen", scores={"mean_recall": 0.5, "text_to_image_recall_at_1": 0.25})
+    for width in ("80", "160"):
+        monkeypatch.setenv("COLUMNS", width)
+        told = cli("runs").out
+        assert told.count("not measured") == 1 and "–" not in told and "0.2500" in told
+    asked = cli("runs --show stages.pretrain.batch --show retrieval.mean_recall --where run=runs/blind").out
+    assert "64" in asked and "not measured" in asked
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -65,3 +77,12 @@ def test_runs_are_compared_by_what_their_blueprints_mean(cli: Cli, made: Path):
     assert "Report: report/index.html" in result.err
     told = json.loads(cli("compare --json", *runs).out)
     assert told["baseline"] == "coca_tiny" and told["rows"][1]["seeds"] == 3
+
+
+def test_scores_that_are_not_shown_are_named_in_brief(cli: Cli, tmp_path: Path):
+    scores = {f"recall_at_{k}": 0.1 * k for k in range(1, 9)}
+    for name, changes in (("a", ()), ("b", ("stages.pretrain.batch=32",))):
+        make_run(tmp_path / name, *changes, scores=scores)
+    note = cli("compare a b").err
+    assert "retrieval.recall_at_5 and 3 more (--verbose names them)" in note and "at_8" not in note
+    assert "retrieval.recall_at_8" in cli("compare a b --verbose").err

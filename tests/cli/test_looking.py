@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from compose_vlp.blueprint.reader import read_text
+from compose_vlp.cli.commands import show
+from compose_vlp.cli.console import SafeConsole
 from tests.cli.support import Cli
 
 # --- check ------------------------------------------------------------------------------------------------------
@@ -72,6 +76,22 @@ def test_show_names_the_line_that_wrote_a_value_and_what_it_replaced(cli: Cli) -
 def test_show_reads_back_to_the_same_blueprint(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "again.yaml").write_text(cli("show tiny/coca").out, encoding="utf-8")
     assert cli("diff tiny/coca again.yaml").out == "coca_tiny and coca_tiny mean the same\n"
+
+
+def test_show_on_a_terminal_puts_every_comment_within_its_width(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {}
+    for width in (60, 80, 200):
+        stream = io.StringIO()
+        terminal = SafeConsole(file=stream, force_terminal=True, no_color=True, width=width, markup=False)
+        monkeypatch.setattr(show, "out", lambda terminal=terminal: terminal)
+        assert cli("show coca inputs.image.size=576").code == 0
+        told[width] = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
+        _, *lines = told[width].splitlines()  # the first names all files
+        assert all(len(line) <= width or "#" not in line for line in lines)
+        assert "size: 576" in told[width] and "command line, replaces coca.yaml" in told[width]
+        Path("again.yaml").write_text(told[width], encoding="utf-8")
+        assert cli("diff again.yaml coca inputs.image.size=576").out == cli("diff coca coca").out
+    assert "\n    size: 576" + 67 * " " + "  # command line" in told[200], "in a file's column, where there is room"
 
 
 def test_show_full_adds_defaults_and_inferred_sizes(cli: Cli) -> None:

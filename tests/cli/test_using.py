@@ -187,6 +187,7 @@ def test_generate_writes_a_line_for_each_picture(cli: Cli, trained: Path, pictur
         str(pictures / "a.JPG"),
         str(pictures / "b.png"),
     ]
+    assert "these weights are step 4 (stage `pretrain`) of a finished run" in result.err
 
 
 def test_generate_gives_a_script_pictures_and_captions(cli: Cli, trained: Path, pictures: Path) -> None:

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
+from rich.console import Console
 
 from compose_vlp.api import Blueprint
-from compose_vlp.compiler.memory_plan import GB, MemoryPlan, gathered_bytes, memory_plan, rows_of_process, ways_out
+from compose_vlp.compiler.memory_plan import (
+    GB,
+    MemoryPlan,
+    gathered_bytes,
+    memory_plan,
+    plans_text,
+    rows_of_process,
+    ways_out,
+)
 from compose_vlp.errors import UserError
 
 MEMORY = {"weights": 8 * GB, "gradients": 8 * GB, "optimizer": 16 * GB, "activations": 24 * GB}
 
 
 def plan(engine: str, world: int = 16, card: int | None = 80 * GB, shards: int = 8) -> MemoryPlan:
-    return memory_plan(MEMORY, GB, engine=engine, world=world, shards=shards, rows=64, card=card)
+    return memory_plan(
+        MEMORY, GB, engine=engine, world=world, shards=shards, rows=64, card=card, stage="pretrain", accumulate=2
+    )
 
 
 def test_whole_copies_hold_everything_once() -> None:
@@ -36,8 +51,26 @@ def test_ways_out_are_engines_that_fit_and_pieces_that_divide_the_rows() -> None
     whole, divided = plan("ddp", card=60 * GB), plan("fsdp", card=60 * GB)
     ways = ways_out(whole, [divided])
     assert any("`distribute: fsdp`" in way for way in ways)
-    assert any("`accumulate: 2`" in way for way in ways)
+    assert any("`stages.pretrain.accumulate=4`" in way for way in ways), "2 pieces, each in 2 of those that it has"
     assert "more processes" in ways_out(plan("ddp", card=32 * GB), [])[0]
+
+
+def test_where_no_engine_fits_the_way_out_is_a_change_that_does() -> None:
+    changes = ["stages.pretrain.batch=128", "stages.pretrain.accumulate=2"]
+    too_large = [
+        replace(each, card=GB // 10) for each in Blueprint.load("tiny/coca", overrides=changes).memory(world=2)
+    ]
+    (way,) = re.findall(r"= `(stages\.pretrain\.accumulate=\d+)` under fsdp", text_of(too_large))
+    again = Blueprint.load("tiny/coca", overrides=[changes[0], way]).memory(world=2)
+    assert "None of them fits 100 MB" in text_of(too_large)
+    assert {each.engine: replace(each, card=GB // 10).fits for each in again}["fsdp"]
+
+
+def text_of(plans: Sequence[MemoryPlan]) -> str:
+    console = Console(width=120)
+    with console.capture() as caught:
+        console.print(plans_text(plans))
+    return caught.get()
 
 
 def test_gathered_features_and_scores_are_counted_of_the_other_processes_alone() -> None:

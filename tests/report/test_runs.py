@@ -126,6 +126,15 @@ def test_a_cell_that_differs_in_much_is_described_in_short(tmp_path: Path):
     assert description.endswith(" more, which `compose-vlp diff` lists") and len(description.split("; ")) == 9
 
 
+def test_cells_of_one_name_are_called_by_their_folders(tmp_path: Path):
+    much = [f"components.{name}.depth=3" for name in ("vision", "unimodal")] + ["components.vision.heads=2", "lr=0.5"]
+    for folder, changes in (("plain", []), ("other/deep", much), ("deep", [*much, "stages.pretrain.batch=32"])):
+        make_run(tmp_path / folder, *changes, scores={"mean_recall": 0.5})
+    plain, deep, other = (tmp_path / folder for folder in ("plain", "deep", "other/deep"))
+    assert list(study_of(opened(plain, deep)).cells) == ["plain", "deep"]
+    assert list(study_of(opened(plain, deep, other)).cells) == ["plain", str(deep), str(other)]
+
+
 def test_scores_on_other_data_are_no_pair(tmp_path: Path):
     make_run(tmp_path / "a", scores={"mean_recall": 0.5})
     make_run(

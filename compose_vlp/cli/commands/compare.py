@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from compose_vlp.cli.console import err, out, print_json
-from compose_vlp.cli.options import Json
+from compose_vlp.cli.options import Json, Verbose, print_names, print_notes
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -46,6 +46,7 @@ def command(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="Also write a page here, with tables and plots."),
     ] = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Compare trained runs: scores, differences, cost, settings.
@@ -58,7 +59,7 @@ def command(
     from compose_vlp.runtime.state.find_run import find_run
 
     summary = summarise(study_of([find_run(run) for run in runs]), scores or ())
-    show(summary, as_json=as_json, chosen=bool(scores))
+    show(summary, as_json=as_json, chosen=bool(scores), verbose=verbose)
     if path is not None:
         from compose_vlp.report.write import write_report
 
@@ -66,7 +67,7 @@ def command(
         err().print(f"Report: {files[0]}", soft_wrap=True)
 
 
-def show(summary: Summary, *, as_json: bool, chosen: bool) -> None:
+def show(summary: Summary, *, as_json: bool, chosen: bool, verbose: bool) -> None:
     """Print a summary's tables, or all its numbers; of scores that nobody has `chosen` the first of each task."""
     from compose_vlp.report import tables
 
@@ -83,9 +84,8 @@ def show(summary: Summary, *, as_json: bool, chosen: bool) -> None:
     _print(tables.cost_table(summary))
     others = [own.score for own in summary.scores if own not in shown]
     if others:
-        err().print(f"note: measured, too: {', '.join(others)}; `--score NAME` shows one", style="dim", soft_wrap=True)
-    for note in summary.notes:
-        err().print(f"note: {note}", style="dim", soft_wrap=True)
+        print_names("`--score NAME` shows one that was measured too", others, verbose=verbose)
+    print_notes(summary.notes, verbose=verbose)
 
 
 def _print(frame: DataFrame) -> None:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from compose_vlp.cli.console import out, print_json
-from compose_vlp.cli.options import Device, Json, Plugins, Run, Seed, load_run
+from compose_vlp.cli.options import Device, Json, Plugins, Run, Seed, load_run, print_note
 from compose_vlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def command(
     if as_json:
         print_json([{"picture": str(file), name: text} for file, text in zip(files, texts, strict=True)])
         return
+    print_note(f"these weights are {trained.weights}")
     for file, text in zip(files, texts, strict=True):
         line = Text.assemble((f"{file}: ", "dim"), text) if len(files) > 1 else Text(text)
         out().print(line, soft_wrap=True)

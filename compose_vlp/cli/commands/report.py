@@ -9,7 +9,7 @@ import typer
 
 from compose_vlp.cli.commands.compare import Scores, show
 from compose_vlp.cli.console import err
-from compose_vlp.cli.options import Json
+from compose_vlp.cli.options import Json, Verbose
 from compose_vlp.errors import UserError
 
 EXAMPLES = (
@@ -29,6 +29,7 @@ def command(
         Path | None,
         typer.Option("--out", metavar="FOLDER", help="Write here; `report/` in the sweep's folder if left out."),
     ] = None,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Report a sweep: differences, effects, cost, as a page.
@@ -48,7 +49,7 @@ def command(
         raise UserError(f"{study.name}: no run has been measured", hints=(*lacking[:LACKING], hint))
     summary = summarise(study, scores or ())
     files = write_report(summary, path or folder / FOLDER)
-    show(summary, as_json=as_json, chosen=bool(scores or study.scores))
+    show(summary, as_json=as_json, chosen=bool(scores or study.scores), verbose=verbose)
     err().print(f"Report: {files[0]}", soft_wrap=True)
     if path is None:
         _track(folder, files)

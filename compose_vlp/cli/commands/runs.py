@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +24,9 @@ EXAMPLES = (
 )
 SCORES = 3
 """Scores that stand in the table where nobody asks for others."""
+UNMEASURED = "scores"
+"""The column of what was not measured, where no run in the table was."""
+NOT_MEASURED = "not measured"
 _ANY_WIDTH = 10_000
 """Columns in which a table is measured as if nothing bounded it."""
 
@@ -63,33 +66,49 @@ def command(
         out().print("no runs" + (f", of {len(rows)}, fulfil it" if where is not None and rows else ""))
         return
     scores = list(dict.fromkeys(name for row in chosen for name in row.scores))[:SCORES]
-    extra = list(show or scores)
-    table = _table(chosen, extra)
+    extra = list(show or scores or [UNMEASURED])
+    measured = {UNMEASURED, *(name for row in rows for name in row.scores)}
+    table = _table(chosen, extra, measured)
     console = out()
     if console.measure(table, options=console.options.update(max_width=_ANY_WIDTH)).maximum <= console.width:
         console.print(table)
         return
     for row in chosen:
-        console.print(_block(row, extra), soft_wrap=True)
+        console.print(_block(row, extra, measured), soft_wrap=True)
 
 
-def _table(rows: Sequence[RunRow], extra: Sequence[str]) -> Table:
+def _table(rows: Sequence[RunRow], extra: Sequence[str], measured: Collection[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 2, 0, 0))
     for name in ("run", "blueprint", "status", "seed", "started", "steps", "time", *extra):
         table.add_column(name, no_wrap=True, justify="right" if name in ("seed", "steps", "time", *extra) else "left")
     for row in rows:
         named = [row.facts[name] for name in ("run", "blueprint", "status", "seed", "started", "steps")]
-        table.add_row(*map(_text, [*named, _time(row), *(row.value(name) for name in extra)]))
+        table.add_row(*map(_text, [*named, _time(row)]), *_values(row, extra, measured))
     return table
 
 
-def _block(row: RunRow, extra: Sequence[str]) -> str:
+def _values(row: RunRow, names: Sequence[str], measured: Collection[str]) -> list[str]:
+    """Write what columns say of a run; of one without any, once, that it was not measured.
+
+    `measured` are the columns that are scores.
+    """
+    values = [_text(row.value(name)) for name in names]
+    if row.scores:
+        return values
+    missing = [place for place, name in enumerate(names) if name in measured and row.value(name) is None]
+    for place in missing:
+        values[place] = NOT_MEASURED if place == missing[0] else ""
+    return values
+
+
+def _block(row: RunRow, extra: Sequence[str], measured: Collection[str]) -> str:
     """Write a run as lines, for a terminal that the table does not fit: its folder stays whole, to be copied."""
     facts = row.facts
     about = [facts["blueprint"], facts["status"], f"seed {facts['seed']}", facts["started"]]
     about += [f"{facts['steps']} steps"] if facts["steps"] is not None else []
     about += [_time(row)] if facts["seconds"] is not None else []
-    values = [f"  {name} {_text(row.value(name))}" for name in extra]
+    told = zip(extra, _values(row, extra, measured), strict=True)
+    values = [f"  {text if text == NOT_MEASURED else f'{name} {text}'}" for name, text in told if text]
     return "\n".join([str(facts["run"]), f"  {', '.join(map(str, about))}", *values])
 
 
