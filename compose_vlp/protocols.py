@@ -2,7 +2,7 @@
 
 Nothing is called because a class happens to have a method of some name. Static hooks stand in `HOOKS`, with what they
 are called with; what the runtime calls of a module is the method of a class here, which the module's class extends.
-All of it is checked where a kind is declared (`compose_vlp.kind_reader`).
+All of it is checked where a kind is declared (`compose_vlp.declarations`).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from compose_vlp.catalogue import Listing, catalogue
+from compose_vlp.declarations import check_class, check_declaration
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.kinds import AsPart, Category, Compares, Keys, Kind, Like, OnText, Output, Patches, Traits, When
 from compose_vlp.graph.types import Flow
@@ -32,8 +33,6 @@ from compose_vlp.kind_reader import (
     Mixing,
     OfTokenizer,
     Settings,
-    check_class,
-    check_declaration,
     file_of,
     kind_of,
     placed,
