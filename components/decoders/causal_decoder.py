@@ -138,7 +138,7 @@ class CausalDecoder(nn.Module):
         if self.cls is not None and cache is None:
             # The CLS has the last row of the whole frame, however far the batch is trimmed.
             cls = self.cls if self.positions is None else self.cls + self.positions[-1]
-            hidden = torch.cat((hidden, cls.to(hidden.dtype).expand(len(hidden), 1, -1)), 1)
+            hidden = torch.cat((hidden, cls.to(hidden.dtype).expand(hidden.shape[0], 1, -1)), 1)
         embedded: Tensor = self.dropout(hidden)
         return embedded
 
@@ -211,16 +211,16 @@ def _positions(x: Text | Sequence) -> int:
 
 
 def _and_cls(valid: Tensor | None) -> Tensor | None:
-    return None if valid is None else torch.cat((valid, valid.new_ones(len(valid), 1)), 1)
+    return None if valid is None else torch.cat((valid, valid.new_ones(valid.shape[0], 1)), 1)
 
 
 def _shifted(x: Text, cache: Cache | None) -> Tensor:
     """open_clip's mask: place 0 is always seen, place j + 1 where token j is not the padding id."""
     words = x.ids != x.pad
     if cache is None:
-        return torch.cat((words.new_ones(len(words), 1), words), 1)
+        return torch.cat((words.new_ones(words.shape[0], 1), words), 1)
     words = cache.append("words", words[..., None, None], words[..., None, None])[0][..., 0, 0]
-    return torch.cat((words.new_ones(len(words), 1), words[:, :-1]), 1)
+    return torch.cat((words.new_ones(words.shape[0], 1), words[:, :-1]), 1)
 
 
 def _causal_parts(config: CausalDecoder.Config, x: SequenceType, seen: list[dict[str, Flow]]) -> tuple[PartType, ...]:

@@ -82,7 +82,7 @@ class PatchEmbedding(nn.Module):
                 raise ValueError("built without a mask token, given hidden patches")
             patches = torch.where(hidden.hidden[..., None], self.mask_token.to(patches.dtype), patches)
         if self.cls is not None:
-            patches = torch.cat((self.cls.to(patches.dtype).expand(len(patches), 1, -1), patches), 1)
+            patches = torch.cat((self.cls.to(patches.dtype).expand(patches.shape[0], 1, -1), patches), 1)
         if self.positions is not None:
             patches = patches + self.positions
         if self.types is not None:

@@ -88,7 +88,7 @@ class VisionTransformer(nn.Module):
         """`[batch, 3, size, size]` to `[batch, tokens, width]`, the patches row by row after the CLS."""
         x: Tensor = self.stem(image.pixels)
         if self.cls is not None:
-            x = torch.cat((self.cls.to(x.dtype).expand(len(x), 1, -1), x), 1)
+            x = torch.cat((self.cls.to(x.dtype).expand(x.shape[0], 1, -1), x), 1)
         if self.positions is not None:
             x = x + self.positions
         if self.embedding_norm is not None:

@@ -21,7 +21,7 @@ def last(x: Annotated[Sequence, "rows tokens width", ALL]) -> Annotated[Embeddin
         return Embedding(x.features[:, -1])
     places = torch.arange(x.valid.shape[1], device=x.valid.device)
     ends = (x.valid * places).argmax(1)
-    return Embedding(x.features[torch.arange(len(ends), device=ends.device), ends])
+    return Embedding(x.features[torch.arange(ends.shape[0], device=ends.device), ends])
 
 
 @function("mean")

@@ -46,7 +46,7 @@ class AttentionPooler(nn.Module):
         self, x: Annotated[Sequence, "rows tokens input_width", ALL]
     ) -> Annotated[Sequence, "rows queries width|input_width", AsPart("pooled", cls="cls")]:
         """`[batch, tokens, input_width]` to `[batch, queries, width]`; padding is not looked at."""
-        queries = self.query_norm(self.queries).expand(len(x.features), -1, -1)
+        queries = self.query_norm(self.queries).expand(x.features.shape[0], -1, -1)
         keys = self.attention.keys_values(x.features)
         pooled: Tensor = self.norm(self.attention(queries, Scope(), View(keys, x.valid)))
         return Sequence(pooled, (Part("pooled", 0, pooled.shape[1], self.config.cls),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors.torch import save
 from torch import Tensor
@@ -16,6 +16,7 @@ from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.files import write_atomic
 from compose_vlp.interop import beit3, open_clip_coca, vlmo
 from compose_vlp.interop.weights import merged_weights_of, weights_of
+from compose_vlp.readable import storage
 
 SUFFIX = ".safetensors"
 FORMATS: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
@@ -24,6 +25,9 @@ FORMATS: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "vlmo": vlmo.export_state,
 }
 """Formats of other implementations, and what gives our weights their names."""
+
+FOLDERS: Final = ("onnx",)
+"""Formats that fill a folder."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,22 @@ class Exported:
     def as_json(self) -> dict[str, Any]:
         """For `--json`."""
         return asdict(self)
+
+    def facts(self, form: str | None = None) -> list[tuple[str, str]]:
+        """List for a card the file, whose names its weights have, and what was merged."""
+        facts = [
+            ("file", f"{Path(self.file).name}: {self.tensors:,} tensors, {storage(self.bytes)}"),
+            ("names of weights", form or "compose-vlp's own, which `start` reads"),
+        ]
+        return [*facts, ("adapters", self._maps())] if self.merged else facts
+
+    def lines(self) -> list[str]:
+        """Tell what was written."""
+        line = f"{self.file}: {self.tensors} tensors, {storage(self.bytes)}"
+        return [f"{line}; {self._maps()}" if self.merged else line]
+
+    def _maps(self) -> str:
+        return "; ".join(f"{name} merged into {count} linear maps" for name, count in self.merged.items())
 
 
 def export(model: Model, file: Path, *, apart: bool = False, form: str | None = None) -> Exported:
@@ -55,7 +75,8 @@ def export(model: Model, file: Path, *, apart: bool = False, form: str | None = 
     if file.suffix != SUFFIX:
         raise UserError(f"{file} is no {SUFFIX} file", hints=(f"{file.with_suffix(SUFFIX)}",))
     if form is not None and form not in FORMATS:
-        hints = did_you_mean(form, FORMATS) or [f"formats: {', '.join(FORMATS)}"]
+        known = (*FORMATS, *FOLDERS)
+        hints = did_you_mean(form, known) or [f"formats: {', '.join(known)}"]
         raise UserError(f"no format is called {form!r}", hints=hints)
     if form is not None and apart:
         raise UserError(f"adapters have no names in {form!r}", hints=["without `--apart` they are merged"])

@@ -10,8 +10,7 @@ from typing import Final
 
 from compose_vlp.errors import UserError
 from compose_vlp.files import write_atomic
-from compose_vlp.interop.export import Exported
-from compose_vlp.readable import count, storage, visible
+from compose_vlp.readable import count, visible
 from compose_vlp.run import Run
 from compose_vlp.runtime.state.scores import read_scores
 
@@ -30,47 +29,51 @@ _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]#|~$])")
 _ADDRESS: Final = re.compile(r"https?://[\w./~%?=&:+-]+")
 
 
-def refuse_in_the_way(file: Path) -> None:
+Facts = Sequence[tuple[str, str]]
+"""Rows about the files, by their headings."""
+
+
+def refuse_in_the_way(folder: Path) -> None:
     """Refuse to write over a README that is no card of ours.
 
     Raises:
-        UserError: there is one beside the weights' file.
+        UserError: there is one in the folder.
     """
-    card = file.parent / NAME
+    card = folder / NAME
     if card.exists() and (not card.is_file() or MARK not in card.read_text(encoding="utf-8", errors="replace")):
         raise UserError(f"{card} is there, and no card of compose-vlp", hints=("export into a folder of its own",))
 
 
-def write_card(run: Run, written: Exported, form: str | None = None) -> Path:
-    """Write the card beside the exported file, over an earlier one.
+def write_card(run: Run, folder: Path, files: Facts) -> Path:
+    """Write the card beside the exported files, over an earlier one.
 
     Raises:
         UserError: the run's scores are damaged, or the card cannot be written.
     """
-    path = Path(written.file).parent / NAME
+    path = folder / NAME
     try:
-        write_atomic(path, card(run, written, form))
+        write_atomic(path, card(run, files))
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
 
 
-def card(run: Run, written: Exported, form: str | None = None) -> str:
+def card(run: Run, files: Facts) -> str:
     """Tell in Markdown what the weights are. Whatever stands in a name or a title is shown as it is, and does nothing.
 
     Neither the run's command line nor paths of its data are told, since the file is for others; what was changed for a
     measurement stands as it was typed.
     """
-    body = "\n\n".join(_sections(run, written, form))
+    body = "\n\n".join(_sections(run, files))
     return f"{HEAD}\n{body}\n"
 
 
-def _sections(run: Run, written: Exported, form: str | None) -> Iterator[str]:
+def _sections(run: Run, files: Facts) -> Iterator[str]:
     document = run.blueprint.document
     yield f"# {plain(run.blueprint.name)}"
     if document.text("title"):
         yield plain(document.text("title"))
-    yield _table(("", ""), _facts(run, written, form))
+    yield _table(("", ""), _facts(run, files))
     yield "## Training"
     yield _table(("stage", "losses", "records of", "steps"), _stages(run))
     yield "## Scores"
@@ -84,13 +87,9 @@ def _sections(run: Run, written: Exported, form: str | None) -> Iterator[str]:
     yield _table(("part", "kind", "parameters"), _parts(run))
 
 
-def _facts(run: Run, written: Exported, form: str | None) -> Iterator[tuple[str, str]]:
+def _facts(run: Run, files: Facts) -> Iterator[tuple[str, str]]:
     info, paper = run.folder.info, run.blueprint.document.text("paper")
-    merged = "; ".join(f"{name} merged into {number} linear maps" for name, number in written.merged.items())
-    yield "file", f"{Path(written.file).name}: {written.tensors:,} tensors, {storage(written.bytes)}"
-    yield "names of weights", form or "compose-vlp's own, which `start` reads"
-    if merged:
-        yield "adapters", merged
+    yield from files
     yield "parameters", f"{sum(run.module.component_parameters().values()):,}"
     yield "weights of", str(run.weights)
     origins = [Path(start.origin).name for start in run.blueprint.start if start.origin]

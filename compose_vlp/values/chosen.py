@@ -47,8 +47,8 @@ class Chosen:
     def spread(self, x: Float[Tensor, "batch k width"]) -> Float[Tensor, "batch n width"]:
         """These at their places among all, zeros at the others."""
         if self.index.dim() == 1:
-            return x.new_zeros(len(x), self.n, x.shape[2]).index_copy(1, self.index, x)
-        whole = x.new_zeros(len(x), self.n + 1, x.shape[2])
+            return x.new_zeros(x.shape[0], self.n, x.shape[2]).index_copy(1, self.index, x)
+        whole = x.new_zeros(x.shape[0], self.n + 1, x.shape[2])
         return whole.scatter(1, self.index[..., None].expand_as(x), x)[:, : self.n]
 
     def bias(self, bias: Tensor | None, causal: bool) -> Tensor | None:

@@ -11,17 +11,21 @@ import pytest
 from safetensors.torch import load_file
 
 from compose_vlp.cli.run import run as run_command
+from compose_vlp.interop.onnx_files import PACKAGES
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.state.scores import Measurement, keep_scores
 from tests.cli.support import SHORT, Cli
 
 LORA = ("+adapters.lora={use: lora, match: vision, rank: 2}", 'stages.*.train=["**.lora"]')
 
+ASKED = ("~outputs.image_embedding", "~outputs.caption")
+"""One output is enough here: tests/interop/test_onnx_files.py exports the others."""
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "run"
-    assert run_command(["train", "tiny/coca", *SHORT, *LORA, "--no-track", "--out", str(folder)]) == 0
+    assert run_command(["train", "tiny/coca", *SHORT, *LORA, *ASKED, "--no-track", "--out", str(folder)]) == 0
     return folder
 
 
@@ -88,11 +92,27 @@ def test_a_card_is_written_over_a_card_and_over_nothing_else(cli: Cli) -> None:
     assert written["card"] == "release/README.md"
 
 
+@pytest.mark.usefixtures("run")
+def test_a_run_s_outputs_are_exported_as_onnx_with_a_card(cli: Cli) -> None:
+    for package in PACKAGES:
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    written = json.loads(cli("export run release --as onnx --card --json").out)
+    assert [entry["output"] for entry in written["files"]] == ["text_embedding"]
+    assert all(Path(entry["file"]).stat().st_size == entry["bytes"] for entry in written["files"])
+    assert Path("release/tokenizers/bpe/tokenizer.json").is_file() and written["left_out"] == {}
+    card = Path("release/README.md").read_text(encoding="utf-8")
+    assert r"| text\_embedding.onnx | caption\_ids \[batch, 28\], caption\_lengths \[batch\] → " in card
+    again = cli("export run release --as onnx")
+    assert again.code == 2 and "release is there, and not empty" in again.err
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         ("export run weights.bin", "weights.bin is no .safetensors file"),
         ("export nowhere weights.safetensors", "no run 'nowhere'"),
+        ("export run weights.safetensors --as onxx", "no format is called 'onxx'"),
+        ("export run release --as onnx --apart", "adapters are part of what an ONNX file computes"),
         ("export run run/blueprint.yaml/weights.safetensors", "cannot be written"),
     ],
 )
