@@ -1,4 +1,4 @@
-"""What the pages tell a reader to type works, page by page, in an empty folder.
+"""What the pages and the notebooks tell a reader to type works, one by one, each in an empty folder.
 
 `COMPOSE_VLP_DOCS_STEPS` cuts every training in them to that many steps; without it two steps are taken.
 """
@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from docs.gen_notebooks import NOTEBOOKS
+from tests.docs.notebooks import program
 from tests.docs.pages import Block, blocks, runnable_pages
 from tests.docs.warm import warm_programs
 
@@ -61,3 +63,13 @@ def test_commands_of_the_page_work(page: Path, tmp_path: Path, environment: dict
             continue
         done = run(block, tmp_path, environment)
         assert done.returncode == 0, f"{page}:{block.line} exited with {done.returncode}\n{block.body}\n{done.stdout}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebook_runs_from_its_first_cell_to_its_last(
+    notebook: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    done = run(Block("python", program(notebook), 1), tmp_path, environment)
+    assert done.returncode == 0, f"{notebook} exited with {done.returncode}\n{done.stdout}"

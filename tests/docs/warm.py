@@ -61,18 +61,25 @@ def serve(folder: Path) -> None:
             (folder / name).chmod(0o755)
         gc.collect()
         gc.freeze()  # or each fork, as it ends, looks through all that was imported, and so copies it: three seconds
+        waiting = 0
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while listening in select.select([listening, sys.stdin], [], [])[0]:
             line, _ = listening.accept()
-            child = os.fork()
+            while waiting and os.waitpid(-1, os.WNOHANG)[0]:
+                waiting -= 1
+            waiting += 1
+            if os.fork():
+                line.close()
+                continue
+            child = os.fork()  # and its parent waits in the place of the server: a program may start another
             if child == 0:
                 listening.close()
                 become(line)
                 return
             _, status = os.waitpid(child, 0)
             line.sendall(str(os.waitstatus_to_exitcode(status) % 256).encode())
-            line.close()
+            os._exit(0)
 
 
 def become(line: socket.socket) -> None:
