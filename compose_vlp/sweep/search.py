@@ -36,6 +36,14 @@ PRUNERS: Final = {
 _LOOK_S: Final = 1.0
 PATIENCE_S: Final = 10.0
 """Seconds for which a database that somebody else has locked is waited for."""
+_REMEDIES: Final = {
+    "locked": "another process uses it; nothing is lost: the same command goes on",
+    "readonly": "make it writable; nothing is lost: the same command goes on",
+    "full": "make room; nothing is lost: the same command goes on",
+    "not a database": "move it away: the search begins anew, and takes the runs that it trained where it draws them again",
+    "malformed": "move it away: the search begins anew, and takes the runs that it trained where it draws them again",
+}
+"""What helps, by what SQLite says."""
 _MISTAKES: Final = 10
 """Drawn cells that may be wrong one after the other: more, and there is nothing to be found."""
 
@@ -57,6 +65,7 @@ class Searching:
         self.database = database
         ends_of(sweep, planner.plugins)
         self.study = _study(sweep, self.settings, database)
+        self.sampler = _sampler(self.settings)
         self.open: dict[int, tuple[optuna.Trial, list[Job]]] = {}
         self.waiting: list[Job] = []
         self.mistakes = 0
@@ -72,6 +81,7 @@ class Searching:
     def take(self) -> Job | None:
         while not self.waiting and self._left() > 0:
             with _database(self.database):
+                self._draw(len(self.study.get_trials(deepcopy=False)))
                 self._open(self.study.ask())
         return self.waiting.pop(0) if self.waiting else None
 
@@ -113,9 +123,14 @@ class Searching:
         with _database(self.database):
             return self.settings.trials - len(self.study.get_trials(deepcopy=False))
 
+    def _draw(self, number: int) -> None:
+        """Draw the trial of this number from a stream of its own, which a search that was killed draws from again."""
+        self.study.sampler = self.sampler(seed=self.settings.seed + number)
+
     def _again(self, frozen: optuna.trial.FrozenTrial) -> optuna.Trial:
         import optuna
 
+        self._draw(frozen.number)
         return optuna.Trial(self.study, frozen._trial_id)  # noqa: SLF001 - as Optuna's own `ask` makes one
 
     def _open(self, trial: optuna.Trial) -> None:
@@ -246,13 +261,18 @@ def _study(sweep: Sweep, settings: Search, database: Path) -> optuna.Study:
             direction=settings.direction,
             pruner=getattr(optuna.pruners, PRUNERS[settings.pruner])(),
         )
-
-        sampler: Any = getattr(optuna.samplers, SAMPLERS[settings.sampler])
-        try:  # a study that goes on draws on, and not what it drew at its beginning
-            study.sampler = sampler(seed=settings.seed + len(study.get_trials(deepcopy=False)))
-        except ImportError as error:
-            raise UserError(f"sampler `{settings.sampler}` needs a package that is not installed: {error}") from None
         return study
+
+
+def _sampler(settings: Search) -> Callable[..., optuna.samplers.BaseSampler]:
+    import optuna
+
+    sampler: Callable[..., optuna.samplers.BaseSampler] = getattr(optuna.samplers, SAMPLERS[settings.sampler])
+    try:
+        sampler(seed=settings.seed)
+    except ImportError as error:
+        raise UserError(f"sampler `{settings.sampler}` needs a package that is not installed: {error}") from None
+    return sampler
 
 
 def _states() -> Any:
@@ -272,5 +292,5 @@ def _database(file: Path) -> Iterator[None]:
             cause = getattr(cause, "orig", None) or cause.__cause__ or cause.__context__
         if cause is None:
             raise
-        hints = ("another process may use it; nothing is lost: the same command goes on",)
-        raise UserError(f"the study in {file} cannot be used: {cause}", hints=hints) from error
+        hint = next((hint for words, hint in _REMEDIES.items() if words in str(cause)), "its trained runs are kept")
+        raise UserError(f"the study in {file} cannot be used: {cause}", hints=(hint,)) from error

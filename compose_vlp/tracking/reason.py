@@ -10,6 +10,7 @@ _WORDS = (
     (re.compile(r"timed out"), "no answer: timed out"),
     (re.compile(r"too many (\d+) error responses"), r"it answers with error \1"),
     (re.compile(r"NameResolutionError|Name or service not known"), "its name is not known"),
+    (re.compile(r"sqlite3\.\w+\) ([^\n]+)"), r"\1"),
 )
 
 

@@ -58,14 +58,14 @@ class Pretended:
 
 
 def search(
-    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, *reasons: str, asked: Callable[[], int] = lambda: 0
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, *reasons: str, asked: Callable[[], int] = lambda: 0, **options: Any
 ) -> tuple[Session, Pretended, list[str]]:
     engine = Pretended([*reasons])
     notes: list[str] = []
     monkeypatch.setattr(session, "engine", lambda *_: engine)
     monkeypatch.setattr("compose_vlp.sweep.running.POLL_S", 0)
     monkeypatch.setattr("compose_vlp.sweep.plan.Cell.cost", lambda _: (1, {}))
-    made = Session(sweep, Options(track=False), notes.append)
+    made = Session(sweep, Options(track=False, **options), notes.append)
     made.run(Quiet(), asked)
     return made, engine, notes
 
@@ -91,6 +91,7 @@ def test_trials_are_cells_and_their_value_is_the_mean_over_seeds(
 
 
 def test_a_search_goes_on_where_it_was_stopped(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And draws what it would have drawn without a stop."""
     sweep = written(VARY, design(4))
     calls = iter([0, 0])
     first, _, _ = search(sweep, monkeypatch, "", "stopped", asked=lambda: next(calls, 15))
@@ -100,6 +101,8 @@ def test_a_search_goes_on_where_it_was_stopped(written: Written, monkeypatch: py
     assert [trial.state.name for trial in study(second).trials] == ["COMPLETE"] * 4
     _, engine, _ = search(sweep, monkeypatch)
     assert engine.started == 0
+    unbroken, _, _ = search(sweep, monkeypatch, out=Path("unbroken"))
+    assert [trial.params for trial in study(second).trials] == [trial.params for trial in study(unbroken).trials]
 
 
 def test_a_failed_run_is_a_failed_trial_and_the_search_goes_on(
@@ -184,12 +187,14 @@ def test_a_database_that_cannot_be_used_is_told(written: Written, monkeypatch: p
     monkeypatch.setattr("compose_vlp.sweep.search.PATIENCE_S", 0.2)
     with sqlite3.connect(made.folder.study) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(UserError, match="cannot be used: database is locked"):
+        with pytest.raises(UserError, match="cannot be used: database is locked") as caught:
             search(more, monkeypatch)
+        assert caught.value.problems[0].hints[0].startswith("another process uses it")
         other.rollback()
     made.folder.study.write_bytes(b"no database at all, but long enough to look like one" * 100)
-    with pytest.raises(UserError, match="cannot be used: file is not a database"):
+    with pytest.raises(UserError, match="cannot be used: file is not a database") as caught:
         search(more, monkeypatch)
+    assert caught.value.problems[0].hints[0].startswith("move it away")
 
 
 def test_a_cell_that_is_drawn_again_is_trained_once(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
