@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from compose_vlp.report.trials import Cost, Curve
 from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.training.log import LOG
 from compose_vlp.tracking.layout import TrackFolder
 from compose_vlp.tracking.records import Metrics, decode
+
+_STEPS = re.compile(r"  (\S+) (\d+)/(\d+)  (.*)")
+_LOSS = re.compile(r"(\S+) (-?\d+\.\d+)(?=  |$)")
 
 
 def curves_of(folder: Path) -> dict[str, Curve]:
@@ -26,6 +32,28 @@ def curves_of(folder: Path) -> dict[str, Curve]:
                 for name, value in record.values.items():
                     values.setdefault(name, {})[record.step] = value
     return {name: sorted(points.items()) for name, points in values.items()}
+
+
+def curves_of_log(folder: Path) -> dict[str, Curve]:
+    """Read losses as a run's log has them, which untracked runs have too; steps are counted over all stages."""
+    curves: dict[str, dict[int, float]] = {}
+    lengths: dict[str, int] = {}
+    for stage, done, steps, text in lines_of_log(folder):
+        lengths[stage] = steps
+        before = sum(lengths.values()) - steps
+        for name, value in _LOSS.findall(text):
+            curves.setdefault(f"{stage}.{name}", {})[before + done - 1] = float(value)
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def lines_of_log(folder: Path) -> Iterator[tuple[str, int, int, str]]:
+    """Yield what a run's log says of each step: stage, steps done, steps of the stage, and the losses."""
+    log = folder / "logs" / LOG
+    if log.is_file():
+        for line in log.read_text(errors="replace").splitlines():
+            step = _STEPS.search(line)
+            if step is not None:
+                yield step[1], int(step[2]), int(step[3]), step[4]
 
 
 def cost_of(run: RunFolder) -> Cost:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compose_vlp.errors import UserError
-from compose_vlp.report.recorded import curves_of
+from compose_vlp.report.recorded import curves_of, curves_of_log
 from compose_vlp.runtime.state.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Reproduction:
         again: The new one.
         circumstances: What is not as it was, in words: versions, threads, device, data.
         same_weights: Whether the last checkpoints' weights are equal, bit for bit.
-        metrics: Of both runs, those that differ most first; of an untracked run there are none.
+        metrics: Of both runs, those that differ most first.
     """
 
     original: Path
@@ -74,17 +74,20 @@ def reproduce(
     *,
     out: Path | None = None,
     track: bool = True,
+    plugins: Sequence[Path] = (),
     listener: Listener | None = None,
     command: Sequence[str] = (),
     note: Callable[[str], None] = lambda _: None,
 ) -> Reproduction:
     """Train a finished run again: its blueprint, plugins, seed and options, on the data that its blueprint names.
 
+    A file of `plugins` takes the place of the run's own of the same name.
+
     Raises:
         UserError: the run did not finish, its folder lacks the blueprint, or what `train` raises.
     """
     from compose_vlp.api import Blueprint
-    from compose_vlp.runtime.state.carried import carried
+    from compose_vlp.runtime.state.carried import carried, replaced
     from compose_vlp.runtime.training.trainer import TrainOptions
 
     if run.info.status != "FINISHED":
@@ -93,12 +96,12 @@ def reproduce(
     file = run.path / "blueprint.yaml"
     if not file.is_file():
         raise UserError(f"{run.path} has no blueprint.yaml to train again")
-    blueprint = Blueprint.load(file, plugins=carried(run.path, (), note))
+    blueprint = Blueprint.load(file, plugins=carried(run.path, plugins, note))
     known = run.info.extra.get("options", {})
     options = TrainOptions(
         seed=run.info.seed, **{name: _frozen(known[name]) for name in SCHEDULE if known.get(name) is not None}
     )
-    differing = tuple(circumstances(run, blueprint.anchored().check()))
+    differing = (*circumstances(run, blueprint.anchored().check()), *replaced(run.path, plugins))
     for line in differing:
         note(line)
     again = blueprint.train(out=out, options=options, track=track, listener=listener, command=command).folder
@@ -127,8 +130,13 @@ def circumstances(run: RunFolder, checked: CheckedBlueprint) -> list[str]:
 
 
 def compare(original: Path, again: Path) -> list[MetricMatch]:
-    """Compare the metrics of two runs over the steps that both have; times are no result, and are left out."""
+    """Compare the metrics of two runs over the steps that both have; times are no result, and are left out.
+
+    Where one of them was not tracked, losses are compared as the logs have them.
+    """
     before, after = curves_of(original), curves_of(again)
+    if not before or not after:
+        before, after = curves_of_log(original), curves_of_log(again)
     matches = []
     for name in before.keys() & after.keys():
         if name.endswith(("/step_seconds", "/waiting_share")):

@@ -9,6 +9,7 @@ trials/NAME-seed0-DIGEST/
   scores-DIGEST.json  what was measured
   output.log          what training and measuring said
   failed.json         how often it failed, and of what
+  cause.json          what the last command that failed said, as `torchrun` has it
 ```
 """
 

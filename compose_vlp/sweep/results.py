@@ -7,20 +7,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from compose_vlp.errors import UserError
-from compose_vlp.report.recorded import cost_of, curves_of
-from compose_vlp.report.trials import Cost, Curve, Study, Trial
+from compose_vlp.report.recorded import cost_of, curves_of, curves_of_log, lines_of_log
+from compose_vlp.report.trials import Cost, Study, Trial
 from compose_vlp.runtime.state.run_folder import RunFolder
-from compose_vlp.runtime.training.log import LOG
 from compose_vlp.sweep.folder import SWEEP_FILE, KnownCell, KnownSweep, SweepFolder, TrialFolder, read_json
 
 LEFT_OUT = "left out of the design"
-_STEPS = re.compile(r"  (\S+) (\d+)/(\d+)  (.*)")
-_LOSS = re.compile(r"(\S+) (-?\d+\.\d+)(?=  |$)")
 
 
 def is_sweep_folder(folder: Path) -> bool:
     """Is there a sweep in this folder?"""
     return (folder / SWEEP_FILE).is_file()
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """List the folders of a sweep's runs, also of those that another sweep has trained.
+
+    Raises:
+        UserError: the sweep's file is damaged.
+    """
+    known = SweepFolder(folder).known()
+    cells = known.cells.values() if known is not None else ()
+    trials = dict.fromkeys(trial for cell in cells for trial in cell.trials.values())
+    return [TrialFolder((folder / trial).resolve()).run for trial in trials]
 
 
 def read_sweep(folder: Path) -> Study:
@@ -64,7 +73,7 @@ def read_sweep(folder: Path) -> Study:
 
 def _trial(name: str, cell: KnownCell, seed: int, scores: Mapping[str, float], trial: TrialFolder) -> Trial:
     run = RunFolder.open(trial.run)
-    curves = curves_of(run.path) or _curves_of_log(run.logs / LOG)
+    curves = curves_of(run.path) or curves_of_log(run.path)
     return Trial(name, cell.levels, seed, scores, _cost(run, cell, trial), curves, run.path)
 
 
@@ -91,31 +100,10 @@ def _cost(run: RunFolder, cell: KnownCell, trial: TrialFolder) -> Cost:
     """Return what the run recorded, and its FLOPs: those of a step of each stage by the stage's steps."""
     recorded = cost_of(run)
     memory = recorded.memory or (read_json(trial.path / "memory.json") or {}).get("bytes")
-    steps = {stage: last for stage, _, last, _ in _lines(run.logs / LOG)}
+    steps = {stage: last for stage, _, last, _ in lines_of_log(run.path)}
     flops = [each * steps[stage] for stage, each in cell.flops_per_step.items() if each is not None and stage in steps]
     counted = len(flops) == len(steps) and bool(flops)
     return Cost(recorded.parameters or cell.parameters, sum(flops) if counted else None, recorded.seconds, memory)
-
-
-def _curves_of_log(log: Path) -> dict[str, Curve]:
-    """Losses as the log has them, where a run was not tracked; steps are counted over all stages."""
-    curves: dict[str, dict[int, float]] = {}
-    lengths: dict[str, int] = {}
-    for stage, done, steps, text in _lines(log):
-        lengths[stage] = steps
-        before = sum(lengths.values()) - steps
-        for name, value in _LOSS.findall(text):
-            curves.setdefault(f"{stage}.{name}", {})[before + done - 1] = float(value)
-    return {name: sorted(points.items()) for name, points in curves.items()}
-
-
-def _lines(log: Path) -> Iterator[tuple[str, int, int, str]]:
-    """Yield what a log says of each step: stage, steps done, steps of the stage, and the losses."""
-    if log.is_file():
-        for line in log.read_text(errors="replace").splitlines():
-            step = _STEPS.search(line)
-            if step is not None:
-                yield step[1], int(step[2]), int(step[3]), step[4]
 
 
 def _settings(known: KnownSweep) -> Iterator[tuple[str, str]]:

@@ -40,8 +40,8 @@ _REMEDIES: Final = {
     "locked": "another process uses it; nothing is lost: the same command goes on",
     "readonly": "make it writable; nothing is lost: the same command goes on",
     "full": "make room; nothing is lost: the same command goes on",
-    "not a database": "move it away: the search begins anew, and takes the runs that it trained where it draws them again",
-    "malformed": "move it away: the search begins anew, and takes the runs that it trained where it draws them again",
+    "not a database": "move it away: the search begins anew, and takes runs that are trained where it draws them again",
+    "malformed": "move it away: the search begins anew, and takes runs that are trained where it draws them again",
 }
 """What helps, by what SQLite says."""
 _MISTAKES: Final = 10
@@ -252,7 +252,7 @@ def _study(sweep: Sweep, settings: Search, database: Path) -> optuna.Study:
         raise UserError("a search needs the package optuna, which is not installed", hints=(hint,)) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with _database(database):
-        study = optuna.create_study(
+        return optuna.create_study(
             storage=optuna.storages.RDBStorage(
                 f"sqlite:///{database}", engine_kwargs={"connect_args": {"timeout": PATIENCE_S}}
             ),
@@ -261,7 +261,6 @@ def _study(sweep: Sweep, settings: Search, database: Path) -> optuna.Study:
             direction=settings.direction,
             pruner=getattr(optuna.pruners, PRUNERS[settings.pruner])(),
         )
-        return study
 
 
 def _sampler(settings: Search) -> Callable[..., optuna.samplers.BaseSampler]:

@@ -28,6 +28,8 @@ PROBE_STEPS: Final = 20
 """Steps by which the time of one is measured, where a budget is in minutes."""
 _DEATH_SIGNAL: Final = 1  # Linux's PR_SET_PDEATHSIG
 _POLL_S: Final = 0.2
+_CAUSE: Final = 300
+"""Letters of what a command said was wrong."""
 
 
 class Failed(Exception):
@@ -134,7 +136,9 @@ def _run(command: Sequence[str], trial: TrialFolder, settings: TrialSettings, *,
         Failed: it ended otherwise than with 0.
         Asked: a signal stopped it.
     """
-    environment = {**os.environ, **settings.environment}
+    cause = trial.path / "cause.json"
+    cause.unlink(missing_ok=True)
+    environment = {**os.environ, **settings.environment, "TORCHELASTIC_ERROR_FILE": str(cause)}
     with trial.output.open("a", encoding="utf-8") as log:
         process = subprocess.Popen(
             command,
@@ -151,7 +155,8 @@ def _run(command: Sequence[str], trial: TrialFolder, settings: TrialSettings, *,
     if forwarding.asked:
         raise Asked
     if process.returncode:
-        raise Failed(_ended(command, process.returncode))
+        message = (read_json(cause) or {"message": {}})["message"].get("message")
+        raise Failed(_ended(command, process.returncode) + (f": {message[:_CAUSE]}" if message else ""))
     return output or ""
 
 

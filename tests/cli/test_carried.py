@@ -61,6 +61,9 @@ def test_a_changed_original_is_told_and_not_used(cli: Cli, run: Path, file: str,
     pictures = {"image": [np.zeros((16, 16, 3), np.uint8)]}
     assert not model.image_embedding(**pictures).equal(insisted.image_embedding(**pictures))
     assert load("run", note=lambda text: None).image_embedding(**pictures).equal(model.image_embedding(**pictures))
+    again = json.loads(cli("reproduce run --no-track --json --plugin parts/adapter.py --out again").out)
+    assert again["circumstances"] == ["plugin parts/adapter.py is not what the run was trained with"]
+    assert not again["same_weights"]
 
 
 def test_a_data_file_beside_a_plugin_is_not_carried_and_is_told_of(cli: Cli) -> None:

@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_comes_out_the_same(cli: Cli, trained: Path):
     result = cli("reproduce --no-track --out again", str(trained))
     assert result.code == 0, result.err
-    assert "Weights identical, bit for bit" in result.out and "was" not in result.err
+    assert "Weights identical, bit for bit; 2 of 2 metrics identical" in result.out and "was" not in result.err
     info = json.loads(Path("again/run.json").read_text(encoding="utf-8"))
     assert info["seed"] == 3 and info["extra"]["options"]["without"] == ["rows"]
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from compose_vlp.cli.commands.report import find_sweep as find_sweep_folder
 from compose_vlp.cli.run import run as run_command
 from compose_vlp.errors import UserError
 from compose_vlp.files import ProcessLock
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.sweep import work
 from compose_vlp.sweep.document import Sweep
-from compose_vlp.sweep.folder import TrialFolder
+from compose_vlp.sweep.folder import TrialFolder, TrialSettings
 from compose_vlp.sweep.reading import read_sweep_file
-from compose_vlp.sweep.results import read_sweep
+from compose_vlp.sweep.results import read_sweep, runs_of
 from compose_vlp.sweep.session import Options, Session
+from compose_vlp.tracking.layout import Target, TrackFolder
 from tests.sweep.conftest import BASE as SMALL
 from tests.sweep.inline import Quiet, run_inline
 
@@ -265,6 +269,33 @@ def test_a_sweep_is_reported_by_its_folder_or_its_name(
     assert SCORE in capsys.readouterr().out
     assert run_command(["report", "questoin"]) == 2
     assert "sweeps here: runs/sweep-question" in capsys.readouterr().err
+
+
+def test_of_a_sweep_all_runs_that_were_tracked_are_sent(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = Path("runs/sweep-question")
+    first, *_ = runs_of(sweep)
+    for folder in (sweep, first):
+        target = Target(folder.name, started_ms=0, uri="x", experiment="", run_name="", system_metrics_s=0)
+        TrackFolder(folder).path.mkdir()
+        TrackFolder(folder).write_target(target)
+    sent: list[Path] = []
+    monkeypatch.setattr("compose_vlp.tracking.sync", lambda folder: sent.append(folder) or "sent")
+    assert run_command(["track", "sync", str(sweep)]) == 0
+    assert sent == [sweep, first]
+
+
+def test_a_folder_of_runs_that_is_taken_for_a_run_names_them(ran: Written) -> None:
+    first = runs_of(Path("runs/sweep-question"))[0].relative_to(Path.cwd())
+    for folder in (first.parent, Path("runs/sweep-question")):
+        with pytest.raises(UserError) as caught:
+            RunFolder.open(folder)
+        assert caught.value.problems[0].hints[0].startswith(f"runs below it: {first}")
+
+
+def test_a_command_that_failed_leaves_its_cause(tmp_path: Path) -> None:
+    settings = TrialSettings("baseline", {}, 0, "d")
+    with pytest.raises(work.Failed, match=r"^training ended with exit code 2: .* no blueprint is called 'nowhere'"):
+        work._run([sys.executable, "-m", "compose_vlp", "check", "nowhere"], TrialFolder(tmp_path), settings)
 
 
 @pytest.mark.parametrize("name", ["v1.5", "v1.5.yaml", "sweeps/v1.5"])

@@ -17,8 +17,7 @@ NETWORK = (
         (f"{NETWORK} (Caused by ResponseError('too many 503 error responses'))", "it answers with error 503"),
         (f"{NETWORK} (Caused by NameResolutionError('...'))", "its name is not known"),
         (
-            "(raised as a result of Query-invoked autoflush; consider using no_autoflush)\n"
-            "(sqlite3.OperationalError) attempt to write a readonly database\n[SQL: INSERT ...]",
+            "(raised by autoflush)\n(sqlite3.OperationalError) attempt to write a readonly database\n[SQL: ...]",
             "attempt to write a readonly database",
         ),
         ("line one\nline two", "ValueError: line one"),

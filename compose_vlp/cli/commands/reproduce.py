@@ -7,7 +7,7 @@ import sys
 import typer
 
 from compose_vlp.cli.console import out, print_json
-from compose_vlp.cli.options import Json, NoTrack, Out, Run, print_note
+from compose_vlp.cli.options import Json, NoTrack, Out, Plugins, Run, print_note
 
 EXAMPLES = (
     ("train a run again and compare", "compose-vlp reproduce runs/coca_tiny-1"),
@@ -17,7 +17,9 @@ SHOWN = 5
 """Metrics that are told where runs differ, the furthest apart."""
 
 
-def command(run: Run, path: Out = None, no_track: NoTrack = False, as_json: Json = False) -> None:
+def command(
+    run: Run, path: Out = None, plugins: Plugins = None, no_track: NoTrack = False, as_json: Json = False
+) -> None:
     """Train a finished run again and compare what comes of it.
 
     Blueprint, plugins, seed and options are those of the run's folder; whatever has changed since (versions, threads,
@@ -30,7 +32,13 @@ def command(run: Run, path: Out = None, no_track: NoTrack = False, as_json: Json
 
     with TrainProgress() as progress:
         result = reproduce(
-            find_run(run), out=path, track=not no_track, listener=progress, command=sys.argv, note=print_note
+            find_run(run),
+            out=path,
+            track=not no_track,
+            plugins=tuple(plugins or ()),
+            listener=progress,
+            command=sys.argv,
+            note=print_note,
         )
     if as_json:
         print_json(result.as_json())

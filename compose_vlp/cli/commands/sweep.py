@@ -125,6 +125,7 @@ def command(
         _list(session, as_json=as_json)
         return
     stopped = _run(session)
+    _tell_unsent(session)
     if as_json:
         print_json(_as_json(session))
     else:
@@ -147,6 +148,17 @@ def _run(session: Session) -> int:
         with stopping.patiently():
             session.run(table, lambda: stopping.asked)
         return stopping.asked
+
+
+def _tell_unsent(session: Session) -> None:
+    """Say how many runs have records that MLflow lacks: what they said of it themselves stands in their logs."""
+    from compose_vlp.tracking.layout import TrackFolder
+    from compose_vlp.tracking.remains import remains
+
+    unsent = sum(remains(TrackFolder(job.trial.run)) is not None for job in session.jobs)
+    if unsent and session.options.track:
+        command = f"compose-vlp track sync {shlex.quote(str(session.path))}"
+        print_note(f"not all that {unsent} of {len(session.jobs)} runs recorded is in MLflow; send it with: {command}")
 
 
 def _sweep(words: Sequence[str], seeds: int | None, given: dict[str, Any]) -> Sweep:

@@ -74,6 +74,16 @@ def carried(run: Path, given: Sequence[str | Path | Plugin], note: Callable[[str
     return tuple(dict.fromkeys(plugins))
 
 
+def replaced(run: Path, given: Sequence[Path]) -> list[str]:
+    """Name the files that are given in place of a run's plugins, or beside them, and say something else."""
+    known = {next(iter(entry["files"])): entry["files"] for entry in _listed(run).get("plugins", ())}
+    return [
+        f"plugin {file} is not what the run was trained with"
+        for file in given
+        if file.name not in known or _changed(file, known[file.name])
+    ]
+
+
 @contextmanager
 def _carried_alone(file: Path, original: Path) -> Iterator[None]:
     """Explain that a file which a plugin reads while it is imported does not go with a run."""

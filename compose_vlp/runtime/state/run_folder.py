@@ -198,8 +198,12 @@ def run_folders(root: Path) -> list[Path]:
 def _read_info(path: Path) -> RunInfo:
     file = path / RUN_FILE
     if not file.is_file():
+        files = (file for below in ("*", "trials/*/run") for file in sorted(path.glob(f"{below}/{RUN_FILE}")))
+        within = [str(file.parent) for file in files]
         hint = f"nothing has begun there; `compose-vlp train BLUEPRINT --out {path}` begins a run in it"
         hints = (*_recent(path.parent), *((hint,) if path.is_dir() else ()))
+        if within:
+            hints = (f"runs below it: {', '.join(within[:3])}{', ...' * (len(within) > 3)}",)
         raise UserError(f"{path} is not a run folder: it has no {RUN_FILE}", hints=hints)
     try:
         read = json.loads(file.read_text())

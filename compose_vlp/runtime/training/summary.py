@@ -39,7 +39,7 @@ class Summary:
 
     def text(self) -> str:
         """In one line, for people."""
-        skipped = f", {self.skipped} broken records left out" if self.skipped else ""
+        skipped = f", {self.skipped} broken record{'s'[: self.skipped > 1]} left out" if self.skipped else ""
         return (
             f"stage {self.stage}: {self.steps} steps in {duration(self.seconds)}, {self.waiting_share:.1%} of it "
             f"waiting for input{skipped}"
