@@ -208,6 +208,12 @@ class SweepFolder:
         """The database of a search."""
         return self.path / "study.db"
 
+    def begin_study_anew(self) -> None:
+        """Put the database of a search aside, and keep it."""
+        if self.study.is_file():
+            others = len(list(self.path.glob("study~*.db")))
+            self.study.rename(self.path / f"study~{others + 1}.db")
+
     def known(self) -> KnownSweep | None:
         """Read the sweep as it was when it last ran; None where it never did.
 

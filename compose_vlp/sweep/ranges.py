@@ -26,7 +26,7 @@ class Range:
     form: str
     arguments: tuple[str, ...]
 
-    def draw(self, trial: optuna.Trial, name: str) -> str:
+    def draw(self, trial: optuna.trial.BaseTrial, name: str) -> str:
         """A value as an override has it."""
         if self.form == "choice":
             return str(trial.suggest_categorical(name, self.arguments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from compose_vlp.errors import BlueprintError, Problem, UserError, did_you_mean
 from compose_vlp.sweep.document import Factor, Level, Search, Sweep
 from compose_vlp.sweep.plan import Cell, Plan, Planner
-from compose_vlp.sweep.running import Job, scores_so_far
+from compose_vlp.sweep.running import Job, State, scores_so_far
 from compose_vlp.sweep.words import Word, layered
 
 if TYPE_CHECKING:
@@ -58,9 +59,11 @@ class Searching:
         database: Path,
         jobs_of: Callable[[Cell], list[Job]],
         note: Callable[[str], None],
+        remember: Callable[[Cell, State], None] = lambda *_: None,
     ) -> None:
         assert isinstance(sweep.design, Search)
         self.sweep, self.planner, self.jobs_of, self.note = sweep, planner, jobs_of, note
+        self.remember = remember
         self.settings = sweep.design
         self.database = database
         ends_of(sweep, planner.plugins)
@@ -72,9 +75,12 @@ class Searching:
         self.looked = 0.0
         self.reported: dict[int, int] = {}
         with _database(database):
+            _judge_study(sweep, self.settings, self.study)
             for frozen in self.study.get_trials(deepcopy=False):
                 if frozen.state.name == "RUNNING":  # of a sweep that was stopped or killed
                     self._open(self._again(frozen))
+                else:
+                    self._remember(frozen)
 
     # --- the feed -----------------------------------------------------------------------------------------------
 
@@ -133,17 +139,32 @@ class Searching:
         self._draw(frozen.number)
         return optuna.Trial(self.study, frozen._trial_id)  # noqa: SLF001 - as Optuna's own `ask` makes one
 
-    def _open(self, trial: optuna.Trial) -> None:
-        """Make the cell that a trial draws; one that is wrong has failed."""
+    def _remember(self, frozen: optuna.trial.FrozenTrial) -> None:
+        """Tell of the cell of a trial that ended before this command."""
+        import optuna
+
+        if any(factor.name not in frozen.params for factor in self.sweep.factors):  # of a design that has changed since
+            return
+        _, cell = self._cell(optuna.trial.FixedTrial(frozen.params))
+        if cell is not None:
+            self.remember(cell, "pruned" if frozen.state.name == "PRUNED" else "failed")
+
+    def _cell(self, trial: optuna.trial.BaseTrial) -> tuple[str, Cell | None]:
+        """Make the cell that a trial draws, with its name; None where it is wrong, as the planner's problems tell."""
         levels: dict[str, str] = {}
         words: list[Word] = []
-        for factor in self.sweep.factors:
-            levels[factor.name], more = _drawn(factor, trial)
-            words += more
+        with warnings.catch_warnings(action="ignore"):  # of a range that is narrower now than when this was drawn
+            for factor in self.sweep.factors:
+                levels[factor.name], more = _drawn(factor, trial)
+                words += more
         self.planner.problems.clear()
-        name = _name(levels)
-        cell = self.planner.cell(levels, name, layered(self.sweep.base, words))
-        if cell is None or self.planner.problems:
+        cell = self.planner.cell(levels, _name(levels), layered(self.sweep.base, words))
+        return _name(levels), None if self.planner.problems else cell
+
+    def _open(self, trial: optuna.Trial) -> None:
+        """Make the cell that a trial draws; one that is wrong has failed."""
+        name, cell = self._cell(trial)
+        if cell is None:
             self.mistakes += 1
             problem = next(iter(self.planner.problems))
             self.note(f"trial {trial.number} ({name}) is no model: {problem.message}")
@@ -216,7 +237,7 @@ def _name(levels: Mapping[str, str]) -> str:
     return ", ".join(f"{factor}={level}" for factor, level in levels.items())
 
 
-def _drawn(factor: Factor, trial: optuna.Trial) -> tuple[str, list[Word]]:
+def _drawn(factor: Factor, trial: optuna.trial.BaseTrial) -> tuple[str, list[Word]]:
     if factor.range is not None:
         value = factor.range.draw(trial, factor.name)
         return value, [_word(factor, value)]
@@ -261,6 +282,43 @@ def _study(sweep: Sweep, settings: Search, database: Path) -> optuna.Study:
             direction=settings.direction,
             pruner=getattr(optuna.pruners, PRUNERS[settings.pruner])(),
         )
+
+
+def _judge_study(sweep: Sweep, settings: Search, study: optuna.Study) -> None:
+    """Refuse to go on with a study that asked something else: Optuna keeps its direction, and mixes all values.
+
+    Raises:
+        BlueprintError: the objective, its direction or the levels of a factor have changed since the search began.
+    """
+    before = study.user_attrs.get("objective", settings.objective), study.direction.name.lower()
+    hint = "`--again` begins the search anew; another name for the sweep begins one beside it"
+    problems = [
+        Problem(f"this search began with `{key}: {then}`", sweep.span(f"design.{key}", "design"), (hint,))
+        for key, now, then in zip(
+            ("objective", "direction"), (settings.objective, settings.direction), before, strict=True
+        )
+        if now != then
+    ]
+    drawn = {
+        name: _form(kind) for trial in study.get_trials(deepcopy=False) for name, kind in trial.distributions.items()
+    }
+    for factor in sweep.factors:
+        form = f"choice({', '.join(level.name for level in factor.levels)})"
+        if factor.range is not None:
+            form = str(factor.range) if factor.range.form == "choice" else factor.range.form
+        if drawn.get(factor.name, form) != form:
+            message = f"this search began with `{factor.name}` as `{drawn[factor.name]}`"
+            problems.append(Problem(message, factor.key.span, (hint,)))
+    if problems:
+        raise BlueprintError(problems, sweep.lines)
+    study.set_user_attr("objective", settings.objective)
+
+
+def _form(distribution: Any) -> str:
+    """Name the form of a range that Optuna has drawn from: what it does not let change."""
+    if hasattr(distribution, "choices"):
+        return f"choice({', '.join(distribution.choices)})"
+    return "log" if distribution.log else "int" if isinstance(distribution.low, int) else "uniform"
 
 
 def _sampler(settings: Search) -> Callable[..., optuna.samplers.BaseSampler]:

@@ -18,7 +18,7 @@ from compose_vlp.sweep.engines import Resources, engine
 from compose_vlp.sweep.folder import FORMAT, SWEEP_FILE, KnownCell, KnownSweep, SweepFolder, TrialSettings
 from compose_vlp.sweep.identity import Identity
 from compose_vlp.sweep.plan import Cell, Plan, Planner, plan
-from compose_vlp.sweep.running import Feed, Job, Listed, Watching, run_all
+from compose_vlp.sweep.running import Feed, Job, Listed, State, Watching, run_all
 from compose_vlp.sweep.search import Searching, ends_of
 from compose_vlp.tracked import FACTOR, command_line, marked, tracking_of
 from compose_vlp.tracking import NullTracker, OutboxTracker, Tracker, TrackSettings, environment_tags, versions
@@ -66,6 +66,7 @@ class Session:
     cells: dict[str, Cell] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     parent: str | None = None
+    kept: dict[str, tuple[KnownCell, Cell]] = field(default_factory=dict)
     costs: dict[str, tuple[int | None, dict[str, float | None]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -164,7 +165,37 @@ class Session:
 
     def _searched(self) -> Feed:
         planner = Planner(self.sweep, self.options.plugins)
-        return Searching(self.sweep, planner, self.folder.study, self.jobs_of, self.note)
+        if self.options.again:
+            self.folder.begin_study_anew()
+        feed = Searching(self.sweep, planner, self.folder.study, self.jobs_of, self.note, self._remember)
+        changed = sorted(
+            {
+                part
+                for before, cell in self.kept.values()
+                for part in cell.identity.differences(Identity(**before.identity))
+            }
+        )
+        if changed:
+            self.note(
+                f"the {' and the '.join(changed)} of {len(self.kept)} trials has changed since they ran; "
+                "what they measured stays in the search, and `--again` begins it anew"
+            )
+        return feed
+
+    def _remember(self, cell: Cell, otherwise: State) -> None:
+        """Count the runs of a trial that ended earlier among the sweep's: as `sweep.json` has them, if it has changed.
+
+        Args:
+            cell: The trial's.
+            otherwise: How runs ended that have not been measured.
+        """
+        before = self.before.cells.get(cell.name) if self.before is not None else None
+        if before is not None and Identity(**before.identity) != cell.identity:
+            self.kept[cell.name] = before, cell
+            return
+        for job in self.jobs_of(cell):
+            if job.state == "waiting":
+                job.state, job.reason = otherwise, job.trial.reason
 
     def _tell_changes(self) -> None:
         """Say which cells are others than when this sweep last ran, and why."""
@@ -248,6 +279,11 @@ class Session:
             return {} if cpus is None else {"OMP_NUM_THREADS": str(max(1, int(cpus)))}
         return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // (self.options.jobs or 1)))}
 
+    def note_cells(self) -> None:
+        """Write which cells there are, where that is not known beforehand: a search may be killed at any time."""
+        if isinstance(self.sweep.design, Search):
+            self.folder.write(self._known())
+
     def _known(self) -> KnownSweep:
         trials: dict[str, dict[str, str]] = {}
         for cell in self.cells.values():
@@ -266,7 +302,8 @@ class Session:
             seeds=list(sweep.seeds),
             budget=str(sweep.budget or ""),
             measure=sweep.measure.model_dump(mode="json"),
-            cells={
+            cells={name: before for name, (before, _) in self.kept.items()}
+            | {
                 cell.name: KnownCell(
                     dict(cell.levels),
                     cell.words,
@@ -313,6 +350,7 @@ class _Counting:
 
     def changed(self, job: Job) -> None:
         self.watching.changed(job)
+        self.session.note_cells()
         if job.state == "running" and job.cell not in self.session.costs:
             self.session.costs[job.cell] = self.session.cells[job.cell].cost()
 

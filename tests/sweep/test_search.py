@@ -15,6 +15,7 @@ from compose_vlp.sweep.plan import Cell, Planner
 from compose_vlp.sweep.running import Job
 from compose_vlp.sweep.search import Searching, ends_of
 from compose_vlp.sweep.session import Options, Session
+from tests.sweep.conftest import BASE
 from tests.sweep.inline import Quiet
 
 optuna = pytest.importorskip("optuna")
@@ -99,10 +100,43 @@ def test_a_search_goes_on_where_it_was_stopped(written: Written, monkeypatch: py
     second, engine, _ = search(sweep, monkeypatch)
     assert engine.started == 3
     assert [trial.state.name for trial in study(second).trials] == ["COMPLETE"] * 4
-    _, engine, _ = search(sweep, monkeypatch)
+    third, engine, _ = search(sweep, monkeypatch)
     assert engine.started == 0
+    known = third.folder.known()
+    assert known is not None and len(known.cells) == len(third.jobs) == 4, "what was trained before stays in the report"
+    assert {job.state for job in third.jobs} == {"known"}
     unbroken, _, _ = search(sweep, monkeypatch, out=Path("unbroken"))
     assert [trial.params for trial in study(second).trials] == [trial.params for trial in study(unbroken).trials]
+
+
+def test_a_search_of_another_base_says_so_and_keeps_what_was(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, _, _ = search(written(VARY, design(2)), monkeypatch)
+    changed = f"base: [{', '.join(map(repr, (*BASE[:-1], 'components.*.depth=2')))}]"
+    after, engine, notes = search(written(VARY, design(3), base=changed), monkeypatch)
+    assert engine.started == 1
+    assert any("the blueprint of 2 trials has changed since they ran" in note for note in notes)
+    old, new = before.folder.known(), after.folder.known()
+    assert old is not None and new is not None and len(new.cells) == 3
+    assert new.cells.items() >= old.cells.items()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([VARY, design(direction="minimize")], "this search began with `direction: maximize`"),
+        ([VARY, design().replace("mean_recall", "text_to_image_recall_at_1")], "this search began with `objective: "),
+        ([VARY.replace("half", "less"), design()], "this search began with `loss` as `choice(full, half)`"),
+        ([VARY.replace("log", "uniform"), design()], "this search began with `optimizer.lr` as `log`"),
+    ],
+)
+def test_a_search_that_asks_something_else_does_not_go_on(
+    written: Written, monkeypatch: pytest.MonkeyPatch, lines: list[str], message: str
+) -> None:
+    search(written(VARY, design(1)), monkeypatch)
+    with pytest.raises(BlueprintError) as caught:
+        search(written(*lines), monkeypatch)
+    (problem,) = caught.value.problems
+    assert problem.message.startswith(message) and "`--again`" in problem.hints[0]
 
 
 def test_a_failed_run_is_a_failed_trial_and_the_search_goes_on(
@@ -110,6 +144,10 @@ def test_a_failed_run_is_a_failed_trial_and_the_search_goes_on(
 ) -> None:
     made, _, _ = search(written(VARY, design(3)), monkeypatch, "training was killed by SIGKILL")
     assert [trial.state.name for trial in study(made).trials] == ["FAIL", "COMPLETE", "COMPLETE"]
+    anew, engine, _ = search(made.sweep, monkeypatch)
+    assert engine.started == 0 and [job.state for job in anew.jobs] == ["failed", "known", "known"]
+    anew, engine, _ = search(made.sweep, monkeypatch, again=True)
+    assert engine.started == 3 and [job.state for job in anew.jobs] == ["done"] * 3
 
 
 def test_a_drawn_cell_that_is_no_model_is_told_and_passed_over(
