@@ -20,7 +20,8 @@ INTRODUCTION = """\
 
 Every mistake of a blueprint is found before anything is built, all of them at once, each with its place, what was
 expected, and the nearest right thing. The examples below are made anew whenever this page is built, in a file
-`mine.yaml`; what stands under each is what `compose-vlp check mine.yaml` prints.
+`mine.yaml`; what stands under each is what `compose-vlp check mine.yaml` prints. [Messages](messages.md) lists
+what else may be said, to be looked up by its first words.
 """
 
 

@@ -49,13 +49,11 @@ def explain_leak(substitution: Substitution, declared: Declared, ref: Ref, root:
     text = value.text.root if isinstance(value, LogitsType) and value.text else root
     if hidden:
         first = _first_reader(calls, ref, root)
-        message = f"{hidden}, first in `{_name(first)}`"
-    else:
-        message = f"every position of `{text}` reaches the logits that must foretell it, first in `{_name(first)}`"
     span = first.span
     assert span is not None
+    what = hidden or f"every position of `{text}` reaches the logits that must foretell it"
+    message = f"{what}, first in `{_name(first)}` at {span}"
     way = " -> ".join(_name(call) for call in path)
-    message += f" at {span}"
     related = [(f"`{_name(first)}` lets it in here", span)]
     hints = [f"the way: {root} -> {way}"] if len(path) > 1 else []
     substitution.problems.add(message, declared.span, *hints, related=related)
