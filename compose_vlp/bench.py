@@ -24,7 +24,7 @@ from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.protocols import AfterStep
-from compose_vlp.readable import percent, storage, work
+from compose_vlp.readable import percent, several, storage, work
 from compose_vlp.runtime.device import autocast, peak_memory
 from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
 from compose_vlp.runtime.processes import Processes
@@ -99,7 +99,7 @@ class Bench:
                 "not known" if rate is None else percent(rate),
                 "not known" if program.kept_bytes is None else storage(program.kept_bytes),
             )
-        threads = f", {self.threads} threads" if self.device == "cpu" else ""
+        threads = f", {several(self.threads, 'thread')}" if self.device == "cpu" else ""
         compiled, plain = self.programs
         pairs = [there / here for there, here in zip(plain.seconds, compiled.seconds, strict=True)]
         factor = f"{statistics.median(pairs):.2f} times as long ({min(pairs):.2f} to {max(pairs):.2f})"

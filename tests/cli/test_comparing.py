@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from compose_vlp.runtime.state.run_folder import RunFolder
 from tests.cli.support import Cli
 from tests.report.made import make_run
 
@@ -44,6 +45,10 @@ def test_a_table_that_does_not_fit_gives_way_to_lines_with_whole_names(
 def test_a_run_that_was_not_measured_is_said_to_be_so(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     make_run(tmp_path / "runs/blind")
     assert cli("runs").out.rstrip().endswith("not measured")
+    monkeypatch.setenv("COLUMNS", "60")
+    assert ", 7 steps, " in cli("runs").out
+    RunFolder.open(tmp_path / "runs/blind").update(stages={"pretrain": {"steps": 1, "seconds": 60.0}})
+    assert ", 1 step, " in cli("runs").out
     make_run(tmp_path / "runs/seen", scores={"mean_recall": 0.5, "text_to_image_recall_at_1": 0.25})
     for width in ("80", "160"):
         monkeypatch.setenv("COLUMNS", width)

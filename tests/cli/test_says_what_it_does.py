@@ -25,8 +25,8 @@ def test_a_run_says_what_it_does_and_what_came_of_it_and_its_log_has_it(
     for said in (
         "run folder: run",
         "stage pretrain on cpu in fp32: ",
-        "parameters trained; 12 records of pairs; 1 steps of 4; no processes reading ahead",
-        "pairs after 1 steps",
+        "parameters trained; 12 records of pairs; 1 step of 4; no processes reading ahead",
+        "pairs after 1 step ",
         "recall@1 of a blind guess: 0.250",
         " is written for ",
     ):

@@ -15,6 +15,7 @@ import torch
 
 from compose_vlp.api import Blueprint
 from compose_vlp.errors import Stopped
+from compose_vlp.readable import several
 from compose_vlp.run import Run
 from compose_vlp.runtime.state import checkpoint
 from compose_vlp.runtime.state.manifest import MANIFEST
@@ -182,8 +183,8 @@ def test_another_number_of_threads_is_told(tmp_path: Path, monkeypatch: pytest.M
     threads, again = torch.get_num_threads(), Signals(99)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
     learn(tmp_path / "run", again, resume=True)
-    (told,) = [note for note in again.notes if " threads " in note]
-    assert f"had {threads} threads and has {threads + 1} threads now" in told
+    (told,) = [note for note in again.notes if " thread" in note]
+    assert f"had {several(threads, 'thread')} and has {several(threads + 1, 'thread')} now" in told
 
 
 DEATHS: dict[str, dict[str, Any]] = {

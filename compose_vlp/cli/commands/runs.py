@@ -12,7 +12,7 @@ from rich.table import Table
 
 from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.options import Json, print_note
-from compose_vlp.readable import duration
+from compose_vlp.readable import duration, several
 
 if TYPE_CHECKING:
     from compose_vlp.report.runs import RunRow
@@ -105,7 +105,7 @@ def _block(row: RunRow, extra: Sequence[str], measured: Collection[str]) -> str:
     """Write a run as lines, for a terminal that the table does not fit: its folder stays whole, to be copied."""
     facts = row.facts
     about = [facts["blueprint"], facts["status"], f"seed {facts['seed']}", facts["started"]]
-    about += [f"{facts['steps']} steps"] if facts["steps"] is not None else []
+    about += [several(int(facts["steps"]), "step")] if facts["steps"] is not None else []
     about += [_time(row)] if facts["seconds"] is not None else []
     told = zip(extra, _values(row, extra, measured), strict=True)
     values = [f"  {text if text == NOT_MEASURED else f'{name} {text}'}" for name, text in told if text]

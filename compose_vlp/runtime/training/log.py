@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compose_vlp.readable import duration, visible
+from compose_vlp.readable import duration, several, visible
 from compose_vlp.runtime.training.listener import Listener
 from compose_vlp.runtime.training.loop import StepReport
 from compose_vlp.runtime.training.summary import Summary
@@ -37,7 +37,9 @@ class Recent:
 
 def scores_text(data: str, step: int, scores: Mapping[str, float]) -> str:
     """Say in one line what was measured."""
-    return f"{data} after {step} steps  " + "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+    return f"{data} after {several(step, 'step')}  " + "  ".join(
+        f"{name} {value:.3f}" for name, value in scores.items()
+    )
 
 
 class Log:

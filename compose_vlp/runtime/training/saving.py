@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from compose_vlp.compiler.model import Model, fingerprint
 from compose_vlp.data.loader import Loader
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.readable import several
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.state import checkpoint, generators
 from compose_vlp.runtime.state.divided import is_divided
@@ -118,7 +119,7 @@ def differences(saved: Mapping[str, Any], processes: Processes) -> list[str]:
     """Why a run that goes on from a checkpoint will not come out bit for bit as without the stop."""
     machine, world = saved["machine"], len(saved["generators"])
     now = (
-        (f"{machine['threads']} threads", f"{torch.get_num_threads()} threads"),
+        (several(machine["threads"], "thread"), several(torch.get_num_threads(), "thread")),
         (f"{world} processes", f"{processes.world} processes"),
         (f"the device {machine['device']}", f"the device {processes.device.type}"),
     )

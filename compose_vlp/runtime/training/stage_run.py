@@ -24,7 +24,7 @@ from compose_vlp.graph.checking.schedules import too_short
 from compose_vlp.graph.checking.trainings import without_others
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.protocols import AfterStep
-from compose_vlp.readable import count
+from compose_vlp.readable import count, several
 from compose_vlp.runtime.device import autocast, peak_memory
 from compose_vlp.runtime.inference.outputs import Asker
 from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
@@ -159,13 +159,13 @@ class StageRun:
         weights = {id(weight): weight.numel() for weight in self.model.parameters()}
         device, processes = self.processes.device, self.processes.world
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-        records = ", ".join(f"{len(source):,} records of {name}" for name, source in self._named_sources())
+        records = ", ".join(f"{several(len(source), 'record')} of {name}" for name, source in self._named_sources())
         batch = f"{self.plan.batch}" + (f" in {self.plan.accumulate} pieces" if self.plan.accumulate > 1 else "")
         batch += f" on {processes} processes ({self.plan.distribute.use})" if processes > 1 else ""
         readers = sum(loader.workers for loader in self.loaders.values())
         return (
             f"stage {self.name} on {where} in {self.plan.precision}: {count(sum(trained.values()))} of "
-            f"{count(sum(weights.values()))} parameters trained; {records}; {self.steps:,} steps of {batch}; "
+            f"{count(sum(weights.values()))} parameters trained; {records}; {several(self.steps, 'step')} of {batch}; "
             f"{readers or 'no'} process{'' if readers == 1 else 'es'} reading ahead"
         )
 

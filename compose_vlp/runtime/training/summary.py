@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from compose_vlp.readable import duration
+from compose_vlp.readable import duration, several
 from compose_vlp.runtime.training.loop import StepReport
 
 
@@ -41,8 +41,8 @@ class Summary:
         """In one line, for people."""
         skipped = f", {self.skipped} broken record{'s'[: self.skipped > 1]} left out" if self.skipped else ""
         return (
-            f"stage {self.stage}: {self.steps} steps in {duration(self.seconds)}, {self.waiting_share:.1%} of it "
-            f"waiting for input{skipped}"
+            f"stage {self.stage}: {several(self.steps, 'step')} in {duration(self.seconds)}, "
+            f"{self.waiting_share:.1%} of it waiting for input{skipped}"
         )
 
     def as_json(self) -> dict[str, float]:
