@@ -150,6 +150,14 @@ def test_an_override_that_reads_itself_is_offered_previous() -> None:
     assert (problem.span.file, problem.span.column) == ("command line", 6)
 
 
+def test_the_changed_expression_is_blamed_before_a_setting_that_stands_nearer() -> None:
+    scores = "similarity({}, gathered({}))".format
+    i2t, t2i = scores("image_embedding", "text_embedding"), scores("text_embedding", "image_embedding")
+    (problem,) = problems("blip", "components.vision.ffn=swiglu", "~losses.itc", f"i2t={i2t}", f"t2i={t2i}")
+    assert problem.message.startswith("`neg.image` points at rows")
+    assert problem.span is not None and problem.span.end_column - problem.span.column == len(i2t)
+
+
 def test_a_circle_is_told_with_its_way(only: Only) -> None:
     text = edited(
         SMALL,

@@ -75,7 +75,7 @@ class _Changes:
                     self.readers[target].append(key)
 
     def cause(self, problem: Problem) -> Span | None:
-        """The change that a problem of an earlier file follows from: the latest file's, and the nearest."""
+        """The change that a problem of an earlier file follows from: the latest file's, likely ones first."""
         key = self._key(problem.span) if problem.span is not None else None
         if key is None or problem.span is None or problem.span.file not in self.ranks:
             return None
@@ -83,11 +83,12 @@ class _Changes:
         for file, rank in sorted(self.ranks.items(), key=lambda item: -item[1]):
             if rank <= self.ranks[problem.span.file]:
                 return None
-            for level in levels:
-                for reached in level:
-                    place = self._change(reached, file, problem.message)
-                    if place is not None:
-                        return place
+            changes = [self._change(reached, file, problem.message) for level in levels for reached in level]
+            places = [change for change in changes if change is not None]
+            likely = (place for place, is_likely in places if is_likely)
+            nearest = next(likely, places[0][0] if places else None)
+            if nearest is not None:
+                return nearest
         return None
 
     def is_broken(self, problem: Problem, reported: Iterable[Span]) -> bool:
@@ -133,17 +134,22 @@ class _Changes:
             )
         return [target for reference in references for target in self.reads.targets(reference)]
 
-    def _change(self, key: Key, file: str, message: str) -> Span | None:
-        """Give what a file changed of an entry: the field that the message names, else the kind, else the only one."""
+    def _change(self, key: Key, file: str, message: str) -> tuple[Span, bool] | None:
+        """Give what a file changed of an entry: the field that the message names, else the kind, else the only one.
+
+        Of an expression, of a named field and of a kind it is likely that a mistake follows; of another setting, not.
+        """
         entry = self.entries.get(key)
         if entry is None:
             return None
         if not isinstance(entry.value, Mapping):
-            return entry.value.span if isinstance(entry.value, Scalar) and entry.value.span.file == file else None
+            return (
+                (entry.value.span, True) if isinstance(entry.value, Scalar) and entry.value.span.file == file else None
+            )
         fields = [field for field in entry.value if field.value.span.file == file]
         if not fields:
             return None
         named = [field for field in fields if re.search(rf"\b{re.escape(field.name)}\b", message)]
         kinds = [field for field in fields if field.name in ("use", "type")]
         chosen = (named or kinds or fields)[0]
-        return chosen.value.span
+        return chosen.value.span, bool(named or kinds)
