@@ -153,7 +153,7 @@ def test_an_override_that_reads_itself_is_offered_previous() -> None:
 def test_the_changed_expression_is_blamed_before_a_setting_that_stands_nearer() -> None:
     scores = "similarity({}, gathered({}))".format
     i2t, t2i = scores("image_embedding", "text_embedding"), scores("text_embedding", "image_embedding")
-    (problem,) = problems("blip", "components.vision.ffn=swiglu", "~losses.itc", f"i2t={i2t}", f"t2i={t2i}")
+    (problem,) = problems("blip", "components.vision.depth=6", "~losses.itc", f"i2t={i2t}", f"t2i={t2i}")
     assert problem.message.startswith("`neg.image` points at rows")
     assert problem.span is not None and problem.span.end_column - problem.span.column == len(i2t)
 
