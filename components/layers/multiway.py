@@ -71,10 +71,15 @@ class Experts(nn.ModuleDict):
         if len(runs) == 1:
             return [self[runs[0].expert](x)]
         pieces = []
-        for run in runs:
+        for run, features in zip(runs, cut(x, runs), strict=True):
             with window(run.start, run.stop):
-                pieces.append(self[run.expert](x[:, run.start : run.stop]))
+                pieces.append(self[run.expert](features))
         return pieces
+
+
+def cut(x: Float[Tensor, "batch n ..."], runs: List[Run]) -> List[Tensor]:
+    """Each run's positions, in their order; together, since each slice by itself has a gradient as large as `x`."""
+    return (x,) if len(runs) == 1 else x.split([run.stop - run.start for run in runs], 1)
 
 
 def joined(pieces: List[Tensor]) -> Tensor:
@@ -99,27 +104,25 @@ class MultiwayAttention(nn.Module):
         """Attend within `scope`, positions mapped by their runs; with `chosen`, what these alone attend to."""
         maps = {run.expert: self._maps(run.expert) for run in scope.runs}
         first = maps[scope.runs[0].expert]
-        normed = [self.norms[run.expert](_cut(x, run, scope.runs)) for run in scope.runs]
+        normed = [
+            self.norms[run.expert](features) for run, features in zip(scope.runs, cut(x, scope.runs), strict=True)
+        ]
         if chosen is None or not all(attention.parts_apart for attention in maps.values()):
             projected = [maps[run.expert].project(features) for run, features in zip(scope.runs, normed, strict=True)]
             seen = first.attend(joined(projected), scope, chosen)
         else:
             pairs = zip(scope.runs, normed, strict=True)
             keys_values = joined([maps[run.expert].project_part(features, queries=False) for run, features in pairs])
-            asking = chosen.of(joined(normed))
-            asked = [maps[run.expert].project_part(_cut(asking, run, chosen.runs), queries=True) for run in chosen.runs]
+            asking = zip(chosen.runs, cut(chosen.of(joined(normed)), chosen.runs), strict=True)
+            asked = [maps[run.expert].project_part(features, queries=True) for run, features in asking]
             seen = first.attend_at(joined(asked), keys_values, scope, chosen)
         runs = scope.runs if chosen is None else chosen.runs
-        return joined([maps[run.expert].mix(_cut(seen, run, runs)) for run in runs])
+        return joined([maps[run.expert].mix(features) for run, features in zip(runs, cut(seen, runs), strict=True)])
 
     def _maps(self, expert: str) -> SelfAttention:
         maps = self.maps[expert]
         assert isinstance(maps, SelfAttention)
         return maps
-
-
-def _cut(x: Tensor, run: Run, runs: List[Run]) -> Tensor:
-    return x if len(runs) == 1 else x[:, run.start : run.stop]
 
 
 class MultiwayLayer(nn.Module):
