@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from compose_vlp.errors import Stopped, UserError
 from compose_vlp.readable import visible
+from compose_vlp.runtime.launcher import tell_launcher
 
 FAILED: Final = 1
 MISTAKE: Final = 2
@@ -79,16 +77,6 @@ def speaks(words: str) -> bool:
     from compose_vlp.runtime.processes import is_first_to_say
 
     return is_first_to_say(words)
-
-
-def tell_launcher(words: str) -> None:
-    """Leave word of a mistake for `torchrun`, which ends its own account of the processes with it."""
-    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if file is not None:
-        shown = visible(words)  # `torchrun` shows what stands where a traceback would
-        told = {"message": shown, "extraInfo": {"py_callstack": shown, "timestamp": str(int(time.time()))}}
-        with suppress(OSError):
-            Path(file).write_text(json.dumps({"message": told}), encoding="utf-8")
 
 
 def _forget_output() -> None:

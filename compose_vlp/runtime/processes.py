@@ -146,11 +146,14 @@ def is_first_to_say(words: str) -> bool:
 
 def agent_store(timeout: timedelta | None = None) -> Any | None:
     """Open the store that `torchrun` keeps for its processes, and over their restarts; None where there is none."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
+    return open_store(timeout or TO_SAY) if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else None
+
+
+def open_store(timeout: timedelta) -> Any | None:
+    """Open the store by which the processes of a run meet, whoever keeps it; None where variables name none."""
     try:
         place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        return dist.TCPStore(*place, is_master=False, wait_for_workers=False, timeout=timeout or TO_SAY)  # type: ignore[attr-defined]
+        return dist.TCPStore(*place, is_master=False, wait_for_workers=False, timeout=timeout)  # type: ignore[attr-defined]
     except (KeyError, ValueError, RuntimeError):  # what `torchrun` left there is of no use, or gone
         return None
 

@@ -88,6 +88,15 @@ def command(
             help="How several processes share the work, whatever stages say: `ddp`, `fsdp` or `hybrid`.",
         ),
     ] = None,
+    patience: Annotated[
+        float,
+        typer.Option(
+            "--patience",
+            min=0,
+            metavar="MINUTES",
+            help="End a run of several processes after one of them hung for so long; 0 waits for ever.",
+        ),
+    ] = 30.0,
     changed_data: Annotated[
         bool, typer.Option("--changed-data", help="Go on with a run whose data is other than it was.")
     ] = False,
@@ -136,6 +145,7 @@ def command(
         without=tuple(without or ()),
         changed_data=changed_data,
         distribute=_engine(distribute),
+        patience=patience,
     )
     blueprint = load(words or (), used)
     with TrainProgress() as progress:

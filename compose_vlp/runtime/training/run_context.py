@@ -16,6 +16,7 @@ from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.training.listener import Listener, Silent
 from compose_vlp.runtime.training.stage_evaluation import Measure
 from compose_vlp.runtime.training.stopping import Stopping
+from compose_vlp.runtime.training.watch import Place
 from compose_vlp.tracking import NullTracker, Tracker
 
 
@@ -26,6 +27,7 @@ class TrainOptions:
     `workers` are the processes that read data ahead: None is a few where pictures are decoded, none elsewhere.
     `distribute` stands before what stages say of how processes share the work.
     `changed_data` lets a resumed run go on with other data than it was trained on so far.
+    `patience` is for how many minutes several processes wait for one that hangs; 0 for ever.
 
     >>> TrainOptions(seed=3, device="cpu").checkpoint_every
     500
@@ -40,6 +42,7 @@ class TrainOptions:
     without: tuple[str, ...] = ()
     changed_data: bool = False
     distribute: EngineName | None = None
+    patience: float = 30.0
 
 
 @dataclass
@@ -47,7 +50,8 @@ class RunContext:
     """A run as its stages see it.
 
     `measure` is what evaluates where a stage asks for it; `sources` are those of stages that somebody has opened
-    already; `stopping` hears signals; `saver` writes checkpoints of divided models. Of several processes all train,
+    already; `stopping` hears signals; `saver` writes checkpoints of divided models; `place` is where the run is, which
+    other processes look after. Of several processes all train,
     and the first one alone has a tracker and a listener, and writes.
     """
 
@@ -60,6 +64,7 @@ class RunContext:
     sources: Mapping[str, Mapping[str, Source]] = field(default_factory=dict)
     stopping: Stopping = field(default_factory=Stopping)
     saver: BackgroundSaver = field(default_factory=BackgroundSaver)
+    place: Place = field(default_factory=Place)
 
     @cached_property
     def processes(self) -> Processes:

@@ -44,6 +44,7 @@ from compose_vlp.runtime.state.scores import tracked_names
 from compose_vlp.runtime.training import saving
 from compose_vlp.runtime.training.engines import make_engine, whole_model
 from compose_vlp.runtime.training.gradients import Gradients, InOneGo, InPieces
+from compose_vlp.runtime.training.hanging import Doing
 from compose_vlp.runtime.training.loop import NotFinite, StageLoop, StepReport
 from compose_vlp.runtime.training.not_finite import explain
 from compose_vlp.runtime.training.run_context import RunContext
@@ -142,6 +143,7 @@ class StageRun:
                 f"one process divides nothing, whatever `distribute: {engine}` says: torchrun starts several"
             )
         context.listener.stage(self.name, self.first, self.steps)
+        context.place.at(Doing.ENDING_THE_STEP, self.before + self.first)
         with context.stopping.patiently():
             try:
                 for report in self.loop.run(self.first, self.steps):
@@ -176,6 +178,7 @@ class StageRun:
 
     def _after(self, report: StepReport) -> None:
         context, done = self.context, report.step + 1
+        context.place.at(Doing.ENDING_THE_STEP, self.before + done)
         self.summary.add(report)
         context.listener.step(report)
         if report.step % context.options.log_every == 0 or done == self.steps:
@@ -222,7 +225,7 @@ class StageRun:
             return True
         step = self.before + done
         try:
-            with context.stopping.breaking_off():
+            with context.place.busy(Doing.EVALUATING), context.stopping.breaking_off():
                 again = asked if model is self.model else self._evaluation_of(model)
                 assert again is not None
                 seen = again.seen()
@@ -269,7 +272,8 @@ class StageRun:
         finished = stage > self.number
         total = self.before + (self.steps if finished else step)
         progress = saving.Progress(stage, step, total - step, self.name)
-        saving.save(self.context, self.model, progress, None if finished else self.optimizer.torch, self.loaders)
+        with self.context.place.busy(Doing.SAVING):
+            saving.save(self.context, self.model, progress, None if finished else self.optimizer.torch, self.loaders)
 
     @cached_property
     def checkpoint_every(self) -> int:
@@ -325,10 +329,12 @@ class StageRun:
     def _batches(self) -> Iterator[dict[str, Any]]:
         streams = [iter(loader) for loader in self.loaders.values()]
         while True:
+            self.context.place.at(Doing.READING_DATA)
             batch: dict[str, Any] = {}
             for stream in streams:
                 values = next(stream).values
                 batch.update({name: value.to(self.processes.device) for name, value in values.items()})
+            self.context.place.at(Doing.COMPUTING)
             yield batch
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,17 @@ from compose_vlp.runtime.state import checkpoint, generators
 from compose_vlp.runtime.state.divided import refuse_unseen
 from compose_vlp.runtime.state.fitting import fit
 from compose_vlp.runtime.training.engines import CPU, divides, whole_model
+from compose_vlp.runtime.training.hanging import Doing
+from compose_vlp.runtime.training.listener import Silent
+from compose_vlp.runtime.training.log import LOG, Log
 from compose_vlp.runtime.training.run_context import RunContext, TrainOptions
 from compose_vlp.runtime.training.saving import Progress, blueprint_of, differences, own, save
 from compose_vlp.runtime.training.stage_run import StageRun
+from compose_vlp.runtime.training.watch import watched
 
 __all__ = ["TrainOptions", "Trainer"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,10 +55,20 @@ class Trainer:
         stages = list(self.context.blueprint.stages)
         if not stages:
             return self._untrained().eval()
+        context = self.context
         try:
-            return self._trained(stages, resume)
+            with watched(context.processes, context.place, 60 * context.options.patience, self._say):
+                return self._trained(stages, resume)
         finally:
-            self.context.saver.close()
+            context.saver.close()
+
+    def _say(self, words: str) -> None:
+        """Tell what another thread saw: the first process hangs, maybe, and then another one speaks."""
+        if self.context.processes.main:
+            self.context.listener.note(words)
+        else:
+            log.warning(words)
+            Log(Silent(), self.context.folder.logs / LOG).write(words)
 
     def _trained(self, stages: list[str], resume: bool) -> Model:
         saved = self._saved() if resume else None
@@ -62,6 +79,7 @@ class Trainer:
             here = saved if number == begin.stage else None
             noise = own(here["generators"], self.context.processes) if here else generators.capture()
             model = self._fitted(model, trained, stages[number]).to(self._home(stages[number]))
+            self.context.place.at(Doing.MAKING_READY, before)
             stage = StageRun(self.context, number, before, model)
             if here:
                 stage.restore(here)
