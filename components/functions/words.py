@@ -59,7 +59,7 @@ def prompt(
     ids = ids[: len(ids) - (ids[-1:] == [tokenizer.end_id])]
     if text.offset:
         return replace(text, offset=text.offset + len(ids))
-    added = torch.tensor(ids, dtype=text.ids.dtype, device=text.ids.device).expand(text.ids.shape[0], -1)
+    added = torch.tensor(ids, dtype=text.ids.dtype).to(text.ids.device, non_blocking=True).expand(text.ids.shape[0], -1)
     longer = torch.cat((text.ids[:, :1], added, text.ids[:, 1:]), 1)[:, : text.frame]
     lengths = text.lengths + len(ids)
     last = text.ids.gather(1, (text.lengths - 1).clamp(min=0)[:, None])

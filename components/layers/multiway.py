@@ -239,7 +239,7 @@ class RelativeBias(nn.Module):
         """Return what is added to the scores of every layer, for positions in these parts."""
         layout = tuple((part.length, part.text is None) for part in parts)
         if layout not in self._layouts or self._layouts[layout].device != self.table.device:
-            self._layouts = {layout: self._index(parts).to(self.table.device), **self._layouts}
+            self._layouts = {layout: self._index(parts).to(self.table.device, non_blocking=True), **self._layouts}
         gathered = nn.functional.embedding(self._layouts[layout], self.table)
         biases: Tensor = gathered.unflatten(-1, (-1, self.heads)).permute(2, 3, 0, 1).contiguous()
         return biases

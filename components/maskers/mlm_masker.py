@@ -1,5 +1,6 @@
 """Hidden words, as BERT hides them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
@@ -83,7 +84,7 @@ class MlmMasker(nn.Module):
         if c.random_from > tokenizer.highest_id:
             raise UserError(f"`random_from: {c.random_from}` leaves no word: the last is {tokenizer.highest_id}")
         kept = set(tokenizer.special.values()) - ({tokenizer.end_id} if c.end else set())
-        words = text.valid & ~torch.isin(text.ids, torch.tensor(sorted(kept), device=text.ids.device))
+        words = text.valid & ~_among(text.ids, sorted(kept))
         chosen = self._share(text, words) if c.fixed else self._choose(text.ids, words, tokenizer)
         fate = torch.rand(text.ids.shape, device=text.ids.device)
         random = (1 - c.mask) / 2 if c.random is None else c.random
@@ -123,7 +124,12 @@ class MlmMasker(nn.Module):
                     "`whole_words` needs a vocabulary that marks the pieces of a word with `##`",
                     hints=["`use: wordpiece`", "whole_words: false"],
                 )
-            starts = ~(torch.isin(ids, torch.tensor(pieces, device=ids.device)) & words)
+            starts = ~(_among(ids, pieces) & words)
             word = starts.cumsum(1) - 1
             drawn = drawn.gather(1, word.clamp(min=0))  # a word's pieces share one draw
         return words & (drawn < self.config.probability)
+
+
+def _among(ids: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Where ids are among these numbers; an accelerator is not waited for."""
+    return torch.isin(ids, torch.tensor(numbers).to(ids.device, non_blocking=True))

@@ -52,3 +52,11 @@ def weights_of(scores: Tensor, allowed: Tensor, floor: float = 0.0, fewest: int 
     weights = (scores.softmax(1).nan_to_num(0.0) + floor).masked_fill(~allowed, 0.0)
     empty = (weights > 0).sum(1, keepdim=True) < fewest
     return torch.where(empty, allowed.float(), weights)
+
+
+def draw_columns(weights: Tensor, count: int) -> Tensor:
+    """Different columns `[rows, count]` of each row, drawn by weights that `weights_of` made.
+
+    As `torch.multinomial` draws, whose checks of the weights would wait for the device.
+    """
+    return (weights / torch.empty_like(weights).exponential_()).topk(count, 1).indices

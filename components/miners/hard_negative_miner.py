@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from compose_vlp.components.miners.candidates import batch_scores, weights_of, wrong_columns
+from compose_vlp.components.miners.candidates import batch_scores, draw_columns, weights_of, wrong_columns
 from compose_vlp.registry import DETACHED, Compares, Settings, component
 from compose_vlp.values import Index, Number, Similarity
 
@@ -51,4 +51,4 @@ class HardNegativeMiner(nn.Module):
     def _draw(self, similarity: Similarity, same: Number | None) -> Tensor:
         allowed = wrong_columns(similarity, same)
         weights = weights_of(batch_scores(similarity), allowed, self.config.floor)
-        return torch.multinomial(weights, 1)[:, 0]
+        return draw_columns(weights, 1)[:, 0]

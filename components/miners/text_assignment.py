@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 import torch
 from torch import nn
 
-from compose_vlp.components.miners.candidates import batch_scores, own_places, weights_of, wrong_columns
+from compose_vlp.components.miners.candidates import batch_scores, draw_columns, own_places, weights_of, wrong_columns
 from compose_vlp.registry import DETACHED, Compares, Settings, component
 from compose_vlp.values import Index, Number, Similarity
 
@@ -46,7 +46,7 @@ class TextAssignment(nn.Module):
         """
         with torch.no_grad():
             allowed = wrong_columns(i2i, same, fewest=2)
-            first, second = torch.multinomial(weights_of(batch_scores(i2i), allowed, fewest=2), 2).T
+            first, second = draw_columns(weights_of(batch_scores(i2i), allowed, fewest=2), 2).T
             own, answer = own_places(i2i), torch.randint(3, first.shape, device=first.device)
             left = torch.where(answer == 0, own, first)
             right = torch.where(answer == 0, first, torch.where(answer == 1, own, second))

@@ -97,19 +97,21 @@ def _of_every_row(every: set[int], x: Tensor, runs: tuple[Run, ...]) -> Chosen:
         if inside:
             mine.append(Run(run.expert, len(places), len(places) + len(inside)))
         places += inside
-    return Chosen(torch.tensor(places, device=x.device), x.shape[1], tuple(mine))
+    index = torch.tensor(places).to(x.device, non_blocking=True)  # a copy that blocks waits for all that runs before it
+    return Chosen(index, x.shape[1], tuple(mine))
 
 
 def _of_each_row(every: set[int], some: List[tuple[Part, Tensor]], x: Tensor, runs: tuple[Run, ...]) -> Chosen:
     batch, n = x.shape[:2]
     asked = torch.zeros(batch, n, dtype=torch.bool, device=x.device)
-    asked[:, sorted(every)] = True
+    for place in every:
+        asked[:, place] = True
     for part, flat in some:
-        asked[flat // part.length, flat % part.length + part.start] = True
+        asked.view(-1).index_fill_(0, flat // part.length * n + flat % part.length + part.start, True)
     pieces, mine, first = list[Tensor](), list[Run](), 0
     for run in runs:
         inside = asked[:, run.start : run.stop]
-        count = int(inside.sum(1).max())
+        count = most_of_a_row(inside)
         if count:
             order = inside.int().argsort(stable=True, dim=1, descending=True)[:, :count]
             pieces.append(torch.where(inside.gather(1, order), order + run.start, n))
@@ -118,3 +120,8 @@ def _of_each_row(every: set[int], some: List[tuple[Part, Tensor]], x: Tensor, ru
     if not pieces:  # nothing is read of this batch: one position, which nobody reads
         return Chosen(torch.full((batch, 1), n, device=x.device), n, (Run(runs[0].expert, 0, 1),))
     return Chosen(torch.cat(pieces, 1), n, tuple(mine))
+
+
+def most_of_a_row(inside: Tensor) -> int:
+    """Count the most that a row `[batch, n]` has. It decides shapes, so the host waits for it: once a tower's call."""
+    return int(inside.sum(1).max())

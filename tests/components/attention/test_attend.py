@@ -160,16 +160,30 @@ def test_xformers_kernels_equal_eager(n: int, m: int, mask: str, causal: bool) -
     agree(xformers_backend.attend, n, m, mask, causal, device="cuda", width=16)
 
 
-def test_xformers_gets_block_diagonal_masks_for_ragged_rows_and_no_tensor(emulated: list[Any]) -> None:
-    inputs, valid = tensors(5, 5), mask_of("ragged", 5)
-    xformers_backend.attend(*inputs, valid=valid)
-    xformers_backend.attend(*inputs, valid=valid, causal=True)
-    xformers_backend.attend(*tensors(3, 7), causal=True)
-    xformers_backend.attend(*inputs)
-    names = [type(mask).__name__ for mask in emulated]
-    assert names == [
-        "BlockDiagonalMask", "BlockDiagonalCausalMask", "LowerTriangularFromBottomRightMask", "NoneType",
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("n", "m", "mask", "causal", "bias", "kind"),
+    [
+        (5, 5, "all", False, "none", "NoneType"),
+        (5, 5, "ragged", False, "none", "BlockDiagonalMask"),
+        (3, 7, "ragged", False, "none", "BlockDiagonalMask"),
+        (5, 5, "holes", False, "none", "BlockDiagonalMask"),
+        (5, 5, "ragged", True, "none", "BlockDiagonalCausalMask"),
+        (3, 7, "all", True, "none", "LowerTriangularFromBottomRightMask"),
+        (1, 6, "ragged", True, "none", "BlockDiagonalMask"),
+        # Where xformers has no mask of its own for it, one tensor is added.
+        (5, 5, "holes", True, "none", "Tensor"),
+        (3, 7, "ragged", True, "none", "Tensor"),
+        (7, 3, "all", True, "none", "Tensor"),
+        (5, 5, "all", False, "float [h, n, m]", "Tensor"),
+        (5, 5, "ragged", False, "bool", "Tensor"),
+    ],
+)
+def test_xformers_gets_the_mask_that_says_it_with_least(
+    n: int, m: int, mask: str, causal: bool, bias: str, kind: str, emulated: list[Any]
+) -> None:
+    valid, added = mask_of(mask, m), bias_of(bias, n, m)
+    xformers_backend.attend(*tensors(n, m), valid=valid, causal=causal, bias=added)
+    assert [type(given).__name__ for given in emulated] == [kind]
 
 
 @pytest.mark.parametrize("causal", [False, True])
