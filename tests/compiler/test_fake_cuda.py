@@ -69,7 +69,7 @@ def losses(fake: FakeTensorMode, blueprint: CheckedBlueprint, stage: str) -> tup
     with fake, use_backend("sdpa"):
         model.to_empty(device="cuda")
         model.tokenizers = synthetic_tokenizers(own)
-        model.start_teachers(list(model.worlds))
+        model.following = tuple(model.worlds)  # as where a stage has begun
         batch = {name: on_gpu(value) for name, value in synthetic_batch(compiled.plan, 4, "meta").items()}
         model(compiled.run, batch, Step(own.constants_and_starts()))  # the first time, layouts of a bias are copied
         with Waits() as waits:
