@@ -96,7 +96,7 @@ def test_one_process_tells_and_all_end() -> None:
     for one in watches:
         one.close()
     assert lines[0].startswith("0 says: process 1 on ") and lines[0].endswith("within 1.5 s (`--patience`)")
-    assert ": the run ends. `compose-vlp train --resume` goes on" in lines[1]
+    assert ": the run ends. `train --resume RUN` goes on" in lines[1]
     assert {line[:6] for line in lines[2:]} == {"0 ends", "1 ends"}
 
 
