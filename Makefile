@@ -3,6 +3,7 @@
 #   make demo     build the largest CoCa, then train a small one on the CPU and show what it learnt
 #   make test     everything that continuous integration checks
 #   make setup    only install
+#   make gpu-test on a machine with a GPU: its kernels, and steps of all papers, beside the processor's
 #   make fuzz     strange values, damaged pictures and spoilt blueprints by the thousand, for an hour
 #   make lint | format | types | contracts | docs | pytest    one of the checks
 
@@ -20,7 +21,7 @@ SEED ?= 0
 # Byte code is worth its disk: without it every command would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test setup lint format types contracts docs pytest fuzz upgrade clean
+.PHONY: demo test setup lint format types contracts docs pytest gpu-test fuzz upgrade clean
 .DEFAULT_GOAL := help
 
 help:
@@ -61,6 +62,10 @@ docs: setup
 
 pytest: setup
 	$(BIN)/pytest --numprocesses $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+# Ends with 2 where torch sees no GPU.
+gpu-test: setup
+	$(BIN)/pytest -m gpu --numprocesses 0 $(PYTEST_ARGS)
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz.records --count $(COUNT) --seed $(SEED)

@@ -25,6 +25,29 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 gc.set_threshold(10_000)  # as the commands do: imports and tests leave few circles, and looking for them takes a sixth
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """`pytest -m gpu` asks for a GPU: where none is visible it ends at once, and nothing counts as skipped."""
+    if session.config.option.markexpr == "gpu" and not _sees_gpu():
+        pytest.exit(f"{NO_GPU}: run `nvidia-smi`, and `compose-vlp doctor`", returncode=2)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a GPU, what needs one is skipped where other tests run."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not _sees_gpu():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+NO_GPU = "torch sees no GPU here"
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The checkout."""

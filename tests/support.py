@@ -56,6 +56,16 @@ def in_float64(batch: dict[str, Any]) -> dict[str, Any]:
     return pytree.tree_map_only(Tensor, lambda one: one.double() if one.is_floating_point() else one, batch)
 
 
+def silence(model: nn.Module) -> None:
+    """No noise, which processes and devices draw each for itself."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("dropout", "drop_path"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
+
+
 @contextmanager
 def runs_in_float64() -> Iterator[None]:
     """Runs that begin in here have weights and pictures in float64: two ways of training then learn the same."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from compose_vlp.blueprint.sections import Distribute
@@ -35,7 +35,7 @@ from compose_vlp.runtime.training.gradients import InOneGo, InPieces, Losses
 from compose_vlp.runtime.training.loop import StageLoop
 from compose_vlp.runtime.training.sharding import local
 from compose_vlp.values import Index, Text
-from tests.support import assert_near, spawn
+from tests.support import assert_near, silence, spawn
 from tests.tiny_papers import PAPERS, tiny_paper
 
 pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -174,16 +174,6 @@ class Run:
                     Tensor, lambda t: (t.double() if t.is_floating_point() else t)[mine], value
                 )
             yield inputs
-
-
-def silence(model: nn.Module) -> None:
-    """No noise, which processes draw each for itself."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        for name in ("dropout", "drop_path"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)
 
 
 @contextmanager

@@ -14,55 +14,7 @@ from compose_vlp.components.attention import eager, sdpa, xformers_backend
 from compose_vlp.components.attention.attend import VARIABLE, attend, explain, use_backend
 from compose_vlp.components.attention.masks import may_see
 from compose_vlp.errors import UserError
-
-SHAPES = ((5, 5), (3, 7), (1, 6), (7, 3))  # queries, keys
-MASKS = ("all", "ragged", "holes", "empty row")
-BIASES = ("none", "float [n, m]", "float [h, n, m]", "float [b, 1, n, m]", "bool", "bool with blind query", "-inf")
-CASES = [
-    pytest.param(n, m, mask, causal, id=f"{n}x{m}-{mask}-{'causal' if causal else 'full'}")
-    for (n, m), mask, causal in itertools.product(SHAPES, MASKS, (False, True))
-]
-
-
-def tensors(n: int, m: int, width: int = 8) -> list[Tensor]:
-    made = torch.Generator().manual_seed(n * 100 + m)
-    shapes = ((4, n, 2, width), (4, m, 2, width), (4, m, 2, width))
-    return [torch.randn(s, generator=made).requires_grad_() for s in shapes]
-
-
-def mask_of(kind: str, m: int) -> Tensor | None:
-    if kind == "all":
-        return None
-    valid = torch.arange(m) < torch.tensor([m, 1, 2, m - 1])[:, None]
-    if kind == "holes":
-        valid[0, 0] = False
-        valid[3, m // 2] = False
-    if kind == "empty row":
-        valid[1] = False
-    return valid
-
-
-def bias_of(kind: str, n: int, m: int) -> Tensor | None:
-    made = torch.Generator().manual_seed(1)
-    if kind == "none":
-        return None
-    if kind.startswith("bool"):
-        seen = torch.rand(4, 1, n, m, generator=made) > 0.4
-        seen[2, 0, n - 1] = "blind" not in kind
-        return seen
-    if kind == "-inf":
-        return torch.zeros(2, n, m).masked_fill(torch.rand(2, n, m, generator=made) > 0.6, -torch.inf)
-    shape = {"float [n, m]": (n, m), "float [h, n, m]": (2, n, m), "float [b, 1, n, m]": (4, 1, n, m)}[kind]
-    return torch.randn(shape, generator=made).requires_grad_()
-
-
-def outcome(run: Any, inputs: list[Tensor], **options: Any) -> list[Tensor]:
-    """The output, and the gradient of every input, of a float bias too."""
-    out = run(*inputs, **options)
-    bias = options.get("bias")
-    wanted = [*inputs, *([bias] if bias is not None and bias.requires_grad else [])]
-    direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out)
-    return [out, *torch.autograd.grad(out, wanted, direction)]
+from tests.components.attention.cases import BIASES, CASES, bias_of, mask_of, outcome, tensors
 
 
 def naive(queries: Tensor, keys: Tensor, values: Tensor, valid: Any, causal: bool, bias: Any) -> Tensor:
@@ -91,15 +43,12 @@ def about(bias: str) -> Callable[[str], str]:
     return lambda told: f"bias {bias}: {told}"
 
 
-def agree(run: Any, n: int, m: int, mask: str, causal: bool, device: str = "cpu", width: int = 8) -> None:
+def agree(run: Any, n: int, m: int, mask: str, causal: bool) -> None:
     """A backend and eager give the same, forward and backward, with every kind of bias."""
 
-    def there(x: Tensor | None) -> Any:
-        return x if x is None else x.detach().to(device).requires_grad_(x.requires_grad)
-
     for bias in BIASES:
-        inputs = [there(x) for x in tensors(n, m, width)]
-        options = {"valid": there(mask_of(mask, m)), "causal": causal, "bias": there(bias_of(bias, n, m))}
+        inputs = tensors(n, m)
+        options = {"valid": mask_of(mask, m), "causal": causal, "bias": bias_of(bias, n, m)}
         wanted = outcome(eager.attend, inputs, **options)
         for got, eagers in zip(outcome(run, inputs, **options), wanted, strict=True):
             torch.testing.assert_close(got, eagers, atol=1e-5, rtol=0, msg=about(bias))
@@ -119,7 +68,7 @@ def test_sdpa_equals_eager(n: int, m: int, mask: str, causal: bool) -> None:
     agree(sdpa.attend, n, m, mask, causal)
 
 
-# --- xformers: its kernels need CUDA; what we hand to them is checked everywhere -------------------------------------
+# --- xformers: its kernels need CUDA (tests/gpu); what we hand to them is checked everywhere -------------------------
 
 
 @pytest.fixture
@@ -150,14 +99,6 @@ def test_what_xformers_is_given_means_what_eager_does(
 ) -> None:
     agree(xformers_backend.attend, n, m, mask, causal)
     assert len(emulated) == len(BIASES)
-
-
-@pytest.mark.parametrize(("n", "m", "mask", "causal"), CASES)
-def test_xformers_kernels_equal_eager(n: int, m: int, mask: str, causal: bool) -> None:
-    pytest.importorskip("xformers.ops.fmha", reason="xformers is not installed here")
-    if not torch.cuda.is_available():
-        pytest.skip("xformers has CUDA operators only, and there is no CUDA device here")
-    agree(xformers_backend.attend, n, m, mask, causal, device="cuda", width=16)
 
 
 @pytest.mark.parametrize(
