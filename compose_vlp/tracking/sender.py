@@ -94,8 +94,10 @@ class Sender:
     def _go_on_after(self, error: Exception, over: bool) -> bool:
         """Wait a while, longer each time. False when training is over and this was not the first failure in a row."""
         self._failures += 1
-        logger.warning("MLflow: %s: %s", type(error).__name__, error)
-        self.delivery.note_problem(reason(error))
+        why = reason(error)
+        logger.warning("MLflow: %s", why)
+        logger.info("%s: %s", type(error).__name__, error)  # whole, with its page of SQL, for the sender's log alone
+        self.delivery.note_problem(why)
         if over and self._failures > 1:
             return False
         until = time.monotonic() + min(_LONGEST_PAUSE_S, 0.5 * 2**self._failures)
