@@ -31,6 +31,7 @@ _LOOKS: Final = 10
 """Looks at the others before one is named."""
 _TO_ANSWER: Final = timedelta(seconds=60)
 _NUMBERS: Final = count()
+_LOST: Final = frozenset({(-1, True)})
 
 
 class Store(Protocol):
@@ -64,8 +65,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Trouble:
-    """What this process waits for in vain; `over` says that it has waited long enough, `speaker` who tells it."""
+    """What this process waits for in vain.
 
+    `what` tells one trouble from another, `speaker` is who tells it, and `over` says that the wait is.
+    """
+
+    what: frozenset[tuple[int, bool]]
     words: str
     speaker: int
     over: bool
@@ -116,7 +121,7 @@ class Watch:
         self._beat, self._time, self._answered = 0, 0.0, 0.0
         nothing = Sign(0, 0, Doing.MAKING_READY, "a machine that has told nothing yet", "code that is not known")
         self._heard = dict.fromkeys(range(processes.world), (nothing, 0.0, 0.0))  # with when it came, and moved
-        self._told = False
+        self._told: frozenset[tuple[int, bool]] = frozenset()
 
     def start(self) -> None:
         for thread in self._threads:
@@ -174,7 +179,7 @@ class Watch:
         if unanswered > self._warned_after:
             address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             words = f"{address}, where the processes of this run meet, has not answered for {duration(unanswered)}"
-            return Trouble(words, min(self._processes.rank, 1), unanswered > self._patience)
+            return Trouble(_LOST, words, min(self._processes.rank, 1), unanswered > self._patience)
         seen = [
             Seen(rank, sign, self._answered - came, self._answered - moved)
             for rank, (sign, came, moved) in self._heard.items()
@@ -184,17 +189,18 @@ class Watch:
             return None
         speaker = min((process.rank for process in seen if process.silent <= self._warned_after), default=0)
         words = in_words(named, self._processes.world, self._warned_after)
-        return Trouble(words, speaker, bool(hanging(seen, self._patience)))
+        what = frozenset((process.rank, process.silent > self._warned_after) for process in named)
+        return Trouble(what, words, speaker, bool(hanging(seen, self._patience)))
 
     def _judge(self, trouble: Trouble | None) -> None:
         if trouble is None:
             if self._told and self._processes.main:
                 self._say("all processes go on")
-            self._told = False
+            self._told = frozenset()
         elif trouble.over:
             self._end(trouble)
-        elif not self._told:
-            self._told = True
+        elif trouble.what != self._told:
+            self._told = trouble.what
             if trouble.speaker == self._processes.rank:
                 rest = duration(self._patience - self._warned_after)
                 self._say(f"{trouble.words}; the run ends if nothing changes within {rest} (`--patience`)")
