@@ -20,7 +20,7 @@ BERT_HEAD = 64
 
 
 def _keys(c: "TextDecoder.Config") -> Keys:
-    return keys_of_stack(c.depth, _heads(c), (c.width, c.context_width))
+    return keys_of_stack(c.depth, heads_of(c), (c.width, c.context_width))
 
 
 @component(
@@ -98,12 +98,12 @@ def _layers(c: TextDecoder.Config) -> Iterator[Layer]:
         across = (
             None
             if context_width is None
-            else cross_attention(c.width, _heads(c), context_width, dropout=c.attention_dropout)
+            else cross_attention(c.width, heads_of(c), context_width, dropout=c.attention_dropout)
         )
         yield build_layer(
             c,
             c.width,
-            _heads(c),
+            heads_of(c),
             placement="post",
             cross_attention=across,
             dropout=c.dropout,
@@ -111,7 +111,7 @@ def _layers(c: TextDecoder.Config) -> Iterator[Layer]:
         )
 
 
-def _heads(c: TextDecoder.Config) -> int:
+def heads_of(c: TextDecoder.Config) -> int:
     """As many as are asked for, or else as divide the width at 64 features each or a little more."""
     if c.heads is not None:
         return c.heads

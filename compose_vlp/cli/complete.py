@@ -49,6 +49,13 @@ def kinds(incomplete: str) -> list[str]:
     return sorted(name for name in catalogue() if name.startswith(incomplete))
 
 
+def formats(incomplete: str) -> list[str]:
+    """Offer what a trained model can be exported as."""
+    from compose_vlp.interop.formats import ALL
+
+    return [name for name in ALL if name.startswith(incomplete)]
+
+
 def starts(incomplete: str) -> list[str]:
     """Offer what a component's start can be of."""
     from compose_vlp.starts import COMPONENTS

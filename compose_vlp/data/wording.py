@@ -16,8 +16,8 @@ from compose_vlp.data.source import BadRecord, shown
 MOST_LETTERS: Final = 1_000_000
 """A longer text is no caption; tokenizers take time and memory in proportion, and some more than that."""
 _HALF: Final = re.compile(r"[\ud800-\udfff]")
-_ALBEF: Final = re.compile(r"[,.'!?\"()*#:;~]")
-_BLIP: Final = re.compile(r"[.!\"()*#:;~]")
+ALBEF_MARKS: Final = re.compile(r"[,.'!?\"()*#:;~]")
+BLIP_MARKS: Final = re.compile(r"[.!\"()*#:;~]")
 _SPACES: Final = re.compile(r"\s{2,}")
 
 
@@ -39,12 +39,12 @@ def blip_caption(text: str) -> str:
 
     Source: github.com/salesforce/BLIP, `pre_caption` of `data/utils.py`.
     """
-    return _SPACES.sub(" ", _BLIP.sub(" ", text.lower())).strip()
+    return _SPACES.sub(" ", BLIP_MARKS.sub(" ", text.lower())).strip()
 
 
 def blip_question(text: str) -> str:
     """BLIP's questions: lower case, the same punctuation left out, spaces within as they are (`pre_question`)."""
-    return _BLIP.sub("", text.lower()).rstrip()
+    return BLIP_MARKS.sub("", text.lower()).rstrip()
 
 
 CLEANERS: Final[dict[str, Callable[[str], str]]] = {
@@ -92,5 +92,5 @@ def prepared(text: str, settings: TextInput) -> str:
 
 
 def _albef_letters(text: str) -> str:
-    plain = _ALBEF.sub("", text.lower()).replace("-", " ").replace("/", " ")
+    plain = ALBEF_MARKS.sub("", text.lower()).replace("-", " ").replace("/", " ")
     return plain.replace("<person>", "person")

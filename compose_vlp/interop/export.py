@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor
 
 from compose_vlp.compiler.adapting import Adapted
 from compose_vlp.compiler.model import Model
-from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.errors import UserError
 from compose_vlp.files import write_atomic
 from compose_vlp.interop import beit3, open_clip_coca, vlmo
+from compose_vlp.interop.formats import PLAIN, check_form
 from compose_vlp.interop.weights import merged_weights_of, weights_of
 from compose_vlp.readable import storage
 
@@ -25,9 +26,6 @@ FORMATS: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
     "vlmo": vlmo.export_state,
 }
 """Formats of other implementations, and what gives our weights their names."""
-
-FOLDERS: Final = ("onnx",)
-"""Formats that fill a folder."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,11 @@ class Exported:
         """For `--json`."""
         return asdict(self)
 
-    def facts(self, form: str | None = None) -> list[tuple[str, str]]:
+    def facts(self, form: str = PLAIN) -> list[tuple[str, str]]:
         """List for a card the file, whose names its weights have, and what was merged."""
         facts = [
             ("file", f"{Path(self.file).name}: {self.tensors:,} tensors, {storage(self.bytes)}"),
-            ("names of weights", form or "compose-vlp's own, which `start` reads"),
+            ("names of weights", "compose-vlp's own, which `start` reads" if form == PLAIN else form),
         ]
         return [*facts, ("adapters", self._maps())] if self.merged else facts
 
@@ -60,10 +58,10 @@ class Exported:
         return "; ".join(f"{name} merged into {count} linear maps" for name, count in self.merged.items())
 
 
-def export(model: Model, file: Path, *, apart: bool = False, form: str | None = None) -> Exported:
+def export(model: Model, file: Path, *, apart: bool = False, form: str = PLAIN) -> Exported:
     """Write all weights by the names that `start` reads, `vision.layers.0...`; a teacher's below its name.
 
-    With `form` the names are those of another implementation, and the weights those that it has.
+    With another `form` the names are those of another implementation, and the weights those that it has.
 
     Adapters are merged into the maps that they adapt, so that the file fits the blueprint without them; `apart` leaves
     them beside the maps.
@@ -74,14 +72,11 @@ def export(model: Model, file: Path, *, apart: bool = False, form: str | None = 
     """
     if file.suffix != SUFFIX:
         raise UserError(f"{file} is no {SUFFIX} file", hints=(f"{file.with_suffix(SUFFIX)}",))
-    if form is not None and form not in FORMATS:
-        known = (*FORMATS, *FOLDERS)
-        hints = did_you_mean(form, known) or [f"formats: {', '.join(known)}"]
-        raise UserError(f"no format is called {form!r}", hints=hints)
-    if form is not None and apart:
+    check_form(form)
+    if form != PLAIN and apart:
         raise UserError(f"adapters have no names in {form!r}", hints=["without `--apart` they are merged"])
     state = weights_of(model) if apart else merged_weights_of(model)
-    state = state if form is None else FORMATS[form](state)
+    state = state if form == PLAIN else FORMATS[form](state)
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()})
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from compose_vlp.compiler.compile import compile_plan
 from compose_vlp.compiler.model import Step
 from compose_vlp.errors import UserError
 from compose_vlp.graph.asked import is_table
+from compose_vlp.interop.new_folder import new_folder
 from compose_vlp.readable import storage
 from compose_vlp.runtime.inference.outputs import Asker, tensor_of
 from compose_vlp.runtime.modes import evaluating
@@ -96,19 +96,8 @@ def export_onnx(asker: Asker, folder: Path) -> OnnxFolder:
             f"{'are' if len(missing) > 1 else 'is'} not installed",
             hints=("pip install 'compose-vlp[onnx]'",),
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is there, and not empty" if folder.is_dir() else "is a file; ONNX fills a folder"
-        raise UserError(f"{folder} {what}", hints=(f"{folder.with_name(f'{folder.stem}_onnx')}",))
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
-            inside = Path(aside) / "whole"
-            inside.mkdir()
-            written = _write(asker, inside, folder)
-            inside.replace(folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
-    return written
+    with new_folder(folder, "onnx") as inside:
+        return _write(asker, inside, folder)
 
 
 def _write(asker: Asker, inside: Path, folder: Path) -> OnnxFolder:

@@ -73,6 +73,11 @@ def _depth(names: Iterable[str], pattern: str) -> int:
     return 1 + max((int(match[1]) for name in names if (match := re.match(pattern, name))), default=-1)
 
 
+def layers_in(names: Iterable[str], stem: str) -> int:
+    """Count the layers of a tower whose tensors' names begin with `stem`, before the layer's number."""
+    return _depth(names, rf"{re.escape(stem)}(\d+)\.")
+
+
 def rules(layout: Layout) -> list[Rule]:
     """All tensors of the model."""
     return [

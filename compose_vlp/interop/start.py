@@ -15,7 +15,18 @@ from compose_vlp.compiler.adapting import of_adapters
 from compose_vlp.compiler.tables import tables_of
 from compose_vlp.components.layers.vocabulary import VocabularyHead
 from compose_vlp.errors import Problem, Span, UserError, did_you_mean
-from compose_vlp.interop import albef, beit, beit3, blip, open_clip_coca, transformers_blip, vlmo, vqkd
+from compose_vlp.interop import (
+    albef,
+    beit,
+    beit3,
+    blip,
+    open_clip_clip,
+    open_clip_coca,
+    transformers_blip,
+    transformers_clip,
+    vlmo,
+    vqkd,
+)
 from compose_vlp.interop.format import Filled, Importer, by_itself
 from compose_vlp.interop.maps import ours
 from compose_vlp.interop.maps.name_map import Converted, choose_map
@@ -35,8 +46,10 @@ WHOLE: Mapping[str, Importer] = {
     "beit": beit.import_state,
     "beit3": beit3.import_state,
     "blip": by_itself(blip.import_state),
+    "open_clip_clip": by_itself(open_clip_clip.import_state),
     "open_clip_coca": by_itself(open_clip_coca.import_state),
     "transformers_blip": by_itself(transformers_blip.import_state),
+    "transformers_clip": by_itself(transformers_clip.import_state),
     "vlmo": vlmo.import_state,
     "vqkd": by_itself(vqkd.import_state),
 }
@@ -45,7 +58,7 @@ WHOLE: Mapping[str, Importer] = {
 HOLDERS = ("model.", "net.", "network.", "backbone.")
 """Names under which training loops hold a model."""
 
-PLAIN_BICUBIC = frozenset({"albef", "beit3", "blip", "transformers_blip", "vlmo", "beit"})
+PLAIN_BICUBIC = frozenset({"albef", "beit3", "blip", "transformers_blip", "transformers_clip", "vlmo", "beit"})
 """Formats whose own code resizes positions without antialiasing."""
 
 

@@ -96,13 +96,13 @@ def test_a_card_is_written_over_a_card_and_over_nothing_else(cli: Cli) -> None:
 def test_a_run_s_outputs_are_exported_as_onnx_with_a_card(cli: Cli) -> None:
     for package in PACKAGES:
         pytest.importorskip(package, reason=f"{package} is not installed")
-    written = json.loads(cli("export run release --as onnx --card --json").out)
+    written = json.loads(cli("export run release --to onnx --card --json").out)
     assert [entry["output"] for entry in written["files"]] == ["text_embedding"]
     assert all(Path(entry["file"]).stat().st_size == entry["bytes"] for entry in written["files"])
     assert Path("release/tokenizers/bpe/tokenizer.json").is_file() and written["left_out"] == {}
     card = Path("release/README.md").read_text(encoding="utf-8")
     assert r"| text\_embedding.onnx | caption\_ids \[batch, 28\], caption\_lengths \[batch\] → " in card
-    again = cli("export run release --as onnx")
+    again = cli("export run release --to onnx")
     assert again.code == 2 and "release is there, and not empty" in again.err
 
 
@@ -112,7 +112,8 @@ def test_a_run_s_outputs_are_exported_as_onnx_with_a_card(cli: Cli) -> None:
         ("export run weights.bin", "weights.bin is no .safetensors file"),
         ("export nowhere weights.safetensors", "no run 'nowhere'"),
         ("export run weights.safetensors --as onxx", "no format is called 'onxx'"),
-        ("export run release --as onnx --apart", "adapters are part of what an ONNX file computes"),
+        ("export run release --to transformers", "coca_tiny has not the shape of "),
+        ("export run release --to onnx --apart", "adapters are merged in 'onnx'"),
         ("export run run/blueprint.yaml/weights.safetensors", "cannot be written"),
     ],
 )
