@@ -198,6 +198,9 @@ class Stage(_Section):
     length: Length | None = Field(None, description="how long it is: `20 epochs`, `500 steps`, `1e6 samples`")
     batch: int | None = Field(None, ge=1, description="records a step, over all processes")
     accumulate: int = Field(1, ge=1, description="parts that a step's batch is computed in")
+    bucket: int | None = Field(
+        None, ge=2, description="batches of a window, in each of which texts of like length are put together"
+    )
     train: SomePatterns | None = Field(None, description="patterns of what is trained; everything, if left out")
     freeze: Patterns | None = Field(None, description="patterns of what is not trained; whole modules run in eval mode")
     set: dict[str, Any] | None = Field(None, description="overrides by path that keep the shapes of parameters")

@@ -79,13 +79,28 @@ class Collator:
         items = []
         for reader in self.fields:
             if reader.name not in values:
-                if reader.name not in record:
-                    raise BadRecord(f"no field {reader.name!r}; there are {', '.join(map(str, record))}")
-                value = record[reader.name]
-                values[reader.name] = value() if callable(value) else value
+                values[reader.name] = _value(record, reader.name)
             draws = partial(Draws, "view", self.seed, epoch, index, reader.key) if self.train else None
             items.append(reader.read(values[reader.name], draws))
         return items
+
+    def length(self, record: Mapping[str, Any], epoch: int, index: int) -> tuple[float, bool]:
+        """Add up how long the texts are that `read` finds there; and tell whether another epoch may find others.
+
+        Raises:
+            BadRecord: a field is missing.
+        """
+        length, drawn = 0.0, False
+
+        def draws(key: str) -> Draws:
+            nonlocal drawn
+            drawn = True
+            return Draws("view", self.seed, epoch, index, key)
+
+        for reader in self.fields:
+            if reader.pads:
+                length += reader.length(_value(record, reader.name), partial(draws, reader.key) if self.train else None)
+        return length, drawn
 
     def stack(self, items: Sequence[Sequence[Any]]) -> dict[str, Value]:
         """Stack read records into the values of a batch."""
@@ -97,6 +112,13 @@ class Collator:
     def fieldless(self, record: Mapping[str, Any]) -> list[Field]:
         """List the fields that a record lacks."""
         return [reader for reader in self.fields if reader.name not in record]
+
+
+def _value(record: Mapping[str, Any], name: str) -> Any:
+    if name not in record:
+        raise BadRecord(f"no field {name!r}; there are {', '.join(map(str, record))}")
+    value = record[name]
+    return value() if callable(value) else value
 
 
 class BatchReader:

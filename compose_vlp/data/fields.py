@@ -20,7 +20,7 @@ from compose_vlp.data.record_pictures import given_picture, pictures_in
 from compose_vlp.data.source import BadRecord, Encoded, shown
 from compose_vlp.data.tables import class_names, read_table
 from compose_vlp.data.transforms import ImageTransform, Pixels
-from compose_vlp.data.wording import checked_text, prepared
+from compose_vlp.data.wording import MOST_LETTERS, checked_text, prepared
 from compose_vlp.values import Image, Index, Number, Text, Value
 
 Ids = list[int]
@@ -36,6 +36,8 @@ class Field(ABC):
         self.name = settings.field or input_name
         self.key = input_name
         """Names the stream of random numbers; inputs of equal keys draw alike."""
+        self.pads = False
+        """Whether a batch is padded to its longest record here."""
 
     @abstractmethod
     def read(self, value: Any, chance: Chance | None) -> Any:
@@ -48,6 +50,15 @@ class Field(ABC):
     @abstractmethod
     def stack(self, items: Sequence[Any]) -> dict[str, Value]:
         """Stack items into the values of a batch."""
+
+    def length(self, value: Any, chance: Chance | None) -> float:
+        """Tell how long what is read of a value makes its batch, before any of it is encoded; pictures are of one size.
+
+        Raises:
+            BadRecord: there is nothing to read.
+        """
+        del value, chance
+        return 0.0
 
 
 class ImageField(Field):
@@ -81,6 +92,11 @@ class _Texts(Field):
         super().__init__(input_name, settings)
         self.settings = settings
         self.tokenizer = tokenizer
+        self.pads = settings.pad == "longest"
+
+    def written_length(self, text: object) -> float:
+        """Count a text's words; of as many words, the one of more letters is longer, and so is any without spaces."""
+        return len(text.split()) + len(text) / MOST_LETTERS if isinstance(text, str) else 0.0
 
     def encode(self, value: Any) -> Ids:
         """Encode one text as ids.
@@ -110,7 +126,14 @@ class TextField(_Texts):
     """One text a record."""
 
     def read(self, value: Any, chance: Chance | None) -> Ids:
-        return self.encode(_drawn(value, self.name, chance) if isinstance(value, list | tuple) else value)
+        return self.encode(self._drawn(value, chance))
+
+    @override
+    def length(self, value: Any, chance: Chance | None) -> float:
+        return self.written_length(self._drawn(value, chance))
+
+    def _drawn(self, value: Any, chance: Chance | None) -> Any:
+        return _drawn(value, self.name, chance) if isinstance(value, list | tuple) else value
 
     def stack(self, items: Sequence[Ids]) -> dict[str, Value]:
         return {self.input: self.text(items)}
@@ -122,6 +145,10 @@ class ManyTextsField(_Texts):
     @override
     def read(self, value: Any, chance: Chance | None) -> list[tuple[Ids, float]]:
         return [(self.encode(text), weight) for text, weight in self._weighted(value).items()]
+
+    @override
+    def length(self, value: Any, chance: Chance | None) -> float:
+        return max(map(self.written_length, [value] if isinstance(value, str) else value), default=0.0)
 
     def stack(self, items: Sequence[list[tuple[Ids, float]]]) -> dict[str, Value]:
         import torch

@@ -11,10 +11,11 @@ from typing import Any
 
 from compose_vlp.blueprint.inputs import Input
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
+from compose_vlp.data.buckets import Buckets
 from compose_vlp.data.collate import Batch, BatchReader, Collator, Skipped
 from compose_vlp.data.kept import ReadAhead
 from compose_vlp.data.readers import DEAF_TO, ReaderContext, deafen
-from compose_vlp.data.sampler import Order, Position
+from compose_vlp.data.sampler import Order, Plan, Position
 from compose_vlp.data.shared_memory import Sending
 from compose_vlp.data.source import BadRecord, Part, Record, Source
 from compose_vlp.errors import UserError, did_you_mean
@@ -48,6 +49,8 @@ class Loader:
         workers: worker processes that read ahead; 0 reads in this process.
         pin: hand out batches in page-locked memory (for CUDA).
         skip_limit: share of broken records above which the run stops; the source's own if left out.
+        bucket: batches among which texts of like length are put together in training (`compose_vlp.data.buckets`);
+            a source of which no text is read that is padded to the longest keeps its order.
 
     Raises:
         UserError: no record of the source has the field that an input reads; fewer records than a batch; a tokenizer
@@ -68,6 +71,7 @@ class Loader:
         workers: int = 0,
         pin: bool = False,
         skip_limit: float | None = None,
+        bucket: int | None = None,
     ) -> None:
         self.order = Order(len(source), batch, seed, rank, world, shuffle=train, parts=source.parts, runs=source.runs)
         self.reader = BatchReader(source, Collator(inputs, tokenizers, seed=seed, train=train), self.order)
@@ -78,6 +82,8 @@ class Loader:
         self.seen = 0
         self.skipped: dict[int, str] = {}
         check_fields(source, {field.input: field.name for field in self.reader.collator.fields})
+        pads = train and any(field.pads for field in self.reader.collator.fields)
+        self.buckets = Buckets(self.reader, bucket, seed) if bucket is not None and pads else None
 
     @property
     def batches_per_epoch(self) -> int:
@@ -102,6 +108,7 @@ class Loader:
             "records": self.order.records,
             "parts": self._parts(),
             "at_once": self._at_once(),
+            "bucket": self._bucket(),
             "seen": self.seen,
             "skipped": dict(self.skipped),
         }
@@ -127,6 +134,12 @@ class Loader:
                 f"records were shuffled among {then} shards at once when this run stopped, and {self._at_once()} now",
                 hints=["`at_once` and `keep_gb` of the data are to be what they were"],
             )
+        if (then := state.get("bucket", 1)) != self._bucket():
+            raise UserError(
+                f"texts of like length were put together among {then} batches when this run stopped, and among "
+                f"{self._bucket()} now",
+                hints=["`bucket` of the stage is to be what it was"],
+            )
         whole = self.order.batch * self.order.world
         if state["index"] % whole:
             raise UserError(f"the run stopped after {state['index']} records of an epoch, no multiple of {whole}")
@@ -142,6 +155,10 @@ class Loader:
         """List for each part the runs among which it is shuffled; 0 where that is all of it."""
         return [runs.at_once if runs else 0 for runs in self.order.runs]
 
+    def _bucket(self) -> int:
+        """Batches among which records change places; 1 where they stay."""
+        return self.buckets.batches if self.buckets is not None else 1
+
     def _read_ahead(self, start: Position) -> Iterator[Batch | UserError]:
         from torch import Generator
         from torch.utils.data import DataLoader
@@ -149,7 +166,7 @@ class Loader:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # or the library warns of every fork
         loader: DataLoader[Any] = DataLoader(
             Sending(self.reader),  # type: ignore[arg-type]  # has what a map-style dataset needs
-            sampler=self.order.plans(start),  # items are plans, one a batch
+            sampler=self._plans(start),  # items are plans, one a batch
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.pin,
@@ -170,19 +187,27 @@ class Loader:
 
     def _fetching(self, start: Position, batches: Iterator[Batch | UserError]) -> Iterator[Batch | UserError]:
         """Hand batches on, and fetch in the background what those to come lie in: of each lane a run and the next."""
-        depth = max(-(-runs.records_at_once // self.order.batch) for runs in self.order.runs if runs)
-        coming = self.order.plans(start)
+        coming = self._plans(start)
         ahead = ReadAhead(self.reader.source.fetch)
         try:
-            ahead.ask(self.order.firsts_of(plan.rows for plan in islice(coming, depth)))
+            ahead.ask(self.order.firsts_of(plan.rows for plan in islice(coming, self._depth())))
             for batch in batches:
                 yield batch
                 ahead.ask(self.order.firsts_of(plan.rows for plan in islice(coming, 1)))
         finally:
             ahead.close()
 
+    def _depth(self) -> int:
+        """Batches ahead that are fetched: a run of each lane, less a window, which may lie in two runs itself."""
+        whole = self.order.batch * self.order.world
+        runs = max(-(-runs.records_at_once // whole) for runs in self.order.runs if runs)
+        return max(runs - self._bucket() + 1, 1)
+
+    def _plans(self, start: Position) -> Iterator[Plan]:
+        return self.order.plans(start, self.buckets)
+
     def _read(self, start: Position) -> Iterator[Batch | UserError]:
-        return map(self.reader.__getitem__, self.order.plans(start))
+        return map(self.reader.__getitem__, self._plans(start))
 
     def _account(self, batch: Batch) -> None:
         self.position = batch.position

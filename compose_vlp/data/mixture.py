@@ -58,6 +58,10 @@ class Mixture(Source):
         number = bisect_right(self.firsts, index) - 1
         self.sources[number].fetch(index - self.firsts[number])
 
+    def text_bytes(self, index: int, field: str) -> int | None:
+        number = bisect_right(self.firsts, index) - 1
+        return self.sources[number].text_bytes(index - self.firsts[number], field)
+
 
 def shares(total: int, weights: list[float]) -> list[int]:
     """Compute whole numbers that add up to `total`, in the proportions of the weights (largest remainder)."""

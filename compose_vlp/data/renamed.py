@@ -20,6 +20,9 @@ class Renamed(Source):
         self.decodes, self.parts, self.notes = source.decodes, source.parts, source.notes
         self.runs, self.fetch = source.runs, source.fetch  # type: ignore[method-assign]
 
+    def text_bytes(self, index: int, field: str) -> int | None:
+        return self.source.text_bytes(index, self.fields.get(field, field))
+
     def __len__(self) -> int:
         return len(self.source)
 

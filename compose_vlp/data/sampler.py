@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,15 @@ class Plan(NamedTuple):
     after: Position
     rows: tuple[int, ...]
     everyone: tuple[int, ...]
+
+
+class Regrouping(Protocol):
+    """Makes other batches of the records of so many `batches` that follow each other (`compose_vlp.data.buckets`)."""
+
+    batches: int
+
+    def regrouped(self, rows: Rows, lanes: Rows, epoch: int, window: int) -> Rows:
+        """Give these records, which lie in these lanes, in another order."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +83,19 @@ class Order:
         whole = self.batch * self.world
         return self.records // whole if self.shuffle else -(-self.records // whole)
 
-    def plans(self, start: Position) -> Iterator[Plan]:
-        """Yield the batches from a position on."""
+    def plans(self, start: Position, windows: Regrouping | None = None) -> Iterator[Plan]:
+        """Yield the batches from a position on; `windows` regroups those of several that follow each other."""
         whole = self.batch * self.world
         epoch, index = start.epoch, start.index
+        span = windows.batches * whole if windows is not None else 0
         while True:
-            order = self.permutation(epoch)
+            order, lanes = self._laid(epoch)
             end = self.batches * whole
             for begin in range(index, end, whole):
+                if windows is not None and (begin == index or begin % span == 0):
+                    first = begin - begin % span
+                    window = slice(first, min(first + span, end))
+                    order[window] = windows.regrouped(order[window], lanes[window], epoch, first // span)
                 everyone = order[begin : begin + whole]
                 after = Position(epoch, begin + whole) if begin + whole < end else Position(epoch + 1, 0)
                 yield Plan(
@@ -96,13 +110,17 @@ class Order:
 
     def permutation(self, epoch: int) -> Rows:
         """Return the order of all records in an epoch."""
+        return self._laid(epoch)[0]
+
+    def _laid(self, epoch: int) -> tuple[Rows, Rows]:
+        """Give the order of all records in an epoch, and their lanes: all in one, where no runs are to be read."""
         if not self.shuffle:
-            return np.arange(self.records, dtype=np.int64)
+            return np.arange(self.records, dtype=np.int64), np.zeros(self.records, np.int64)
         if not self.parts:
             order, lanes = self._round(self.records, self._runs_of(0), epoch)
         else:
             order, lanes = self._mixed(epoch)
-        return self._by_lanes(order, lanes) if any(self.runs) else order
+        return self._by_lanes(order, lanes) if any(self.runs) else (order, np.zeros_like(order))
 
     def _mixed(self, epoch: int) -> tuple[Rows, Rows]:
         """Mix the streams of all parts; gives records, and the lane of each."""
@@ -137,12 +155,13 @@ class Order:
         lanes = np.arange(records) % runs.at_once
         return laid[np.argsort(np.argsort(lanes, kind="stable"), kind="stable")], lanes
 
-    def _by_lanes(self, order: Rows, lanes: Rows) -> Rows:
+    def _by_lanes(self, order: Rows, lanes: Rows) -> tuple[Rows, Rows]:
         """Sort the records of each batch by lane, so that each process has lanes of its own."""
         whole = self.batch * self.world
         end = self.batches * whole
         places = lanes[:end].reshape(-1, whole).argsort(axis=1, kind="stable")
-        return np.take_along_axis(order[:end].reshape(-1, whole), places, axis=1).reshape(-1)
+        rows, of_rows = (np.take_along_axis(each[:end].reshape(-1, whole), places, axis=1) for each in (order, lanes))
+        return rows.reshape(-1), of_rows.reshape(-1)
 
     def _runs_of(self, part: int) -> Runs | None:
         return self.runs[part] if part < len(self.runs) else None
@@ -151,9 +170,7 @@ class Order:
         return self._generator(*key).permutation(count)
 
     def _generator(self, *key: int | str) -> np.random.RandomState:
-        draws = Draws("order", self.seed, *key)
-        # numpy keeps this generator's sequences over its versions (NEP 19), and not those of the newer ones.
-        return np.random.RandomState([draws.below(2**32) for _ in range(8)])
+        return random_numbers("order", self.seed, *key)
 
     def substitutes(self, plan: Plan) -> Iterator[int]:
         """Records to take where some of a batch are broken: none that any process has in this batch, none twice."""
@@ -195,3 +212,10 @@ class Order:
         runs = self._runs_of(number)
         first, end = (0, part.records) if runs is None else runs.of(row - part.first)
         return part.first + first + draws.below(end - first)
+
+
+def random_numbers(*key: int | str) -> np.random.RandomState:
+    """Make numpy's generator of a key."""
+    draws = Draws(*key)
+    # numpy keeps this generator's sequences over its versions (NEP 19), and not those of the newer ones.
+    return np.random.RandomState([draws.below(2**32) for _ in range(8)])

@@ -176,6 +176,15 @@ class Source(ABC):
         """Bring the run that a record lies in to this machine, before the record is asked for."""
         del index
 
+    def text_bytes(self, index: int, field: str) -> int | None:
+        """Tell how long a record's text is, where that is known before its run is fetched.
+
+        Raises:
+            BadRecord: the record is broken.
+        """
+        del index, field
+        return None
+
 
 def open_source(settings: Mapping[str, Any]) -> Source:
     """Open the source that settings with a `use` describe, as in `{"use": "scenes", "size": 64}`.

@@ -64,6 +64,7 @@ class StagePlan:
     precision: Precision
     checkpoint: Quantity | None
     accumulate: int
+    bucket: int | None
     distribute: Distribute
 
 
@@ -104,6 +105,7 @@ def plan_stage(
         precision=stage.precision or defaults.get("precision") or "fp32",
         checkpoint=stage.checkpoint,
         accumulate=stage.accumulate,
+        bucket=stage.bucket,
         distribute=engine_of_stage(blueprint, name, processes, distribute),
     )
 

@@ -43,12 +43,13 @@ def train(blueprint: Blueprint, out: Path, watch: Watch, *, resume: bool = False
 
 
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(small_coca: Load, tmp_path: Path) -> None:
-    overrides = (*STEPS, "components.multimodal.dropout=0.1")
+    overrides = (*STEPS, "components.multimodal.dropout=0.1", "stages.pretrain.bucket=2")
     whole, before, after = Watch(), Watch(stop_after=4), Watch()
     uninterrupted = train(small_coca(*overrides), tmp_path / "whole", whole)
     with pytest.raises(KeyboardInterrupt):
         train(small_coca(*overrides), tmp_path / "stopped", before)
     assert RunFolder.open(tmp_path / "stopped").info.status == "KILLED"
+    assert any("with texts of like length, chosen among 2 batches" in note for note in whole.notes)
     resumed = train(small_coca(*overrides), tmp_path / "stopped", after, resume=True)
     assert list(after.totals) == [3, 4, 5, 6, 7], "from the last checkpoint on, over the end of an epoch"
     assert {**before.totals, **after.totals} == whole.totals

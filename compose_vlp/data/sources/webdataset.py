@@ -83,10 +83,17 @@ class WebDataset(Source):
     def record(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
-        number = bisect_right(self.ends, index)
-        shard = self.shards[number]
-        place = index - (self.ends[number - 1] if number else 0)
+        shard, place = self._place(index)
         return _record(shard, shard.key(place), shard.members(place))
+
+    def _place(self, index: int) -> tuple[Shard, int]:
+        number = bisect_right(self.ends, index)
+        return self.shards[number], index - (self.ends[number - 1] if number else 0)
+
+    def text_bytes(self, index: int, field: str) -> int | None:
+        shard, place = self._place(index)
+        _, size = shard.members(place).get("txt" if field == "caption" else field, (0, None))
+        return size
 
     def fetch(self, index: int) -> None:
         shard = self.shards[bisect_right(self.ends, index)]

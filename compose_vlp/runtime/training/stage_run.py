@@ -163,6 +163,7 @@ class StageRun:
         where = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         records = ", ".join(f"{several(len(source), 'record')} of {name}" for name, source in self._named_sources())
         batch = f"{self.plan.batch}" + (f" in {self.plan.accumulate} pieces" if self.plan.accumulate > 1 else "")
+        batch += f" with texts of like length, chosen among {self.plan.bucket} batches" if self.plan.bucket else ""
         batch += f" on {processes} processes ({self.plan.distribute.use})" if processes > 1 else ""
         readers = sum(loader.workers for loader in self.loaders.values())
         return (
@@ -306,6 +307,7 @@ class StageRun:
             world=self.processes.world,
             workers=choose_workers(self.context.options.workers, source),
             pin=self.processes.device.type == "cuda",
+            bucket=self.plan.bucket,
         )
 
     def _inputs(self, source: str) -> dict[str, Input]:
