@@ -29,6 +29,7 @@ _LIGHT: Final = {
     LINE: "#dfe3e9",
     **dict(zip(SERIES, ("#2563c9", "#c2570c", "#14805e", "#9b3fb5", "#b5305f", "#6b7280"), strict=True)),
 }
+_WHITE: Final = '<rect width="100%" height="100%" fill="#ffffff"/>'
 _COSTS: Final = {"parameters": count, "flops": work, "seconds": duration, "memory": storage}
 POINTS: Final = 200
 """More points of a curve than this are averaged in runs."""
@@ -40,8 +41,8 @@ def for_page(svg: str) -> str:
 
 
 def for_file(svg: str) -> str:
-    """A drawing for a file of its own, in the light colours."""
-    return _coloured(svg, _LIGHT)
+    """A drawing for a file of its own, in the light colours on white, to be read on dark pages too."""
+    return re.sub(r"<svg\b[^>]*>", rf"\g<0>{_WHITE}", _coloured(svg, _LIGHT), count=1)
 
 
 def difference_plot(title: str, rows: Mapping[str, Difference]) -> str:

@@ -97,6 +97,8 @@ def test_a_report_is_files_that_need_nothing_else(summary: Summary, tmp_path: Pa
     assert len(files["trials.csv"].splitlines()) == 1 + 12
     for name in ("differences", "effects", "front_parameters", "curve_0"):
         assert ET.fromstring(files[f"{name}.svg"]).tag.endswith("svg")
+        ground = ET.fromstring(files[f"{name}.svg"])[0]
+        assert ground.get("fill") == "#ffffff", "its ink is dark, and a dark page may show it"
 
 
 def test_equal_summaries_give_equal_files(summary: Summary, tmp_path: Path):
