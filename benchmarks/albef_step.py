@@ -50,5 +50,7 @@ def official(root: Any, batch: Mapping[str, Any], step: Any) -> dict[str, Any]:
     return {"itc": itc, "itm": itm, "mlm": mlm}
 
 
+PAPER = Paper("albef", "tiny/albef", official, tuple(QUIET))
+
 if __name__ == "__main__":
-    sys.exit(run(Paper("albef", "tiny/albef", official, tuple(QUIET))))
+    sys.exit(run(PAPER))

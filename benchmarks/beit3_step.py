@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import Any
 
 import torch
@@ -59,8 +60,26 @@ class TorchscaleRetrieval(nn.Module):
         image = F.normalize(self.vision_head(seen[:, 0]), dim=-1)
         text = F.normalize(self.language_head(read[:, 0]), dim=-1)
         scores = self.logit_scale.exp() * image @ text.t()
-        labels = torch.arange(len(scores))
+        labels = torch.arange(len(scores), device=scores.device)
         return (F.cross_entropy(scores, labels) + F.cross_entropy(scores.t(), labels)) / 2
+
+
+def with_sdpa(model: TorchscaleRetrieval) -> TorchscaleRetrieval:
+    """Give torchscale's attention, which is written out, torch's fused one; the same numbers."""
+    from torchscale.component.multihead_attention import MultiheadAttention
+
+    def forward(self: Any, query: Tensor, key: Tensor, value: Tensor, **rest: Any) -> tuple[Tensor, None]:
+        maps = ((self.q_proj, query), (self.k_proj, key), (self.v_proj, value))
+        q, k, v = (linear(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for linear, x in maps)
+        hidden = rest.get("key_padding_mask")
+        seen = None if hidden is None else ~hidden.bool()[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2)
+        return self.out_proj(out if self.inner_attn_ln is None else self.inner_attn_ln(out)), None
+
+    for module in model.modules():
+        if isinstance(module, MultiheadAttention):
+            module.forward = MethodType(forward, module)
+    return model
 
 
 class Ours(Raced):
@@ -102,7 +121,7 @@ class Theirs(Raced):
 
     def losses(self, data: Mapping[str, Any]) -> dict[str, Tensor]:
         longest = int(data["lengths"].max()) if self.trimmed else FRAME
-        padding = torch.arange(longest) >= data["lengths"][:, None]
+        padding = torch.arange(longest, device=data["ids"].device) >= data["lengths"][:, None]
         return {"contrast": self.model(data["pixels"], data["ids"][:, :longest], padding)}
 
     def named(self, read: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
@@ -129,11 +148,12 @@ def main() -> int:
         "torchscale": lambda: Theirs(model(), fused=False, trimmed=False),
         "torchscale+": lambda: Theirs(model(), fused=True, trimmed=True),
     }
-    data = [_data(arguments.batch, sizes, arguments.words) for _ in range(BATCHES)]
+    data = [data_of(arguments.batch, sizes, arguments.words) for _ in range(BATCHES)]
     return race("beit3", makers, data, arguments)
 
 
-def _data(batch: int, sizes: tuple[int, ...], words: tuple[int, int]) -> dict[str, Tensor]:
+def data_of(batch: int, sizes: tuple[int, ...], words: tuple[int, int]) -> dict[str, Tensor]:
+    """Random pictures and captions in their frame."""
     lengths = torch.randint(words[0], words[1] + 1, (batch,))
     inside = torch.arange(FRAME) < lengths[:, None]
     ids = torch.where(inside, torch.randint(4, sizes[-1], (batch, FRAME)), PAD)

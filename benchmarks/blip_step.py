@@ -48,5 +48,7 @@ def official(root: Any, batch: Mapping[str, Any], step: Any) -> dict[str, Any]:
     return {"itc": itc, "itm": itm, "lm": losses.lm(written)}
 
 
+PAPER = Paper("blip", "tiny/blip", official, tuple(QUIET), to_frame=True)
+
 if __name__ == "__main__":
-    sys.exit(run(Paper("blip", "tiny/blip", official, tuple(QUIET), to_frame=True)))
+    sys.exit(run(PAPER))

@@ -61,7 +61,7 @@ def main() -> int:
     if not _agree_exactly(makers, reference):
         return 1
     candidates = {name: make(reference, arguments.precision) for name, make in makers.items()}
-    data = list(_data(reference, arguments.batch, STEPS))
+    data = list(data_of(reference, arguments.batch, STEPS))
     if not _agree(candidates, data[0], arguments.precision):
         return 1
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -98,7 +98,7 @@ class Ours:
         text = text_of(ids, frame=ids.shape[1])
         longest = min(int(text.lengths.max()) + 1, ids.shape[1])
         text = text_of(ids[:, :longest], frame=ids.shape[1])
-        with _autocast(self.precision):
+        with _autocast(self.precision, images.device):
             results = self.model(self.program, {"image": Image(images), "caption": text})
         weight = {name: loss.weight for name, loss in self.checked.losses.items()}
         return weight["contrastive"] * results["contrastive"].value, weight["captioning"] * results["captioning"].value
@@ -136,7 +136,7 @@ class OpenClip:
             frame = ids.shape[1]
             ids = ids[:, : int((ids != 0).sum(1).max()) + 1]
             self.rows.kept = [*range(ids.shape[1]), frame]
-        with _autocast(self.precision):
+        with _autocast(self.precision, images.device):
             results = self.model(images, ids)
             scores = self.loss(**results, output_dict=True)
         return scores["contrastive_loss"], scores["caption_loss"]
@@ -192,7 +192,7 @@ def _agree_exactly(makers: dict[str, Callable[[nn.Module, str], Any]], start: nn
     what is kept of one (gradients, and changes of the weights) is kept in float32.
     """
     begun = open_clip_coca.import_state(start.state_dict())
-    data = [(images.double(), ids) for images, ids in _data(start, 2, STEPS)]
+    data = [(images.double(), ids) for images, ids in data_of(start, 2, STEPS)]
     reference: Any = None
     fine = True
     for name, make in makers.items():
@@ -239,7 +239,8 @@ def _distances(a: tuple[Any, dict[str, Tensor]], b: tuple[Any, dict[str, Tensor]
     return losses, max(float((a[1][n] - g).norm()) / (float(g.norm()) + 1e-2 * largest) for n, g in b[1].items())
 
 
-def _data(model: nn.Module, batch: int, count: int) -> Iterator[Data]:
+def data_of(model: nn.Module, batch: int, count: int) -> Iterator[Data]:
+    """Random pictures, and captions of 8 to 24 tokens in the frame."""
     size = model.visual.image_size
     side = size if isinstance(size, int) else size[0]
     frame, words = model.text.context_length, model.text.vocab_size
@@ -261,8 +262,8 @@ def _dtype(precision: str) -> torch.dtype:
     return torch.float64 if precision == "fp64" else torch.float32
 
 
-def _autocast(precision: str) -> Any:
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+def _autocast(precision: str, device: torch.device) -> Any:
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def _print(times: dict[str, list[float]], flops: dict[str, int], arguments: argparse.Namespace) -> None:

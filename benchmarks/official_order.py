@@ -75,6 +75,14 @@ class Data:
         """The same with pictures in float64."""
         return replace(self, batch=in_float64(self.batch))
 
+    def to(self, device: torch.device) -> Data:
+        """The same on a device."""
+        choices = {
+            call: SimpleNamespace(**{name: value.to(device) for name, value in vars(chosen).items()})
+            for call, chosen in self.choices.items()
+        }
+        return Data({name: value.to(device) for name, value in self.batch.items()}, choices)
+
 
 class Candidate(Raced):
     """A model of its own, with a program and a way to do the rest of a step."""

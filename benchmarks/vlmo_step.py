@@ -65,5 +65,7 @@ def official(root: Any, batch: Mapping[str, Any], step: Any) -> dict[str, Any]:
     }
 
 
+PAPER = Paper("vlmo_base", "vlmo_base", official, QUIET, to_frame=True, stage="pairs", small=SMALL)
+
 if __name__ == "__main__":
-    sys.exit(run(Paper("vlmo_base", "vlmo_base", official, QUIET, to_frame=True, stage="pairs", small=SMALL)))
+    sys.exit(run(PAPER))

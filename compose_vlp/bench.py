@@ -142,11 +142,11 @@ def bench(
     model.tokenizers = synthetic_tokenizers(own)
     model.start_teachers(list(model.worlds))
     choose_of_stage(model, own, name)
-    step = _Steps(own, model, plan, rows, device)
+    step = Steps(own, model, plan, rows, device)
     times: dict[str, list[float]] = {title: [] for title in programs}
     for number in range(rounds + 1):
         for title, program in programs.items():
-            seconds = step(program)
+            seconds = step(program, synthetic_batch(program.plan, rows, device))
             if number:
                 times[title].append(seconds)
     return Bench(
@@ -161,13 +161,13 @@ def bench(
     )
 
 
-class _Steps:
-    """Whole steps of a model by any of its programs, on the same rows; gives the seconds of one."""
+class Steps:
+    """Whole steps of a model by any of its programs, as training makes them; gives the seconds of one."""
 
     def __init__(
         self, blueprint: CheckedBlueprint, model: Model, plan: StagePlan, rows: int, device: torch.device
     ) -> None:
-        self.blueprint, self.model, self.rows, self.device = blueprint, model, rows, device
+        self.blueprint, self.model, self.device = blueprint, model, device
         self.values = Values(blueprint.params, Scale(rows, rows, 1))
         modules = model.parts()
         settings = optimizer_of(plan.optimizer, self.values, modules)
@@ -175,8 +175,7 @@ class _Steps:
         self.precision: Callable[[], AbstractContextManager[None]] = autocast(device, plan.precision)
         self.processes = Processes(0, 1, device)
 
-    def __call__(self, program: Compiled) -> float:
-        batch: Mapping[str, Any] = synthetic_batch(program.plan, self.rows, self.device)
+    def __call__(self, program: Compiled, batch: Mapping[str, Any]) -> float:
         loop = StageLoop(
             model=self.model,
             gradients=InOneGo(Engine(self.model), program.run, self.processes, self.precision),

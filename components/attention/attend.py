@@ -89,9 +89,7 @@ def explain(queries: Tensor, keys: Tensor, values: Tensor) -> Choice:  # noqa: A
     """
     if is_watched():
         return Choice(BACKEND, "its weights are watched")
-    asked, place = _asked.get(), "use_backend"
-    if asked is None:
-        asked, place = os.environ.get(VARIABLE, "auto") or "auto", VARIABLE
+    asked, place = _wish()
     if asked == "auto":
         return _automatic(queries, values)
     _check(asked, place)
@@ -99,6 +97,18 @@ def explain(queries: Tensor, keys: Tensor, values: Tensor) -> Choice:  # noqa: A
     if refusal:
         raise UserError(f"{place} asks for the attention backend 'xformers': {refusal}", hints=["'auto' chooses"])
     return Choice(asked, f"asked for by {place}")
+
+
+def _wish() -> tuple[str, str]:
+    """The backend that is asked for, and by what."""
+    asked = _asked.get()
+    return (os.environ.get(VARIABLE, "auto") or "auto", VARIABLE) if asked is None else (asked, "use_backend")
+
+
+for _asks in (is_watched, _wish):
+    # What torch.compiler.assume_constant_result does, which imports a compiler: torch.compile cannot see into these,
+    # and asks them once, where it traces a layer.
+    setattr(_asks, "_dynamo_marked_constant", True)  # noqa: B010 (functions have no such attribute for mypy)
 
 
 def _automatic(queries: Tensor, values: Tensor) -> Choice:

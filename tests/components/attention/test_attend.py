@@ -219,6 +219,12 @@ def test_the_backend_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert explain(*tensors(3, 7)).backend == "eager"
 
 
+def test_torch_compile_sees_a_layer_whole() -> None:
+    inputs = tensors(5, 5)
+    run = torch.compile(lambda q, k, v: attend(q, k, v, causal=True), backend="eager", fullgraph=True)
+    torch.testing.assert_close(run(*inputs), attend(*inputs, causal=True))
+
+
 def test_an_unknown_backend_is_refused_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="'spda'") as caught, use_backend("spda"):
         pass
