@@ -75,13 +75,7 @@ def summarise(study: Study, scores: Sequence[str] = ()) -> Summary:
     for name in chosen:
         if name not in known:
             raise UserError(f"no run was measured by {name!r}", hints=did_you_mean(name, known) or (", ".join(known),))
-    crossed = sum(len(levels) > 1 for levels in study.factors.values()) > 1
-    summaries = []
-    for name in chosen:
-        known_effects = effects(study.trials, study.factors, name) if crossed else ()
-        if not any(effect.difference for effect in known_effects):
-            known_effects = ()  # one change at a time: the differences to the baseline say all
-        summaries.append(ScoreSummary(name, _cells(study, name), known_effects))
+    summaries = [ScoreSummary(name, _cells(study, name), _effects(study, name)) for name in chosen]
     costs = {cell: _cost([trial.cost for trial in study.trials if trial.cell == cell]) for cell in study.cells}
     return Summary(study, tuple(summaries), costs, (*_notes(study, summaries), *unusable))
 
@@ -107,6 +101,20 @@ def _cells(study: Study, score: str) -> tuple[CellResult, ...]:
         CellResult(cell, estimate(list(own.values())) if own else None, adjusted.get(cell))
         for cell, own in values.items()
     )
+
+
+def _effects(study: Study, score: str) -> tuple[Effect, ...]:
+    """Effects where factors are changed together; one at a time, the differences to the baseline say all.
+
+    A fraction that lacks a cell cannot separate interactions: then main effects are those of a model without any.
+    """
+    first = {factor: levels[0] for factor, levels in study.factors.items() if levels}
+    changes = [sum(trial.levels.get(factor) != level for factor, level in first.items()) for trial in study.trials]
+    for interactions in (True, False) if max(changes, default=0) > 1 else ():
+        known = effects(study.trials, study.factors, score, interactions=interactions)
+        if any(effect.difference for effect in known):
+            return known
+    return ()
 
 
 def _by_seed(trials: Sequence[Trial], cell: str, score: str) -> dict[int, float]:
@@ -146,6 +154,8 @@ def _notes(study: Study, summaries: Sequence[ScoreSummary]) -> list[str]:
     lost = sorted({effect.name for summary in summaries for effect in summary.effects if effect.difference is None})
     if lost:
         notes.append(f"the cells that were run cannot separate these effects from others: {', '.join(lost)}")
+    if any(own.effects and all(len(effect.levels) == 1 for effect in own.effects) for own in summaries):
+        notes.append("what two factors do together cannot be separated: effects are of a model without interactions")
     return [*notes, *(f"{cell}: {reason}" for cell, reason in study.missing.items())]
 
 

@@ -48,7 +48,9 @@ class Budget(_Part):
     steps: Annotated[int, Field(ge=1)] | None = Field(None, description="steps of the stage")
     flops: Annotated[float, Field(gt=0)] | None = Field(None, description="floating point operations of the stage")
     minutes: Annotated[float, Field(gt=0)] | None = Field(None, description="minutes of the stage")
-    stage: str | None = Field(None, description="the stage whose length it is; the only one, if left out")
+    stage: str | tuple[str, ...] | None = Field(
+        None, description="the stage whose length it is, of several names the first that a cell has; the only one, else"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Budget:

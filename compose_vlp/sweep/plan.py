@@ -209,16 +209,21 @@ class Planner:
         return loaded, stage, words
 
     def _stage(self, budget: Budget, stages: Sequence[str]) -> str:
+        """The stage of a cell that the budget is of."""
         if budget.stage is None and len(stages) == 1:
             return stages[0]
-        if budget.stage is not None and budget.stage in stages:
-            return budget.stage
-        names = ", ".join(stages)
+        known = ", ".join(stages)
         if budget.stage is None:
-            message = f"the blueprint has several stages, {names}: the budget says of which it is"
+            message = f"the blueprint has several stages, {known}: the budget says of which it is"
             raise self._error(message, "budget", f"`stage: {stages[0]}`; the others keep their lengths")
-        hints = did_you_mean(budget.stage, stages) or (f"stages: {names}",)
-        raise self._error(f"no stage is called `{budget.stage}`", "budget.stage", *hints)
+        names = (budget.stage,) if isinstance(budget.stage, str) else budget.stage
+        own = next((name for name in names if name in stages), None)
+        if own is None:
+            hints = did_you_mean(names[0], stages) or (f"stages: {known}",)
+            raise self._error(
+                f"no stage is called {' or '.join(f'`{name}`' for name in names)}", "budget.stage", *hints
+            )
+        return own
 
     def _length(self, steps: int, stage: str, key: str) -> Word:
         """The override that gives a stage its length, at the budget's place."""

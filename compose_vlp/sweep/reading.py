@@ -97,7 +97,7 @@ class _Reader:
         measure: Any = self.typed(root, "measure", Measure, Measure())
         budget: Any = self.typed(root, "budget", Budget | None, None)
         base = tuple(word.beside(folder) for word in self.words(root.get("base")))
-        if "base" in root and all(word.is_override for word in base):
+        if "base" in root and not _names_a_blueprint(base) and not any(map(_chooses_a_blueprint, factors)):
             self.refuse("`base` names no blueprint", root.entry("base").key.span, "base: [tiny/albef, alpha=0]")  # type: ignore[union-attr]
         leave_out = tuple(self.leave_out(root.get("leave_out"), factors))
         if self.problems:
@@ -366,6 +366,15 @@ def _factor_of(reader: _Reader, text: str, number: int) -> Factor | None:
         return None
     reader.twice(path, levels)
     return Factor(path, key, tuple(levels))
+
+
+def _names_a_blueprint(words: Sequence[Word]) -> bool:
+    return any(not word.is_override for word in words)
+
+
+def _chooses_a_blueprint(factor: Factor) -> bool:
+    """Does every level of it name a blueprint, so that the base need not?"""
+    return bool(factor.levels) and all(_names_a_blueprint(level.words) for level in factor.levels)
 
 
 def _alike(name: str) -> str:

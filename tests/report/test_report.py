@@ -57,6 +57,16 @@ def test_what_is_missing_is_said():
     assert any("shares no seed with the baseline" in note for note in summarise(replace(study, trials=apart)).notes)
 
 
+def test_a_grid_that_lacks_a_cell_has_the_main_effects_and_says_so():
+    study = make_study()
+    trials = [trial for trial in study.trials if set(trial.levels.values()) != {"off", "six"}]
+    summary = summarise(replace(study, trials=trials))
+    effects = {effect.name: effect.difference for effect in summary.main.effects}
+    assert len(effects) == 2
+    assert effects["teacher=off"].estimate.mean == pytest.approx(-0.2, abs=0.005)
+    assert any("without interactions" in note for note in summary.notes)
+
+
 def test_changes_one_at_a_time_have_no_effects_beside_their_differences():
     study = make_study()
     alone = [trial for trial in study.trials if trial.cell.startswith("on") or trial.cell.endswith("six")]

@@ -75,6 +75,18 @@ def test_levels_that_contradict_each_other_are_told_with_both_places(written: Wr
     assert [str(span) for _, span in problem.related] == ["question.yaml:4:18"]
 
 
+def test_a_budget_names_the_stages_of_models_that_call_them_otherwise(written: Written) -> None:
+    models = "vary: {model: {coca: [tiny/coca], vlmo: [tiny/vlmo]}}"
+    cells = plan(
+        written(models, "budget: {steps: 7, stage: [pretrain, pairs]}", base="base: [data.pairs.count=24]")
+    ).cells
+    assert [cell.stage for cell in cells] == ["pretrain", "pairs"]
+    (problem, *_) = mistakes(
+        written(models, "budget: {steps: 7, stage: [one, two]}", base="base: [data.pairs.count=24]")
+    )
+    assert problem.message.startswith("no stage is called `one` or `two`")
+
+
 def test_a_contradiction_of_the_budget_is_told(written: Written) -> None:
     (problem,) = mistakes(written("vary: {'stages.pretrain.length': [3 steps, 5 steps]}", "budget: {steps: 9}"))
     assert "two overrides of `stages.pretrain.length`" in problem.message

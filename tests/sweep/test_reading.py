@@ -113,6 +113,13 @@ def test_a_base_without_a_blueprint_is_refused(written: Written) -> None:
     assert "names no blueprint" in problem.message
 
 
+def test_a_base_of_overrides_stands_below_levels_that_are_blueprints(written: Written) -> None:
+    sweep = written("vary: {model: {coca: [tiny/coca], albef: [tiny/albef]}}", base="base: [data.pairs.count=24]")
+    assert [word.text for word in sweep.base] == ["data.pairs.count=24"]
+    (problem,) = mistakes(written, "vary: {model: {coca: [tiny/coca], none: []}}", base="base: [data.pairs.count=24]")
+    assert "names no blueprint" in problem.message
+
+
 @pytest.mark.parametrize(
     ("vary", "message"),
     [
