@@ -3,6 +3,11 @@
 There the right pairs go through the grounded encoder by themselves, wrong ones in a batch of twice the size whose
 pictures are copied before they are projected, and the decoder projects them once more, with the same weights; every
 caption is padded to 30 tokens, and every position gets scores over the vocabulary.
+
+With `--library` the opponent's towers are transformers' own (`blip_library.py`):
+
+    transformers    its picture tower, text encoder and decoder in that order of calls, torch's default AdamW
+    transformers+   the same with fused AdamW, the teacher in one sweep, and captions padded to the longest
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.blip_library import LibraryCandidate
 from benchmarks.official_order import Paper, modules, run, together
 from compose_vlp.compiler.program_runtime import stack, take
 from compose_vlp.components.functions.normalize import normalize
@@ -48,7 +54,8 @@ def official(root: Any, batch: Mapping[str, Any], step: Any) -> dict[str, Any]:
     return {"itc": itc, "itm": itm, "lm": losses.lm(written)}
 
 
-PAPER = Paper("blip", "tiny/blip", official, tuple(QUIET), to_frame=True)
+SMALL = ("components.vision.stem=patch", "components.vision.stem_depth=0")  # the library has no other stem
+PAPER = Paper("blip", "tiny/blip", official, tuple(QUIET), to_frame=True, small=SMALL, library=LibraryCandidate)
 
 if __name__ == "__main__":
     sys.exit(run(PAPER))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -39,6 +39,7 @@ from compose_vlp.values import Image, Index, Labels, Text
 ALPHA = 0.4
 THEIRS = "authors"
 """The attention that the authors' order of calls is timed with."""
+LIBRARY = "transformers"
 BATCHES = 3
 MASKED = 0.15
 WORDS = (8, 20)
@@ -56,6 +57,7 @@ class Paper:
     to_frame: bool = False  # the authors pad every caption to the frame
     stage: str = "pretrain"
     small: tuple[str, ...] = ()  # overrides that make the sibling small
+    library: Callable[..., Candidate] | None = None  # the same with the towers of another library, as `Candidate`
 
 
 @dataclass(frozen=True)
@@ -168,12 +170,21 @@ class Bench:
     def make(self, name: str) -> Candidate:
         """A candidate with weights of its own."""
         model = copy.deepcopy(self.first)
-        model.student = model.components.by_name()
-        model.worlds = {n: t.by_name() for n, t in model.teachers.named_children() if isinstance(t, Teacher)}
-        model.losses_by_name = model.losses.by_name()
+        link(model)
         if name == "ours":
             return Candidate(model, self.compiled, plain=False)
-        return Candidate(model, self.paper.official, plain=name == "official", to_frame=self.paper.to_frame)
+        plain, to_frame = not name.endswith("+"), self.paper.to_frame
+        if not name.startswith(LIBRARY):
+            return Candidate(model, self.paper.official, plain=plain, to_frame=to_frame)
+        assert self.paper.library is not None
+        return self.paper.library(model, self.paper.official, plain=plain, to_frame=to_frame and plain)
+
+
+def link(model: Model) -> None:
+    """Let programs find the components that a copied, or changed, model has."""
+    model.student = model.components.by_name()
+    model.worlds = {n: t.by_name() for n, t in model.teachers.named_children() if isinstance(t, Teacher)}
+    model.losses_by_name = model.losses.by_name()
 
 
 class Ids:
@@ -191,9 +202,12 @@ def run(paper: Paper) -> int:
     """Compare, time, print; 1 where the numbers differ."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--all", action="store_true", help="the official order with our optimiser, too")
+    if paper.library is not None:
+        parser.add_argument("--library", action="store_true", help="beside the towers of transformers instead")
     arguments = add_arguments(parser, WORDS).parse_args()
     bench = Bench(paper, arguments)
-    names = ("ours", "official", "official+") if arguments.all or arguments.alone else ("ours", "official")
+    opponent = LIBRARY if getattr(arguments, "library", False) else "official"
+    names = ["ours", opponent, *([f"{opponent}+"] if arguments.all or arguments.alone else [])]
     return race(paper.base, {name: partial(bench.make, name) for name in names}, bench.data, arguments)
 
 

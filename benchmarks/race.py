@@ -2,6 +2,7 @@
 
     albef    the authors' order of calls, written over the same components      benchmarks.albef_step
     blip     likewise, captions padded to their frame                            benchmarks.blip_step
+    blip-library    transformers' towers in that order of calls                 benchmarks.blip_step
     vlmo     likewise                                                            benchmarks.vlmo_step
     beit3    torchscale's BEiT-3 under the authors' retrieval loss               benchmarks.beit3_step
     coca     open_clip's CoCa ViT-B/32                                           benchmarks.coca_step
@@ -30,6 +31,7 @@ from compose_vlp.bench import peak_flops
 RACES = {
     "albef": ("albef_step", ("--all",)),
     "blip": ("blip_step", ("--all",)),
+    "blip-library": ("blip_step", ("--library", "--all")),
     "vlmo": ("vlmo_step", ("--all",)),
     "beit3": ("beit3_step", ()),
     "coca": ("coca_step", ()),

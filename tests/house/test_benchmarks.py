@@ -1,5 +1,6 @@
 """The commands that the pages give for measurements find them, whatever other packages are called."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -42,3 +43,17 @@ def test_products_of_attention_count_on_a_cpu() -> None:
     q = torch.randn(2, 3, 5, 8, requires_grad=True)
     counted = flops_of(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q).sum().backward())
     assert counted == 3 * 2 * (2 * 2 * 3 * 5 * 5 * 8), "two products of the forward, four of the backward"
+
+
+def test_transformers_towers_make_blips_losses_and_gradients() -> None:
+    from benchmarks.blip_step import PAPER
+    from benchmarks.official_order import Bench
+    from benchmarks.racing import EXACT, _agree, in_float64
+
+    bench = Bench(PAPER, argparse.Namespace(size="tiny", batch=4, words=(8, 20), without=[]))
+    results = {}
+    for name in ("ours", "transformers", "transformers+"):
+        candidate = bench.make(name)
+        candidate.model.double()
+        results[name] = candidate.gradients(in_float64(bench.data[0]))
+    assert _agree(results, EXACT, EXACT)
