@@ -141,17 +141,19 @@ def config_of(model: Model, weights: dict[str, Tensor]) -> Any:
 
     vision, text = model.student.vision.config, model.student.text.config
     words = weights["text.embedding.weight"].shape[0]
+    sizes = {
+        name: {
+            "hidden_size": part.width, "intermediate_size": part.mlp_width or 4 * part.width,
+            "num_hidden_layers": part.depth, "num_attention_heads": part.heads, "layer_norm_eps": part.norm_eps,
+        }
+        for name, part in (("vision", vision), ("text", text))
+    }  # fmt: skip
+    rest = {
+        "encoder_hidden_size": vision.width, "vocab_size": words, "max_position_embeddings": text.length,
+        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "bos_token_id": words - 2, "sep_token_id": 2,
+    }  # fmt: skip
     return transformers.BlipConfig(
-        vision_config={
-            "hidden_size": vision.width, "intermediate_size": vision.mlp_width, "num_hidden_layers": vision.depth,
-            "num_attention_heads": vision.heads, "image_size": vision.size, "patch_size": vision.patch,
-            "layer_norm_eps": vision.norm_eps,
-        },
-        text_config={
-            "hidden_size": text.width, "intermediate_size": text.mlp_width, "num_hidden_layers": text.depth,
-            "num_attention_heads": text.heads, "encoder_hidden_size": vision.width, "vocab_size": words,
-            "max_position_embeddings": text.length, "layer_norm_eps": text.norm_eps, "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0, "bos_token_id": words - 2, "sep_token_id": 2,
-        },
+        vision_config={**sizes["vision"], "image_size": vision.size, "patch_size": vision.patch},
+        text_config={**sizes["text"], **rest},
         image_text_hidden_size=weights["image_proj.map.weight"].shape[0],
-    )  # fmt: skip
+    )

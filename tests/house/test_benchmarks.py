@@ -57,3 +57,16 @@ def test_transformers_towers_make_blips_losses_and_gradients() -> None:
         candidate.model.double()
         results[name] = candidate.gradients(in_float64(bench.data[0]))
     assert _agree(results, EXACT, EXACT)
+
+
+def test_inference_is_compared_before_it_is_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import inference
+
+    monkeypatch.setattr("sys.argv", ["inference", "--size", "tiny", "--pictures", "4", "--rounds", "1"])
+    assert inference.main() == 0
+    told = capsys.readouterr().out.splitlines()
+    rows = [line.strip("|").split("|") for line in told if "/s" in line]
+    assert [row[0].split()[0] for row in rows] == ["BLIP,", "albef:", "blip:", "BLIP,", "BLIP,"]
+    assert all("64 of 64" in row[-1] or float(row[-1]) < 1e-5 for row in rows)
