@@ -108,7 +108,7 @@ class Bench:
             f"Step by step, {plain.name} takes {factor}.",
             f"{here}; the process held {storage(self.peak_bytes)} at most.",
         ]
-        heading = f"Stage {self.stage}: {self.rows} rows a step, {self.precision}, {self.device}{threads}"
+        heading = f"Stage {self.stage}: {several(self.rows, 'row')} a step, {self.precision}, {self.device}{threads}"
         return Group(Text(heading, style="bold"), table, *map(Text, lines))
 
 

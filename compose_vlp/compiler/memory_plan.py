@@ -181,7 +181,7 @@ def ways_out(plan: MemoryPlan, other: Sequence[MemoryPlan]) -> list[str]:
 def plans_text(plans: Sequence[MemoryPlan]) -> Group:
     """Write the plans for people: a line an engine, and what would help where none fits."""
     first = plans[0]
-    heading = f"at {first.rows} records at a time, in float32; `kept` is for the backward pass"
+    heading = f"at {several(first.rows, 'record')} at a time, in float32; `kept` is for the backward pass"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
     for name in ("engine", "weights", "gradients", "moments", "kept", "gathered", "sum", ""):
         table.add_column(name, justify="left" if name in ("engine", "") else "right")

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from compose_vlp.errors import UserError
+from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.registry import get, names
 
 Record: TypeAlias = Mapping[str, Any]
@@ -193,7 +194,9 @@ def open_source(settings: Mapping[str, Any]) -> Source:
         UserError: no such source, wrong settings, or data that is not there.
     """
     rest = dict(settings)
-    name = str(rest.pop("use", ""))
+    if "use" not in rest:
+        raise UserError("a source needs `use`, its kind", hints=[f"sources: {', '.join(names('source'))}"])
+    name = str(rest.pop("use"))
     kind = get(name)
     if kind.category != "source":
         raise UserError(
@@ -202,9 +205,21 @@ def open_source(settings: Mapping[str, Any]) -> Source:
     try:
         config = kind.implementation.Config.model_validate(rest)
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise UserError(
-            f"source {name!r}: {'; '.join(wrong)}", hints=[f"settings: {', '.join(kind.settings)}"]
-        ) from None
+        wrong = [_wrong(detail) for detail in error.errors()]
+        unknown = [str(detail["loc"][0]) for detail in error.errors() if detail["type"] == "extra_forbidden"]
+        nearest = [hint for setting in unknown for hint in did_you_mean(setting, kind.settings)]
+        hints = [*nearest, f"settings: {', '.join(kind.settings)}"]
+        raise UserError(f"source {name!r}: {'; '.join(wrong)}", hints=hints) from None
     opened: Source = kind.implementation(config)
     return opened
+
+
+def _wrong(detail: ErrorDetails) -> str:
+    """Say what is wrong with a setting as a blueprint's check says it, and not in pydantic's words."""
+    path = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        return f"it has no setting `{path}`"
+    if detail["type"] == "missing":
+        return f"it needs `{path}`"
+    text = detail["msg"].removeprefix("Value error, ").replace("Input should", f"`{path}` should", 1)
+    return text if not path or path in text else f"`{path}`: {text}"

@@ -16,7 +16,7 @@ from compose_vlp.data.survey import Spread, Survey
 from compose_vlp.evaluation.page import Section, Tile, picture_uri, results_page, tiles
 from compose_vlp.evaluation.seeing import Example, Sight, TokenLengths, Tokens
 from compose_vlp.pages import Markup, join, table, tag
-from compose_vlp.readable import percent
+from compose_vlp.readable import percent, several
 
 EXAMPLES = 24
 MOST_BROKEN = 50
@@ -66,7 +66,7 @@ def _tiles(survey: Survey, tokens: Mapping[str, TokenLengths]) -> Iterator[Tile]
         span = f"{_range(pictures.width)} wide, {_range(pictures.height)} high"
         yield Tile(f"{name}: median size", size, note=f"{span}; {pictures.copies:,} copies")
     for name, texts in survey.texts.items():
-        note = f"{_range(texts.words)}; {texts.count:,} texts, {texts.copies:,} copies"
+        note = f"{_range(texts.words)}; {several(texts.count, 'text')}, {texts.copies:,} copies"
         yield Tile(f"{name}: median words", f"{texts.words.median:,.0f}", note=note)
     for name, spread in tokens.items():
         note = f"{_range(spread.lengths)}; {percent(spread.cut)} are cut at {spread.frame}"

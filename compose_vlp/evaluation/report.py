@@ -29,7 +29,7 @@ from compose_vlp.evaluation.results import Results
 from compose_vlp.evaluation.retrieval import Retrieval
 from compose_vlp.evaluation.zero_shot import Classification
 from compose_vlp.pages import Markup, join, table
-from compose_vlp.readable import percent
+from compose_vlp.readable import percent, several
 from compose_vlp.runtime.inference.outputs import Asker
 
 SHOWN: Final = 12
@@ -130,7 +130,8 @@ def _retrieval(retrieval: Retrieval, pictures: _Pictures, title: str) -> Section
         return Example(pictures.of(retrieval.rows[place]), retrieval.first[place], own, right=retrieval.right[place])
 
     shown = titled("The first text for a picture", _examples(_chosen(retrieval.right), example))
-    note = f"{recall.images} pictures, {recall.texts} texts; a blind guess is right in {percent(recall.chance)}."
+    size = f"{several(recall.images, 'picture')}, {several(recall.texts, 'text')}"
+    note = f"{size}; a blind guess is right in {percent(recall.chance)}."
     return Section(title, join([numbers, shown]), note)
 
 
@@ -200,7 +201,7 @@ def _choices(output: str, choices: Choices) -> Section:
         [choices.classes[number], counts[number], percent(choices.per_class[choices.classes[number]])]
         for number in sorted(counts)
     ]
-    note = f"{len(choices.rows)} records, held against `{choices.label}`."
+    note = f"{several(len(choices.rows), 'record')}, held against `{choices.label}`."
     return Section(output, table(["class", "records", "right"], lines[:LISTED]), note)
 
 

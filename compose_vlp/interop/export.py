@@ -17,7 +17,7 @@ from compose_vlp.files import write_atomic
 from compose_vlp.interop import beit3, open_clip_coca, vlmo
 from compose_vlp.interop.formats import PLAIN, check_form
 from compose_vlp.interop.weights import merged_weights_of, weights_of
-from compose_vlp.readable import storage
+from compose_vlp.readable import several, storage
 
 SUFFIX = ".safetensors"
 FORMATS: Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]] = {
@@ -44,18 +44,18 @@ class Exported:
     def facts(self, form: str = PLAIN) -> list[tuple[str, str]]:
         """List for a card the file, whose names its weights have, and what was merged."""
         facts = [
-            ("file", f"{Path(self.file).name}: {self.tensors:,} tensors, {storage(self.bytes)}"),
+            ("file", f"{Path(self.file).name}: {several(self.tensors, 'tensor')}, {storage(self.bytes)}"),
             ("names of weights", "compose-vlp's own, which `start` reads" if form == PLAIN else form),
         ]
         return [*facts, ("adapters", self._maps())] if self.merged else facts
 
     def lines(self) -> list[str]:
         """Tell what was written."""
-        line = f"{self.file}: {self.tensors} tensors, {storage(self.bytes)}"
+        line = f"{self.file}: {several(self.tensors, 'tensor')}, {storage(self.bytes)}"
         return [f"{line}; {self._maps()}" if self.merged else line]
 
     def _maps(self) -> str:
-        return "; ".join(f"{name} merged into {count} linear maps" for name, count in self.merged.items())
+        return "; ".join(f"{name} merged into {several(count, 'linear map')}" for name, count in self.merged.items())
 
 
 def export(model: Model, file: Path, *, apart: bool = False, form: str = PLAIN) -> Exported:

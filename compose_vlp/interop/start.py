@@ -34,6 +34,7 @@ from compose_vlp.interop.maps.positions import first_positions, fit_positions
 from compose_vlp.interop.start_report import SHOWN, Started, some, stem
 from compose_vlp.interop.weight_files import read_weights
 from compose_vlp.interop.weights import teachers_of
+from compose_vlp.readable import several
 from compose_vlp.values.tables import ImageTable, Table, TextTable, before_patches, resize_table
 
 if TYPE_CHECKING:
@@ -289,7 +290,8 @@ class _Work:
             self.done.add(id(self.tensors[full]))
             self.report.filled[full] = file
         if wrong:
-            message = f"`start`: {len(wrong)} weights of `{name}` have other shapes or types in {file}"
+            unlike = "has another shape or type" if len(wrong) == 1 else "have other shapes or types"
+            message = f"`start`: {several(len(wrong), 'weight')} of `{name}` {unlike} in {file}"
             raise UserError(message, hints=_cut(wrong))
         return used
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from compose_vlp.readable import several
+
 SHOWN = 8
 """Names in a list of a message."""
 
@@ -27,7 +29,7 @@ class Started:
         for file in dict.fromkeys(self.filled.values()):
             names = [name for name, source in self.filled.items() if source == file]
             components = sorted({name.split(".")[0] for name in names})
-            lines.append(f"{len(names)} weights of {', '.join(components)} from {file}")
+            lines.append(f"{several(len(names), 'weight')} of {', '.join(components)} from {file}")
         lines += self.notes
         lines += [f"left over in {file}: {some(names)}" for file, names in self.unused.items() if names]
         if self.new:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from compose_vlp.readable import count, duration, storage, work
+from compose_vlp.readable import count, duration, several, storage, work
 from compose_vlp.report.effects import Effect
 from compose_vlp.report.statistics import Difference, Estimate
 from compose_vlp.report.summary import COSTS, ScoreSummary, Summary
@@ -181,7 +181,7 @@ def verdict(difference: Difference | None) -> str:
     if difference.p == 1.0 and difference.estimate.half == 0.0:
         return "equal"
     needed = difference.seeds_needed
-    more = "" if needed is None else f" ({needed} seeds would tell a difference of this size)"
+    more = "" if needed is None else f" ({several(needed, 'seed')} would tell a difference of this size)"
     return f"cannot be told from noise{more}"
 
 

@@ -41,10 +41,11 @@ def _waiting(folder: TrackFolder, state: SenderState, count: int) -> str:
 
 
 def _last_words(folder: TrackFolder) -> str | None:
-    """The last line of the sender's log: why it died, where it did."""
+    """The last line of the sender's log that is no remark: why it died, where it did."""
     if not folder.log.is_file():
         return None
-    lines = folder.log.read_text(errors="replace").strip().splitlines()
+    written = folder.log.read_text(errors="replace").strip().splitlines()
+    lines = [line for line in written if " INFO " not in line]
     return lines[-1][:300] if lines else None
 
 

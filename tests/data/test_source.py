@@ -52,6 +52,14 @@ def test_another_kind_is_no_source() -> None:
 
 
 def test_wrong_settings_are_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match=r"siez.*Extra inputs") as caught:
-        open_source({"use": "scenes", "siez": 64})
-    assert "min_objects" in caught.value.problems[0].hints[0]
+    with pytest.raises(UserError, match="it has no setting `siez`; `count` should be a valid integer") as caught:
+        open_source({"use": "scenes", "siez": 64, "count": "many"})
+    nearest, known = caught.value.problems[0].hints
+    assert "size" in nearest and "min_objects" in known
+
+
+def test_settings_that_are_missing_are_named() -> None:
+    with pytest.raises(UserError, match="source 'csv': it needs `path`"):
+        open_source({"use": "csv"})
+    with pytest.raises(UserError, match="a source needs `use`, its kind"):
+        open_source({"path": "pairs.csv"})

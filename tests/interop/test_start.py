@@ -159,7 +159,7 @@ def test_a_weight_that_nothing_gives_is_an_error_with_what_the_file_had_left(tmp
 
 def test_other_shapes_are_listed_with_both(tmp_path: Path) -> None:
     wide = {n: torch.ones(5, 5) if n == "layers.0.weight" else t for n, t in weights(1).items()}
-    with pytest.raises(UserError, match="1 weights of `text` have other shapes or types") as caught:
+    with pytest.raises(UserError, match="1 weight of `text` has another shape or type") as caught:
         bring(two_towers(), {"from": put(tmp_path, wide), "to": ("text",)})
     assert "text.layers.0.weight is [3, 3] here and [5, 5] in" in hints_of(caught)
 

@@ -71,6 +71,13 @@ def test_what_mlflow_refused_is_told(run_folder: Path) -> None:
     assert str(folder.refused) in message
 
 
+def test_a_remark_of_mlflow_s_is_no_cause(run_folder: Path) -> None:
+    folder = TrackFolder(run_folder)
+    folder.log.write_text("2026/01/01 INFO mlflow.store.db.utils: Updating database tables\n")
+    message = remains(folder)
+    assert message is not None and "INFO" not in message and "have not reached MLflow" in message
+
+
 def test_artifacts_that_do_not_arrive_are_told(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow import MlflowClient
 

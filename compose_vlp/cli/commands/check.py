@@ -9,6 +9,7 @@ from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.guard import MISTAKE
 from compose_vlp.cli.options import Json, Plugins, Verbose, Words, load, print_notes
 from compose_vlp.errors import BlueprintError
+from compose_vlp.readable import several
 
 EXAMPLES = (
     ("a built-in blueprint", "compose-vlp check coca"),
@@ -35,5 +36,12 @@ def command(words: Words, plugins: Plugins = None, verbose: Verbose = False, as_
         print_json({"ok": True, "name": blueprint.name, "problems": [], "notes": notes})
         return
     print_notes(notes, verbose=verbose)
-    counted = f"{len(checked.components)} components, {len(checked.values)} values, {checked.plan.counted()} calls"
+    counted = ", ".join(
+        several(number, noun)
+        for number, noun in (
+            (len(checked.components), "component"),
+            (len(checked.values), "value"),
+            (checked.plan.counted(), "call"),
+        )
+    )
     out().print(f"{blueprint.name}: no mistakes ({counted})")

@@ -17,7 +17,7 @@ from compose_vlp.cli.console import err, mistakes, out, print_json
 from compose_vlp.cli.options import Json, Plugins, load
 from compose_vlp.data.detect_source import is_data, settings_of
 from compose_vlp.errors import UserError
-from compose_vlp.readable import percent
+from compose_vlp.readable import percent, several
 
 if TYPE_CHECKING:
     from compose_vlp.data.collate import Collator
@@ -183,14 +183,17 @@ def lines(survey: Survey, tokens: dict[str, TokenLengths]) -> Iterator[tuple[str
     yield "records", f"{survey.records:,}{share}"
     for name, pictures in survey.pictures.items():
         few = ", ".join(f"{size} ({count:,})" for size, count in list(pictures.sizes.items())[:3])
-        yield name, f"{pictures.count:,} pictures, {_copies(pictures.copies)}"
+        yield name, f"{several(pictures.count, 'picture')}, {_copies(pictures.copies)}"
         yield "", f"width {_spread(pictures.width)}, height {_spread(pictures.height)}; mostly {few}"
     for name, texts in survey.texts.items():
         if texts.count - texts.copies <= FEW and texts.copies:
-            yield name, f"{texts.count:,} texts: " + ", ".join(f"{t} ({n:,})" for t, n in texts.repeated.items())
+            yield (
+                name,
+                f"{several(texts.count, 'text')}: " + ", ".join(f"{t} ({n:,})" for t, n in texts.repeated.items()),
+            )
             continue
         empty = f", {texts.empty:,} empty" if texts.empty else ""
-        yield name, f"{texts.count:,} texts, {_spread(texts.each)} a record, {_copies(texts.copies)}{empty}"
+        yield name, f"{several(texts.count, 'text')}, {_spread(texts.each)} a record, {_copies(texts.copies)}{empty}"
         yield "", f"words {_spread(texts.words)}"
     for name, values in survey.others.items():
         few = ", ".join(f"{value} ({count:,})" for value, count in list((values or {}).items())[:6])

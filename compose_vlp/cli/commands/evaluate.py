@@ -15,6 +15,7 @@ from rich.text import Text
 
 from compose_vlp.cli.console import err, out, print_json
 from compose_vlp.cli.options import Device, Json, Plugins, Run, load_run, print_note
+from compose_vlp.readable import several
 
 EXAMPLES = (
     ("on unseen drawn pictures", "compose-vlp evaluate runs/coca_tiny-1 data.pairs.split=unseen"),
@@ -124,7 +125,7 @@ def command(
     folder = path or trained.folder.reports
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / f"{name}.html"
-    subtitle = f"{results.records} records of `{name}`; {trained.folder.path}, {trained.weights}"
+    subtitle = f"{several(results.records, 'record')} of `{name}`; {trained.folder.path}, {trained.weights}"
     write_atomic(page, page_of(results, asker, source, title=trained.blueprint.name, subtitle=subtitle))
     step = trained.weights.step
     keep_scores(

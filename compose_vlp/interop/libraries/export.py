@@ -13,7 +13,7 @@ from compose_vlp.interop.libraries.library import Library, State
 from compose_vlp.interop.libraries.shape import LibraryClass, likeness, misfits
 from compose_vlp.interop.new_folder import new_folder
 from compose_vlp.interop.weights import merged_weights_of
-from compose_vlp.readable import storage
+from compose_vlp.readable import several, storage
 from compose_vlp.runtime.inference.outputs import Asker
 
 SHOWN: Final = 8
@@ -41,11 +41,8 @@ class LibraryFolder:
 
     def lines(self) -> list[str]:
         """Tell what was written, and what was not."""
-        total = storage(sum(self.files.values()))
-        return [
-            f"{self.folder}: {len(self.files)} files, {total}, for {' and '.join(self.classes)} of {self.library}",
-            *self.remarks,
-        ]
+        size = f"{several(len(self.files), 'file')}, {storage(sum(self.files.values()))}"
+        return [f"{self.folder}: {size}, for {' and '.join(self.classes)} of {self.library}", *self.remarks]
 
 
 def export_folder(asker: Asker, folder: Path, library: str) -> LibraryFolder:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from compose_vlp.errors import UserError
+from compose_vlp.readable import several
 
 
 class Foreteller(Protocol):
@@ -69,7 +70,7 @@ def search(model: Foreteller, start: Tensor, how: Search, generator: torch.Gener
 def no_word(max_length: int, begun: int) -> UserError:
     """Report the mistake of a length that the beginning of the texts fills."""
     return UserError(
-        f"max_length {max_length} leaves no word to foretell: texts begin with {begun} tokens",
+        f"max_length {max_length} leaves no word to foretell: texts begin with {several(begun, 'token')}",
         hints=["the begin token counts, and so does a prompt"],
     )
 

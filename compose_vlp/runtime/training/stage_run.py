@@ -231,7 +231,9 @@ class StageRun:
                 assert again is not None
                 seen = again.seen()
         except Stopped:
-            context.listener.note(f"{asked.data} is not measured after {step} steps: the run was told to stop")
+            context.listener.note(
+                f"{asked.data} is not measured after {several(step, 'step')}: the run was told to stop"
+            )
             return False
         scores = dict(seen.scores)
         context.listener.evaluated(asked.data, step, scores)
