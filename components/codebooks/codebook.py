@@ -79,8 +79,9 @@ class Codebook(nn.Module, Keeps):
         counts, sums = (torch.stack(pieces).sum(0) for pieces in zip(*self.pending, strict=True))
         self.centres, self.pending = None, []
         if together():
-            dist.all_reduce(counts)
-            dist.all_reduce(sums)
+            both = torch.cat((counts[:, None], sums), 1)
+            dist.all_reduce(both)
+            counts, sums = both[:, 0], both[:, 1:]
         means = torch.where(counts[:, None] > 0, F.normalize(sums, dim=1), self.codes)
         self.codes.copy_(F.normalize(self.config.decay * self.codes + (1 - self.config.decay) * means, dim=1))
 

@@ -16,7 +16,7 @@ from compose_vlp.graph.types import EmbeddingType, NumberType, RecordType
 from compose_vlp.protocols import Keeps
 from compose_vlp.registry import DETACHED, Settings, component, inferred
 from compose_vlp.values import Embedding, Number, Record
-from compose_vlp.values.processes import all_rows, together
+from compose_vlp.values.processes import all_rows_at_once, together
 
 NOBODY = -100
 """Id of the entries that a queue begins with."""
@@ -77,9 +77,10 @@ class FeatureQueue(nn.Module, Keeps):
             isinstance(entry, Embedding) and entry.gathered for entry in pending.values()
         )  # then the ids are too
         pointer, count = self._buffer("pointer"), 0
-        for name, entry in pending.items():
-            rows = entry.values if isinstance(entry, Number) else entry.features
-            entering = all_rows(rows) if together() and not gathered else rows
+        rows = [entry.values if isinstance(entry, Number) else entry.features for entry in pending.values()]
+        if together() and not gathered:
+            rows = all_rows_at_once(rows)
+        for name, entering in zip(pending, rows, strict=True):
             count = len(entering)
             places = (pointer + torch.arange(count, device=pointer.device)) % self.config.size
             buffer = self._buffer(name)

@@ -11,9 +11,10 @@ from torch.nn.functional import pad
 from torch.utils import _pytree as pytree
 
 from compose_vlp.auxiliary import auxiliary, with_terms
+from compose_vlp.components.functions.gathered import gather
 from compose_vlp.values import Embedding, Index, Labels, Logits, Mask, Sequence, Text, Value, rows_of
 
-__all__ = ["auxiliary", "picks", "select", "split", "stack", "take", "text_of", "with_terms"]
+__all__ = ["auxiliary", "gather", "picks", "select", "split", "stack", "take", "text_of", "with_terms"]
 
 
 def text_of(value: Any) -> Text:

@@ -79,6 +79,9 @@ def write_program(
             continue  # all pieces come out of the first one's line
         if call.role == "terms":
             continue  # they come out of the line of the call that adds them
+        group = _gathered_with(call, plan)
+        if group[0] is not call:
+            continue  # it is gathered in the first one's line
         if call.role == "input" and call.id in names.inputs and call.id not in plain:
             continue  # only its fields are read, which the batch has beside it
         extra = [f"cache=step.caches[{call.id!r}]"] if call.id in caches else []
@@ -88,7 +91,9 @@ def write_program(
         written = _expression(
             call, names, extra, named=call.target in open_ports, recorded=call.id in choices, tells=tells
         )
-        without = call.no_grad or call.world is not None
+        if len(group) > 1:
+            written = f"gather({', '.join(_argument(member.args[0][1], names) for member in group)})"
+        without = all(member.no_grad or member.world is not None for member in group)
         if without and not inside:
             lines.append("    with torch.no_grad():")
         inside = without
@@ -209,10 +214,17 @@ def _expression(call: Call, names: Names, extra: list[str], *, named: bool, reco
 
 def _results(call: Call, plan: Plan, names: Names) -> list[str]:
     """The names that a line gives values to: all pieces of what is split, a result and its terms, one otherwise."""
+    if call.together:
+        return [names[member.id] for member in _gathered_with(call, plan)]
     if call.role != "split":
         terms = [other.id for other in plan.calls if other.role == "terms" and other.arg("x") == Ref(call.id)]
         return [names[name] for name in (call.id, *terms)]
     return [names[piece.id] for piece in plan.calls if piece.role == "split" and piece.arg("x") == call.arg("x")]
+
+
+def _gathered_with(call: Call, plan: Plan) -> list[Call]:
+    """The calls that gather their rows together with this one's; mostly itself alone."""
+    return [other for other in plan.calls if other.together == call.together] if call.together else [call]
 
 
 def _refs(plan: Plan) -> Iterator[Ref]:

@@ -82,6 +82,7 @@ class Call:
     world: str | None = None
     chain: tuple[str, ...] = ()  # the graph entries and substitutions that led here, outermost first
     no_grad: bool = False  # nothing trainable is upstream (put in by the `frozen` pass)
+    together: str = ""  # calls of one such name gather their rows in one collective (put in by the `gather` pass)
 
     def refs(self) -> Iterator[Ref]:
         """All values that it reads."""

@@ -11,6 +11,7 @@ from compose_vlp.compiler.passes.chunks import chunks
 from compose_vlp.compiler.passes.context import PassContext
 from compose_vlp.compiler.passes.dedupe import dedupe
 from compose_vlp.compiler.passes.frozen import frozen
+from compose_vlp.compiler.passes.gather import gather
 from compose_vlp.compiler.passes.last_layer import last_layer
 from compose_vlp.compiler.passes.prune import prune
 from compose_vlp.compiler.passes.rows import rows
@@ -27,6 +28,7 @@ PASSES: dict[str, Pass] = {
     "last_layer": last_layer,
     "frozen": frozen,
     "batch": batch,
+    "gather": gather,
 }
 """All passes in the order in which they run."""
 

@@ -23,6 +23,9 @@ SMALL = 128
 ALIKE = 0.75
 """Shortest over longest text that are put in one batch: below, padding costs more than is saved."""
 
+WHOLE = ":all"
+"""What follows the name of the first of several calls in that of the one that is made of them."""
+
 Looks = Mapping[str, Look]
 
 
@@ -178,7 +181,7 @@ def _merged(plan: Plan, calls: Sequence[Call], looks: Looks) -> Unit:
     """Stack the inputs, make one call of all, and split its result into that of each call."""
     first = calls[0]
     xs = tuple(_x(call) for call in calls)
-    rows, whole = f"{first.id}:rows", f"{first.id}:all"
+    rows, whole = f"{first.id}:rows", f"{first.id}{WHOLE}"
     stack = dataclasses.replace(first, id=rows, role="stack", target="", args=(("x", xs),), type=plan.type_of(xs[0]))
     if first.id in looks:
         body = _looking(calls, Ref(rows), looks, whole)
