@@ -165,7 +165,7 @@ def test_other_shapes_are_listed_with_both(tmp_path: Path) -> None:
 
 
 def test_fewer_tokens_than_the_file_has_is_another_shape(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="other shapes") as caught:
+    with pytest.raises(UserError, match="other shape") as caught:
         bring(two_towers(words=4), {"from": put(tmp_path, weights(1)), "to": ("text",)})
     assert "text.embedding.weight is [4, 3] here and [6, 3] in" in hints_of(caught)
 
@@ -301,7 +301,7 @@ def test_a_texts_positions_are_cut_and_never_made_up(tmp_path: Path) -> None:
     told = bring({"text": tower}, {"from": put(tmp_path, {"text.positions": table})})
     assert torch.equal(tower.module.positions.detach(), table[:5])
     assert "text.positions: the first 5 of 8" in told.lines()
-    with pytest.raises(UserError, match="other shapes"):
+    with pytest.raises(UserError, match="other shape"):
         bring({"text": text(9)}, {"from": str(tmp_path / "w.safetensors")})
     behind = text(5, last=1)
     bring({"text": behind}, {"from": str(tmp_path / "w.safetensors")})
@@ -323,7 +323,7 @@ def test_a_table_of_ones_own_is_resized_as_it_says(tmp_path: Path) -> None:
 
 def test_what_is_called_positions_and_is_no_table_keeps_its_shape(tmp_path: Path) -> None:
     file = put(tmp_path, {"text.positions": torch.rand(8, 3)})
-    with pytest.raises(UserError, match="other shapes"):
+    with pytest.raises(UserError, match="other shape"):
         bring({"text": Component(Placed(5, image=False), "tower")}, {"from": file})
 
 

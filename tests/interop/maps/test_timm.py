@@ -117,7 +117,7 @@ def test_what_our_vit_does_not_compute_is_refused(tmp_path: Path, name: str, opt
 
 
 def test_another_width_is_told_with_both_shapes(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="have other shapes") as caught:
+    with pytest.raises(UserError, match="other shape") as caught:
         bring(ours(width=64), "vit", saved(theirs(), tmp_path))
     assert any("vision.cls is [64] here and [32] in" in hint for hint in caught.value.problems[0].hints)
 

@@ -265,7 +265,7 @@ def test_layers_that_the_file_lacks_are_missing(tmp_path: Path) -> None:
 
 
 def test_positions_for_longer_texts_than_the_files_are_another_shape(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="other shapes") as caught:
+    with pytest.raises(UserError, match="other shape") as caught:
         bring({"text": encoder(length=30)}, saved(theirs(), tmp_path))
     assert "text.positions is [30, 32] here and [20, 32] in" in hints_of(caught)
 
