@@ -51,14 +51,16 @@ class Difference:
         p: The chance of a difference at least as large where there is none (two-sided paired t-test).
             None for one seed.
         adjusted: `p` after Holm's correction for the number of comparisons in one table.
-        seeds_needed: Seeds with which a true difference of this size would be told from noise four times out of five;
-            None where one seed says nothing of the noise, or more than a thousand were needed.
+        seeds_needed: Seeds with which a true difference of this size would be told from noise four times out of five,
+            corrected as `adjusted`; None where one seed says nothing of the noise, or more than a thousand were needed.
+        by_seed: The differences themselves.
     """
 
     estimate: Estimate
     p: float | None
     adjusted: float | None
     seeds_needed: int | None
+    by_seed: tuple[float, ...]
 
     @property
     def told_apart(self) -> bool:
@@ -87,7 +89,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 def difference(values: Mapping[int, float], baseline: Mapping[int, float]) -> Difference | None:
     """Compare a cell with the baseline over the seeds that both have; both map a seed to a score. None without any.
 
-    `adjusted` is as `p`; `adjust` corrects the differences of one table together.
+    `adjusted` is as `p`, and `seeds_needed` those of one comparison; `adjust` corrects all differences of a table.
     """
     shared = [seed for seed in values if seed in baseline]
     return of_differences([values[seed] - baseline[seed] for seed in shared]) if shared else None
@@ -98,45 +100,54 @@ def of_differences(differences: Sequence[float]) -> Difference:
     differences = [0.0 if abs(value) < ROUNDING else value for value in differences]
     mean = estimate(differences)
     p = _p_value(differences)
-    return Difference(mean, p, p, seeds_needed(differences))
+    return Difference(mean, p, p, seeds_needed(differences), tuple(differences))
 
 
 def adjust(differences: Mapping[str, Difference]) -> dict[str, Difference]:
-    """Correct for many comparisons (Holm 1979): the k-th smallest of n p-values is multiplied by n - k + 1."""
+    """Correct for many comparisons (Holm 1979): the k-th smallest of n p-values is multiplied by n - k + 1.
+
+    So many comparisons are also those in which `seeds_needed` would tell the difference.
+    """
     p_values = sorted((difference.p, name) for name, difference in differences.items() if difference.p is not None)
     adjusted = dict(differences)
     least = 0.0
     for rank, (p, name) in enumerate(p_values):
-        least = max(least, min(1.0, (len(p_values) - rank) * p))
-        adjusted[name] = replace(differences[name], adjusted=least)
+        comparisons = len(p_values) - rank
+        least = max(least, min(1.0, comparisons * p))
+        needed = seeds_needed(differences[name].by_seed, comparisons)
+        adjusted[name] = replace(differences[name], adjusted=least, seeds_needed=needed)
     return adjusted
 
 
-def seeds_needed(differences: Sequence[float]) -> int | None:
-    """Count the seeds that would tell a true difference of this mean and spread from noise with a power of 0.8."""
+def seeds_needed(differences: Sequence[float], comparisons: int = 1) -> int | None:
+    """Count the seeds that would tell a true difference of this mean and spread from noise with a power of 0.8.
+
+    The chance to be wrong is divided among so many `comparisons`.
+    """
     if len(differences) < 2:
         return None
     mean, spread = abs(math.fsum(differences) / len(differences)), float(np.std(differences, ddof=1))
     if spread < ROUNDING:
         return 2 if mean >= ROUNDING else None
-    if not _power(mean / spread, MOST_SEEDS) >= POWER:
+    level = 1 - (1 - LEVEL) / comparisons
+    if not _power(mean / spread, MOST_SEEDS, level) >= POWER:
         return None
     low, high = 2, MOST_SEEDS
     while low < high:
         middle = (low + high) // 2
-        if _power(mean / spread, middle) >= POWER:
+        if _power(mean / spread, middle, level) >= POWER:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def _power(size: float, seeds: int) -> float:
-    """Give the chance that a paired t-test with so many seeds sees a difference of `size` standard deviations."""
+def _power(size: float, seeds: int, level: float) -> float:
+    """Give the chance that a paired t-test of a `level` sees a difference of `size` standard deviations."""
     from scipy import stats
 
     freedom, shift = seeds - 1, size * math.sqrt(seeds)
-    bound = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    bound = float(stats.t.ppf((1 + level) / 2, freedom))
     chance = float(stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift))
     return 1.0 if math.isnan(chance) and shift > bound else chance  # so far out that the tail has no digits left
 

@@ -74,6 +74,16 @@ def test_the_seeds_needed_would_see_the_difference_four_times_out_of_five():
     assert np.mean(stats.ttest_1samp(fewer, 0.0, axis=1).pvalue < 0.05) < 0.8
 
 
+def test_more_seeds_are_needed_than_did_not_tell_a_difference_among_as_many_comparisons():
+    rng = np.random.default_rng(5)
+    differences = {str(index): of_differences(rng.normal(1.0, 0.4, 3).tolist()) for index in range(12)}
+    untold = [own for own in adjust(differences).values() if not own.told_apart]
+    assert any((differences[name].seeds_needed or 0) <= 3 for name in differences), (
+        "one comparison alone would need fewer"
+    )
+    assert untold and all(own.seeds_needed is None or own.seeds_needed > 3 for own in untold)
+
+
 def test_no_number_of_seeds_finds_what_is_not_there():
     assert seeds_needed([1.0, -1.0, 1.0, -1.0]) is None
     assert seeds_needed([0.0, 0.0]) is None
