@@ -5,14 +5,21 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from compose_vlp.blueprint.document import Document
+from compose_vlp.blueprint.nodes import Mapping
+from compose_vlp.blueprint.write import lines
 from compose_vlp.errors import UserError
 from compose_vlp.files import write_atomic
 from compose_vlp.readable import count, visible
+from compose_vlp.report.loose import other_seeds
+from compose_vlp.report.statistics import estimate
 from compose_vlp.run import Run
-from compose_vlp.runtime.state.scores import read_scores
+from compose_vlp.runtime.state.run_folder import RunFolder
+from compose_vlp.runtime.state.scores import Measurement, read_scores
 
 NAME: Final = "README.md"
 """What hubs of models show beside the weights."""
@@ -25,6 +32,8 @@ tags: [vision-language]
 ---
 {MARK}
 """
+TOLD: Final = ("params", "teachers", "graph", "losses", "outputs", "freeze", "optimizer", "precision", "stages")
+"""Sections of the blueprint that a card shows: none of them holds a path."""
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]#|~$])")
 _ADDRESS: Final = re.compile(r"https?://[\w./~%?=&:+-]+")
 
@@ -77,14 +86,17 @@ def _sections(run: Run, files: Facts) -> Iterator[str]:
     yield "## Training"
     yield _table(("stage", "losses", "records of", "steps"), _stages(run))
     yield "## Scores"
-    scores = list(_scores(run))
+    beside = other_seeds(run.folder)
+    scores = list(_scores(run, beside))
     yield (
-        _table(("task", "data", "changed for it", "records", "step", "score", "value"), scores)
+        _table(("task", "data", "changed for it", "records", "step", "score", "value", "over seeds, 95 %"), scores)
         if scores
         else ("None were measured: `compose-vlp evaluate` measures.")
     )
     yield "## Parts"
     yield _table(("part", "kind", "parameters"), _parts(run))
+    yield "## Blueprint"
+    yield f"```yaml\n{_program(document)}```"
 
 
 def _facts(run: Run, files: Facts) -> Iterator[tuple[str, str]]:
@@ -96,6 +108,9 @@ def _facts(run: Run, files: Facts) -> Iterator[tuple[str, str]]:
     if origins:
         yield "began from", ", ".join(origins)
     yield "seed", str(info.seed)
+    beside = [str(other.info.seed) for other in other_seeds(run.folder)]
+    if beside:
+        yield "trained alike with seeds", ", ".join(beside)
     yield "trained", f"{info.started[:10]}, on {info.extra.get('machine', {}).get('device', 'unknown')}"
     known = [f"{name} {info.versions[name]}" for name in ("compose-vlp", "torch") if name in info.versions]
     yield "versions", ", ".join(known)
@@ -112,17 +127,36 @@ def _stages(run: Run) -> Iterator[tuple[str, ...]]:
         yield name, ", ".join(stage.losses), read, str(done.get(name, {}).get("steps", 0))
 
 
-def _scores(run: Run) -> Iterator[tuple[str, ...]]:
-    for measured in read_scores(run.folder):
-        for name, value in measured.scores.items():
-            changes = "; ".join(measured.changes)
-            yield measured.task, measured.data, changes, str(measured.records), str(measured.step), name, f"{value:.4f}"
+def _scores(run: Run, beside: Sequence[RunFolder]) -> Iterator[tuple[str, ...]]:
+    others = [item for other in beside for item in read_scores(other)]
+    for own in read_scores(run.folder):
+        same = [item.scores for item in others if _measured_alike(item, own)]
+        facts = own.task, own.data, "; ".join(own.changes), str(own.records), str(own.step)
+        for name, value in own.scores.items():
+            yield *facts, name, f"{value:.4f}", _over([value, *(scores[name] for scores in same if name in scores)])
+
+
+def _measured_alike(item: Measurement, own: Measurement) -> bool:
+    return (item.key, item.records, item.step) == (own.key, own.records, own.step)
+
+
+def _over(values: Sequence[float]) -> str:
+    """Write the mean over seeds with its interval; one seed says nothing of others."""
+    own = estimate(values)
+    return "one seed" if own.half is None else f"{own.mean:.4f} ± {own.half:.4f}, {own.seeds} seeds"
 
 
 def _parts(run: Run) -> Iterator[tuple[str, ...]]:
     counts = run.module.component_parameters()
     for name, part in run.blueprint.components.items():
         yield name, part.kind.name, count(counts.get(name, 0))
+
+
+def _program(document: Document) -> str:
+    """Write what the model computes and how it was trained, without the sections that name files."""
+    entries = tuple(entry for entry in document.root if entry.name in TOLD)
+    told = replace(document, root=Mapping(entries, document.root.span))
+    return "".join(f"{visible(line.text)}\n" for line in lines(told)).lstrip("\n")
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.loading import LoadedBlueprint
 from compose_vlp.report.recorded import cost_of, curves_of
 from compose_vlp.report.trials import Study, Trial
+from compose_vlp.runtime.state.new_folder import RUN_FILE
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.state.scores import Measurement, read_scores
 
@@ -77,6 +79,27 @@ def study_of(runs: Sequence[RunFolder]) -> Study:
     notes = _unequal([owners[place] for place in range(len(runs))], runs, measured)
     described = dict(zip(names, descriptions, strict=True))
     return Study("comparison", "", {}, names[0], described, trials, missing=missing, notes=notes)
+
+
+def other_seeds(run: RunFolder) -> list[RunFolder]:
+    """List the finished runs beside it, or in its sweep, that differ from it in their seed alone, by seed.
+
+    One that was trained for another number of steps is none of them; of two with one seed the latest stands.
+    """
+    in_sweep = run.path.name == "run" and run.path.parent.parent.name == "trials"
+    around, below = (run.path.parent.parent, f"*/run/{RUN_FILE}") if in_sweep else (run.path.parent, f"*/{RUN_FILE}")
+    own, steps, found = _document(run.path), _steps(run), dict[int, RunFolder]()
+    for file in sorted(around.glob(below), key=lambda file: file.stat().st_mtime):
+        with suppress(UserError):
+            other = RunFolder.open(file.parent)
+            alike = (other.info.blueprint, other.info.status, _steps(other)) == (run.info.blueprint, "FINISHED", steps)
+            if alike and other.info.seed != run.info.seed and not _differences(own, _document(other.path)):
+                found[other.info.seed] = other
+    return [found[seed] for seed in sorted(found)]
+
+
+def _steps(run: RunFolder) -> int:
+    return sum(stage["steps"] for stage in run.info.extra.get("stages", {}).values())
 
 
 def _unequal(cells: Sequence[str], runs: Sequence[RunFolder], measured: Sequence[Sequence[Measurement]]) -> list[str]:

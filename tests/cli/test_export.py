@@ -61,11 +61,29 @@ def test_a_card_tells_what_the_weights_are_and_where_they_are_from(cli: Cli) -> 
     lines = [line.removeprefix("| ").removesuffix(" |") for line in card.splitlines() if line[:1] == "|"]
     rows = {tuple(line.split(" | ")) for line in lines}
     assert ("pretrain", "contrastive, captioning", "pairs (scenes)", "1") in rows
-    ending = ("12", "1", r"image\_to\_text\_recall\_at\_1", "0.2500")
+    ending = ("12", "1", r"image\_to\_text\_recall\_at\_1", "0.2500", "one seed")
     assert any(row[0] == "retrieval" and row[3:] == ending for row in rows)
     assert ("seed", "0") in rows and any("lora merged into" in row[1] for row in rows)
     assert ("lm\\_head", "lm\\_head") in {row[:2] for row in rows}
     assert "\n# license: " in card and str(Path.cwd()) not in card and "--no-track" not in card
+
+
+def test_a_card_tells_scores_over_the_seeds_of_runs_that_were_trained_alike(cli: Cli, run: Path) -> None:
+    keep_scores(RunFolder.open(run), [Measurement("retrieval", "pairs", (), 12, 1, {"mean_recall": 0.25})])
+    for seed, score in ((1, 0.35), (2, 0.45)):
+        other = Path(f"run-{seed}")
+        shutil.copytree(run, other)
+        (other / "run.json").write_text(json.dumps(json.loads((other / "run.json").read_text()) | {"seed": seed}))
+        keep_scores(RunFolder.open(other), [Measurement("retrieval", "pairs", (), 12, 1, {"mean_recall": score})])
+    assert cli("export run release/weights.safetensors --card").code == 0
+    card = Path("release/README.md").read_text(encoding="utf-8")
+    half = 4.302653 * 0.1 / 3**0.5  # Student's t of two degrees of freedom, over seeds 0.1 apart
+    assert f"| 0.2500 | 0.3500 ± {half:.4f}, 3 seeds |" in card and "| trained alike with seeds | 1, 2 |" in card
+    assert "```yaml" in card and "  contrastive: {use: contrastive" in card and "scenes}" not in card
+    for seed in (1, 2):
+        shutil.rmtree(f"run-{seed}")
+    assert cli("export run release/weights.safetensors --card").code == 0
+    assert "| 0.2500 | one seed |" in Path("release/README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("run")
@@ -75,7 +93,7 @@ def test_nothing_in_a_card_is_obeyed(cli: Cli) -> None:
     card = Path("release/README.md").read_text(encoding="utf-8")
     assert "<script" not in card and "\x1b" not in card and "\n# heading" not in card
     assert not re.search(r"(?<!\\)\[x", card) and "&lt;script&gt;" in card
-    assert all(re.sub(r"\\\|", "", line).count("|") == 8 for line in card.splitlines() if "boom" in line)
+    assert all(re.sub(r"\\\|", "", line).count("|") == 9 for line in card.splitlines() if "boom" in line)
 
 
 @pytest.mark.usefixtures("run")
