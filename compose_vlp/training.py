@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compose_vlp.errors import UserError
 from compose_vlp.files import write_atomic
 from compose_vlp.readable import count
 from compose_vlp.tracked import marked, open_tracker, tracking_of
@@ -106,6 +107,7 @@ def train(
                 if run is not None
                 else RunFolder.create(checked.name, seed, command, at=out, extra=known, fill=papers)
             ),
+            new=not resume,
         )
         if processes.main:
             note_run(folder.path)
@@ -192,17 +194,31 @@ def _ending(folder: RunFolder, processes: Processes, *, new: bool) -> Iterator[_
                 folder.finish(ending)
 
 
-def _open_folder(processes: Processes, claim: Callable[[], RunFolder]) -> RunFolder:
-    """Open the run's folder: made or claimed by the first process, read by the others."""
+def _open_folder(processes: Processes, claim: Callable[[], RunFolder], *, new: bool) -> RunFolder:
+    """Open the run's folder: made or claimed by the first process, read by the others, which all have to see it.
+
+    Raises:
+        UserError: a machine does not see it; one that was made is taken away again.
+    """
+    from compose_vlp.runtime.state.divided import refuse_unseen
     from compose_vlp.runtime.state.run_folder import RunFolder
 
     claimed: list[RunFolder] = []
 
     def path() -> Path:
         claimed.append(claim())
-        return claimed[0].path
+        return claimed[0].path.absolute()
 
     there = processes.by_main(path)
+    try:
+        refuse_unseen(there / "checkpoints", processes)
+    except UserError:
+        for folder in claimed:
+            if new:
+                folder.take_away()
+            else:
+                folder.finish("FAILED")
+        raise
     return claimed[0] if claimed else RunFolder.open(there)
 
 

@@ -14,7 +14,6 @@ from compose_vlp.errors import UserError
 from compose_vlp.runtime.sources import ready_tokenizers
 from compose_vlp.runtime.stage import plan_stage
 from compose_vlp.runtime.state import checkpoint, generators
-from compose_vlp.runtime.state.divided import refuse_unseen
 from compose_vlp.runtime.state.fitting import fit
 from compose_vlp.runtime.training.engines import CPU, divides, whole_model
 from compose_vlp.runtime.training.hanging import Doing
@@ -51,7 +50,6 @@ class Trainer:
             UserError: data, tokenizers or a checkpoint that do not fit; a loss that is not finite.
             Stopped: a signal, after the running step is done and saved.
         """
-        refuse_unseen(self.context.folder.checkpoints, self.context.processes)
         stages = list(self.context.blueprint.stages)
         if not stages:
             return self._untrained().eval()
