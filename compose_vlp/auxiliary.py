@@ -99,6 +99,16 @@ def window(start: int, stop: int) -> Iterator[None]:
         call.window = before
 
 
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Within it, what modules add goes nowhere, and is made where it was made before: for a layer that runs again."""
+    token = _CALL.set(None if _CALL.get() is None else _Call())
+    try:
+        yield
+    finally:
+        _CALL.reset(token)
+
+
 def with_terms(component: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Terms]:
     """Call a component; gives its result and what its modules added meanwhile, padding left out.
 

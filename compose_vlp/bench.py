@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -19,13 +19,15 @@ from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.materialise import SPARE, free_memory
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.compiler.passes import PASSES
-from compose_vlp.compiler.report import NotCounted, measure_flops
+from compose_vlp.compiler.recompute import recomputed_layers
+from compose_vlp.compiler.report import NotCounted, measure_step
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.protocols import AfterStep
 from compose_vlp.readable import percent, several, storage, work
 from compose_vlp.runtime.device import autocast, peak_memory
+from compose_vlp.runtime.memory import recompute_of_stage
 from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.stage import (
@@ -136,13 +138,14 @@ def bench(
         "compiled": compile_stage(blueprint, name, trainable=is_trained),
         PLAIN: compile_stage(blueprint, name, trainable=is_trained, without=list(PASSES)),
     }
-    costs = {title: _counted(own, meta, program, rows) for title, program in programs.items()}
+    again = recompute_of_stage(blueprint, name).names
+    costs = {title: _counted(own, meta, program, rows, again) for title, program in programs.items()}
     _make_sure_it_fits(meta, costs[PLAIN][1] or 0, device)
     model = build(own, device, seed=0).train()
     model.tokenizers = synthetic_tokenizers(own)
     model.start_teachers(list(model.worlds))
     choose_of_stage(model, own, name)
-    step = Steps(own, model, plan, rows, device)
+    step = Steps(own, model, plan, rows, device, again)
     times: dict[str, list[float]] = {title: [] for title in programs}
     for number in range(rounds + 1):
         for title, program in programs.items():
@@ -165,7 +168,13 @@ class Steps:
     """Whole steps of a model by any of its programs, as training makes them; gives the seconds of one."""
 
     def __init__(
-        self, blueprint: CheckedBlueprint, model: Model, plan: StagePlan, rows: int, device: torch.device
+        self,
+        blueprint: CheckedBlueprint,
+        model: Model,
+        plan: StagePlan,
+        rows: int,
+        device: torch.device,
+        recompute: Collection[str] = (),
     ) -> None:
         self.blueprint, self.model, self.device = blueprint, model, device
         self.values = Values(blueprint.params, Scale(rows, rows, 1))
@@ -174,11 +183,12 @@ class Steps:
         self.optimizer = make_optimizer(parameter_paths(modules), settings)
         self.precision: Callable[[], AbstractContextManager[None]] = autocast(device, plan.precision)
         self.processes = Processes(0, 1, device)
+        self.engine = Engine(model, recomputed_layers(model, blueprint, recompute))
 
     def __call__(self, program: Compiled, batch: Mapping[str, Any]) -> float:
         loop = StageLoop(
             model=self.model,
-            gradients=InOneGo(Engine(self.model), program.run, self.processes, self.precision),
+            gradients=InOneGo(self.engine, program.run, self.processes, self.precision),
             optimizer=self.optimizer,
             batches=itertools.repeat(batch),
             weights=loss_weights(self.blueprint, program.plan.wanted, self.values),
@@ -235,8 +245,11 @@ def _make_sure_it_fits(meta: Model, kept_bytes: int, device: torch.device) -> No
         )
 
 
-def _counted(blueprint: CheckedBlueprint, model: Model, program: Compiled, rows: int) -> tuple[int | None, int | None]:
+def _counted(
+    blueprint: CheckedBlueprint, model: Model, program: Compiled, rows: int, recompute: Collection[str]
+) -> tuple[int | None, int | None]:
     try:
-        return measure_flops(blueprint, model, program, rows)
+        cost = measure_step(blueprint, model, program, rows, recompute)
     except NotCounted:
         return None, None
+    return cost.flops, cost.kept

@@ -48,8 +48,10 @@ def memory(
     Raises:
         UserError: no stages, processes that do not divide the batch, a card that is not known.
     """
-    from compose_vlp.compiler.memory_plan import MACHINE, card_memory, gathered_bytes, memory_plan, rows_of_process
-    from compose_vlp.runtime.stage import compile_stages, plan_stage
+    from compose_vlp.blueprint.scalars import Memory
+    from compose_vlp.compiler.memory_plan import MACHINE, card_memory, rows_of_process
+    from compose_vlp.runtime.memory import StageMemory, recompute_of_stage
+    from compose_vlp.runtime.stage import plan_stage
 
     name = _stage(list(checked.stages), stage)
     if name is None:
@@ -57,28 +59,16 @@ def memory(
     size = card_memory(card) if card is not None else None
     plan = plan_stage(checked, name)
     rows = rows_of_process(batch or plan.batch, world, plan.accumulate)
-    compiled = compile_stages(checked, name, without=without)[name]
-    report = measure(checked, name, compiled, rows)
-    known: dict[str, int | None] = {**report.memory, "activations": report.flops["saved_bytes"]}
-    types = [value for call in compiled.plan.calls for value in (call.type, *call.type.members().values())]
-    gathered = gathered_bytes([value.shape() for value in types], rows, world)
+    counted = StageMemory(checked, name, plan.distribute, world=world, rows=rows, without=without, card=size)
     shards = plan.distribute.shards or MACHINE
     hybrid = ("hybrid",) if world > shards and world % shards == 0 else ()
     engines = ("ddp", "fsdp", *hybrid) if world > 1 else ("ddp",)
-    return [
-        memory_plan(
-            known,
-            gathered,
-            engine=each,
-            world=world,
-            shards=shards,
-            rows=rows,
-            card=size,
-            stage=name,
-            accumulate=plan.accumulate,
-        )
-        for each in engines
-    ]
+    if isinstance(plan.recompute, Memory):
+        plans = [counted.least(each, plan.recompute.bytes) for each in engines]
+    else:
+        names = recompute_of_stage(checked, name).names
+        plans = [counted.plan(each, names) for each in engines]
+    return [counted.fitting(each) for each in plans] if not any(each.fits for each in plans) else plans
 
 
 def build(
@@ -145,6 +135,7 @@ def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | N
     from compose_vlp.compiler.passes import PASSES
     from compose_vlp.compiler.report import build_report, report_without_stages
     from compose_vlp.runtime.layer_decay import layer_levels
+    from compose_vlp.runtime.memory import recompute_of_stage
     from compose_vlp.runtime.stage import stage_model
 
     if stage is None or compiled is None:
@@ -154,7 +145,8 @@ def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | N
     optimizer = checked.stages[stage].optimizer or checked.optimizer
     decay = optimizer.layer_decay if optimizer is not None else None
     levels = [asdict(level) for level in layer_levels(decay, model.parts())] if decay is not None else []
-    return build_report(checked.of_stage(stage), model, compiled, plain, batch, levels)
+    recompute = recompute_of_stage(checked, stage).as_json()
+    return build_report(checked.of_stage(stage), model, compiled, plain, batch, levels, recompute)
 
 
 def explain(
@@ -174,6 +166,7 @@ def explain(
     """
     from compose_vlp.compiler.explain import StepTimer
     from compose_vlp.compiler.explain import explain as explain_passes
+    from compose_vlp.runtime.memory import recompute_of_stage
     from compose_vlp.runtime.stage import choose_of_stage, stage_model
 
     name = _stage(list(checked.stages), stage)
@@ -184,7 +177,10 @@ def explain(
     timer = None
     if device is not None:
         timer = StepTimer(checked, name, lambda made: choose_of_stage(made, own, name), device, batch)
-    return explain_passes(checked, name, model, trainable, rows=batch, without=without, timer=timer)
+    recompute = recompute_of_stage(checked, name).names
+    return explain_passes(
+        checked, name, model, trainable, rows=batch, without=without, recompute=recompute, timer=timer
+    )
 
 
 def _stage(stages: Sequence[str], name: str | None) -> str | None:

@@ -27,6 +27,7 @@ from compose_vlp.interop.start import initialiser
 from compose_vlp.interop.vocabularies import TOKENIZERS, brought_vocabulary
 from compose_vlp.runtime.device import choose_device
 from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.memory import recompute_of_stage
 from compose_vlp.runtime.sources import MAIN, declared_source, open_tokenizers
 from compose_vlp.runtime.stage import Scale, engine_of_stage, plan_stage, stage_steps
 from compose_vlp.runtime.training.sharding import refuse_scalars
@@ -111,15 +112,23 @@ class _Look:
             records = min(len(source) for source in sources.values())
             scale = Scale(records, plan.batch, stage_steps(plan.length, records, plan.batch))
             self._evaluation(blueprint, name, stage, scale)
+        with self._noting(*self._where(name, "recompute")):
+            recompute_of_stage(
+                self.blueprint, name, processes=self.world, distribute=self.distribute, without=without
+            ).refuse_excess()
         self.opened[name] = sources
 
     def _engine_fits(self, blueprint: CheckedBlueprint, name: str) -> bool:
         before = len(self.problems)
-        own = blueprint.stages[name].distribute is not None
-        with self._noting(*(("stages", name, "distribute") if own else ("distribute",))):
+        with self._noting(*self._where(name, "distribute")):
             if engine_of_stage(blueprint, name, self.world, self.distribute).use != "ddp" and self.world > 1:
                 refuse_scalars(build(blueprint, "meta"))
         return len(self.problems) == before
+
+    def _where(self, stage: str, key: str) -> tuple[str, ...]:
+        """Where a setting of a stage is written: there, or else at the top."""
+        own = getattr(self.blueprint.stages[stage], key) is not None
+        return ("stages", stage, key) if own else (key,)
 
     def untrained(self) -> None:
         """Check a blueprint without stages: it keeps the weights of `start`, and has no texts to learn words from."""

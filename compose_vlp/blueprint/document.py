@@ -47,6 +47,11 @@ SECTIONS: Dict[str, Section] = {
     "optimizer": Section("mapping", "the optimizer and its rules, where a stage does not say"),
     "precision": Section("text", "the precision of the stages' arithmetic, where a stage does not say"),
     "distribute": Section("kind", "how several processes share the work of a stage, where it does not say"),
+    "recompute": Section(
+        "names",
+        "components whose layers are computed again in the backward, or memory by which they are chosen, where a stage "
+        "does not say",
+    ),
     "data": Section("entries", "sources of records", "data source"),
     "tracking": Section("mapping", "what is recorded, and where"),
 }

@@ -19,7 +19,18 @@ _WANTED = ("outputs", "stages", "data", "adapters")
 _READERS = (*NAMESPACE, "losses", *_WANTED)
 """Sections whose entries read others; those that are wanted for their own sake last."""
 
-_DEFAULTS = ("length", "batch", "train", "freeze", "optimizer", "precision", "distribute", "tracking", "start")
+_DEFAULTS = (
+    "length",
+    "batch",
+    "train",
+    "freeze",
+    "optimizer",
+    "precision",
+    "distribute",
+    "recompute",
+    "tracking",
+    "start",
+)
 _LOOKUPS = {("inputs", "tokenizer"): "components", ("inputs", "like"): "inputs", ("stages", "losses"): "losses"}
 """Fields whose value is a name, and the section where it is looked up."""
 

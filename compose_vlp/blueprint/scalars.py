@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ _FLOAT = re.compile(_NUMBER)
 _INT = re.compile(r"[+-]?\d[\d_]*")
 _QUANTITY = re.compile(rf"({_NUMBER})\s*(%|[a-z]+)")
 _QUANTITY_PATTERN = r"^(\d[\d_]*\.?\d*|\.\d+)([eE][+-]?\d+)? *(steps?|epochs?|samples?|%)$"
+_MEMORY = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)")
+_MEMORY_UNITS: dict[str, int] = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _UNITS: dict[str, Unit] = {"%": "percent", **{unit[:-1]: unit for unit in get_args(Unit)[:3]}}
 _UNITS |= {unit: unit for unit in get_args(Unit)[:3]}
 
@@ -52,6 +54,17 @@ class Quantity:
     @classmethod
     def __get_pydantic_json_schema__(cls, _schema: Any, _handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"type": "string", "pattern": _QUANTITY_PATTERN, "examples": ["1 epoch", "500 steps", "10 %"]}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """So much memory: `60 GB`, `500 MB`, `1.5 GiB`."""
+
+    bytes: int
+    text: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def read_bool(text: str) -> bool:
@@ -93,3 +106,14 @@ def read_quantity(text: str) -> Quantity:
     if quantity.unit == "percent" and quantity.value > 100:
         raise ScalarError("expected at most 100 %")
     return quantity
+
+
+def read_memory(text: str) -> Memory:
+    """A number and a unit of memory, decimal or binary; more than nothing."""
+    match = _MEMORY.fullmatch(text.strip())
+    if not match or match[2] not in _MEMORY_UNITS:
+        raise ScalarError(f"expected an amount of memory such as `60 GB` ({', '.join(_MEMORY_UNITS)})")
+    number = round(read_float(match[1]) * _MEMORY_UNITS[match[2]])
+    if number <= 0:
+        raise ScalarError("expected more memory than none")
+    return Memory(number, f"{match[1]} {match[2]}")

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from compose_vlp.blueprint.document import kind_of
 from compose_vlp.blueprint.inputs import INPUTS
 from compose_vlp.blueprint.nodes import Entry, Mapping
-from compose_vlp.blueprint.scalars import Quantity
+from compose_vlp.blueprint.scalars import Memory, Quantity, read_memory
 from compose_vlp.blueprint.schedules import Schedule
 from compose_vlp.blueprint.typed import field_names as annotations_of
 
@@ -190,6 +190,19 @@ else:
     Distributed = Annotated[EngineName | Distribute, AfterValidator(_distributed)]
 
 
+def _recomputed(what: str | tuple[str, ...]) -> Memory | tuple[str, ...]:
+    """Names are a list; one value that begins as no name can is an amount of memory."""
+    if isinstance(what, str):
+        return read_memory(what) if what[:1].isdigit() or what[:1] in "+-." else (what,)
+    return what
+
+
+if TYPE_CHECKING:
+    Recomputed: TypeAlias = Memory | tuple[str, ...]
+else:
+    Recomputed = Annotated[str | tuple[str, ...], AfterValidator(_recomputed)]
+
+
 class Stage(_Section):
     """A part of training with a plan of its own; nothing is inherited from the stage before."""
 
@@ -208,6 +221,11 @@ class Stage(_Section):
     precision: Precision | None = Field(None, description="precision of the arithmetic; the blueprint's, if left out")
     distribute: Distributed | None = Field(
         None, description="how several processes share the work: `ddp`, `fsdp`, `hybrid`; the blueprint's, if left out"
+    )
+    recompute: Recomputed | None = Field(
+        None,
+        description="components whose layers are computed again in the backward, or the memory that one process may "
+        "take (`60 GB`), by which they are chosen; the blueprint's, if left out",
     )
     checkpoint: Lasting | None = Field(None, description="how often the run is saved")
     evaluate: Quantity | Evaluate | None = Field(
@@ -328,6 +346,7 @@ ONE_VALUE: dict[str, Any] = {
     "batch": Annotated[int, Field(ge=1)],
     "precision": Precision,
     "distribute": Distributed,
+    "recompute": Recomputed,
     "train": SomePatterns,
     "freeze": Patterns,
 }

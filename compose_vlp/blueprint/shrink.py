@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from fnmatch import fnmatchcase
 
-from compose_vlp.blueprint.document import Removed, as_items
+from compose_vlp.blueprint.document import NAME, Removed, as_items
 from compose_vlp.blueprint.nodes import Entry, Items, Mapping, Node, Scalar
 from compose_vlp.blueprint.state import State, line
 from compose_vlp.blueprint.trees import Path, dotted, find, put, without
@@ -62,6 +62,9 @@ def _names_nothing(state: State, item: Node, path: Path, heads: Collection[str])
             f"no loss is called `{item.text}`", item.span, hints or (f"losses: {', '.join(losses) or 'none'}",)
         )
         return
+    if path[-1] == "recompute" and isinstance(item, Scalar):
+        yield not_recomputed(item, _names(state.root, "components"))
+        return
     for pattern in _patterns(item):
         if not _may_match_one(pattern.text, heads):
             first, *rest = pattern.text.split(".")
@@ -69,6 +72,12 @@ def _names_nothing(state: State, item: Node, path: Path, heads: Collection[str])
             near = did_you_mean(f"losses.{name}" if what == "loss" else name, heads)
             hints = near or ("a pattern begins with a component, a teacher, `losses`, or `**`",)
             yield Problem(f"`{pattern.text}` matches nothing: no {what} is called `{name}`", pattern.span, hints)
+
+
+def not_recomputed(item: Scalar, components: Collection[str]) -> Problem:
+    """A name in `recompute` that no component has."""
+    hints = did_you_mean(item.text, components) or (f"components: {', '.join(components)}",)
+    return Problem(f"`recompute` names no component: `{item.text}`", item.span, hints)
 
 
 def may_match(pattern: str, head: str) -> bool:
@@ -89,10 +98,11 @@ def covers(pattern: str, head: str) -> bool:
 
 def _lists(root: Mapping, heads: Collection[str]) -> Iterator[tuple[Path, Keep]]:
     """Every list that names components or losses, with what of it still means something."""
-    losses = _names(root, "losses")
+    losses, components = _names(root, "losses"), _names(root, "components")
     for above in [(), *(("stages", name) for name in _names(root, "stages"))]:
         for key in ("train", "freeze"):
             yield (*above, key), lambda item: _speaks(item, heads)
+        yield (*above, "recompute"), lambda item: _recomputes(item, components)
         yield (*above, "optimizer", "rules"), lambda item: _speaks(item, heads)
         yield (*above, "optimizer", "layer_decay", "order"), lambda item: _speaks(item, heads)
         if above:
@@ -106,6 +116,11 @@ def _lists(root: Mapping, heads: Collection[str]) -> Iterator[tuple[Path, Keep]]
 def _speaks(item: Node, heads: Collection[str]) -> bool:
     patterns = _patterns(item)
     return not patterns or any(_may_match_one(pattern.text, heads) for pattern in patterns)
+
+
+def _recomputes(item: Node, components: Collection[str]) -> bool:
+    """Tell whether an item of `recompute` names a component; an amount of memory, and all else, is for who reads it."""
+    return not isinstance(item, Scalar) or not NAME.match(item.text) or item.text in components
 
 
 def _may_match_one(pattern: str, heads: Collection[str]) -> bool:

@@ -132,6 +132,9 @@ _ELSEWHERE = {
     "dtype": "it is called `precision`: fp32 or bf16",
     "strategy": "it is called `distribute`: ddp, fsdp or hybrid",
     "fsdp": "it is a value: `distribute: fsdp`",
+    "checkpointing": "it is called `recompute`: names of components, or an amount of memory",
+    "activation_checkpointing": "it is called `recompute`: names of components, or an amount of memory",
+    "gradient_checkpointing": "it is called `recompute`: names of components, or an amount of memory",
     "ddp": "it is a value: `distribute: ddp`",
 }
 """Where other frameworks' words have their place here."""

@@ -14,7 +14,7 @@ from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.materialise import choose_precision, free_memory
 from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.passes import PASSES
-from compose_vlp.compiler.report import NotCounted, measure_flops
+from compose_vlp.compiler.report import NotCounted, measure_step
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -54,12 +54,14 @@ def explain(
     *,
     rows: int,
     without: Collection[str] = (),
+    recompute: Collection[str] = (),
     timer: Timer | None = None,
 ) -> tuple[Effect, ...]:
     """Measure a stage's program after each of its passes, in the order in which they run.
 
     The first is measured before all passes, and the last one after it is the program that runs. `model` is the stage's,
-    without numbers; `without` names passes to leave out.
+    without numbers; `without` names passes to leave out, `recompute`
+    the components whose layers run again in the backward.
     """
     names = [name for name in PASSES if name not in without]
     programs = [
@@ -70,7 +72,7 @@ def explain(
     different = {program.source: program for program in programs}
     seconds = dict(zip(different, timer([*different.values()]) if timer else [None] * len(different), strict=True))
     own = blueprint.of_stage(stage)
-    costs = {source: _measured(own, model, program, rows) for source, program in different.items()}
+    costs = {source: _measured(own, model, program, rows, recompute) for source, program in different.items()}
     stages = [Measured(program.plan.counted(), *costs[program.source], seconds[program.source]) for program in programs]
     notes = {applied.name: applied.note for applied in programs[-1].passes}
     return tuple(
@@ -78,11 +80,14 @@ def explain(
     )
 
 
-def _measured(blueprint: CheckedBlueprint, model: Model, program: Compiled, rows: int) -> tuple[int | None, int | None]:
+def _measured(
+    blueprint: CheckedBlueprint, model: Model, program: Compiled, rows: int, recompute: Collection[str] = ()
+) -> tuple[int | None, int | None]:
     try:
-        return measure_flops(blueprint, model, program, rows)
+        cost = measure_step(blueprint, model, program, rows, recompute)
     except NotCounted:
         return None, None
+    return cost.flops, cost.kept
 
 
 @dataclass(frozen=True)

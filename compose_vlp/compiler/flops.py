@@ -1,4 +1,4 @@
-"""Counting floating-point operations and kept activations from shapes alone, one forward pass on the meta device.
+"""Counting floating-point operations from shapes alone, one forward pass on the meta device.
 
 torch's own counter works below autograd, where each operator on the meta device is Python: 2.1 billion parameters take
 it 15 seconds. This one listens above, to the few functions that multiply matrices, and knows what their backward costs.
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 
@@ -139,42 +138,3 @@ STAND_INS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     F.scaled_dot_product_attention: _attended,
 }
 """Functions that on the meta device are Python down to every addition (and import a compiler first)."""
-
-
-class KeptBytes:
-    """Bytes of the tensors that a forward keeps for its backward; parameters do not count.
-
-    Storages are told apart by identity, so the tensors are held until it is closed.
-    """
-
-    def __init__(self, parameters: Any) -> None:
-        self._own = {_identity(p) for p in parameters}
-        self._held: list[Tensor] = []
-        self._sizes: dict[int, int] = {}
-        self._others = 0
-        self.repeated = 0  # of layers that were counted and not run
-        self._hooks = saved_tensors_hooks(self._pack, lambda tensor: tensor)
-
-    @property
-    def total(self) -> int:
-        return self._others + self.repeated
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        storage = _identity(tensor)
-        if storage not in self._sizes and storage not in self._own:
-            self._sizes[storage] = tensor.untyped_storage().nbytes()
-            self._others += self._sizes[storage]
-        self._held.append(tensor)
-        return tensor
-
-    def __enter__(self) -> KeptBytes:
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._hooks.__exit__(*error)
-        self._held.clear()
-
-
-def _identity(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001  (on the meta device the public data_ptr is 0 for all)

@@ -42,7 +42,9 @@ COPIES: Final = 3
 class MemoryPlan:
     """Bytes that one of `world` processes holds, at `rows` records at a time, under an engine; `card` is a limit.
 
-    `rows` are those of one of `accumulate` pieces in which a process computes its part of the batch of `stage`.
+    `rows` are those of one of `accumulate` pieces in which a process computes its part of the batch of `stage`;
+    `backward` is the most that gradients and activations take together. The layers of the components `recompute` run
+    again in the backward; `smaller` is the same with more of them, where the card does not hold it without.
     """
 
     engine: str
@@ -54,14 +56,17 @@ class MemoryPlan:
     optimizer: int
     activations: int | None
     gathered: int
+    backward: int
     card: int | None = None
     stage: str = ""
     accumulate: int = 1
+    recompute: tuple[str, ...] = ()
+    smaller: MemoryPlan | None = None
 
     @property
     def total(self) -> int:
-        """Add all of it up; without activations where these could not be counted."""
-        return self.weights + self.gradients + self.optimizer + (self.activations or 0) + self.gathered
+        """Add up what is there at one time; without activations where these could not be counted."""
+        return self.weights + self.optimizer + self.backward + self.gathered
 
     @property
     def fits(self) -> bool | None:
@@ -72,7 +77,8 @@ class MemoryPlan:
 
     def as_json(self) -> dict[str, Any]:
         """Give every figure, for scripts."""
-        return asdict(self) | {"total": self.total, "fits": self.fits}
+        smaller = {} if self.smaller is None else {"smaller": self.smaller.as_json()}
+        return asdict(self) | {"total": self.total, "fits": self.fits} | smaller
 
 
 def card_memory(name: str) -> int:
@@ -117,27 +123,33 @@ def memory_plan(
     card: int | None = None,
     stage: str = "",
     accumulate: int = 1,
+    recompute: tuple[str, ...] = (),
 ) -> MemoryPlan:
     """Divide what a report counts (`weights`, `gradients`, `optimizer`, `activations`, in bytes) under an engine.
 
     `ddp` holds all of it in every process (its buckets are the gradients); shards hold their part of weights, gradients
     and moments, without the layers that are gathered where they run. `shards`, a divisor of `world`, are those of
-    `hybrid`.
+    `hybrid`. One process makes gradients while it gives up activations, and `backward` of both are there at most; in
+    buckets, shards and pieces of a batch gradients are there throughout.
     """
     pieces = {"fsdp": world, "hybrid": shards}.get(engine, 1)
+    gradients = ceil((memory["gradients"] or 0) / pieces)
+    together = memory.get("backward") if world == 1 and accumulate == 1 else None
     return MemoryPlan(
         engine=engine,
         world=world,
         shards=pieces,
         rows=rows,
         weights=ceil((memory["weights"] or 0) / pieces),
-        gradients=ceil((memory["gradients"] or 0) / pieces),
+        gradients=gradients,
         optimizer=ceil((memory["optimizer"] or 0) / pieces),
         activations=memory["activations"],
         gathered=gathered,
+        backward=gradients + (memory["activations"] or 0) if together is None else together,
         card=card,
         stage=stage,
         accumulate=accumulate,
+        recompute=recompute,
     )
 
 
@@ -163,27 +175,43 @@ def _is_gathered(size: str | int) -> bool:
 
 
 def ways_out(plan: MemoryPlan, other: Sequence[MemoryPlan]) -> list[str]:
-    """Say what would make it fit: other engines that do, or fewer rows at once."""
+    """Say what would make it fit: other engines, layers that run again, fewer rows at once, or both of these."""
     if plan.fits is not False or plan.card is None or plan.activations is None:
         return []
     ways = [f"`distribute: {each.engine}` holds {storage(each.total)}" for each in other if each.fits]
-    room = plan.card * (1 - SPARE) - (plan.total - plan.activations)
-    if room > 0:
-        parts = ceil(plan.activations / room)
-        while parts < plan.rows and plan.rows % parts:
-            parts += 1
-        if parts <= plan.rows:
-            change = f"stages.{plan.stage}.accumulate={parts * plan.accumulate}"
-            ways.append(f"`{change}` under {plan.engine}: {several(plan.rows // parts, 'record')} at a time")
+    again = [each.smaller for each in other if each.smaller is not None]
+    ways += [f"`{_recomputing(each)}` under {each.engine} holds {storage(each.total)}" for each in again if each.fits]
+    limit = plan.card * (1 - SPARE)
+    ways += pieces_within(plan, limit)
+    if plan.smaller is not None and not plan.smaller.fits:
+        ways += [f"`{_recomputing(plan.smaller)}` with {way}" for way in pieces_within(plan.smaller, limit)]
     return ways or ["more processes, a smaller batch, or smaller components: weights and moments alone do not fit"]
+
+
+def pieces_within(plan: MemoryPlan, limit: float) -> list[str]:
+    """Say in how many pieces of the batch a process would hold no more than `limit` bytes; nothing where none are."""
+    held, activations = plan.weights + plan.gradients + plan.optimizer + plan.gathered, plan.activations or 0
+    if limit <= held:
+        return []
+    parts = max(ceil(activations / (limit - held)), 2)
+    while parts < plan.rows and plan.rows % parts:
+        parts += 1
+    if parts > plan.rows:
+        return []
+    change = f"stages.{plan.stage}.accumulate={parts * plan.accumulate}"
+    return [f"`{change}` under {plan.engine}: {several(plan.rows // parts, 'record')} at a time"]
+
+
+def _recomputing(plan: MemoryPlan) -> str:
+    return f"stages.{plan.stage}.recompute=[{', '.join(plan.recompute)}]"
 
 
 def plans_text(plans: Sequence[MemoryPlan]) -> Group:
     """Write the plans for people: a line an engine, and what would help where none fits."""
     first = plans[0]
-    heading = f"at {several(first.rows, 'record')} at a time, in float32; `kept` is for the backward pass"
+    heading = f"at {several(first.rows, 'record')} at a time, in float32; `at most` are there at one time"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    for name in ("engine", "weights", "gradients", "moments", "kept", "gathered", "sum", ""):
+    for name in ("engine", "weights", "gradients", "moments", "activations", "gathered", "at most", ""):
         table.add_column(name, justify="left" if name in ("engine", "") else "right")
     for plan in plans:
         activations = "not known" if plan.activations is None else storage(plan.activations)
@@ -192,9 +220,12 @@ def plans_text(plans: Sequence[MemoryPlan]) -> Group:
         table.add_row(
             plan.engine, *map(storage, held), activations, storage(plan.gathered), storage(plan.total), verdict
         )
+    chosen = dict.fromkeys(plan.recompute for plan in plans)
+    again = [f"computed again: {', '.join(names) or 'nothing'}" for names in chosen if len(chosen) > 1 or names]
     lines: list[RenderableType] = [
         Text.assemble((f"Each of {first.world} processes", "bold"), (f"  {heading}", "dim")),
         table,
+        *map(Text, again),
     ]
     if first.card is not None and not any(plan.fits for plan in plans):
         least = min(plans, key=lambda plan: plan.total)

@@ -1,19 +1,24 @@
-"""Measuring a list of equal layers by two of them: others, given the same shapes, cost what the second one costs.
+"""Measuring layers without running them all: of equal ones two, of which the second stands for the others.
+
+Of a layer that runs again in the backward it is measured what that takes.
 
 The first layer may have an input that needs no gradient; from the second one on, equal layers cost the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from compose_vlp.compiler.flops import FlopCounter, KeptBytes
+from compose_vlp.compiler.flops import FlopCounter
+from compose_vlp.compiler.kept import KeptBytes, Moment
+from compose_vlp.compiler.recompute import Recomputed, replaced_forwards, tensors_in
 
 FEWEST = 3
 """Layers of a stack that is worth it."""
@@ -29,6 +34,8 @@ class _Cost:
     forward: int = 0
     backward: int = 0
     kept: int = 0
+    passing: int = 0
+    waits: bool = False
     given: Any = None
 
 
@@ -40,33 +47,26 @@ class _Stack:
     kept: KeptBytes
     cost: _Cost
 
-    def measure(self, layer: nn.Module) -> None:
-        run = layer.forward
+    def measured(self, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        counter, kept, cost = self.counter, self.kept, self.cost
+        before = (counter.forward, counter.backward, len(kept.moments))
+        result = run(*args, **kwargs)
+        cost.forward, cost.backward = counter.forward - before[0], counter.backward - before[1]
+        moments = kept.moments[before[2] :]
+        cost.kept, cost.passing = sum(m.kept for m in moments), max((m.passing for m in moments), default=0)
+        cost.waits = any(m.waiting for m in moments)
+        same = args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and result.shape == args[0].shape
+        cost.given = _given(args, kwargs) if same else None
+        return result
 
-        def measured(*args: Any, **kwargs: Any) -> Any:
-            counter, kept, cost = self.counter, self.kept, self.cost
-            before = (counter.forward, counter.backward, kept.total)
-            result = run(*args, **kwargs)
-            cost.forward, cost.backward = counter.forward - before[0], counter.backward - before[1]
-            cost.kept = kept.total - before[2]
-            same = args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and result.shape == args[0].shape
-            cost.given = _given(args, kwargs) if same else None
-            return result
-
-        layer.forward = measured
-
-    def repeat(self, layer: nn.Module) -> None:
-        run = layer.forward
-
-        def repeated(*args: Any, **kwargs: Any) -> Any:
-            if self.cost.given is None or self.cost.given != _given(args, kwargs):
-                return run(*args, **kwargs)
-            self.counter.forward += self.cost.forward
-            self.counter.backward += self.cost.backward
-            self.kept.repeated += self.cost.kept
-            return args[0]
-
-        layer.forward = repeated
+    def repeated(self, layer: nn.Module, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self.cost.given is None or self.cost.given != _given(args, kwargs):
+            return run(*args, **kwargs)
+        self.counter.forward += self.cost.forward
+        self.counter.backward += self.cost.backward
+        waiting = self.kept.waiting_for(tensors_in((args[1:], kwargs))) if self.cost.waits else ()
+        self.kept.moments.append(Moment(self.cost.kept, _trained(layer), self.cost.passing, waiting))
+        return args[0]
 
 
 def _given(args: Any, kwargs: Any) -> Any:
@@ -87,26 +87,41 @@ def _given(args: Any, kwargs: Any) -> Any:
 @contextmanager
 def measured_once(model: nn.Module, counter: FlopCounter, kept: KeptBytes) -> Iterator[None]:
     """Within it, layers from the third one on of every list of equal layers are counted and not run."""
-    changed: dict[int, nn.Module] = {}
+    forwards: dict[nn.Module, Callable[..., Any]] = {}
     for listed in [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) >= FEWEST]:
         layers = list(listed)
         equal = all(_shape(layer) == _shape(layers[0]) for layer in layers)
-        if (
-            not equal
-            or len({id(layer) for layer in layers}) < len(layers)
-            or any(id(layer) in changed for layer in layers)
-        ):
+        if not equal or len(set(layers)) < len(layers) or any(layer in forwards for layer in layers):
             continue
         stack = _Stack(counter, kept, _Cost())
-        stack.measure(layers[1])
-        for layer in layers[2:]:
-            stack.repeat(layer)
-        changed |= {id(layer): layer for layer in layers[1:]}
-    try:
+        forwards[layers[1]] = partial(stack.measured, layers[1].forward)
+        forwards |= {layer: partial(stack.repeated, layer, layer.forward) for layer in layers[2:]}
+    with replaced_forwards(forwards):
         yield
-    finally:
-        for layer in changed.values():
-            del layer.forward
+
+
+@contextmanager
+def counted_again(layers: Collection[Recomputed], counter: FlopCounter, kept: KeptBytes) -> Iterator[None]:
+    """Within it, these layers keep what they are given, and cost a second forward as far as it goes."""
+
+    def counted(each: Recomputed, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if not each.needs_gradients(args, kwargs):
+            return run(*args, **kwargs)
+        given = kept.keep(tensors_in((args, kwargs)))
+        before = counter.forward
+        with kept.aside(lambda: counter.forward) as inner:
+            result = run(*args, **kwargs)
+        counter.backward += max(inner.reached - before, 0)  # the second run ends where the last tensor is kept
+        waiting = kept.waiting_for(tensors_in((args[1:], kwargs)))
+        kept.moments.append(Moment(given, _trained(each.layer), inner.most(gradients=False), waiting))
+        return result
+
+    with replaced_forwards({each.layer: partial(counted, each, each.layer.forward) for each in layers}):
+        yield
+
+
+def _trained(layer: nn.Module) -> tuple[nn.Parameter, ...]:
+    return tuple(parameter for parameter in layer.parameters() if parameter.requires_grad)
 
 
 def _shape(layer: nn.Module) -> list[tuple[str, Any]]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from compose_vlp.compiler.adapting import adapted_maps
 from compose_vlp.compiler.compile import Compiled
-from compose_vlp.compiler.flops import FlopCounter, KeptBytes
+from compose_vlp.compiler.flops import FlopCounter
+from compose_vlp.compiler.kept import KeptBytes
 from compose_vlp.compiler.model import Model, Step
-from compose_vlp.compiler.repeats import measured_once
+from compose_vlp.compiler.recompute import recomputed_layers
+from compose_vlp.compiler.repeats import counted_again, measured_once
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.graph.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,24 @@ class Report:
     flops: dict[str, Any]
     passes: list[dict[str, Any]]
     values: dict[str, dict[str, Any]]
-    memory: dict[str, int]
+    memory: dict[str, int]  # `backward`: what activations and gradients take together at most
+    recompute: dict[str, Any]  # components whose layers run again in the backward, and the reason; empty without any
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+class StepCost(NamedTuple):
+    """FLOPs of a forward and backward; bytes kept when the forward is done, and at most in the backward: of activations
+    alone, and of these and gradients together.
+
+    A layer that runs again is among the FLOPs, and what it makes again among the latter two.
+    """
+
+    flops: int
+    kept: int
+    activations: int
+    with_gradients: int
 
 
 def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int) -> tuple[int, int]:
@@ -55,17 +72,34 @@ def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled,
     Raises:
         NotCounted: the model cannot be run without numbers.
     """
+    cost = measure_step(blueprint, model, compiled, rows)
+    return cost.flops, cost.kept
+
+
+def measure_step(
+    blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int, recompute: Collection[str] = ()
+) -> StepCost:
+    """Measure a step as `measure_flops` does, the layers of the components `recompute` running again in the backward.
+
+    Raises:
+        NotCounted: the model cannot be run without numbers.
+    """
+    layers = recomputed_layers(model, blueprint, recompute)
     batch = synthetic_batch(compiled.plan, rows, next(model.parameters()).device)
     model.tokenizers = synthetic_tokenizers(blueprint)
-    with FlopCounter() as counter, KeptBytes(model.parameters()) as kept, measured_once(model, counter, kept):
+    with (
+        FlopCounter() as counter,
+        KeptBytes(model.parameters()) as kept,
+        counted_again(layers, counter, kept),
+        measured_once(model, counter, kept),
+    ):
         try:
             model(compiled.run, batch, Step(blueprint.constants_and_starts()))
         except (RuntimeError, TypeError) as error:
             if "meta" not in str(error).lower():  # torch says so wherever a tensor without numbers is asked for one
                 raise
             raise NotCounted(str(error).strip().splitlines()[0]) from error
-        saved = kept.total
-    return counter.total, saved
+        return StepCost(counter.total, kept.total, kept.most(gradients=False), kept.most(gradients=True))
 
 
 def build_report(
@@ -75,33 +109,33 @@ def build_report(
     plain: Compiled | None,
     rows: int,
     layer_decay: Iterable[dict[str, Any]] = (),
+    recompute: Mapping[str, Any] | None = None,
 ) -> Report:
     """Measure a stage's program on a meta model; `plain` is the same program without passes, for comparison.
 
-    What of the model needs no gradient counts as frozen, and as having none; teachers hold weights too.
+    What of the model needs no gradient counts as frozen, and as having none; teachers hold weights too. The layers of
+    the `components` of `recompute` run again in the backward, for its `reason`.
     """
-    flops = _flops(blueprint, model, compiled, plain, rows)
+    again = dict(recompute or {})
+    flops, cost = _flops(blueprint, model, compiled, plain, rows, again.get("components", ()))
     by_component = {name: count for name, count in model.component_parameters().items() if count}
     total = sum(by_component.values())
-    reached = {call.target for call in compiled.plan.calls if call.role == "component" and call.world is None}
-    reached |= {f"losses.{call.target}" for call in compiled.plan.calls if call.role == "loss"}
+    reached = _reached(compiled.plan)
     modules = [module for name, module in model.parts().items() if name in reached]
     reached |= {
         f"adapters.{linear_map.adapter_name}" for module in modules for linear_map in adapted_maps(module).values()
     }
-    trainable = sum(p.numel() for p in {p for module in modules for p in module.parameters() if p.requires_grad})
     idle = [name for name in by_component if name not in reached]
     frozen = [
         name
         for name, module in model.parts().items()
         if name in by_component and not any(p.requires_grad for p in module.parameters())
     ]
-    held = sum(p.numel() for p in model.parameters())
     return Report(
         name=blueprint.name,
         parameters={
             "total": total,
-            "trainable": trainable,
+            "trainable": _trained(model, compiled.plan),
             "by_component": by_component,
             "untrained": idle,
             "frozen": frozen,
@@ -110,13 +144,37 @@ def build_report(
         flops=asdict(flops),
         passes=[asdict(applied) for applied in compiled.passes],
         values=shapes(blueprint),
-        memory={
-            "weights": 4 * held,
-            "gradients": 4 * trainable,
-            "optimizer": 8 * trainable,
-            "activations": flops.saved_bytes or 0,
-        },
+        memory={name: size or 0 for name, size in held_bytes(model, compiled.plan, cost).items()},
+        recompute=again,
     )
+
+
+def held_bytes(model: Model, plan: Plan, cost: StepCost | None) -> dict[str, int | None]:
+    """Count what one process holds in float32 with AdamW; None what is not known.
+
+    Weights, gradients and moments; and at most in the backward activations alone, and these with gradients.
+    """
+    trainable = _trained(model, plan)
+    return {
+        "weights": 4 * sum(parameter.numel() for parameter in model.parameters()),
+        "gradients": 4 * trainable,
+        "optimizer": 8 * trainable,
+        "activations": cost and cost.activations,
+        "backward": cost and cost.with_gradients,
+    }
+
+
+def _reached(plan: Plan) -> set[str]:
+    """The parts of a model that the student's calls run."""
+    components = {call.target for call in plan.calls if call.role == "component" and call.world is None}
+    return components | {f"losses.{call.target}" for call in plan.calls if call.role == "loss"}
+
+
+def _trained(model: Model, plan: Plan) -> int:
+    """Count the parameters that are reached, and have gradients."""
+    reached = _reached(plan)
+    modules = [module for name, module in model.parts().items() if name in reached]
+    return sum(p.numel() for p in {p for module in modules for p in module.parameters() if p.requires_grad})
 
 
 def report_without_stages(blueprint: CheckedBlueprint, model: Model, rows: int) -> Report:
@@ -130,17 +188,25 @@ def report_without_stages(blueprint: CheckedBlueprint, model: Model, rows: int) 
         flops=asdict(Flops(rows, None, None, None, "the blueprint has no stages, so there is no step")),
         passes=[],
         values=shapes(blueprint),
-        memory={"weights": 4 * held, "gradients": 0, "optimizer": 0, "activations": 0},
+        memory={"weights": 4 * held, "gradients": 0, "optimizer": 0, "activations": 0, "backward": 0},
+        recompute={},
     )
 
 
-def _flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, plain: Compiled | None, rows: int) -> Flops:
+def _flops(
+    blueprint: CheckedBlueprint,
+    model: Model,
+    compiled: Compiled,
+    plain: Compiled | None,
+    rows: int,
+    recompute: Collection[str],
+) -> tuple[Flops, StepCost | None]:
     try:
-        step, saved = measure_flops(blueprint, model, compiled, rows)
-        before = measure_flops(blueprint, model, plain, rows)[0] if plain else None
+        cost = measure_step(blueprint, model, compiled, rows, recompute)
+        before = measure_step(blueprint, model, plain, rows, recompute).flops if plain else None
     except NotCounted as error:
-        return Flops(rows, None, None, None, str(error))
-    return Flops(rows, step, before, saved)
+        return Flops(rows, None, None, None, str(error)), None
+    return Flops(rows, cost.flops, before, cost.kept), cost
 
 
 def shapes(blueprint: CheckedBlueprint) -> dict[str, dict[str, Any]]:

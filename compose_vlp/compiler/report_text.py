@@ -46,7 +46,7 @@ def _blocks(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequen
     yield _heading("Values", "B is the batch, `all B` the batch of all processes")
     yield _values(report["values"])
     yield _heading("A training step", f"at batch {report['flops']['batch']}, forward and backward")
-    yield _step(report["flops"], report["memory"])
+    yield _step(report["flops"], report["memory"], report.get("recompute", {}))
     if report["passes"]:
         yield _heading("Passes", "`--without NAME` leaves one out")
         yield _passes(report["passes"])
@@ -127,19 +127,25 @@ def _values(values: Mapping[str, Mapping[str, Any]]) -> Padding:
     return _inset(table)
 
 
-def _step(flops: Mapping[str, Any], memory: Mapping[str, int]) -> Padding:
+def _step(flops: Mapping[str, Any], memory: Mapping[str, int], recompute: Mapping[str, Any]) -> Padding:
     table = Table.grid(padding=(0, 2, 0, 0))
     if flops["step"] is None:
         table.add_row(Text("work", style="cyan"), "not known", Text(flops["unknown"], style="dim"))
-        memory = {name: size for name, size in memory.items() if name != "activations"}
+        memory = {name: size for name, size in memory.items() if name not in ("activations", "backward")}
     else:
         before = flops["step_without_passes"] or flops["step"]
         less = 1 - flops["step"] / before
         saved = f"{percent(less)} less than the {work(before)} without passes" if less > 0.0005 else ""
         table.add_row(Text("work", style="cyan"), work(flops["step"]), Text(saved, style="dim"))
-    whole = storage(sum(memory.values()))
-    parts = ", ".join(f"{name} {storage(size)}" for name, size in memory.items())
-    table.add_row(Text("memory", style="cyan"), whole, Text(f"{parts} (float32, AdamW)", style="dim"))
+    parts = {name: size for name, size in memory.items() if name != "backward"}
+    apart = sum(parts.get(name, 0) for name in ("gradients", "activations")) - memory.get("backward", 0)
+    whole = sum(parts.values()) - (apart if "backward" in memory else 0)
+    listed = ", ".join(f"{name} {storage(size)}" for name, size in parts.items())
+    how = "float32, AdamW" + ("; gradients come while activations go" if apart and "backward" in memory else "")
+    table.add_row(Text("memory", style="cyan"), storage(whole), Text(f"{listed} ({how})", style="dim"))
+    if recompute:
+        listed = ", ".join(recompute["components"]) or "nothing"
+        table.add_row(Text("again", style="cyan"), listed, Text(f"in the backward, {recompute['reason']}", style="dim"))
     return _inset(table)
 
 

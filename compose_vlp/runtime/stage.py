@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from compose_vlp.blueprint.scalars import Quantity
+from compose_vlp.blueprint.scalars import Memory, Quantity
 from compose_vlp.blueprint.schedules import Schedule as Written
 from compose_vlp.blueprint.sections import Distribute, EngineName, Optimizer, Precision
 from compose_vlp.compiler.compile import Compiled, compile_stage
@@ -66,6 +66,7 @@ class StagePlan:
     accumulate: int
     bucket: int | None
     distribute: Distribute
+    recompute: Memory | tuple[str, ...]
 
 
 def plan_stage(
@@ -85,7 +86,7 @@ def plan_stage(
     if optimizer is None:
         raise UserError(f"stage {name!r} has no optimizer", hints=["`optimizer: {use: adamw, lr: 1e-4}`"])
     train, freeze = patterns_of_stage(blueprint, name)
-    batch = stage.batch or defaults.get("batch") or BATCH
+    batch = batch_of_stage(blueprint, name)
     if batch % (parts := processes * stage.accumulate):
         words = [f"{processes} processes"] if processes > 1 else []
         words += [f"{stage.accumulate} pieces"] if stage.accumulate > 1 else []
@@ -107,7 +108,19 @@ def plan_stage(
         accumulate=stage.accumulate,
         bucket=stage.bucket,
         distribute=engine_of_stage(blueprint, name, processes, distribute),
+        recompute=recompute_setting(blueprint, name),
     )
+
+
+def batch_of_stage(blueprint: CheckedBlueprint, name: str) -> int:
+    """Records a step, over all processes."""
+    return blueprint.stages[name].batch or blueprint.settings.get("batch") or BATCH
+
+
+def recompute_setting(blueprint: CheckedBlueprint, name: str) -> Memory | tuple[str, ...]:
+    """What a stage, or else the top, says of layers that run again in the backward: names, or an amount of memory."""
+    own = blueprint.stages[name].recompute
+    return own if own is not None else blueprint.settings.get("recompute", ())
 
 
 def engine_of_stage(

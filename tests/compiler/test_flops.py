@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.compile import compile_stage
-from compose_vlp.compiler.flops import FlopCounter, KeptBytes
+from compose_vlp.compiler.flops import FlopCounter
+from compose_vlp.compiler.kept import KeptBytes
 from compose_vlp.compiler.model import Step, build
 from compose_vlp.compiler.repeats import measured_once
 from compose_vlp.compiler.report import measure_flops

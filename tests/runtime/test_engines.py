@@ -22,10 +22,12 @@ from compose_vlp.blueprint.sections import Distribute
 from compose_vlp.compiler.accumulation import Pieces, compile_pieces
 from compose_vlp.compiler.compile import Compiled, compile_stage, kind_of
 from compose_vlp.compiler.model import Model, Step, build
+from compose_vlp.compiler.recompute import recomputed_layers
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.compiler.teachers import following
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.protocols import AfterStep
+from compose_vlp.runtime.memory import recomputable
 from compose_vlp.runtime.optimizer import AdamW, Rule, make_optimizer, parameter_paths
 from compose_vlp.runtime.processes import ALONE, Processes
 from compose_vlp.runtime.stage import Scale, Values, choose_of_stage, loss_weights, plan_stage, stage_model
@@ -53,21 +55,22 @@ EVERY_ROW: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Way:
-    """An engine on so many processes, with a batch in so many pieces."""
+    """An engine on so many processes, with a batch in so many pieces, and layers that run again in the backward."""
 
     use: str
     world: int
     pieces: int = 1
     paper: str = ""
+    again: bool = False
 
     @property
     def distribute(self) -> Distribute:
         return Distribute(use=self.use, shards=2 if self.use == "hybrid" else None)  # type: ignore[arg-type]
 
 
-OF_TWO = (Way("ddp", 2), Way("ddp", 2, 2, "ALBEF"), Way("ddp", 2, 2, "CoCa"))
-OTHER_TWO = (Way("fsdp", 2), Way("fsdp", 2, 2, "CoCa"))
-OF_FOUR = (Way("fsdp", 4, 1, "BLIP"), Way("hybrid", 4))
+OF_TWO = (Way("ddp", 2), Way("ddp", 2, 2, "ALBEF", again=True), Way("ddp", 2, 2, "CoCa"))
+OTHER_TWO = (Way("fsdp", 2), Way("fsdp", 2, 2, "CoCa", again=True))
+OF_FOUR = (Way("fsdp", 4, 1, "BLIP", again=True), Way("hybrid", 4))
 
 
 class Chosen(Step):
@@ -127,7 +130,9 @@ class Run:
         choose_of_stage(self.model, self.blueprint, self.stage)
         plan = plan_stage(self.blueprint, self.stage)
         object.__setattr__(plan, "distribute", self.way.distribute)
-        self.engine: Engine = make_engine(self.model, plan, self.processes)
+        names = recomputable(self.blueprint, self.stage) if self.way.again else ()
+        again = recomputed_layers(self.model, self.blueprint, names)
+        self.engine: Engine = make_engine(self.model, plan, self.processes, again)
         self.model.start_teachers(following(self.blueprint, self.compiled.plan))
         self.paths = parameter_paths(self.model.parts())
         rules = (Rule(("**.bias",), weight_decay=0.0, lr_scale=0.5),)

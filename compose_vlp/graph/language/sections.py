@@ -103,7 +103,7 @@ def _optimizer(names: Names) -> Optimizer | None:
 
 def _settings(names: Names) -> dict[str, Any]:
     settings = {}
-    for name in ("length", "batch", "precision", "distribute", "train", "freeze"):
+    for name in ("length", "batch", "precision", "distribute", "recompute", "train", "freeze"):
         node = names.document.root.get(name)
         if node is None or (isinstance(node, Scalar) and node.is_broken):
             continue

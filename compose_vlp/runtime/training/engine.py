@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from compose_vlp.compiler.model import Model, Step
+from compose_vlp.compiler.recompute import Recomputed, recomputing
 from compose_vlp.compiler.source import Program
 
 
@@ -19,15 +20,18 @@ class Engine:
     """One process: a backward gives parameters their gradients, and nobody else has to be asked.
 
     Of the others, a backward leaves every parameter with the mean of its gradients over the processes; one that no
-    process reached has none.
+    process reached has none. The layers `again` run a second time in it, and keep nothing until then.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, again: Sequence[Recomputed] = ()) -> None:
         self.model = model
+        self.again = tuple(again)
+        self._root: nn.Module = model
 
     def __call__(self, program: Program, batch: Mapping[str, Any], step: Step) -> dict[str, Any]:
         """Run a program; where it runs with gradients, the backward goes from all tensors that it gave."""
-        result: dict[str, Any] = self.model(program, batch, step)
+        with recomputing(self.again):
+            result: dict[str, Any] = self._root(program, batch, step)
         return result
 
     def more_to_come(self) -> AbstractContextManager[Any]:
@@ -43,9 +47,9 @@ class Replicas(Engine):
     sent: queues and codebooks are moved alike by all processes, and of statistics the first one's are kept.
     """
 
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
-        self._ddp = DistributedDataParallel(
+    def __init__(self, model: Model, again: Sequence[Recomputed] = ()) -> None:
+        super().__init__(model, again)
+        self._root = self._ddp = DistributedDataParallel(
             _WithOneUnreached(model),
             process_group=dist.new_group(),
             broadcast_buffers=False,
@@ -53,10 +57,6 @@ class Replicas(Engine):
             find_unused_parameters=True,
             gradient_as_bucket_view=True,
         )
-
-    def __call__(self, program: Program, batch: Mapping[str, Any], step: Step) -> dict[str, Any]:
-        result: dict[str, Any] = self._ddp(program, batch, step)
-        return result
 
     def more_to_come(self) -> AbstractContextManager[Any]:
         pause: AbstractContextManager[Any] = self._ddp.no_sync()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from compose_vlp.compiler.model import Model, build
+from compose_vlp.compiler.recompute import Recomputed
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.stage import StagePlan
@@ -18,14 +21,17 @@ from compose_vlp.runtime.training.sharding import Shards, whole
 CPU = torch.device("cpu")
 
 
-def make_engine(model: Model, plan: StagePlan, processes: Processes) -> Engine:
+def make_engine(model: Model, plan: StagePlan, processes: Processes, again: Sequence[Recomputed] = ()) -> Engine:
     """Put a stage's engine around a model, which it may divide; one process needs none.
 
-    What is trained has to be chosen before, and optimizers are made of the parameters that there are afterwards.
+    What is trained has to be chosen before, and optimizers are made of the parameters that there are afterwards. The
+    layers `again` run a second time in the backward.
     """
     if processes.world == 1:
-        return Engine(model)
-    return Shards(model, plan.distribute, processes, plan.precision) if divides(plan, processes) else Replicas(model)
+        return Engine(model, again)
+    if divides(plan, processes):
+        return Shards(model, plan.distribute, processes, plan.precision, again)
+    return Replicas(model, again)
 
 
 def divides(plan: StagePlan, processes: Processes) -> bool:

@@ -15,6 +15,7 @@ from compose_vlp.compiler.sharing import ShareError
 from compose_vlp.errors import Problem, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.optimizer import parameter_paths
+from compose_vlp.runtime.training.recompute import judge_recompute
 
 
 def judge_parameters(blueprint: CheckedBlueprint) -> tuple[Problem, ...]:
@@ -34,6 +35,8 @@ def judge_parameters(blueprint: CheckedBlueprint) -> tuple[Problem, ...]:
     document = blueprint.document
     trained = parameter_paths(model.parts())
     problems = [*_stages(document, trained), *_orders(document, trained), *_start(document, _every_name(model))]
+    if not problems:  # else what is trained is not known
+        problems = [*judge_recompute(blueprint, model)]
     return tuple(dict.fromkeys(problems))
 
 

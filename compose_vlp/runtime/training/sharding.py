@@ -6,7 +6,7 @@ forward and backward; what is no layer (tables, heads, projections) is the root'
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from compose_vlp.blueprint.sections import Distribute, Precision
 from compose_vlp.compiler.model import Model
+from compose_vlp.compiler.recompute import Recomputed, repeated_layers
 from compose_vlp.errors import UserError
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.training.engine import Engine
@@ -46,8 +47,15 @@ class Shards(Engine):
     last would take the memory that shards save.
     """
 
-    def __init__(self, model: Model, how: Distribute, processes: Processes, precision: Precision) -> None:
-        super().__init__(model)
+    def __init__(
+        self,
+        model: Model,
+        how: Distribute,
+        processes: Processes,
+        precision: Precision,
+        again: Sequence[Recomputed] = (),
+    ) -> None:
+        super().__init__(model, again)
         refuse_scalars(model)
         mesh = _mesh(how, processes)
         exact = MixedPrecisionPolicy(cast_forward_inputs=False)
@@ -81,7 +89,7 @@ def units_of(model: nn.Module) -> list[Unit]:
     Layers that share parameters with each other are one unit; one that shares some with what is no layer belongs to the
     root, as all else does.
     """
-    layers = list(_layers(model))
+    layers = list(repeated_layers(model))
     number = {id(module): i for i, layer in enumerate(layers) for module in layer.modules()}
     root = len(layers)
     group = list(range(root + 1))
@@ -102,18 +110,6 @@ def units_of(model: nn.Module) -> list[Unit]:
         if leader(i) != leader(root):
             units.setdefault(leader(i), []).append(layer)
     return [Unit(tuple(members)) for members in units.values()]
-
-
-def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost ones; a layer in a layer (an expert) is none."""
-    children = list(module.children())
-    if isinstance(module, nn.ModuleList | nn.Sequential) and children:
-        same = len({type(child) for child in children}) == 1
-        if same and all(list(child.children()) and any(True for _ in child.parameters()) for child in children):
-            yield from children
-            return
-    for child in children:
-        yield from _layers(child)
 
 
 def _shard_unit(

@@ -15,6 +15,7 @@ from compose_vlp.blueprint.scalars import Quantity
 from compose_vlp.compiler.accumulation import compile_pieces
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import Model
+from compose_vlp.compiler.recompute import recomputed_layers
 from compose_vlp.compiler.teachers import following
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.loader import Loader
@@ -27,6 +28,7 @@ from compose_vlp.protocols import AfterStep
 from compose_vlp.readable import count, several
 from compose_vlp.runtime.device import autocast, peak_memory
 from compose_vlp.runtime.inference.outputs import Asker
+from compose_vlp.runtime.memory import Recompute, recompute_of_stage
 from compose_vlp.runtime.optimizer import make_optimizer, parameter_paths
 from compose_vlp.runtime.sources import ready_tokenizers, stage_sources
 from compose_vlp.runtime.stage import (
@@ -85,7 +87,9 @@ class StageRun:
         Asker(self.blueprint, self.model, self.tokenizers, self.processes.device).check()
         self.evaluation = self._evaluation_of(self.model)
         self._is_trained = choose_of_stage(self.model, self.blueprint, self.name)
-        self.engine = make_engine(self.model, self.plan, self.processes)
+        self.recompute = self._chosen_layers()
+        again = recomputed_layers(self.model, self.blueprint, self.recompute.names)
+        self.engine = make_engine(self.model, self.plan, self.processes, again)
         self.modules = self.model.parts()
         self.paths = parameter_paths(self.modules)
         self.optimizer = make_optimizer(self.paths, optimizer_of(self.plan.optimizer, self.values, self.modules))
@@ -98,6 +102,18 @@ class StageRun:
         self.first = 0
         self.loop = self._loop(gradients)
         self.summary = Summary(self.name)
+
+    def _chosen_layers(self) -> Recompute:
+        options = self.context.options
+        chosen = recompute_of_stage(
+            self.context.blueprint,
+            self.name,
+            processes=self.processes.world,
+            distribute=options.distribute,
+            without=options.without,
+        )
+        chosen.refuse_excess()
+        return chosen
 
     def _look_over(self) -> None:
         """Tell what the stage is too short for, and refuse one record a process where losses compare it with others.
@@ -138,6 +154,8 @@ class StageRun:
             context.listener.note(f"teacher {teacher} starts as a copy")
         generators.restore(noise)
         context.listener.note(self._what_it_does())
+        if self.plan.recompute:
+            context.listener.note(self.recompute.text(self.model))
         if self.processes.world == 1 and (engine := self.plan.distribute.use) != "ddp":
             context.listener.note(
                 f"one process divides nothing, whatever `distribute: {engine}` says: torchrun starts several"
