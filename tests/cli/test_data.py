@@ -50,7 +50,7 @@ def test_a_table_is_looked_over_and_its_entry_written_out(cli: Cli, folder: Path
     assert "broken  1 (8.3 %)" in said
     assert "record 3: 3.png: no picture of a known kind" in said
     assert (
-        "In a blueprint: data: {mine: {use: csv, path: captions.csv, pictures: [file], fields: {image: file}}}" in said
+        "In a blueprint: data: {pairs: {use: csv, path: captions.csv, pictures: [file], fields: {image: file}}}" in said
     )
 
 
@@ -126,7 +126,7 @@ components:
   vision: {{patch: 8, stem: patch, stem_depth: 0}}
 {line}
 stages:
-  pretrain: {{data: mine, batch: 4, length: 1 steps, losses: [contrastive, captioning]}}
+  pretrain: {{data: pairs, batch: 4, length: 1 steps, losses: [contrastive, captioning]}}
 """
 
 

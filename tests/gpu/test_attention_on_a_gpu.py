@@ -13,6 +13,7 @@ from torch import Tensor
 from compose_vlp.components.attention import eager, sdpa, xformers_backend
 from compose_vlp.components.attention.attend import attend, explain, use_backend
 from tests.components.attention.cases import BIASES, CASES, bias_of, mask_of, outcome, tensors
+from tests.support import assert_near
 
 BACKENDS: dict[str, Callable[..., Tensor]] = {
     "xformers": xformers_backend.attend, "sdpa": sdpa.attend, "eager": eager.attend
@@ -104,7 +105,7 @@ def test_dropout_drops_and_keeps_the_mean(backend: str) -> None:
     with use_backend(backend):
         dropped, whole = attend(queries, keys, values, dropout=0.5), attend(queries, keys, values)
     assert not torch.equal(dropped[0], dropped[1])
-    torch.testing.assert_close(dropped.mean(0), whole[0], atol=0.2, rtol=0)
+    assert_near(dropped.mean(0), whole[0], 0.2)
 
 
 @pytest.mark.gpu

@@ -101,7 +101,7 @@ def _look_over(path: str, images: str | None, limit: int, as_json: bool) -> None
     if len(survey.broken) == survey.read:
         raise _nothing_is_used(guesses)
     if not as_json:
-        out().print(f"In a blueprint: data: {{mine: {_written(entry)}}}", soft_wrap=True, markup=False)
+        out().print(f"In a blueprint: data: {{pairs: {_written(entry)}}}", soft_wrap=True, markup=False)
 
 
 def _nothing_is_used(guesses: Sequence[str]) -> typer.Exit:
