@@ -49,7 +49,7 @@ COMMANDS: Final = (
     Entry("report", "Use", "Report a sweep: differences, effects, cost, as a page."),
     Entry("generate", "Use", "Write captions for pictures with a trained model."),
     Entry("explain", "Use", "Show where in a picture a model sees what a text says."),
-    Entry("export", "Use", "Write a trained model as one file of weights, or as another library's folder."),
+    Entry("export", "Use", "Write a model as one file, or as a folder of another library."),
     Entry("serve", "Use", "Serve a page on which a trained model is tried on pictures."),
     Entry("capfilt", "Use", "Caption pictures of the web, and keep the texts that fit."),
 )

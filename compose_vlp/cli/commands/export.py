@@ -45,7 +45,7 @@ def command(
     plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Write a trained model as one file of weights, or as another library's folder.
+    """Write a model as one file, or as a folder of another library.
 
     `safetensors`: the names by which `start` fills a blueprint (`start: [{from: albef.safetensors}]`). `beit3`,
     `open_clip_coca`, `vlmo`: one file of the authors' names. `transformers`, `open_clip`: a folder that the library
