@@ -5,14 +5,12 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from benchmarks.cards import stated_peak
 from compose_vlp.api import Blueprint
@@ -111,10 +109,9 @@ class Program:
             _ragged(synthetic_batch(self.program.plan, batch, device, seed), seed) for seed in range(BATCHES)
         ]
         self.pictures = sum(len(x.pixels) for x in self.batches[0].values() if isinstance(x, Image))
-        self.steps = Steps(own, self.model, plan, batch, device)
+        again = [name for name, _ in self.model.components.named_children()] if asked.recomputed else []
+        self.steps = Steps(own, self.model, plan, batch, device, again)
         self.counted = self._count()
-        if asked.recomputed:
-            recompute_layers(self.model)
         if asked.compiled:
             compile_layers(self.model, "inductor" if device.type == "cuda" else "eager")
 
@@ -165,10 +162,3 @@ def compile_layers(model: Model, backend: str) -> None:
     torch._dynamo.config.recompile_limit = MOST_VARIANTS  # noqa: SLF001 (torch's own name for it)
     for layer in repeated_layers(model):
         layer.compile(backend=backend)
-
-
-def recompute_layers(model: Model) -> None:
-    """Keep the inputs of repeated layers alone for the backward, which makes the rest again."""
-    for layer in repeated_layers(model):
-        run: Callable[..., Any] = layer.forward
-        layer.forward = partial(checkpoint, run, use_reentrant=False)
