@@ -52,7 +52,7 @@ def test_another_kind_is_no_source() -> None:
 
 
 def test_wrong_settings_are_named_with_those_there_are() -> None:
-    with pytest.raises(UserError, match="`count` should be a valid integer, .*; it has no setting `siez`") as caught:
+    with pytest.raises(UserError, match=r"`count` should be a valid integer, .*; it has no setting `siez`") as caught:
         open_source({"use": "scenes", "siez": 64, "count": "many"})
     nearest, known = caught.value.problems[0].hints
     assert "size" in nearest and "min_objects" in known
