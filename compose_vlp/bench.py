@@ -191,7 +191,7 @@ class Steps:
             gradients=InOneGo(self.engine, program.run, self.processes, self.precision),
             optimizer=self.optimizer,
             batches=itertools.repeat(batch),
-            weights=loss_weights(self.blueprint, program.plan.wanted, self.values),
+            weights=loss_weights(self.blueprint, program.plan.results, self.values),
             params=self.values.at,
             decays=teacher_decays(self.blueprint, self.values),
             after_step=[module for module in self.model.modules() if isinstance(module, AfterStep)],

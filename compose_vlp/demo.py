@@ -157,7 +157,7 @@ def _examples(before: Skill, after: Skill, source: Source) -> list[Example]:
             Example(
                 picture=Image.fromarray(record["image"]()).resize((192, 192), Image.Resampling.NEAREST),
                 said=caption,
-                wanted=record["caption"],
+                expected=record["caption"],
                 before=before.captions.captions[place],
                 right=named_objects(caption, record["scene"]) == 1,
             )

@@ -19,7 +19,7 @@ class Given(Source):
         return len(self.records)
 
     def record(self, index: int) -> Mapping[str, Any]:
-        found = self.records[index]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        actual = self.records[index]
+        if isinstance(actual, Exception):
+            raise actual
+        return actual

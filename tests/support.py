@@ -31,7 +31,9 @@ IMPORTED_ONCE = [
 """What processes find imported: they are forked from one that did no more than that."""
 
 
-def assert_near(found: Tensor, wanted: Tensor, within: float | None = None, floor: float = 0.0, what: str = "") -> None:
+def assert_near(
+    actual: Tensor, expected: Tensor, within: float | None = None, floor: float = 0.0, what: str = ""
+) -> None:
     """Two ways of computing gave the same, relative to the norm of `wanted`, so on every machine's kernels.
 
     One element may be wrong by any factor of itself where others are larger: kernels add up in their own orders.
@@ -41,13 +43,13 @@ def assert_near(found: Tensor, wanted: Tensor, within: float | None = None, floo
             Whole numbers are equal.
         floor: root mean square of a difference that counts as none, where `wanted` may be about zero itself.
     """
-    assert found.shape == wanted.shape and found.dtype == wanted.dtype, what
-    if not wanted.is_floating_point():
-        assert torch.equal(found, wanted), what or "numbers that count differ"
+    assert actual.shape == expected.shape and actual.dtype == expected.dtype, what
+    if not expected.is_floating_point():
+        assert torch.equal(actual, expected), what or "numbers that count differ"
         return
-    within = within or {torch.float64: 1e-10, torch.float32: 1e-5}[wanted.dtype]
-    difference, scale = (float(one.detach().double().norm()) for one in (found - wanted, wanted))
-    limit = within * scale + floor * wanted.numel() ** 0.5
+    within = within or {torch.float64: 1e-10, torch.float32: 1e-5}[expected.dtype]
+    difference, scale = (float(one.detach().double().norm()) for one in (actual - expected, expected))
+    limit = within * scale + floor * expected.numel() ** 0.5
     assert difference <= limit, f"{what or 'tensors'} differ by {difference:.3g}, of {scale:.3g}"
 
 
@@ -100,18 +102,18 @@ def spawn(
     ]
     for process in started:
         process.start()
-    found: dict[int, T] = {}
+    actual: dict[int, T] = {}
     try:
-        while len(found) < world:
+        while len(actual) < world:
             rank, result, wrong = results.get(timeout=patience_s)
             assert wrong is None, f"process {rank} failed:\n{wrong}"
-            found[rank] = result
+            actual[rank] = result
         for process in started:
             process.join(patience_s)
     finally:
         for process in started:
             process.kill()
-    return [found[rank] for rank in range(world)]
+    return [actual[rank] for rank in range(world)]
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], world: int) -> None:

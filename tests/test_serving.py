@@ -91,8 +91,8 @@ def test_the_example_that_mlflow_shows_is_answered(finished: Finished, model: An
 
 
 def test_any_output_can_be_asked_for(finished: Finished, model: Any) -> None:
-    (found,) = model.predict({"caption": ["a red circle"]}, params={"output": "text_embedding"})
-    assert found == pytest.approx(finished.embedding)
+    (actual,) = model.predict({"caption": ["a red circle"]}, params={"output": "text_embedding"})
+    assert actual == pytest.approx(finished.embedding)
     settings = json.dumps({"beams": 2, "max_length": 4})
     (text,) = model.predict({"image": [packed(finished.picture)]}, params={"settings": settings})
     assert isinstance(text, str)

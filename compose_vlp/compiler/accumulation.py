@@ -73,7 +73,7 @@ def compile_pieces(
     blueprint = blueprint.of_stage(stage)
     _refuse_other_rows(blueprint, plan)
     mixed = _mixing(plan, compiled.kinds)
-    row_losses = {name: ref for name, ref in plan.wanted.items() if ref.call not in mixed}
+    row_losses = {name: ref for name, ref in plan.results.items() if ref.call not in mixed}
     kept = _kept(plan, mixed)
     followed = tuple(name for name in kept if not plan.by_id()[name].no_grad)
     counting = {name: call for name in row_losses if (call := _terms(blueprint, plan, name)) is not None}
@@ -86,7 +86,7 @@ def compile_pieces(
         "mixing": _mixing_plan(plan, mixed, kept),
         "again": _part(wider, again, shared),
     }
-    made = {name: _write(blueprint, part, stage, name) for name, part in programs.items() if part.wanted}
+    made = {name: _write(blueprint, part, stage, name) for name, part in programs.items() if part.results}
     return Pieces(
         **{name: made[name][1] if name in made else None for name in programs},
         kept=kept,
@@ -142,7 +142,7 @@ def _terms(blueprint: CheckedBlueprint, plan: Plan, loss: str) -> Call | None:
     """A call that lists the terms of a loss of rows without computing it; None where its terms are the rows."""
     if not blueprint.losses[loss].kind.traits.selects:
         return None
-    call = plan.by_id()[plan.wanted[loss].call]
+    call = plan.by_id()[plan.results[loss].call]
     source = _of_kind(MaskType, call, plan) or _of_kind(LabelsType, call, plan) or _text(call, plan)
     if source is None:
         raise UserError(
@@ -191,17 +191,17 @@ def _part(plan: Plan, results: Mapping[str, Ref], shared: Collection[str]) -> Pl
     """The calls for some values; those that both passes over a piece make come first, so that both draw alike."""
     calls = fragment(plan, results.values())
     ordered = sorted(calls, key=lambda call: call.id not in shared)
-    return dataclasses.replace(plan, calls=tuple(ordered), wanted=dict(results))
+    return dataclasses.replace(plan, calls=tuple(ordered), results=dict(results))
 
 
 def _mixing_plan(plan: Plan, mixed: Collection[str], kept: Collection[str]) -> Plan:
-    losses = {name: ref for name, ref in plan.wanted.items() if ref.call in mixed}
+    losses = {name: ref for name, ref in plan.results.items() if ref.call in mixed}
     calls = (
         dataclasses.replace(c, role="input", target=f"@{c.id}", args=(), no_grad=False) if c.id in kept else c
         for c in plan.calls
         if c.id in kept or c.id in mixed or c.role == "input"
     )
-    whole = dataclasses.replace(plan, calls=tuple(calls), wanted=losses)
+    whole = dataclasses.replace(plan, calls=tuple(calls), results=losses)
     return whole.replace(fragment(whole, losses.values()))
 
 

@@ -18,11 +18,11 @@ def with_auxiliary(
 
     A loss reads the terms of all these calls, but of none in a teacher's weights.
     """
-    needed = {call.id for call in fragment(plan, plan.wanted.values())}
+    needed = {call.id for call in fragment(plan, plan.results.values())}
     having = {component for component, _ in losses.values() if trainable(component)}
     adding = [c for c in plan.calls if c.role == "component" and c.world is None and c.target in having]
     terms = {call.id: _terms(call) for call in adding}
-    results, ends = dict(plan.wanted), []
+    results, ends = dict(plan.results), []
     for name, (component, loss) in losses.items():
         read = tuple(Ref(terms[call.id].id) for call in adding if call.target == component and call.id in needed)
         if read:
@@ -30,7 +30,7 @@ def with_auxiliary(
             ends.append(Call(f"losses.{name}", "auxiliary", component, args, ScalarType()))
             results[name] = Ref(ends[-1].id)
     calls = [kept for call in plan.calls for kept in ((call, terms[call.id]) if call.id in terms else (call,))]
-    return dataclasses.replace(plan, calls=(*calls, *ends), wanted=results)
+    return dataclasses.replace(plan, calls=(*calls, *ends), results=results)
 
 
 def _terms(call: Call) -> Call:

@@ -108,21 +108,21 @@ def adapters_of(blueprint: CheckedBlueprint) -> dict[str, list[AdapterEntry]]:
 def compile_plan(
     blueprint: CheckedBlueprint,
     name: str,
-    wanted: Mapping[str, Ref],
+    results: Mapping[str, Ref],
     *,
     trainable: Callable[[str], bool] = lambda _: True,
     without: Collection[str] = (),
     title: str = "",
     trains: bool = False,
 ) -> Compiled:
-    """The program that computes the wanted values; `trainable(component)` says what the stage trains.
+    """The program that computes these results; `trainable(component)` says what the stage trains.
 
     Where it `trains`, the auxiliary losses of the components that the wanted values call are wanted, too.
 
     Raises:
         UserError: a plugin breaks a promise, or gives what it is not annotated to give.
     """
-    whole = dataclasses.replace(blueprint.plan, calls=_read(blueprint, wanted), wanted=dict(wanted), notes=())
+    whole = dataclasses.replace(blueprint.plan, calls=_read(blueprint, results), results=dict(results), notes=())
     if trains:
         whole = with_auxiliary(whole, blueprint.auxiliary, trainable)
     kinds, doubts = kinds_that_hold(blueprint, whole)
@@ -167,7 +167,7 @@ def _without_idle_effects(plan: Plan, kinds: Mapping[str, Kind]) -> Plan:
 
     So a program has the same effects with `prune` and without it.
     """
-    needed = {call.id for call in fragment(plan, plan.wanted.values())}
+    needed = {call.id for call in fragment(plan, plan.results.values())}
     gone: set[str] = set()
     for call in plan.calls:
         changes = call.id in kinds and kinds[call.id].traits.state != "none"

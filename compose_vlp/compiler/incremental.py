@@ -64,8 +64,8 @@ def compile_incremental(blueprint: CheckedBlueprint, output: str) -> Incremental
     )
     begun = writer.handed_on(later, growing.begun)
     prepare = writer.write("prepare", "once", growing.fixed, writer.handed_on(first, growing.fixed))
-    begin = writer.write("begin", "of the first words", first, {**whole.plan.wanted, **begun}, cached)
-    advance = writer.write("advance", "for every word after them", later, whole.plan.wanted, cached)
+    begin = writer.write("begin", "of the first words", first, {**whole.plan.results, **begun}, cached)
+    advance = writer.write("advance", "for every word after them", later, whole.plan.results, cached)
     return Incremental(
         output=output,
         over=over_of(blueprint, output),
@@ -86,7 +86,7 @@ def compile_prepared(blueprint: CheckedBlueprint, output: str) -> Prepared:
     writer = _Writer(blueprint, whole.plan, output, growing)
     calls = [*growing.begun, *growing.grows]
     prepare = writer.write("prepare", "once", growing.fixed, writer.handed_on(calls, growing.fixed))
-    words = writer.write("words", "of whole texts", calls, whole.plan.wanted)
+    words = writer.write("words", "of whole texts", calls, whole.plan.results)
     return Prepared(
         output=output,
         over=over_of(blueprint, output),
@@ -152,7 +152,7 @@ class _Writer:
         own = {call.id: call for call in calls if call.role != "input"}
         read = {ref.call for call in own.values() for ref in call.refs()}
         lines = [own.get(call.id) or _handed(call) for call in self.plan.calls if call.id in own or call.id in read]
-        plan = dataclasses.replace(self.plan.replace(lines), wanted=results)
+        plan = dataclasses.replace(self.plan.replace(lines), results=results)
         tokenizers = {
             call: tokenizer for call, tokenizer in tokenizers_of(self.blueprint, self.plan).items() if call in own
         }

@@ -13,7 +13,7 @@ from compose_vlp.graph.plan import Call, Ref
 def compile_inspection(blueprint: CheckedBlueprint, compiled: Compiled) -> tuple[Program, tuple[Call, ...]]:
     """The same calls in the same order, whose values all come back under their ids; and these calls."""
     calls = tuple(call for call in compiled.plan.calls if call.role != "input")
-    plan = dataclasses.replace(compiled.plan, wanted={call.id: Ref(call.id) for call in calls})
+    plan = dataclasses.replace(compiled.plan, results={call.id: Ref(call.id) for call in calls})
     source = write_program(
         plan,
         "inspect",

@@ -12,7 +12,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     """Calls in their order, what was asked for, and what the passes noted."""
     return {
         "calls": [_call(call) for call in plan.calls],
-        "wanted": {name: str(ref) for name, ref in plan.wanted.items()},
+        "wanted": {name: str(ref) for name, ref in plan.results.items()},
         "notes": list(plan.notes),
     }
 

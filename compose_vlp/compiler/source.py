@@ -99,7 +99,7 @@ def write_program(
         inside = without
         indent = "        " if inside else "    "
         lines.append(f"{indent}{', '.join(_results(call, plan, names))} = {written}{_place(call)}")
-    results = ", ".join(f"{key!r}: {_reference(ref, names)}" for key, ref in plan.wanted.items())
+    results = ", ".join(f"{key!r}: {_reference(ref, names)}" for key, ref in plan.results.items())
     lines.append(f"    return {{{results}}}")
     return "\n".join(lines) + "\n"
 
@@ -228,7 +228,7 @@ def _gathered_with(call: Call, plan: Plan) -> list[Call]:
 
 
 def _refs(plan: Plan) -> Iterator[Ref]:
-    yield from plan.wanted.values()
+    yield from plan.results.values()
     for call in plan.calls:
         yield from call.refs()
 

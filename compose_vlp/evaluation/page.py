@@ -34,7 +34,7 @@ class Example:
 
     picture: Image.Image | Path
     said: str
-    wanted: str = ""
+    expected: str = ""
     before: str = ""
     right: bool | None = None
 
@@ -98,9 +98,9 @@ def _example(example: Example) -> Markup:
     lines = [
         tag("p", example.before, class_="before", title="before training") if example.before else None,
         tag("p", example.said, class_=f"said {judged}".strip(), title="what the model says"),
-        tag("p", example.wanted, class_="wanted", title="what is true") if example.wanted else None,
+        tag("p", example.expected, class_="expected", title="what is true") if example.expected else None,
     ]
-    image = tag("img", src=picture_uri(example.picture), alt=example.wanted or example.said, loading="lazy")
+    image = tag("img", src=picture_uri(example.picture), alt=example.expected or example.said, loading="lazy")
     return tag("figure", image, tag("figcaption", *lines))
 
 

@@ -107,7 +107,7 @@ class Plan:
     """Calls in an order in which each reads only earlier ones, and the values that someone asked for."""
 
     calls: tuple[Call, ...]
-    wanted: Mapping[str, Ref] = field(default_factory=dict)  # loss or output name -> value
+    results: Mapping[str, Ref] = field(default_factory=dict)  # loss or output name -> value
     notes: tuple[str, ...] = ()
 
     def by_id(self) -> dict[str, Call]:

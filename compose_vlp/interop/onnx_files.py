@@ -152,13 +152,13 @@ def onnx_program(asker: Asker, output: str) -> torch.onnx.ONNXProgram:
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise CannotBeExportedError(f"torch cannot export it: {lines[0]}") from error
     assert program is not None, "no file was named, so that the program is given"
-    told = {
+    tables = {
         f"{name}_{part}": how
         for name in example
         for part, how in how_made(asker, name).items()
         if part in example[name]
     }
-    program.model.metadata_props[INPUTS] = json.dumps(told)
+    program.model.metadata_props[INPUTS] = json.dumps(tables)
     return program
 
 

@@ -52,7 +52,7 @@ class Oracle:
     config: Sizes
     weights: dict[str, Tensor]
     inputs: Inputs
-    wanted: Outcome
+    expected: Outcome
 
 
 def read_oracle(folder: str | Path, losses: frozenset[str] = frozenset()) -> Oracle:
@@ -80,7 +80,7 @@ def read_oracle(folder: str | Path, losses: frozenset[str] = frozenset()) -> Ora
         config=Sizes(_json(place / "config.json")),
         weights=read_state(place / "model.safetensors"),
         inputs=Inputs(read_state(place / "inputs.safetensors")),
-        wanted=outcome,
+        expected=outcome,
     )
 
 

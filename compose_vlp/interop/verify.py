@@ -49,7 +49,7 @@ def verify(
     load_weights(model, imported.tensors, spare=blueprint.unread_components)
     outcome = form.replay(blueprint, model.to(device), oracle, without)
     unused = tuple(sorted(oracle.inputs.unread))
-    return compare(outcome, oracle.wanted, unused=unused, tolerances=tolerances)
+    return compare(outcome, oracle.expected, unused=unused, tolerances=tolerances)
 
 
 def checked(names: str | Sequence[str], overrides: list[str]) -> CheckedBlueprint:

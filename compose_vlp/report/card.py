@@ -155,8 +155,8 @@ def _parts(run: Run) -> Iterator[tuple[str, ...]]:
 def _program(document: Document) -> str:
     """Write what the model computes and how it was trained, without the sections that name files."""
     entries = tuple(entry for entry in document.root if entry.name in TOLD)
-    told = replace(document, root=Mapping(entries, document.root.span))
-    return "".join(f"{visible(line.text)}\n" for line in lines(told)).lstrip("\n")
+    shown = replace(document, root=Mapping(entries, document.root.span))
+    return "".join(f"{visible(line.text)}\n" for line in lines(shown)).lstrip("\n")
 
 
 def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -88,14 +88,14 @@ def other_seeds(run: RunFolder) -> list[RunFolder]:
     """
     in_sweep = run.path.name == "run" and run.path.parent.parent.name == "trials"
     around, below = (run.path.parent.parent, f"*/run/{RUN_FILE}") if in_sweep else (run.path.parent, f"*/{RUN_FILE}")
-    own, steps, found = _document(run.path), _steps(run), dict[int, RunFolder]()
+    own, steps, by_seed = _document(run.path), _steps(run), dict[int, RunFolder]()
     for file in sorted(around.glob(below), key=lambda file: file.stat().st_mtime):
         with suppress(UserError):
             other = RunFolder.open(file.parent)
             alike = (other.info.blueprint, other.info.status, _steps(other)) == (run.info.blueprint, "FINISHED", steps)
             if alike and other.info.seed != run.info.seed and not _differences(own, _document(other.path)):
-                found[other.info.seed] = other
-    return [found[seed] for seed in sorted(found)]
+                by_seed[other.info.seed] = other
+    return [by_seed[seed] for seed in sorted(by_seed)]
 
 
 def _steps(run: RunFolder) -> int:

@@ -16,6 +16,6 @@ def tell_launcher(words: str) -> None:
     file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if file is not None:
         shown = visible(words)  # `torchrun` shows what stands where a traceback would
-        told = {"message": shown, "extraInfo": {"py_callstack": shown, "timestamp": str(int(time.time()))}}
+        report = {"message": shown, "extraInfo": {"py_callstack": shown, "timestamp": str(int(time.time()))}}
         with suppress(OSError):
-            Path(file).write_text(json.dumps({"message": told}), encoding="utf-8")
+            Path(file).write_text(json.dumps({"message": report}), encoding="utf-8")

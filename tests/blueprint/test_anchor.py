@@ -45,11 +45,11 @@ def place(tmp_path: Path) -> Path:
     ],
 )
 def test_what_names_a_file_is_made_absolute(place: Path, setting: str, text: str, moved: bool) -> None:
-    found = absolute(text, place, setting)
-    assert (found != text) == moved
+    actual = absolute(text, place, setting)
+    assert (actual != text) == moved
     if moved:
-        assert Path(found).is_absolute() and "/./" not in found and "/../" not in found
-        assert Path(found).name == Path(text).name
+        assert Path(actual).is_absolute() and "/./" not in actual and "/../" not in actual
+        assert Path(actual).name == Path(text).name
 
 
 def test_a_blueprint_keeps_everything_else(place: Path) -> None:

@@ -225,13 +225,13 @@ def test_a_blueprint_without_a_name_is_called_as_its_file(load: Resolve) -> None
 )
 def test_the_shape_of_a_file(child: Resolve, text: str, place: str, message: str) -> None:
     expected = [(place, message)] if message else []
-    found = said(child(f"{text}\nx-draft: 1\n"))
-    assert found == expected
+    actual = said(child(f"{text}\nx-draft: 1\n"))
+    assert actual == expected
 
 
 def test_every_mistake_of_shape_is_found_in_one_go(child: Resolve) -> None:
-    found = said(child("graf: 1\ngraph: {t: , 2: a, u: b}\ninputs: 3\n"))
-    assert [place for place, _ in found] == [
+    actual = said(child("graf: 1\ngraph: {t: , 2: a, u: b}\ninputs: 3\n"))
+    assert [place for place, _ in actual] == [
         "child.yaml:1:1 graf",
         "child.yaml:2:9 t",
         "child.yaml:2:14 2",

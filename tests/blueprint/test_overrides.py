@@ -249,10 +249,10 @@ def test_what_is_refused_points_into_the_argument(
     if not message:
         assert said(load("albef", override, fields_of=kinds)) == []
         return
-    found = refused(load, override)
-    assert found[:2] == (under, message)
+    actual = refused(load, override)
+    assert actual[:2] == (under, message)
     if hint:
-        assert found[2][0].startswith(hint.split(" or ", maxsplit=1)[0].rstrip("?"))
+        assert actual[2][0].startswith(hint.split(" or ", maxsplit=1)[0].rstrip("?"))
 
 
 def test_a_star_on_a_field_that_no_component_has_names_the_kinds_that_do(files: object, papers: Path) -> None:

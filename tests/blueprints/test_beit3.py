@@ -23,11 +23,11 @@ def checked(name: str) -> CheckedBlueprint:
 @pytest.mark.parametrize("name", ["beit3_base", "beit3_large", "beit3"])
 def test_every_published_figure_agrees(name: str) -> None:
     blueprint = checked(name)
-    found = figures(
+    actual = figures(
         blueprint.document, build(blueprint, "meta").component_parameters(), lambda: parameter_counts(blueprint)
     )
-    assert [one.label for one in found if not one.agrees] == []
-    counts = {one.label: one.built for one in found}
+    assert [one.label for one in actual if not one.agrees] == []
+    counts = {one.label: one.built for one in actual}
     if name == "beit3":  # table 2, each within 1 %
         table = {"vision experts": 692, "language experts": 692, "vision-language experts": 52, "attention": 317}
         assert {label: counts[label] / 1e6 for label in table} == {

@@ -90,14 +90,14 @@ def test_no_word_sees_the_cls_position_and_the_cls_sees_every_word(small_coca: C
     """The CLS stands behind the words: were it seen, words would be foretold from themselves."""
     checked = small_coca().check()
     model = build(checked, torch.device("cpu"), 3).eval().double()
-    wanted = {name: checked.values[name] for name in ("logits", "text_embedding")}
-    program = compile_plan(checked, "ask", wanted, trainable=lambda _: False).run
+    expected = {name: checked.values[name] for name in ("logits", "text_embedding")}
+    program = compile_plan(checked, "ask", expected, trainable=lambda _: False).run
 
     @torch.no_grad()
     def ask(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         image = Image(torch.ones(len(rows), 3, 16, 16, dtype=torch.float64))
-        found = model(program, {"image": image, "caption": _text(rows)}, Step(checked.constants_and_starts()))
-        return found["logits"].scores, found["text_embedding"].features
+        actual = model(program, {"image": image, "caption": _text(rows)}, Step(checked.constants_and_starts()))
+        return actual["logits"].scores, actual["text_embedding"].features
 
     words = [2, 20, 30, 40, 50, 1]
     logits, embedding = ask([words])

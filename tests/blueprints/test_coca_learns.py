@@ -98,10 +98,10 @@ def test_captions_are_right_far_more_often_than_by_chance(learnt: Learnt) -> Non
 
 
 def test_retrieval_is_far_better_than_by_chance(learnt: Learnt) -> None:
-    found = evaluate_retrieval(learnt.run.asker, learnt.unseen, PICTURES).recall
-    assert found.chance < 0.01
-    for side in (found.image_to_text, found.text_to_image):
-        assert side[1] > 10 * found.chance
+    actual = evaluate_retrieval(learnt.run.asker, learnt.unseen, PICTURES).recall
+    assert actual.chance < 0.01
+    for side in (actual.image_to_text, actual.text_to_image):
+        assert side[1] > 10 * actual.chance
         assert side[10] > 0.5
 
 
@@ -121,5 +121,5 @@ def test_captions_are_foretold_from_the_picture_and_not_from_their_words_alone(l
 
 def test_classes_are_told_apart_by_texts_that_were_no_captions(learnt: Learnt) -> None:
     asked = ZeroShot(label="colour", templates=("a small {} circle in the middle", "a large {} star in the middle"))
-    found = evaluate_zero_shot(learnt.run.asker, learnt.unseen, PICTURES, asked)
-    assert found.top[1] > 4 * found.chance
+    actual = evaluate_zero_shot(learnt.run.asker, learnt.unseen, PICTURES, asked)
+    assert actual.top[1] > 4 * actual.chance

@@ -243,8 +243,8 @@ def small(names: Sequence[str]) -> Blueprint:
     document = Blueprint.load(*names, overrides=chosen).document
     if chosen:
         return Blueprint.load(*names, overrides=[*chosen, *steps(document)])
-    wanted = COCA if "bpe" in document.names else (*TOWERS, "components.memory.size=8")
-    sizes = [one for one in wanted if one.split(".")[1] == "*" or document.at(*one.split("=")[0].split(".")[:2])]
+    expected = COCA if "bpe" in document.names else (*TOWERS, "components.memory.size=8")
+    sizes = [one for one in expected if one.split(".")[1] == "*" or document.at(*one.split("=")[0].split(".")[:2])]
     data = [f"data.{name}.{line}" for name in document.section("data").names for line in ("count=12", "size=16")]
     return Blueprint.load(*names, overrides=[*sizes, *steps(document), *data])
 
@@ -305,20 +305,20 @@ def test_hybrids_of_many_sorts_run_through(name: str, tmp_path: Path) -> None:
 
 def trained(rank: int, folder: Path) -> list[dict[int, float]]:
     """What each of these hybrids loses at its steps."""
-    found = []
+    actual = []
     for number, name in enumerate(SHARED):
         watch = Watch()
         (folder / f"{number}-{rank}").mkdir()
         blueprint = own(name, folder / f"{number}-{rank}")
         options = TrainOptions(seed=1, device="cpu")
         blueprint.train(out=folder / f"run{number}", options=options, track=False, listener=watch)
-        found.append(watch.totals)
+        actual.append(watch.totals)
     momentum = Watch()
     options = TrainOptions(seed=1, device="cpu")
     small(["tiny/coca", "hybrids/coca_momentum"]).train(
         out=folder / "momentum", options=options, track=False, listener=momentum
     )
-    return [*found, momentum.totals]
+    return [*actual, momentum.totals]
 
 
 def test_hybrids_train_on_two_processes(tmp_path: Path) -> None:

@@ -47,10 +47,10 @@ def _under(problem: Problem, error: BlueprintError) -> str:
 def agree(messages: list[tuple[Told, Problem]], expected: Sequence[Told]) -> None:
     """These messages and no others."""
     assert len(messages) == len(expected), [str(problem) for _, problem in messages]
-    for (was, _), wanted in zip(messages, expected, strict=True):
-        assert was.at == wanted.at, was
-        assert wanted.says in was.says, was
-        assert wanted.way_out in was.way_out, was
+    for (was, _), right in zip(messages, expected, strict=True):
+        assert was.at == right.at, was
+        assert right.says in was.says, was
+        assert right.way_out in was.way_out, was
 
 
 COCA = "extends: tiny/coca\n"
@@ -87,9 +87,9 @@ EXPRESSIONS = {
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_an_expression_of_another_language_has_a_way_out(expression: str, tmp_path: Path) -> None:
-    wanted = EXPRESSIONS[expression]
+    expected = EXPRESSIONS[expression]
     value = expression if expression[0] != "[" else f"'{expression}'"
-    agree(told(f"{COCA}graph:\n  fused: {value}\n", (), tmp_path), [wanted])
+    agree(told(f"{COCA}graph:\n  fused: {value}\n", (), tmp_path), [expected])
 
 
 FILES = {

@@ -37,8 +37,8 @@ def test_true_and_false_sentences_of_nlvr_are_learnt_as_entailment(
         "inputs.relation.classes=['false', 'true']",
         "components.judge.classes=2",
     )
-    found = evaluate_classification(run.asker, declared_source(run.blueprint, "statements"), 990)
-    assert found.outputs["relation_of"].commonest == pytest.approx(556 / 990)
+    actual = evaluate_classification(run.asker, declared_source(run.blueprint, "statements"), 990)
+    assert actual.outputs["relation_of"].commonest == pytest.approx(556 / 990)
 
 
 def test_questions_of_easy_vqa_are_learnt_as_a_choice(real_data: Callable[[str], Path], tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_questions_of_easy_vqa_are_learnt_as_a_choice(real_data: Callable[[str],
         f"inputs.answer.classes={ANSWERS}",
         "components.judge.classes=13",
     )
-    found = evaluate_classification(run.asker, declared_source(run.blueprint, "questions"), 32)
-    assert set(found.outputs["answer_of"].per_class) <= set(ANSWERS)
+    actual = evaluate_classification(run.asker, declared_source(run.blueprint, "questions"), 32)
+    assert set(actual.outputs["answer_of"].per_class) <= set(ANSWERS)
 
 
 def test_questions_of_easy_vqa_are_answered_in_words_and_by_rank(
@@ -68,7 +68,7 @@ def test_questions_of_easy_vqa_are_answered_in_words_and_by_rank(
         f"+inputs.closed={{type: text, like: caption, table: '{folder / 'answers.txt'}', max_length: 10}}",
         "+outputs.ranked={rank: answer_logits, over: answers, among: closed}",
     )
-    found = evaluate_answering(run.asker, declared_source(run.blueprint, "questions"), 16)
-    assert set(found.outputs) == {"answer", "ranked"}
-    assert {one.said for one in found.outputs["ranked"]} <= set(ANSWERS)
-    assert {one.accuracy for one in found.outputs["ranked"]} <= {0.0, 1.0}, "a record has one answer"
+    actual = evaluate_answering(run.asker, declared_source(run.blueprint, "questions"), 16)
+    assert set(actual.outputs) == {"answer", "ranked"}
+    assert {one.said for one in actual.outputs["ranked"]} <= set(ANSWERS)
+    assert {one.accuracy for one in actual.outputs["ranked"]} <= {0.0, 1.0}, "a record has one answer"

@@ -322,9 +322,9 @@ def test_sizes_precision_and_augmentation_are_the_sources(names: tuple[str, ...]
     for picture in pictures:
         augment = picture.augment
         drawn = augment.randaugment if augment else None
-        found = (augment.crop, augment.flip, augment.jitter) if augment else (None, 0.0, 0.0)
+        actual = (augment.crop, augment.flip, augment.jitter) if augment else (None, 0.0, 0.0)
         assert picture.size in (recipe.size, recipe.code_size) and picture.interpolation == "bicubic"
-        assert found == (recipe.crop, recipe.flip, recipe.jitter)
+        assert actual == (recipe.crop, recipe.flip, recipe.jitter)
         assert (drawn and (drawn.count, drawn.level)) == recipe.randaugment
     if recipe.alpha is None:
         assert not any("alpha" in dict(checked.calls[loss.call].args) for loss in checked.losses.values())

@@ -92,11 +92,11 @@ BASE = {"vlmo": "vlmo_base", "beit3": "beit3_base"}
 def crossed(names: list[str], lacks: list[str], file: str) -> None:
     try:
         build(Blueprint.load(*names).check(), device="meta")
-        found: list[Problem] = []
+        actual: list[Problem] = []
     except BlueprintError as error:
-        found = list(error.problems)
-    assert len(found) == len(lacks), [problem.message for problem in found]
-    for problem, word in zip(found, lacks, strict=True):
+        actual = list(error.problems)
+    assert len(actual) == len(lacks), [problem.message for problem in actual]
+    for problem, word in zip(actual, lacks, strict=True):
         assert f"`{word}`" in problem.message
         assert problem.span is not None
         assert file in problem.span.file or word in OF_THE_PAPER

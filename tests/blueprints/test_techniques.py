@@ -62,17 +62,17 @@ def test_one_override_reaches_a_paper_and_trains(paper: str, override: str, tmp_
     names, moved, steps = learned(blueprint, tmp_path / "run")
     assert len(steps) == 2 * len(checked.stages)
     called = {call.target for stage in checked.stages for call in compile_stage(checked, stage).plan.calls}
-    wanted = {name for name in towers(checked, slot) & called if _has_layers(checked, name)}
+    expected = {name for name in towers(checked, slot) & called if _has_layers(checked, name)}
     reached = {name.split(".")[1] for name in moved if MARKS[override] in name}
-    assert wanted and wanted <= reached, f"of {wanted} only {reached} have it and learn"
+    assert expected and expected <= reached, f"of {expected} only {reached} have it and learn"
     if "moe" in override:
         balances = {name for report in steps for name in report.losses if name.endswith(".ffn.balance")}
-        assert {f"{name}.ffn.balance" for name in wanted} <= balances
+        assert {f"{name}.ffn.balance" for name in expected} <= balances
         assert all(report.losses[name] > 0 for report in steps for name in balances & report.losses.keys())
     if "rotary" in override:
         assert not [name for name in names if name.endswith((".positions", "relative_bias.table"))]
     if "norm" in override:
-        assert not [name for name in names if ".norm.bias" in name and name.split(".")[1] in wanted]
+        assert not [name for name in names if ".norm.bias" in name and name.split(".")[1] in expected]
 
 
 def _has_layers(checked: CheckedBlueprint, name: str) -> bool:

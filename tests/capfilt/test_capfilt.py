@@ -108,10 +108,12 @@ MIXED = Given(
 
 
 def test_texts_that_fit_are_kept_with_whence_they_are(tmp_path: Path, judge: Judge, captioner: Captioner) -> None:
-    found = run(tmp_path, MIXED, judge, captioner)
-    assert (found.records, found.broken, found.pictures) == (25, 1, 3)
-    assert (found.web.judged, found.web.kept) == (25, 3)
-    assert (found.synthetic.judged, found.synthetic.kept) == (23, 1), "a text that the picture has is not judged twice"
+    actual = run(tmp_path, MIXED, judge, captioner)
+    assert (actual.records, actual.broken, actual.pictures) == (25, 1, 3)
+    assert (actual.web.judged, actual.web.kept) == (25, 3)
+    assert (actual.synthetic.judged, actual.synthetic.kept) == (23, 1), (
+        "a text that the picture has is not judged twice"
+    )
     one, two, four = lines(tmp_path / "captions.jsonl")
     assert one["caption"] == ["a red star", "a red circle"] and one["id"] == "one"
     assert two["caption"] == ["a green ring"] and two["id"] == 2
@@ -137,8 +139,8 @@ def test_texts_that_do_not_fit_are_told_with_their_scores(tmp_path: Path, judge:
 def test_one_kind_of_texts_alone(
     tmp_path: Path, judge: Judge, captioner: Captioner, texts: Any, web: int, synthetic: int
 ) -> None:
-    found = run(tmp_path, MIXED, judge, captioner if texts != "web" else None, replace(FEW, texts=texts))
-    assert (found.web.judged, found.synthetic.judged) == (web, synthetic)
+    actual = run(tmp_path, MIXED, judge, captioner if texts != "web" else None, replace(FEW, texts=texts))
+    assert (actual.web.judged, actual.synthetic.judged) == (web, synthetic)
 
 
 def test_several_texts_a_picture(tmp_path: Path, judge: Judge, captioner: Captioner) -> None:
@@ -150,10 +152,10 @@ def test_several_texts_a_picture(tmp_path: Path, judge: Judge, captioner: Captio
 def test_what_comes_out_is_a_data_set(
     tmp_path: Path, judge: Judge, captioner: Captioner, form: Any, settings: str
 ) -> None:
-    found = run(tmp_path, MIXED, judge, captioner, replace(FEW, form=form))
-    assert found.data == tmp_path / settings
+    actual = run(tmp_path, MIXED, judge, captioner, replace(FEW, form=form))
+    assert actual.data == tmp_path / settings
     more = {"cache": str(tmp_path / "cache")} if form == "webdataset" else {}
-    source = open_source({"use": form, "path": str(found.data), **more})
+    source = open_source({"use": form, "path": str(actual.data), **more})
     assert [source.record(n)["caption"] for n in range(len(source))] == [
         ["a red star", "a red circle"],
         ["a green ring"],
@@ -231,8 +233,8 @@ def test_another_seed_draws_other_texts(tmp_path: Path, blip: Asker, web: Source
     run(tmp_path, web, judge_of(blip, "run", threshold=0.0), Captioner.of(blip, "run"), settings)
 
     def drawn(folder: Path) -> list[str]:
-        found = [text for one in lines(folder / "captions.jsonl") for text in one["texts"]]
-        return [text["text"] for text in found if text["origin"] == "synthetic"]
+        actual = [text for one in lines(folder / "captions.jsonl") for text in one["texts"]]
+        return [text["text"] for text in actual if text["origin"] == "synthetic"]
 
     assert drawn(tmp_path) and set(drawn(tmp_path)) != set(drawn(whole))
 
@@ -336,8 +338,8 @@ def test_the_output_that_writes_is_named_where_it_is_not_there(blip: Asker) -> N
 
 
 def test_cosines_need_a_threshold_and_a_match_has_one(blip: Asker) -> None:
-    found = judge_of(blip, "run")
-    assert isinstance(found, ByMatch) and found.threshold == 0.5
+    actual = judge_of(blip, "run")
+    assert isinstance(actual, ByMatch) and actual.threshold == 0.5
     with pytest.raises(UserError, match="needs `--threshold`"):
         judge_of(blip, "run", by="similarity")
 

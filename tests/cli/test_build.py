@@ -134,10 +134,10 @@ def test_build_needs_no_tokenizer_that_has_learnt(cli: Cli, what: str) -> None:
 def test_explain_shows_what_each_pass_changed_and_gives_a_script_all_numbers(cli: Cli) -> None:
     said = cli("build tiny/coca --no-track --explain").out
     assert "What each pass changed" in said and "last_layer" in said
-    told = json.loads(cli("build tiny/coca --no-track --explain --json").out)
-    last = told["explained"][-1]["after"]
-    assert last["flops"] == told["flops"]["step"] and last["kept_bytes"] == told["flops"]["saved_bytes"]
-    assert told["explained"][0]["before"]["flops"] == told["flops"]["step_without_passes"]
+    notes = json.loads(cli("build tiny/coca --no-track --explain --json").out)
+    last = notes["explained"][-1]["after"]
+    assert last["flops"] == notes["flops"]["step"] and last["kept_bytes"] == notes["flops"]["saved_bytes"]
+    assert notes["explained"][0]["before"]["flops"] == notes["flops"]["step_without_passes"]
 
 
 def test_time_without_explain_is_a_mistake(cli: Cli) -> None:

@@ -52,8 +52,8 @@ def test_a_run_that_was_not_measured_is_said_to_be_so(cli: Cli, tmp_path: Path, 
     make_run(tmp_path / "runs/seen", scores={"mean_recall": 0.5, "text_to_image_recall_at_1": 0.25})
     for width in ("80", "160"):
         monkeypatch.setenv("COLUMNS", width)
-        told = cli("runs").out
-        assert told.count("not measured") == 1 and "–" not in told and "0.2500" in told
+        notes = cli("runs").out
+        assert notes.count("not measured") == 1 and "–" not in notes and "0.2500" in notes
     asked = cli("runs --show stages.pretrain.batch --show retrieval.mean_recall --where run=runs/blind").out
     assert "64" in asked and "not measured" in asked
 
@@ -80,8 +80,8 @@ def test_runs_are_compared_by_what_their_blueprints_mean(cli: Cli, made: Path):
     assert result.code == 0
     assert "stages.pretrain.batch=32" in result.out and "higher" in result.out and "+0.1" in result.out
     assert "Report: report/index.html" in result.err
-    told = json.loads(cli("compare --json", *runs).out)
-    assert told["baseline"] == "coca_tiny" and told["rows"][1]["seeds"] == 3
+    notes = json.loads(cli("compare --json", *runs).out)
+    assert notes["baseline"] == "coca_tiny" and notes["rows"][1]["seeds"] == 3
 
 
 def test_scores_that_are_not_shown_are_named_in_brief(cli: Cli, tmp_path: Path):

@@ -86,8 +86,8 @@ def _is_whole(line: str) -> bool:
 
 
 def lines() -> list[str]:
-    found = dict.fromkeys([*_of_help(), *_of_hints(), *_of_headers(), *_of_pages()])
-    return [line for line in found if not PLACEHOLDERS & set(shlex.split(line, comments=True)) and "..." not in line]
+    actual = dict.fromkeys([*_of_help(), *_of_hints(), *_of_headers(), *_of_pages()])
+    return [line for line in actual if not PLACEHOLDERS & set(shlex.split(line, comments=True)) and "..." not in line]
 
 
 @pytest.mark.parametrize("line", lines())

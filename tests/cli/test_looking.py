@@ -79,19 +79,19 @@ def test_show_reads_back_to_the_same_blueprint(cli: Cli, tmp_path: Path) -> None
 
 
 def test_show_on_a_terminal_puts_every_comment_within_its_width(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = {}
+    notes = {}
     for width in (60, 80, 200):
         stream = io.StringIO()
         terminal = SafeConsole(file=stream, force_terminal=True, no_color=True, width=width, markup=False)
         monkeypatch.setattr(show, "out", lambda terminal=terminal: terminal)
         assert cli("show coca inputs.image.size=576").code == 0
-        told[width] = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
-        _, *lines = told[width].splitlines()  # the first names all files
+        notes[width] = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue())
+        _, *lines = notes[width].splitlines()  # the first names all files
         assert all(len(line) <= width or "#" not in line for line in lines)
-        assert "size: 576" in told[width] and "command line, replaces coca.yaml" in told[width]
-        Path("again.yaml").write_text(told[width], encoding="utf-8")
+        assert "size: 576" in notes[width] and "command line, replaces coca.yaml" in notes[width]
+        Path("again.yaml").write_text(notes[width], encoding="utf-8")
         assert cli("diff again.yaml coca inputs.image.size=576").out == cli("diff coca coca").out
-    assert "\n    size: 576" + 67 * " " + "  # command line" in told[200], "in a file's column, where there is room"
+    assert "\n    size: 576" + 67 * " " + "  # command line" in notes[200], "in a file's column, where there is room"
 
 
 def test_show_full_adds_defaults_and_inferred_sizes(cli: Cli) -> None:
@@ -190,10 +190,10 @@ def test_schema_is_written_where_it_is_asked_for(cli: Cli, tmp_path: Path) -> No
 def test_doctor_says_which_attention_runs_here_and_why(cli: Cli) -> None:
     result = cli("doctor --json")
     assert result.code == 0
-    found = {one["topic"]: one for one in json.loads(result.out)}
-    assert found["attention on cpu, float32"]["found"] == "sdpa"
-    assert found["attention on cpu, float32"]["why"] == "xformers has no operator for cpu tensors"
-    assert found["torch"]["found"]
+    actual = {one["topic"]: one for one in json.loads(result.out)}
+    assert actual["attention on cpu, float32"]["found"] == "sdpa"
+    assert actual["attention on cpu, float32"]["why"] == "xformers has no operator for cpu tensors"
+    assert actual["torch"]["found"]
 
 
 def test_doctor_names_the_store_that_the_environment_asks_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

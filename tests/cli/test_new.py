@@ -46,11 +46,11 @@ def test_a_sweep_has_a_cell_for_each_loss(cli: Cli) -> None:
 
 @pytest.mark.parametrize("sort", COMPONENTS)
 def test_a_component_does_what_its_file_says(cli: Cli, sort: str) -> None:
-    told = json.loads(cli(f"new my_start --component {sort} --json").out)
-    text = Path(told["file"]).read_text()
-    assert told["try"] in text
+    notes = json.loads(cli(f"new my_start --component {sort} --json").out)
+    text = Path(notes["file"]).read_text()
+    assert notes["try"] in text
     assert "start_" not in text.replace("my_start", "")
-    words = shlex.split(told["try"])
+    words = shlex.split(notes["try"])
     assert words[0] == "compose-vlp"
     assert cli(shlex.join(words[1:])).code == 0
 

@@ -52,11 +52,11 @@ def test_what_is_not_as_it_was_is_said(cli: Cli, trained: Path, tmp_path: Path):
     info["seed"] = 4
     file.write_text(json.dumps(info), encoding="utf-8")
     result = cli("reproduce --no-track --out again --json other")
-    told = json.loads(result.out)
-    assert result.code == 1 and not told["identical"] and not told["same_weights"]
-    assert told["circumstances"][0].startswith("torch is ")
-    assert any(line.endswith("was 999") for line in told["circumstances"])
-    assert "`pairs` holds something else than then" in told["circumstances"]
+    notes = json.loads(result.out)
+    assert result.code == 1 and not notes["identical"] and not notes["same_weights"]
+    assert notes["circumstances"][0].startswith("torch is ")
+    assert any(line.endswith("was 999") for line in notes["circumstances"])
+    assert "`pairs` holds something else than then" in notes["circumstances"]
 
 
 def test_a_run_without_an_end_cannot_be_compared(cli: Cli, trained: Path, tmp_path: Path):

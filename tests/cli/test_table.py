@@ -25,7 +25,7 @@ def first_line(name: str) -> str:
 
 
 def test_every_command_has_an_entry() -> None:
-    files = {found.name for found in pkgutil.iter_modules(compose_vlp.cli.commands.__path__)}
+    files = {actual.name for actual in pkgutil.iter_modules(compose_vlp.cli.commands.__path__)}
     assert files == set(BY_NAME)
 
 

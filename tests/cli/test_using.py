@@ -125,8 +125,8 @@ def test_evaluation_says_which_weights_of_which_run_it_measured(
     assert ("goes on with it" in result.err) == (status != "FINISHED")
     assert f"step 4 (stage `pretrain`) {says}" in (folder / "reports" / "pairs.html").read_text(encoding="utf-8")
     weights = json.loads(cli(f"{asked[0]} --json", *asked[1:]).out)["weights"]
-    wanted = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}[status]
-    assert weights == {"checkpoint": "step-00000004", "step": 4, "stage": "pretrain", "status": wanted}
+    expected = {"FINISHED": "finished", "KILLED": "stopped", "FAILED": "failed"}[status]
+    assert weights == {"checkpoint": "step-00000004", "step": 4, "stage": "pretrain", "status": expected}
 
 
 def test_zero_shot_of_pictures_of_one_object(cli: Cli, trained: Path, tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ def folder(oracle: Callable[[str], Path], tmp_path: Path) -> Path:
 
 
 def test_the_same_numbers_are_success(cli: Cli, folder: Path) -> None:
-    found = cli(f"verify {folder} --format open_clip_coca")
-    assert found.code == 0
-    assert "gradient norm" in found.out
-    assert "the same numbers" in found.out
+    actual = cli(f"verify {folder} --format open_clip_coca")
+    assert actual.code == 0
+    assert "gradient norm" in actual.out
+    assert "the same numbers" in actual.out
 
 
 def test_other_numbers_are_named_and_fail(cli: Cli, folder: Path) -> None:
@@ -32,12 +32,12 @@ def test_other_numbers_are_named_and_fail(cli: Cli, folder: Path) -> None:
     outputs["contrastive_loss"] *= 1.01
     outputs["unknown"] = outputs["logits"].clone()
     save_file(outputs, folder / "outputs.safetensors")
-    found = cli(f"verify {folder} --format open_clip_coca")
-    assert found.code == 1
-    assert "loss contrastive_loss" in found.out
-    assert "value unknown: not compared" in found.out
-    told = json.loads(cli(f"verify {folder} --format open_clip_coca --json").out)
-    assert (told["passed"], told["failures"]) == (False, ["contrastive_loss", "unknown"])
+    actual = cli(f"verify {folder} --format open_clip_coca")
+    assert actual.code == 1
+    assert "loss contrastive_loss" in actual.out
+    assert "value unknown: not compared" in actual.out
+    notes = json.loads(cli(f"verify {folder} --format open_clip_coca --json").out)
+    assert (notes["passed"], notes["failures"]) == (False, ["contrastive_loss", "unknown"])
 
 
 def test_gradients_that_pass_by_the_floor_are_listed(cli: Cli, folder: Path) -> None:
@@ -45,13 +45,13 @@ def test_gradients_that_pass_by_the_floor_are_listed(cli: Cli, folder: Path) -> 
     name = "text_decoder.cross_attn.0.ln_1.weight"
     norms[name] += 5e-7 + 1e-4 * norms[name]
     (folder / "grad_norms.json").write_text(json.dumps(norms))
-    found = cli(f"verify {folder} --format open_clip_coca")
-    assert found.code == 0
-    assert "1 gradients are 0 but for rounding" in found.out
-    assert f"  {name}" in found.out
+    actual = cli(f"verify {folder} --format open_clip_coca")
+    assert actual.code == 0
+    assert "1 gradients are 0 but for rounding" in actual.out
+    assert f"  {name}" in actual.out
 
 
 def test_an_unknown_format_is_the_users_mistake(cli: Cli, folder: Path) -> None:
-    found = cli(f"verify {folder} --format open_clip")
-    assert found.code == 2
-    assert "did you mean 'open_clip_coca'?" in found.err
+    actual = cli(f"verify {folder} --format open_clip")
+    assert actual.code == 2
+    assert "did you mean 'open_clip_coca'?" in actual.err

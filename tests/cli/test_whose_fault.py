@@ -249,10 +249,10 @@ def test_a_name_stands_once_in_a_file(cli: Cli) -> None:
     ],
 )  # fmt: skip
 def test_what_the_machine_lacked_is_told(error: Exception, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    told = machine_fault(error)
-    assert told is not None
+    notes = machine_fault(error)
+    assert notes is not None
     with pytest.raises(UserError, match=message):
-        raise told
+        raise notes
     with guard.guarded() as outcome:
         raise error
     assert outcome.code == 1 and "fault of compose-vlp" not in capsys.readouterr().err
@@ -261,8 +261,8 @@ def test_what_the_machine_lacked_is_told(error: Exception, message: str, capsys:
 def test_a_killed_reader_is_known_behind_other_errors() -> None:
     error = ValueError("something else")
     error.__context__ = RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. ")
-    told = machine_fault(error)
-    assert told is not None and "--workers" in str(told.problems[0].hints)
+    notes = machine_fault(error)
+    assert notes is not None and "--workers" in str(notes.problems[0].hints)
 
 
 def test_the_end_of_another_process_is_no_fault(

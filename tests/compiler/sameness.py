@@ -48,11 +48,11 @@ def outcome(model: Model, compiled: Compiled, batch: Mapping[str, Any], step: St
     return Outcome({n: one.value.detach() for n, one in results.items()}, gradients, state)
 
 
-def assert_same(found: Outcome, wanted: Outcome, what: str, tolerance: float = 1e-9) -> None:
+def assert_same(actual: Outcome, expected: Outcome, what: str, tolerance: float = 1e-9) -> None:
     """In float64, to rounding, relative to each tensor's norm; weights without a gradient count as of gradient 0."""
     for field in ("values", "gradients", "state"):
-        mine: Mapping[str, Tensor] = getattr(found, field)
-        other: Mapping[str, Tensor] = getattr(wanted, field)
+        mine: Mapping[str, Tensor] = getattr(actual, field)
+        other: Mapping[str, Tensor] = getattr(expected, field)
         for name in mine.keys() | other.keys():
             a, b = mine.get(name), other.get(name)
             a = torch.zeros_like(b) if a is None and b is not None else a

@@ -30,14 +30,14 @@ def problems_of(blueprint: Blueprint) -> list[tuple[str, str, str]]:
     with pytest.raises(BlueprintError) as caught:
         blueprint.check()
     lines = blueprint.document.lines()
-    found = []
+    actual = []
     for problem in caught.value.problems:
         assert problem.span is not None, problem
         line = lines[problem.span.file][problem.span.line - 1]
-        found.append(
+        actual.append(
             (line[problem.span.column - 1 : problem.span.end_column - 1], problem.message, "; ".join(problem.hints))
         )
-    return found
+    return actual
 
 
 @pytest.mark.parametrize(
@@ -228,9 +228,9 @@ def test_counts_and_memory_are_those_of_what_is_trained(small_coca: Load) -> Non
 def test_a_picture_tells_of_adapters_where_they_are(small_coca: Load) -> None:
     checked = small_coca('+adapters.lora={use: lora, match: "vision.**.self_attention", rank: 4}').check()
     diagram = diagram_of(checked, sizes(checked))
-    told = {box.twin: dict(rows) for box in diagram.boxes for heading, rows in box.details if heading == "Adapters"}
+    notes = {box.twin: dict(rows) for box in diagram.boxes for heading, rows in box.details if heading == "Adapters"}
     depth = checked.components["vision"].config.depth
-    assert told == {"vision": {"lora": f"lora on {2 * depth} linear maps: rank 4, dropout 0.0"}}
+    assert notes == {"vision": {"lora": f"lora on {2 * depth} linear maps: rank 4, dropout 0.0"}}
 
 
 def test_noise_is_refused_where_a_tower_reads_weights_past_its_maps() -> None:

@@ -68,8 +68,8 @@ def losses(checked: CheckedBlueprint) -> dict[str, Tensor]:
     stage = only_stage(checked)
     compiled, model = compile_stage(checked, stage), made(checked, stage)
     torch.manual_seed(7)
-    found = model.train()(compiled.run, batch_of(compiled), Step(checked.constants_and_starts()))
-    return {name: loss.value for name, loss in found.items()}
+    actual = model.train()(compiled.run, batch_of(compiled), Step(checked.constants_and_starts()))
+    return {name: loss.value for name, loss in actual.items()}
 
 
 @pytest.mark.training
@@ -119,9 +119,9 @@ def test_no_pass_changes_a_number_of_an_adapted_model(paper: str) -> None:
     model = made(checked, stage, moved=True, dtype=torch.float64)
     step = SameChoices(checked.constants_and_starts())
     plain = compile_stage(checked, stage, without=NONE)
-    wanted = outcome(model, plain, batch_of(plain, torch.float64), step)
-    assert any(".lora." in name and g.abs().sum() > 0 for name, g in wanted.gradients.items())
+    expected = outcome(model, plain, batch_of(plain, torch.float64), step)
+    assert any(".lora." in name and g.abs().sum() > 0 for name, g in expected.gradients.items())
     for without in CHOICES:
         compiled = compile_stage(checked, stage, without=without)
-        found = outcome(model, compiled, batch_of(compiled, torch.float64), step)
-        assert_same(found, wanted, f"{paper} without {without or 'nothing'}")
+        actual = outcome(model, compiled, batch_of(compiled, torch.float64), step)
+        assert_same(actual, expected, f"{paper} without {without or 'nothing'}")

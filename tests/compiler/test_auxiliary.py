@@ -72,11 +72,11 @@ def test_no_pass_changes_what_they_come_to(paper: str) -> None:
     model = model_of(blueprint)
     plain = program(blueprint, *NONE)
     batch, step = ragged(plain)
-    wanted = outcome(model, plain, batch, step)
-    assert {f"{name}.ffn.{loss}" for name in ("vision",) for loss in ("balance", "router_z")} <= wanted.values.keys()
+    expected = outcome(model, plain, batch, step)
+    assert {f"{name}.ffn.{loss}" for name in ("vision",) for loss in ("balance", "router_z")} <= expected.values.keys()
     for without in CHOICES:
-        found = outcome(model, program(blueprint, *without), batch, step)
-        assert_same(found, wanted, f"without {without}")
+        actual = outcome(model, program(blueprint, *without), batch, step)
+        assert_same(actual, expected, f"without {without}")
 
 
 def test_several_calls_of_a_component_are_one_set_of_positions(small_coca: Load) -> None:
@@ -87,11 +87,11 @@ def test_several_calls_of_a_component_are_one_set_of_positions(small_coca: Load)
     batch, step = ragged(compiled)
     calls = []
     model.student.text.register_forward_hook(lambda *call: calls.append(call[1][0]))
-    found = model(compiled.run, batch, step)["text.ffn.balance"].value
+    actual = model(compiled.run, batch, step)["text.ffn.balance"].value
     (rows,) = calls
     assert len(rows.ids) == 8, "the two calls are one"
     _, terms = with_terms(model.student.text, rows)
-    assert_near(found, auxiliary(model.student.text, "moe", "balance", [terms]).value)
+    assert_near(actual, auxiliary(model.student.text, "moe", "balance", [terms]).value)
 
 
 def weights_of(checked: CheckedBlueprint, names: Mapping[str, Any]) -> dict[str, float]:
@@ -108,20 +108,20 @@ def test_pieces_of_a_batch_give_the_whole(small_coca: Load, count: int) -> None:
     )
     caption = batch["caption"]
     batch["caption"] = Text(caption.ids, torch.tensor([12, 3, 7, 9, 4, 5]).clamp(max=caption.ids.shape[1]), 12)
-    weights = weights_of(checked, compiled.plan.wanted)
+    weights = weights_of(checked, compiled.plan.results)
     assert weights["vision.ffn.balance"] == 0.01 and weights["vision.ffn.router_z"] == 0.001
     ways = (
         InOneGo(Engine(model), compiled.run, ALONE, FLOAT32),
         InPieces(Engine(model), compile_pieces(checked, "pretrain"), count, ALONE, FLOAT32),
     )
-    found = []
+    actual = []
     for way in ways:
         model.zero_grad()
-        found.append((way(batch, weights, Step()), moved(model)))
-    (whole, wanted), (cut, gradients) = found
+        actual.append((way(batch, weights, Step()), moved(model)))
+    (whole, expected), (cut, gradients) = actual
     assert cut.values == pytest.approx(dict(whole.values), rel=1e-6)
     assert cut.total == pytest.approx(whole.total, rel=1e-6)
-    for name, gradient in wanted.items():
+    for name, gradient in expected.items():
         assert_near(gradients[name], gradient, 1e-6, floor=1e-9, what=name)
 
 
@@ -147,8 +147,8 @@ def a_step(rank: int, world: int) -> tuple[dict[str, float], dict[str, torch.Ten
 
 def test_two_processes_give_what_one_gives_of_all_rows() -> None:
     losses, gradients = a_step(0, 1)
-    for found, learned in spawn(in_a_process):
-        assert found == pytest.approx(losses, rel=1e-9)
+    for actual, learned in spawn(in_a_process):
+        assert actual == pytest.approx(losses, rel=1e-9)
         for name, gradient in gradients.items():
             assert_near(torch.tensor(learned[name], dtype=torch.float64), gradient, floor=1e-12)
 
@@ -169,9 +169,9 @@ def test_a_stage_has_those_of_what_it_trains_and_calls(small_coca: Load) -> None
     names = {
         f"{tower}.ffn.{loss}" for tower in ("vision", "unimodal", "multimodal") for loss in ("balance", "router_z")
     }
-    assert compile_stage(checked, "pretrain").plan.wanted.keys() == {"captioning", *names}
+    assert compile_stage(checked, "pretrain").plan.results.keys() == {"captioning", *names}
     frozen = compile_stage(checked, "pretrain", trainable=lambda component: component != "vision")
-    assert not [name for name in frozen.plan.wanted if name.startswith("vision")]
+    assert not [name for name in frozen.plan.results if name.startswith("vision")]
     one = small_coca("components.vision.ffn={use: moe, balance: 0}").check()
     plain = small_coca("components.vision.ffn={use: moe, balance: 0, experts: 2}").check()
     assert compile_stage(one, "pretrain").source == compile_stage(plain, "pretrain").source
@@ -187,17 +187,17 @@ def drifting(file: Path, text: str, weight: float = 0.5) -> CheckedBlueprint:
 def test_a_plugins_component_gives_a_mean_of_its_positions(tmp_path: Path) -> None:
     checked = drifting(tmp_path / "drift.py", DRIFT, 2)
     compiled = compile_stage(checked, "pretrain")
-    assert weights_of(checked, compiled.plan.wanted)["drift.change"] == 2
+    assert weights_of(checked, compiled.plan.results)["drift.change"] == 2
     model = build(checked, seed=1).double().train()
     seen = []
     model.student.drift.register_forward_hook(lambda module, given, result: seen.append((module, given[0])))
     batch = synthetic_batch(compiled.plan, 3, "cpu")
     batch["image"] = type(batch["image"])(batch["image"].pixels.double())
     batch["caption"] = Text(batch["caption"].ids, torch.tensor([3, 5, 7]), batch["caption"].frame)
-    found = model(compiled.run, batch, Step())["drift.change"].value
+    actual = model(compiled.run, batch, Step())["drift.change"].value
     ((module, x),) = seen
     change = module.map(x.features).square().mean(-1)
-    assert_near(found, change[x.valid].mean())
+    assert_near(actual, change[x.valid].mean())
 
 
 def test_a_picture_and_a_real_step_have_them(small_coca: Load) -> None:

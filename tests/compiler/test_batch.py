@@ -73,12 +73,12 @@ def results(model: Model, compiled: Compiled) -> tuple[dict[str, float], dict[st
 def assert_same(blueprint: CheckedBlueprint) -> None:
     model = model_of(blueprint)
     losses, gradients, entering = results(model, program(blueprint))
-    wanted = results(model, program(blueprint, "batch"))
-    assert losses == pytest.approx(wanted[0], rel=1e-6)
-    assert gradients.keys() == wanted[1].keys()
-    for name, gradient in wanted[1].items():
+    expected = results(model, program(blueprint, "batch"))
+    assert losses == pytest.approx(expected[0], rel=1e-6)
+    assert gradients.keys() == expected[1].keys()
+    for name, gradient in expected[1].items():
         assert_near(gradients[name], gradient, floor=1e-12, what=name)
-    assert_near(entering, wanted[2])
+    assert_near(entering, expected[2])
 
 
 @pytest.mark.parametrize("name", ["tiny/albef", "tiny/blip"])
@@ -127,17 +127,17 @@ def test_calls_that_wait_for_each_other_stay_apart() -> None:
 def test_texts_are_padded_to_the_longest_where_they_are_nearly_as_long(length: int, calls: int) -> None:
     other = f"+inputs.other={{type: text, tokenizer: bert, max_length: {length}}}"
     blueprint = checked("tiny/albef", other, "+outputs.o=softmax(itm_head(fusion(text(other), context=v).cls))")
-    wanted = {"joint": Ref("joint"), "o": Ref("outputs.o.fusion")}
-    merged, plain = (compile_plan(blueprint, "both", wanted, without=w) for w in ((), ("batch",)))
+    right = {"joint": Ref("joint"), "o": Ref("outputs.o.fusion")}
+    merged, plain = (compile_plan(blueprint, "both", right, without=w) for w in ((), ("batch",)))
     assert merged.source.count(" m.text(") == merged.source.count(" m.fusion(") == calls
     model = model_of(blueprint)
     batch, _ = ragged(merged)
-    found, expected = (model(one.run, batch) for one in (merged, plain))
+    actual, expected = (model(one.run, batch) for one in (merged, plain))
     for name, value in expected.items():
         inside = value.valid
-        assert_near(found[name].features[inside], value.features[inside])
-        assert torch.equal(found[name].valid, inside)
-        assert found[name].parts[0].text is value.parts[0].text is batch["other" if name == "o" else "caption"]
+        assert_near(actual[name].features[inside], value.features[inside])
+        assert torch.equal(actual[name].valid, inside)
+        assert actual[name].parts[0].text is value.parts[0].text is batch["other" if name == "o" else "caption"]
 
 
 def test_where_nothing_can_be_merged_the_program_is_the_same(small_coca: Load) -> None:
@@ -210,8 +210,8 @@ def test_decoders_that_share_make_keys_once_only_where_all_that_makes_them_is_al
     model = build(blueprint, seed=3).double()
     compiled, plain = program(blueprint), program(blueprint, *NONE)
     batch = in_float64(synthetic_batch(compiled.plan, 3, "cpu"))
-    wanted = outcome(model, plain, batch, Step())
-    assert_same_outcome(outcome(model, compiled, batch, Step()), wanted, settings)
+    expected = outcome(model, plain, batch, Step())
+    assert_same_outcome(outcome(model, compiled, batch, Step()), expected, settings)
     assert compiled.source.count("keys_values(visual)") == (settings in OTHERWISE[-2:])
 
 

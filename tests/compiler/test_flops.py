@@ -71,8 +71,8 @@ def test_a_stack_of_equal_layers_is_measured_by_two_and_left_as_it_was(small_coc
     batch = synthetic_batch(compiled.plan, 4)
     with FlopCounter() as counter, KeptBytes(model.parameters()) as kept:
         model(compiled.run, batch, Step())
-        wanted = (counter.total, kept.total)
-    assert measure_flops(checked, model, compiled, 4) == wanted
+        expected = (counter.total, kept.total)
+    assert measure_flops(checked, model, compiled, 4) == expected
     assert list(model.modules()) == layers
 
 

@@ -61,7 +61,7 @@ def both_ways(rank: int) -> dict[str, Any]:
     calls: list[str] = []
     for name in ("all_gather", "all_reduce"):
         counted(calls, name)
-    found: dict[str, Any] = {"odd": odd(rank)}
+    actual: dict[str, Any] = {"odd": odd(rank)}
     for paper in COLLECTIVES:
         (apart, before), (once, after) = (step_of(paper, rank, calls, *without) for without in (("gather",), ()))
         differing = [
@@ -71,8 +71,8 @@ def both_ways(rank: int) -> dict[str, Any]:
             if not torch.equal(tensor, getattr(once, field)[name])
         ]
         assert_same(once, apart, paper, tolerance=1e-12)
-        found[paper] = (before, after), differing
-    return found
+        actual[paper] = (before, after), differing
+    return actual
 
 
 def odd(rank: int) -> list[Any]:
@@ -94,8 +94,8 @@ def processes() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("paper", COLLECTIVES)
 def test_one_collective_gives_the_bits_of_several(paper: str, processes: list[dict[str, Any]]) -> None:
-    for found in processes:
-        collectives, differing = found[paper]
+    for actual in processes:
+        collectives, differing = actual[paper]
         assert collectives == COLLECTIVES[paper]
         # gradients that several readers of a value give are added up in the order in which these stand
         assert all(name.startswith("gradients ") for name in differing)
@@ -103,8 +103,8 @@ def test_one_collective_gives_the_bits_of_several(paper: str, processes: list[di
 
 
 def test_tensors_of_any_type_travel_together(processes: list[dict[str, Any]]) -> None:
-    for rank, found in enumerate(processes):
-        assert found["odd"] == [
+    for rank, actual in enumerate(processes):
+        assert actual["odd"] == [
             [[True, False, False], [True, False, True]], [[1.5] * 3, [2.5] * 3], [7, 8], [[], []], [[2.0], [3.0]],
             [False, True, False, False, True], [[3.0] * 3], [[4.0 * (2 + rank)]],
         ]  # fmt: skip

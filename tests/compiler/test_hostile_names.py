@@ -115,10 +115,10 @@ def assert_runs(blueprint: Blueprint, stage: str) -> str:
 def only_plain_names(source: str) -> bool:
     """Every identifier of a program is ASCII, and it says nothing beside one function."""
     tree = ast.parse(source)
-    found = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    found += [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-    found += [node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword | ast.arg) and node.arg]
-    return all(name.isascii() for name in found) and all(isinstance(node, ast.FunctionDef) for node in tree.body)
+    actual = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    actual += [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    actual += [node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword | ast.arg) and node.arg]
+    return all(name.isascii() for name in actual) and all(isinstance(node, ast.FunctionDef) for node in tree.body)
 
 
 REFUSING = ("kept", "first_part", "second_part")

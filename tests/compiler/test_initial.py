@@ -64,8 +64,8 @@ def test_another_seed_draws_every_matrix_anew() -> None:
 
 
 def test_no_two_parameters_have_the_same_draws() -> None:
-    found = weights("tiny/albef", *TINY)
-    drawn = {name: value for name, value in found.items() if value.dim() > 1 and len(value.unique()) > 2}
+    actual = weights("tiny/albef", *TINY)
+    drawn = {name: value for name, value in actual.items() if value.dim() > 1 and len(value.unique()) > 2}
     heads = {name: tuple(value.flatten()[:4].tolist()) for name, value in drawn.items() if "teachers" not in name}
     twice = [name for name, head in heads.items() if sum(head == other for other in heads.values()) > 1]
     assert all("embedding" in name or "mlm_head" in name for name in twice), "the shared table alone"

@@ -72,8 +72,8 @@ def test_losses_and_gradients_stay_and_work_falls(name: str, stage: str, overrid
                     setattr(component, noise, 0.0)
             if isinstance(component, nn.Dropout):
                 component.p = 0.0
-    found, wanted = (outcome(model, one, batch, step) for one in (on, off))
-    assert_same(found, wanted, name)
+    actual, expected = (outcome(model, one, batch, step) for one in (on, off))
+    assert_same(actual, expected, name)
     work = []
     for one in (on, off):
         with FlopCounter() as counter:
@@ -153,10 +153,10 @@ def test_gradients_of_what_is_read_are_those_of_the_whole_result(name: str, numb
         tower.zero_grad()
         (torch.sin(result.features) * seen[..., None]).sum().backward()
         outcomes.append({n: p.grad for n, p in tower.named_parameters() if p.grad is not None})
-    wanted, found = outcomes
-    assert found.keys() == wanted.keys()
-    for path, gradient in wanted.items():
-        assert (found[path] - gradient).norm() <= 1e-9 * (gradient.norm() + 1), path
+    expected, actual = outcomes
+    assert actual.keys() == expected.keys()
+    for path, gradient in expected.items():
+        assert (actual[path] - gradient).norm() <= 1e-9 * (gradient.norm() + 1), path
 
 
 def test_positions_are_chosen_once_however_often_they_are_read_and_rows_may_have_fewer() -> None:
@@ -164,10 +164,10 @@ def test_positions_are_chosen_once_however_often_they_are_read_and_rows_may_have
     chosen = choose_positions([["cls", "language"], ["at", "language", torch.tensor([0, 2, 2, 13])]], (part,), x)
     assert chosen is not None and chosen.index.tolist() == [[0, 2], [0, 5], [0, 3]]
     kept = chosen.spread(chosen.of(x))
-    wanted = torch.zeros_like(x)
+    expected = torch.zeros_like(x)
     for row, place in ((0, 0), (0, 2), (1, 0), (2, 0), (2, 3)):
-        wanted[row, place] = x[row, place]
-    assert torch.equal(kept, wanted)
+        expected[row, place] = x[row, place]
+    assert torch.equal(kept, expected)
 
 
 def test_a_batch_of_which_nothing_is_read_is_no_mistake() -> None:

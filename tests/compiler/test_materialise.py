@@ -16,24 +16,24 @@ CPU = torch.device("cpu")
 
 
 def test_one_step_gives_finite_losses_and_gradients() -> None:
-    found = materialise(Blueprint.load("tiny/coca").check(), "pretrain", CPU)
-    assert found.precision == "float32"
-    assert set(found.losses) == {"contrastive", "captioning"}
-    assert found.losses["captioning"] == pytest.approx(math.log(512), rel=0.1)  # nothing is known yet
-    assert found.gradient_norm > 0
-    assert found.without_gradient == ("pool_joint",)  # only tasks read it
-    assert "captioning 6" in found.text()
-    assert found.as_json()["bytes"] == found.bytes
+    actual = materialise(Blueprint.load("tiny/coca").check(), "pretrain", CPU)
+    assert actual.precision == "float32"
+    assert set(actual.losses) == {"contrastive", "captioning"}
+    assert actual.losses["captioning"] == pytest.approx(math.log(512), rel=0.1)  # nothing is known yet
+    assert actual.gradient_norm > 0
+    assert actual.without_gradient == ("pool_joint",)  # only tasks read it
+    assert "captioning 6" in actual.text()
+    assert actual.as_json()["bytes"] == actual.bytes
 
 
 def test_bf16_is_taken_where_float32_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = Blueprint.load("tiny/coca").check()
     needed = materialise(checked, "pretrain", CPU).bytes
     monkeypatch.setattr(module, "free_memory", lambda _: int(0.8 * needed))
-    found = materialise(checked, "pretrain", CPU)
-    assert found.precision == "bfloat16"
-    assert found.bytes < needed
-    assert math.isfinite(found.gradient_norm)
+    actual = materialise(checked, "pretrain", CPU)
+    assert actual.precision == "bfloat16"
+    assert actual.bytes < needed
+    assert math.isfinite(actual.gradient_norm)
     assert torch.get_default_dtype() == torch.float32
 
 

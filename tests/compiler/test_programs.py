@@ -70,7 +70,7 @@ def test_unread_values_are_pruned_and_get_no_gradient(small_coca: Load) -> None:
 
 def test_an_inactive_loss_takes_its_branch_along(small_coca: Load) -> None:
     compiled = compile_stage(small_coca("losses.captioning.weight=0").check(), "pretrain")
-    assert list(compiled.plan.wanted) == ["contrastive"]
+    assert list(compiled.plan.results) == ["contrastive"]
     assert "multimodal" not in compiled.source and "lm_head" not in compiled.source
 
 
@@ -135,14 +135,14 @@ def test_generation_with_caches_equals_recomputing(small_coca: Load, how: dict[s
     batch = in_float64({"image": synthetic_batch(programs.whole.plan, 4, "cpu")["image"]})
     start = torch.full((4, 1), 2)
     search = Search(end=1, pad=0, max_length=11, **how)  # type: ignore[arg-type]
-    found = [
+    actual = [
         generate(
             model, programs, batch, start, search, frame=12, cached=cached, generator=torch.Generator().manual_seed(1)
         )
         for cached in (True, False)
     ]
-    assert found[0].tolist() == found[1].tolist()
-    assert len({tuple(row) for row in found[0].tolist()}) > 1, "different pictures, different texts"
+    assert actual[0].tolist() == actual[1].tolist()
+    assert len({tuple(row) for row in actual[0].tolist()}) > 1, "different pictures, different texts"
 
 
 def test_cached_scores_equal_recomputed_ones_at_every_word(small_coca: Load) -> None:

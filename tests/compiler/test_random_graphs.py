@@ -62,9 +62,9 @@ def test_passes_keep_losses_gradients_and_state(seed: int) -> None:
     plain = compile_stage(blueprint, "train", trainable=lambda name: name not in frozen, without=NONE)
     batch = ragged(plain, random)
     recorder = Recorder(blueprint.constants_and_starts())
-    wanted = outcome(model, plain, batch, recorder)
+    expected = outcome(model, plain, batch, recorder)
     step = Step(recorder.params, choices=recorder.choices)
     for without in CHOICES:
         compiled = compile_stage(blueprint, "train", trainable=lambda name: name not in frozen, without=without)
         note(compiled.source)
-        assert_same(outcome(model, compiled, batch, step), wanted, f"without {without}")
+        assert_same(outcome(model, compiled, batch, step), expected, f"without {without}")

@@ -127,7 +127,7 @@ def test_pieces_of_a_batch_give_the_same_gradients() -> None:
         model = steps.model()
         engine = Engine(model, recomputed_layers(model, steps.own, names))
         torch.manual_seed(7)
-        weights = dict.fromkeys(steps.compiled.plan.wanted, 1.0)
+        weights = dict.fromkeys(steps.compiled.plan.results, 1.0)
         InPieces(engine, pieces, 2, ALONE, nullcontext)(batch, weights, Step(steps.own.constants_and_starts()))
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     assert gradients[0] and len(gradients[0]) == len(gradients[1])

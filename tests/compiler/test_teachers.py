@@ -66,12 +66,12 @@ def test_its_weights_follow_as_a_moving_average_worked_out_by_hand(update: str) 
     assert model.start_teachers(["momentum"]) == ("momentum",)
     student, teacher = (world.unimodal.layers[0].ffn.branch.fc1.weight for world in
                         (model.student, model.worlds["momentum"]))  # fmt: skip
-    wanted = student.detach().clone()
+    expected = student.detach().clone()
     for _ in range(3):
         before = student.detach().clone()
         step(model, compiled, batch)
-        wanted = 0.9 * wanted + 0.1 * (before if update == "before" else student.detach())
-        assert_near(teacher, wanted)
+        expected = 0.9 * expected + 0.1 * (before if update == "before" else student.detach())
+        assert_near(teacher, expected)
     assert not torch.equal(teacher, student)
 
 

@@ -34,12 +34,12 @@ def test_the_model_learns_from_recorded_pairs_what_they_give_by_hand() -> None:
     with torch.no_grad():
         looked = [student.vision(Image(pixels[rows])) for rows in (left, right)]
         joint = student.fusion(student.text(text), looked)
-        wanted = F.cross_entropy(student.assigner(joint.cls).scores, answer)
+        expected = F.cross_entropy(student.assigner(joint.cls).scores, answer)
     batch = {"image": Image(pixels), "caption": text}
     for without in ((), tuple(PASSES)):
         program = compile_stage(blueprint, "assign", without=without).run
-        found = model(program, batch, Step({}, choices={"pair": pair}))["assignment"].value
-        assert float(found.detach()) == pytest.approx(float(wanted), rel=1e-5)
-    found.backward()
+        actual = model(program, batch, Step({}, choices={"pair": pair}))["assignment"].value
+        assert float(actual.detach()) == pytest.approx(float(expected), rel=1e-5)
+    actual.backward()
     assert all(p.grad is None for p in student.image_proj.parameters()), "pictures are only compared, as officially"
     assert all(p.grad is not None for p in student.vision.parameters())

@@ -67,10 +67,10 @@ def problems(names: Sequence[str], overrides: Sequence[str]) -> list[Problem]:
     ],
 )  # fmt: skip
 def test_it_is_refused(names: str, overrides: list[str], message: str) -> None:
-    found = problems(names.split(), overrides)
-    assert len(found) == 1, found
-    assert message in found[0].message
-    assert found[0].span is not None
+    actual = problems(names.split(), overrides)
+    assert len(actual) == 1, actual
+    assert message in actual[0].message
+    assert actual[0].span is not None
 
 
 @pytest.mark.parametrize(
@@ -85,17 +85,17 @@ def test_it_is_refused(names: str, overrides: list[str], message: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_right_beside_it_passes(names: str, overrides: list[str]) -> None:
-    found = problems(names.split(), overrides)
-    assert not [one.message for one in found if "table of words" in one.message or "alpha" in one.message]
-    assert not [one.message for one in found if "direction" in one.message]
+    actual = problems(names.split(), overrides)
+    assert not [one.message for one in actual if "table of words" in one.message or "alpha" in one.message]
+    assert not [one.message for one in actual if "direction" in one.message]
 
 
 def test_more_answers_than_a_table_has(tmp_path: Path) -> None:
     table = tmp_path / "answers.txt"
     table.write_text("yes\nno\n\n")
     ranked, closed = ["tiny/albef", "tasks/ranked_vqa"], f"inputs.closed.table={table}"
-    (found,) = problems(ranked, [closed, "outputs.ranked.top=3"])
-    assert found.message == "`closed` has 2 texts, of which `top: 3` takes more than there are"
+    (actual,) = problems(ranked, [closed, "outputs.ranked.top=3"])
+    assert actual.message == "`closed` has 2 texts, of which `top: 3` takes more than there are"
     assert not problems(ranked, [closed, "outputs.ranked.top=2"])
     assert not problems(ranked, ["inputs.closed.table=nowhere.txt", "outputs.ranked.top=3"])
 

@@ -20,8 +20,8 @@ TASKS = ("entailment", "nlvr2_one_pass", "nlvr2_two_passes", "retrieval", "vqa_c
 
 def checked(*arguments: str) -> CheckedBlueprint:
     names, overrides = split_arguments(arguments)
-    found = resolve(names, overrides, library=PAPERS, fields_of=registry.fields_of)
-    return check(found.document, registry, found.problems)
+    actual = resolve(names, overrides, library=PAPERS, fields_of=registry.fields_of)
+    return check(actual.document, registry, actual.problems)
 
 
 @pytest.mark.parametrize("paper", ["albef", "blip", "coca"])

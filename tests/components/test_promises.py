@@ -301,8 +301,8 @@ class Restless(nn.Module):
 
 def test_what_learns_is_held_to_its_promises_while_frozen() -> None:
     kind = replace(lying(Restless), traits=Traits(state="learns"))
-    found = probe(kind, Restless(), {"x": embedding()})
-    assert {sentence.split(":")[0] for sentence in found} == {"frozen, rows", "frozen, state"}
+    actual = probe(kind, Restless(), {"x": embedding()})
+    assert {sentence.split(":")[0] for sentence in actual} == {"frozen, rows", "frozen, state"}
 
 
 class Dropping(nn.Module):
@@ -337,8 +337,8 @@ def lying(kind: type[nn.Module]) -> Kind:
 
 @pytest.mark.parametrize(("liar", "promise"), LIARS)
 def test_a_broken_promise_is_found(liar: type[nn.Module], promise: str) -> None:
-    found = probe(lying(liar), liar(), {"x": embedding()})
-    assert {sentence.split(":")[0] for sentence in found} == {promise}
+    actual = probe(lying(liar), liar(), {"x": embedding()})
+    assert {sentence.split(":")[0] for sentence in actual} == {promise}
 
 
 def test_what_is_not_promised_is_not_probed() -> None:
@@ -367,8 +367,8 @@ def test_a_context_that_is_indexed_wrongly_is_found() -> None:
     }
     returns = Pattern("Embedding", ("rows", "width"))
     kind = Kind("far", "component", ports, signature(ports, returns), traits=Traits(context="indexed"))
-    found = probe(kind, FarContext(), {"x": embedding(), "context": features()})
-    assert found == ["context: keys_values(context) with rows= gives other values"]
+    actual = probe(kind, FarContext(), {"x": embedding(), "context": features()})
+    assert actual == ["context: keys_values(context) with rows= gives other values"]
 
 
 class WrongRows(nn.Module):

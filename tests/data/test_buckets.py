@@ -186,11 +186,11 @@ def test_shards_of_a_store_know_their_texts(shards: str, store: Any, tmp_path: P
     made = loader(renamed, batch=4, bucket=2, inputs={"text": CAPTION})
     made.load_state_dict(made.state_dict())
     assert len({row for batch in taken(made, 20) for row in batch.rows}) > 60
-    with pytest.raises(UserError, match="needs the length of `key` before the shards are fetched") as told:
+    with pytest.raises(UserError, match="needs the length of `key` before the shards are fetched") as caught:
         loader(
             source, batch=4, bucket=2, inputs={"caption": TextInput(tokenizer="ids", max_length=9, **{"from": "key"})}
         )
-    assert "`.txt` is read as `caption`" in told.value.problems[0].hints[0]
+    assert "`.txt` is read as `caption`" in caught.value.problems[0].hints[0]
 
 
 def test_shards_are_fetched_a_lane_ahead_whatever_the_processes_and_the_window() -> None:
@@ -200,9 +200,11 @@ def test_shards_are_fetched_a_lane_ahead_whatever_the_processes_and_the_window()
 
 
 def test_a_window_is_no_larger_than_what_is_fetched() -> None:
-    with pytest.raises(UserError, match=r"`bucket: 20` sorts 320 records at a time, and 160 of the shards are") as told:
+    with pytest.raises(
+        UserError, match=r"`bucket: 20` sorts 320 records at a time, and 160 of the shards are"
+    ) as caught:
         loader(Stored(800, runs=20, at_once=4), batch=16, bucket=20)
-    assert told.value.problems[0].hints[0].startswith("`bucket: 5`, or more shards at once")
+    assert caught.value.problems[0].hints[0].startswith("`bucket: 5`, or more shards at once")
 
 
 def test_another_bucket_than_that_of_the_checkpoint_is_refused() -> None:

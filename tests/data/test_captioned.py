@@ -47,13 +47,13 @@ def opened(folder: Path, use: str, content: object, **settings: object) -> Sourc
 
 
 def broken(source: Source) -> dict[int, str]:
-    found = {}
+    actual = {}
     for index in range(len(source)):
         try:
             source.record(index)
         except BadRecord as error:
-            found[index] = str(error)
-    return found
+            actual[index] = str(error)
+    return actual
 
 
 def test_coco_has_a_record_for_each_picture_with_all_captions(tmp_path: Path) -> None:

@@ -23,13 +23,13 @@ def table(folder: Path, text: str | bytes, name: str = "a.csv", **more: object) 
 
 def rows(source: Source) -> list[dict[str, str] | str]:
     """Every record, or why it is none."""
-    found: list[dict[str, str] | str] = []
+    actual: list[dict[str, str] | str] = []
     for index in range(len(source)):
         try:
-            found.append(dict(source.record(index)))
+            actual.append(dict(source.record(index)))
         except BadRecord as error:
-            found.append(str(error))
-    return found
+            actual.append(str(error))
+    return actual
 
 
 def captions(source: Source) -> list[str]:
@@ -53,22 +53,22 @@ def test_a_lone_mark_costs_its_own_line_alone(tmp_path: Path, ends: tuple[str, .
         lines[int(end)][1] = f"{before}the sign said stop{after}"
     written = [",".join(reversed(line) if turned else line) for line in lines]
     headings = "caption,image" if turned else "image,caption"
-    found = rows(table(tmp_path, "\n".join([headings, *written])))
-    assert len(found) == len(LINES)
-    broken = {number for number, row in enumerate(found) if isinstance(row, str)}
+    actual = rows(table(tmp_path, "\n".join([headings, *written])))
+    assert len(actual) == len(LINES)
+    broken = {number for number, row in enumerate(actual) if isinstance(row, str)}
     assert broken == {int(end) for end in ends[::2]}, "a mark at the end of a cell is a letter like others"
     for number in broken:
-        assert f"a.csv:{number + 2}: its quotation marks do not pair; `quoting: none`" in str(found[number])
+        assert f"a.csv:{number + 2}: its quotation marks do not pair; `quoting: none`" in str(actual[number])
 
 
 def test_lone_marks_swallow_no_line_of_tables_without_pictures(tmp_path: Path) -> None:
     lines = [f"{number},a cat" for number in range(1, 10)]
     lines[2], lines[3], lines[6] = '3,"a cat', '4,a cat"', '7,a cat"'
     text = "\n".join(["id,caption", *lines])
-    found = captions(table(tmp_path, text))
-    assert len(found) == 9
-    assert "a.csv:4: its quotation marks" in found[2]
-    assert found[3] == 'a cat"'
+    actual = captions(table(tmp_path, text))
+    assert len(actual) == 9
+    assert "a.csv:4: its quotation marks" in actual[2]
+    assert actual[3] == 'a cat"'
 
 
 def test_quoted_cells_go_over_lines_and_hold_separators_and_marks(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ def test_whatever_marks_stand_in_captions_every_line_is_a_record_or_named(
 ) -> None:
     lines = [(f"{number}.png", caption) for number, caption in enumerate(captions)]
     text = "".join(",".join(reversed(line) if turned else line) + "\n" for line in [("image", "caption"), *lines])
-    found = rows(table(folder, text))
-    assert len(found) == len(lines)
-    for number, row in enumerate(found):
+    actual = rows(table(folder, text))
+    assert len(actual) == len(lines)
+    for number, row in enumerate(actual):
         assert row["image"] == f"{number}.png" if isinstance(row, dict) else f"a.csv:{number + 2}: its" in row
 
 
@@ -166,22 +166,22 @@ def test_the_table_of_flickr30k_with_bars_and_spaces(tmp_path: Path) -> None:
         "2199200615.jpg| 4   A dog runs across the grass .\n"
         "1001.jpg| 1|  A man .\n"
     )
-    found = rows(table(tmp_path, text))
-    assert found[0] == {"image_name": "1000.jpg", "comment_number": "0", "comment": 'Two friends say " hi " .'}
-    assert "a.csv:3: 2 cells under 3 headings" in str(found[1])
-    assert found[2]["comment"] == "A man ."  # type: ignore[index]
+    actual = rows(table(tmp_path, text))
+    assert actual[0] == {"image_name": "1000.jpg", "comment_number": "0", "comment": 'Two friends say " hi " .'}
+    assert "a.csv:3: 2 cells under 3 headings" in str(actual[1])
+    assert actual[2]["comment"] == "A man ."  # type: ignore[index]
 
 
 def test_spaces_after_the_separator_belong_to_no_cell(tmp_path: Path) -> None:
-    found = rows(table(tmp_path, 'image, caption\n1.png, "a dog, running"\n2.png, x\n'))
-    assert found == [{"image": "1.png", "caption": "a dog, running"}, {"image": "2.png", "caption": "x"}]
+    actual = rows(table(tmp_path, 'image, caption\n1.png, "a dog, running"\n2.png, x\n'))
+    assert actual == [{"image": "1.png", "caption": "a dog, running"}, {"image": "2.png", "caption": "x"}]
 
 
 def test_columns_names_those_of_a_table_without_headings(tmp_path: Path) -> None:
     text = "1.png\ta cat\n2.png\n"
-    found = rows(table(tmp_path, text, "a.tsv", columns=("image", "caption")))
-    assert found[0] == {"image": "1.png", "caption": "a cat"}
-    assert "a.tsv:2: 1 cells under 2 headings" in str(found[1])
+    actual = rows(table(tmp_path, text, "a.tsv", columns=("image", "caption")))
+    assert actual[0] == {"image": "1.png", "caption": "a cat"}
+    assert "a.tsv:2: 1 cells under 2 headings" in str(actual[1])
     with pytest.raises(UserError, match=r"does not begin with a line of headings: '1.png' names a picture") as caught:
         table(tmp_path, text, "a.tsv")
     assert caught.value.problems[0].hints == ("`columns: [image, ...]` names the columns",)

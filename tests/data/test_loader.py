@@ -185,8 +185,8 @@ def test_a_source_that_is_all_broken_stops_with_reasons(workers: int) -> None:
 def test_a_programming_error_is_never_skipped(workers: int) -> None:
     with pytest.raises(ZeroDivisionError) as caught:
         taken(iter(loader(Numbers(30, frozenset({7}), ZeroDivisionError), workers=workers)), 40)
-    told = [*getattr(caught.value, "__notes__", ()), str(caught.value)]
-    assert any("while reading record 7 of Numbers" in text for text in told)
+    notes = [*getattr(caught.value, "__notes__", ()), str(caught.value)]
+    assert any("while reading record 7 of Numbers" in text for text in notes)
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------

@@ -42,32 +42,32 @@ def test_pictures_are_measured_and_copies_counted(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
     Image.new("RGB", (10, 40)).save(tmp_path / "b.png")
     data = (tmp_path / "a.png").read_bytes()
-    found = of(
+    actual = of(
         {"image": tmp_path / "a.png"},
         {"image": Encoded(data, "a copy")},
         {"image": lambda: tmp_path / "b.png"},
         {"image": np.zeros((7, 5, 3), np.uint8)},
         {"image": Image.new("RGB", (5, 7))},
     )
-    pictures = found.pictures["image"]
+    pictures = actual.pictures["image"]
     assert (pictures.count, pictures.copies) == (5, 2)
     assert (pictures.width, pictures.height) == (Spread(5, 10, 30), Spread(7, 20, 40))
     assert pictures.sizes == {"30 x 20": 2, "5 x 7": 2, "10 x 40": 1}
 
 
 def test_texts_are_measured_and_the_commonest_named() -> None:
-    found = of(
+    actual = of(
         {"caption": ["a cat", "the cat here"]}, {"caption": "a cat"}, {"caption": " "}, {"caption": {"yes": 0.3}}
     )
-    texts = found.texts["caption"]
+    texts = actual.texts["caption"]
     assert (texts.count, texts.empty, texts.copies, texts.repeated) == (5, 1, 1, {"a cat": 2})
     assert texts.words == Spread(0, 2, 3)
     assert texts.each == Spread(1, 1.0, 2)
 
 
 def test_other_values_are_counted_where_they_are_few() -> None:
-    found = of(*({"label": n % 2 == 0, "n": n, "held": [n]} for n in range(90)))
-    assert found.others == {"label": {"True": 45, "False": 45}, "n": None, "held": None}
+    actual = of(*({"label": n % 2 == 0, "n": n, "held": [n]} for n in range(90)))
+    assert actual.others == {"label": {"True": 45, "False": 45}, "n": None, "held": None}
 
 
 def test_broken_records_are_named_and_a_value_with_two_names_is_read_once(tmp_path: Path) -> None:
@@ -77,17 +77,17 @@ def test_broken_records_are_named_and_a_value_with_two_names_is_read_once(tmp_pa
         asked.append(1)
         return np.zeros((2, 2, 3), np.uint8)
 
-    found = of(
+    actual = of(
         {"image": picture, "jpg": picture},
         BadRecord("line 7 is broken"),
         {"image": tmp_path / "moved.png"},
         {"image": Encoded(b"text", "web.tar:3.jpg")},
     )
-    assert (found.records, found.read, len(asked)) == (4, 4, 1)
-    assert found.broken[1] == "line 7 is broken"
-    assert "moved.png" in found.broken[2]
-    assert found.broken[3].startswith("web.tar:3.jpg: no picture of a known kind (AVIF, ")
-    assert json.loads(json.dumps(found.as_json()))["broken"]["1"] == "line 7 is broken"
+    assert (actual.records, actual.read, len(asked)) == (4, 4, 1)
+    assert actual.broken[1] == "line 7 is broken"
+    assert "moved.png" in actual.broken[2]
+    assert actual.broken[3].startswith("web.tar:3.jpg: no picture of a known kind (AVIF, ")
+    assert json.loads(json.dumps(actual.as_json()))["broken"]["1"] == "line 7 is broken"
 
 
 def test_a_programming_error_is_no_broken_record() -> None:
@@ -96,9 +96,9 @@ def test_a_programming_error_is_no_broken_record() -> None:
 
 
 def test_progress_is_told_and_records_are_spread_evenly() -> None:
-    told: list[int] = []
-    survey(Held(*[{"a": "b"}] * (CHUNK + 5)), range(CHUNK + 5), told.append)
-    assert told == [CHUNK, CHUNK + 5]
+    notes: list[int] = []
+    survey(Held(*[{"a": "b"}] * (CHUNK + 5)), range(CHUNK + 5), notes.append)
+    assert notes == [CHUNK, CHUNK + 5]
     assert list(spread_evenly(10, 4)) == [0, 3, 6, 9]
     assert list(spread_evenly(10, 0)) == list(range(10))
     assert list(spread_evenly(3, 50)) == [0, 1, 2]
@@ -156,7 +156,7 @@ def test_what_is_data_and_what_a_blueprint(tmp_path: Path, monkeypatch: pytest.M
 
 def test_real_data(real_data: Any) -> None:
     path = str(real_data("easy_vqa") / "train.jsonl")
-    found = survey(open_source(settings_of(path)), range(0, 3000, 10))
-    assert found.pictures["image"].sizes == {"64 x 64": 300}
-    assert found.texts["question"].words.most < 12
-    assert not found.broken
+    actual = survey(open_source(settings_of(path)), range(0, 3000, 10))
+    assert actual.pictures["image"].sizes == {"64 x 64": 300}
+    assert actual.texts["question"].words.most < 12
+    assert not actual.broken

@@ -263,10 +263,10 @@ def test_jitter_is_torchvisions_three_factors_in_a_drawn_order() -> None:
     for seed in range(20):
         draws = Draws(seed)
         draws.chance(0)  # of mirroring
-        wanted, order = Image.fromarray(transform(size=24)(picture)), draws.shuffled(range(3))
+        expected, order = Image.fromarray(transform(size=24)(picture)), draws.shuffled(range(3))
         for number in order:
-            wanted = steps[number](wanted, draws.between(0.6, 1.4))
-        assert np.array_equal(one(picture, Draws(seed)), np.asarray(wanted))
+            expected = steps[number](expected, draws.between(0.6, 1.4))
+        assert np.array_equal(one(picture, Draws(seed)), np.asarray(expected))
         orders.add(tuple(order))
     assert len(orders) > 3
 

@@ -15,7 +15,7 @@ SAID = '  A man\'s <person>, at 3:30 --  is he "well-known"?  (yes/no)\n'
 
 
 @pytest.mark.parametrize(
-    ("rule", "wanted"),
+    ("rule", "expected"),
     [
         ("albef_caption", "a mans person at 330 is he well known yes no"),
         ("albef_question", "  a mans person at 330     is he well known  yes no"),
@@ -23,8 +23,8 @@ SAID = '  A man\'s <person>, at 3:30 --  is he "well-known"?  (yes/no)\n'
         ("blip_question", "  a man's <person>, at 330 --  is he well-known?  yes/no"),
     ],
 )
-def test_each_rule_keeps_and_drops_what_its_paper_does(rule: str, wanted: str) -> None:
-    assert CLEANERS[rule](SAID) == wanted
+def test_each_rule_keeps_and_drops_what_its_paper_does(rule: str, expected: str) -> None:
+    assert CLEANERS[rule](SAID) == expected
 
 
 def test_every_rule_has_its_name_in_the_inputs() -> None:

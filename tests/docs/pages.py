@@ -38,7 +38,7 @@ def blocks(page: Path) -> list[Block]:
         ValueError: an announcement that is followed by no fenced block, or a language that cannot run.
     """
     text = page.read_text(encoding="utf-8")
-    found: list[Block] = []
+    actual: list[Block] = []
     matches = list(BLOCK.finditer(text))
     if len(matches) != len(ANNOUNCEMENT.findall(text)):
         raise ValueError(f"{page}: an announcement stands above no fenced block")
@@ -47,14 +47,14 @@ def blocks(page: Path) -> list[Block]:
         block = Block(match["language"], match["body"], line, match["file"])
         if block.file is None and block.language not in ("bash", "python"):
             raise ValueError(f"{page}:{line}: a {block.language} block cannot run")
-        last = found[-1] if found else None
+        last = actual[-1] if actual else None
         if last and block.language == last.language == "python" and block.file is last.file is None:
             # Blank lines between, so that a traceback counts lines as the page does.
             gap = "\n" * (block.line - last.line - last.body.count("\n"))
-            found[-1] = Block("python", last.body + gap + block.body, last.line)
+            actual[-1] = Block("python", last.body + gap + block.body, last.line)
         else:
-            found.append(block)
-    return found
+            actual.append(block)
+    return actual
 
 
 def runnable_pages(root: Path) -> list[Path]:

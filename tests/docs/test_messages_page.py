@@ -80,8 +80,8 @@ def way(path):
 
 
 def test_messages_are_read_with_what_is_ours_written_out_and_without_running_anything() -> None:
-    found = {message.text: message.hints for message in read(CODE, Path("compose_vlp/data/kind.py"))}
-    assert found == {
+    actual = {message.text: message.hints for message in read(CODE, Path("compose_vlp/data/kind.py"))}
+    assert actual == {
         "…: two words here": ("a way", "did you mean …?"),
         "…: two words there": ("a way", "did you mean …?"),
         "no one is in …": ("a second way",),

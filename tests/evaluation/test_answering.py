@@ -42,19 +42,19 @@ def source() -> Source:
 def test_written_and_ranked_answers_are_held_against_the_records(asker: Asker, source: Source) -> None:
     assert answerers(asker) == {"answer": "answers", "ranked": "answers"}
     assert possible_tasks(asker, source) == ("answering",)
-    found = evaluate_answering(asker, source, COUNT)
+    actual = evaluate_answering(asker, source, COUNT)
     ranker = Ranker(asker, "ranked")
     for n in range(COUNT):
         record = source.record(n)
         given = {"image": [record["image"]()], "question": [record["question"]()]}
         batch = asker.batch("answer", given)
-        written, ranked = found.outputs["answer"][n], found.outputs["ranked"][n]
+        written, ranked = actual.outputs["answer"][n], actual.outputs["ranked"][n]
         assert written.said == asker.texts_of_batch("answer", batch)[0]
         assert ranked.said == ranker.texts[int(ranker.rank(batch).texts[0, 0])]
         assert ranked.given == dict(record["answers"]())
         assert ranked.accuracy == vqa_accuracy(ranked.said, record["answers"]())
-    mean = sum(one.accuracy for one in found.outputs["ranked"]) / COUNT
-    assert found.flat()["ranked_vqa_accuracy"] == pytest.approx(mean)
+    mean = sum(one.accuracy for one in actual.outputs["ranked"]) / COUNT
+    assert actual.flat()["ranked_vqa_accuracy"] == pytest.approx(mean)
 
 
 def test_the_page_shows_what_was_said(asker: Asker, source: Source) -> None:
@@ -66,8 +66,8 @@ def test_the_page_shows_what_was_said(asker: Asker, source: Source) -> None:
 
 def test_records_without_answers_are_left_out(asker: Asker, source: Source) -> None:
     records = [{**source.record(n), "answers": answers} for n, answers in enumerate([["red"], [], None])]
-    found = evaluate_answering(asker, Given(records))
-    assert [one.row for one in found.outputs["answer"]] == [0]
+    actual = evaluate_answering(asker, Given(records))
+    assert [one.row for one in actual.outputs["answer"]] == [0]
     records[0]["answers"] = []
     with pytest.raises(UserError, match="has an answer in its field 'answers'"):
         evaluate_answering(asker, Given(records))
@@ -131,8 +131,8 @@ def chooser(tmp_path_factory: pytest.TempPathFactory) -> Asker:
 def test_a_classifier_answers_with_the_names_of_its_classes(chooser: Asker, source: Source) -> None:
     assert answerers(chooser) == {"answer_of": "answers"}
     assert possible_tasks(chooser, source) == ("answering",)
-    found = evaluate_answering(chooser, source, COUNT).outputs["answer_of"]
-    for n, answer in enumerate(found):
+    actual = evaluate_answering(chooser, source, COUNT).outputs["answer_of"]
+    for n, answer in enumerate(actual):
         record = source.record(n)
         scores = chooser.value("answer_of", {"image": [record["image"]()], "question": [record["question"]()]})
         assert answer.said == ANSWERS[int(scores.argmax())]
@@ -142,8 +142,8 @@ def test_a_classifier_answers_with_the_names_of_its_classes(chooser: Asker, sour
 def test_numbers_of_classes_are_their_names(chooser: Asker, source: Source) -> None:
     given = [[0, 0, "blue"], {1: 1.0}, 3]
     records = [{**source.record(n), "answers": answers} for n, answers in enumerate(given)]
-    found = evaluate_answering(chooser, Given(records)).outputs["answer_of"]
-    assert [dict(one.given) for one in found] == [{"red": 2.0, "blue": 1.0}, {"blue": 1.0}, {"no": 1.0}]
+    actual = evaluate_answering(chooser, Given(records)).outputs["answer_of"]
+    assert [dict(one.given) for one in actual] == [{"red": 2.0, "blue": 1.0}, {"blue": 1.0}, {"no": 1.0}]
 
 
 def test_a_classifier_without_names_is_told_to_have_some(source: Source) -> None:

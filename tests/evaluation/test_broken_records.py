@@ -79,11 +79,11 @@ def test_a_survey_and_training_leave_the_same_records_out(blip: Asker) -> None:
 
 def test_evaluation_and_its_page_leave_them_out_too(blip: Asker) -> None:
     source = Patient(RECORDS)
-    found = evaluate_retrieval(blip, source, len(RECORDS))
-    assert tuple(found.rows) == GOOD
+    actual = evaluate_retrieval(blip, source, len(RECORDS))
+    assert tuple(actual.rows) == GOOD
     captions = evaluate_captioning(blip, source, len(RECORDS))
     assert tuple(captions.rows) == GOOD
-    page = page_of(Results(len(RECORDS), {"retrieval": found}), blip, source, title="run", subtitle="")
+    page = page_of(Results(len(RECORDS), {"retrieval": actual}), blip, source, title="run", subtitle="")
     assert page.count("<img ") == len(GOOD)
 
 

@@ -43,7 +43,7 @@ def test_the_label_is_that_of_the_loss_that_teaches_the_output(pairs: Asker) -> 
 
 
 def test_accuracy_is_that_of_records_asked_one_by_one(pairs: Asker, source: Source) -> None:
-    found = evaluate_classification(pairs, source, COUNT)
+    actual = evaluate_classification(pairs, source, COUNT)
     records = [source.record(n) for n in range(COUNT)]
     said = [
         int(
@@ -55,10 +55,10 @@ def test_accuracy_is_that_of_records_asked_one_by_one(pairs: Asker, source: Sour
         for one in records
     ]
     truth = [int(one["pair_right"]()) for one in records]
-    chosen = found.outputs["truth_of"]
+    chosen = actual.outputs["truth_of"]
     assert list(chosen.truth) == truth and list(chosen.said) == said
     share = sum(a == b for a, b in zip(truth, said, strict=True)) / COUNT
-    assert found.flat() == {
+    assert actual.flat() == {
         "accuracy": pytest.approx(share),
         "accuracy_of_commonest_class": max(sum(truth), COUNT - sum(truth)) / COUNT,
     }
@@ -76,8 +76,8 @@ def test_it_is_possible_where_records_have_the_label(pairs: Asker, source: Sourc
 def test_names_of_classes_are_the_input_s() -> None:
     asker = tiny("tiny/blip", "tasks/entailment", small=TOWERS, overrides=["data.statements={use: scenes}"])
     records = [{"image": open_source(SCENES).record(0)["image"](), "statement": "a star", "relation": "neutral"}] * 3
-    found = evaluate_classification(asker, Given(records))
-    assert set(found.outputs["relation_of"].per_class) == {"neutral"}
+    actual = evaluate_classification(asker, Given(records))
+    assert set(actual.outputs["relation_of"].per_class) == {"neutral"}
     with pytest.raises(UserError, match="reads the field 'relation', which the records do not have"):
         evaluate_classification(asker, open_source(SCENES), 4)
 

@@ -29,9 +29,9 @@ def asker(*overrides: str) -> Asker:
 
 
 def heat(row: int, column: int, side: int = 4) -> torch.Tensor:
-    found = torch.zeros(side, side)
-    found[row, column] = 1
-    return found
+    actual = torch.zeros(side, side)
+    actual[row, column] = 1
+    return actual
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ def test_a_point_in_the_box_is_right() -> None:
         {"image": PICTURE, "caption": ["a square", "a ring"], "box": lambda: [0.5, 0.5, 0.5, 0.5]},
         {"image": PICTURE, "caption": "a star", "box": None},
     ]
-    found = evaluate_grounding(asker(), Given(records)).outputs["where"]
-    assert found.rows == (0, 1) and found.texts == ("a ring", "a square")
-    assert found.right == (True, False) and found.accuracy == 0.5
-    assert found.chance == pytest.approx((0.09 + 0.25) / 2)
-    assert found.middle == 0.5, "the middle is the second box's corner"
+    actual = evaluate_grounding(asker(), Given(records)).outputs["where"]
+    assert actual.rows == (0, 1) and actual.texts == ("a ring", "a square")
+    assert actual.right == (True, False) and actual.accuracy == 0.5
+    assert actual.chance == pytest.approx((0.09 + 0.25) / 2)
+    assert actual.middle == 0.5, "the middle is the second box's corner"
 
 
 @pytest.mark.usefixtures("points_up_left")
@@ -66,8 +66,8 @@ def test_a_point_in_the_box_is_right() -> None:
 def test_points_are_told_in_the_whole_picture(resize: str, place: tuple[float, float]) -> None:
     wide = Image.new("RGB", (32, 16))
     record = {"image": wide, "caption": "a ring", "box": (0, 0, 0.5, 0.5)}
-    found = evaluate_grounding(asker(f"inputs.image.resize={resize}"), Given([record])).outputs["where"]
-    assert found.points[0] == pytest.approx(place, abs=0.01)
+    actual = evaluate_grounding(asker(f"inputs.image.resize={resize}"), Given([record])).outputs["where"]
+    assert actual.points[0] == pytest.approx(place, abs=0.01)
 
 
 def test_scenes_know_where_a_named_thing_is() -> None:

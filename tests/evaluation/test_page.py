@@ -48,7 +48,7 @@ def test_gallery_shows_what_was_said_before_and_after_and_whether_it_is_right() 
     drawn = gallery([Example(picture, "a <b>", "truth", "before", right=True), Example(picture, "no", right=False)])
     assert '<p class="said right" title="what the model says">a &lt;b&gt;</p>' in drawn
     assert '<p class="before" title="before training">before</p>' in drawn
-    assert '<p class="wanted" title="what is true">truth</p>' in drawn
+    assert '<p class="expected" title="what is true">truth</p>' in drawn
     assert drawn.count("<p ") == 4
     assert '<p class="said wrong"' in drawn
 

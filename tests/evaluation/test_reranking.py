@@ -67,29 +67,29 @@ def brute_force(asker: Asker, source: Source, top: int, add: bool) -> tuple[list
     cosines = asker.value("image_embedding", {"image": pictures}) @ asker.value("text_embedding", {"caption": texts}).T
 
     def places(raw: Tensor, cosines: Tensor) -> list[int]:
-        found = []
+        actual = []
         for query in range(COUNT):
             candidates = cosines[query].argsort(descending=True)[:top].tolist()
             score = {c: float(raw[query, c] + (cosines[query, c] if add else 0)) for c in candidates}
             right = [c for c in candidates if texts[c] == texts[query]]
             wrong = [c for c in range(COUNT) if texts[c] != texts[query]]
             if not right:
-                found.append(len(wrong))
+                actual.append(len(wrong))
                 continue
             best = max(score[c] for c in right)
-            found.append(sum(score.get(c, -torch.inf) >= best for c in wrong))
-        return found
+            actual.append(sum(score.get(c, -torch.inf) >= best for c in wrong))
+        return actual
 
     return places(raw, cosines), places(raw.T, cosines.T)
 
 
 @pytest.mark.parametrize(("top", "add"), [(4, False), (4, True), (100, False)])
 def test_candidates_are_put_in_order_by_match(asker: Asker, source: Source, top: int, add: bool) -> None:
-    found = evaluate_reranking(asker, source, COUNT, Rerank(top=top, add_similarity=add)).recall
+    actual = evaluate_reranking(asker, source, COUNT, Rerank(top=top, add_similarity=add)).recall
     of_pictures, of_texts = brute_force(asker, source, top, add)
     for rank in (1, 5, 10):
-        assert found.image_to_text[rank] == pytest.approx(sum(n < rank for n in of_pictures) / COUNT)
-        assert found.text_to_image[rank] == pytest.approx(sum(n < rank for n in of_texts) / COUNT)
+        assert actual.image_to_text[rank] == pytest.approx(sum(n < rank for n in of_pictures) / COUNT)
+        assert actual.text_to_image[rank] == pytest.approx(sum(n < rank for n in of_texts) / COUNT)
 
 
 def test_one_candidate_leaves_the_first_of_the_embeddings_first(asker: Asker, source: Source) -> None:
@@ -117,8 +117,8 @@ def test_each_pair_is_judged_once_picture_after_picture(asker: Asker, source: So
 
 def test_numbers_have_names_of_their_own_beside_retrieval_s(asker: Asker, source: Source) -> None:
     ticks: list[Any] = []
-    found = evaluate(asker, source, ("retrieval", "reranking"), COUNT, lambda task, n: ticks.append((task, n)))
-    assert {"retrieval.mean_recall", "reranking.mean_recall"} <= set(found.scores)
+    actual = evaluate(asker, source, ("retrieval", "reranking"), COUNT, lambda task, n: ticks.append((task, n)))
+    assert {"retrieval.mean_recall", "reranking.mean_recall"} <= set(actual.scores)
     assert ticks[-1] == ("reranking", COUNT)
 
 
@@ -128,9 +128,9 @@ def test_it_is_dear_and_measured_on_request_alone(asker: Asker, source: Source) 
 
 def test_a_stage_may_ask_for_it(asker: Asker, source: Source) -> None:
     every = Quantity(1, "epochs")
-    wanted = Evaluate(every=every, tasks=("reranking",), count=COUNT, rerank=Rerank(top=1))
+    expected = Evaluate(every=every, tasks=("reranking",), count=COUNT, rerank=Rerank(top=1))
     plain = evaluate_retrieval(asker, source, COUNT).recall
-    assert ready(asker, source, wanted)().scores["reranking.image_to_text_recall_at_1"] == plain.image_to_text[1]
+    assert ready(asker, source, expected)().scores["reranking.image_to_text_recall_at_1"] == plain.image_to_text[1]
 
 
 def test_a_model_without_a_matching_head_cannot() -> None:

@@ -19,27 +19,27 @@ def recall_of(scores: Tensor, captions: Sequence[Sequence[str]], texts: Sequence
 
 def test_any_of_a_picture_s_texts_is_right_for_it() -> None:
     scores = torch.tensor([[0.1, 0.9, 0.3], [0.8, 0.2, 0.7]])
-    found = recall_of(scores, [["one", "two"], ["three"]], ["one", "two", "three"])
-    assert found.image_to_text == {1: 0.5, 5: 1.0, 10: 1.0}  # the second picture prefers the first's `one`
-    assert found.text_to_image[1] == pytest.approx(2 / 3)  # `one` prefers the second picture
-    assert found.chance == pytest.approx(0.5)
-    assert (found.images, found.texts) == (2, 3)
-    assert found.mean == pytest.approx((0.5 + 1 + 1 + 2 / 3 + 1 + 1) / 6)
+    actual = recall_of(scores, [["one", "two"], ["three"]], ["one", "two", "three"])
+    assert actual.image_to_text == {1: 0.5, 5: 1.0, 10: 1.0}  # the second picture prefers the first's `one`
+    assert actual.text_to_image[1] == pytest.approx(2 / 3)  # `one` prefers the second picture
+    assert actual.chance == pytest.approx(0.5)
+    assert (actual.images, actual.texts) == (2, 3)
+    assert actual.mean == pytest.approx((0.5 + 1 + 1 + 2 / 3 + 1 + 1) / 6)
 
 
 def test_a_text_that_two_pictures_have_is_right_for_both() -> None:
     scores = torch.tensor([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5], [0.2, 0.2, 0.1]])
-    found = recall_of(scores, [["same"], ["same"], ["other"]], ["same", "same", "other"])
-    assert found.image_to_text[1] == pytest.approx(2 / 3)
-    assert found.text_to_image[1] == pytest.approx(2 / 3)  # `other` prefers the first two
-    assert found.chance == pytest.approx(5 / 9)
+    actual = recall_of(scores, [["same"], ["same"], ["other"]], ["same", "same", "other"])
+    assert actual.image_to_text[1] == pytest.approx(2 / 3)
+    assert actual.text_to_image[1] == pytest.approx(2 / 3)  # `other` prefers the first two
+    assert actual.chance == pytest.approx(5 / 9)
 
 
 def test_a_constant_score_has_no_recall() -> None:
     names = [str(number) for number in range(20)]
-    found = recall_of(torch.ones(20, 20), [[name] for name in names], names)
-    assert found.image_to_text == {1: 0.0, 5: 0.0, 10: 0.0} == found.text_to_image
-    assert found.mean == 0
+    actual = recall_of(torch.ones(20, 20), [[name] for name in names], names)
+    assert actual.image_to_text == {1: 0.0, 5: 0.0, 10: 0.0} == actual.text_to_image
+    assert actual.mean == 0
 
 
 def test_equal_vectors_tie_whatever_rounding_makes_of_their_products() -> None:
@@ -47,8 +47,8 @@ def test_equal_vectors_tie_whatever_rounding_makes_of_their_products() -> None:
     names = [str(number) for number in range(700)]
     matches = Matches([[name] for name in names], names)
     same = torch.nn.functional.normalize(torch.randn(1, 511), dim=1).repeat(700, 1)
-    found = recall(rankings(same, same * 0.1, matches), matches.share())
-    assert set(found.image_to_text.values()) == {0.0} == set(found.text_to_image.values())
+    actual = recall(rankings(same, same * 0.1, matches), matches.share())
+    assert set(actual.image_to_text.values()) == {0.0} == set(actual.text_to_image.values())
 
 
 def test_blocks_of_queries_find_what_all_at_once_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,20 +75,20 @@ def test_perfect_captions_score_highest_and_one_for_all_is_seen() -> None:
 
 
 def test_the_best_of_several_references_counts() -> None:
-    found = caption_scores(["a dog runs fast"], [["the cat sleeps", "a dog runs fast"]])
-    assert found.bleu[3] == pytest.approx(1.0) and found.rouge_l == pytest.approx(1.0) and found.exact == 1
+    actual = caption_scores(["a dog runs fast"], [["the cat sleeps", "a dog runs fast"]])
+    assert actual.bleu[3] == pytest.approx(1.0) and actual.rouge_l == pytest.approx(1.0) and actual.exact == 1
 
 
 def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence() -> None:
-    found = caption_scores(["the cat on the mat"], [["the cat sat on a mat"]])  # four words in common, in order
+    actual = caption_scores(["the cat on the mat"], [["the cat sat on a mat"]])  # four words in common, in order
     precision, recalled, beta = 4 / 5, 4 / 6, 1.2
-    wanted = (1 + beta**2) * precision * recalled / (recalled + beta**2 * precision)
-    assert found.rouge_l == pytest.approx(wanted)
+    expected = (1 + beta**2) * precision * recalled / (recalled + beta**2 * precision)
+    assert actual.rouge_l == pytest.approx(expected)
 
 
 def test_case_and_punctuation_do_not_count() -> None:
-    found = caption_scores(["A cat, sleeping on the mat."], [["a cat sleeping on the mat"]])
-    assert found.bleu[3] == pytest.approx(1.0) and found.exact == 1
+    actual = caption_scores(["A cat, sleeping on the mat."], [["a cat sleeping on the mat"]])
+    assert actual.bleu[3] == pytest.approx(1.0) and actual.exact == 1
 
 
 @pytest.mark.parametrize(
@@ -130,19 +130,19 @@ def test_one_letter_of_nine_costs_a_ninth() -> None:
         "\u4e00\u53ea\u7ea2\u8272\u7684\u732b\u5750\u7740\u4e86",
         "\u4e00\u53ea\u7ea2\u8272\u7684\u732b\u7ad9\u7740\u4e86",
     )
-    found = caption_scores([said], [[true]])
-    assert found.bleu[0] == pytest.approx(8 / 9) == pytest.approx(found.rouge_l)
+    actual = caption_scores([said], [[true]])
+    assert actual.bleu[0] == pytest.approx(8 / 9) == pytest.approx(actual.rouge_l)
 
 
 @pytest.mark.parametrize(("said", "true"), [("!", "?"), ("", "?"), ("\U0001f431", "\U0001f436"), (".", ",")])
 def test_texts_without_words_are_equal_to_no_others(said: str, true: str) -> None:
-    found = caption_scores([said, "a cat"], [[true], ["a cat"]])
-    assert found.exact == 0.5 == pytest.approx(found.rouge_l)
+    actual = caption_scores([said, "a cat"], [[true], ["a cat"]])
+    assert actual.exact == 0.5 == pytest.approx(actual.rouge_l)
 
 
 def test_cider_is_left_out_where_no_word_has_a_weight() -> None:
     """Words are weighed by how few records have them: of one record, or equal ones, all have all."""
     for references in ([["a cat"]], [["a cat"]] * 3):
-        found = caption_scores(["a cat"] * len(references), references)
-        assert found.cider is None and "cider" not in found.flat() and found.exact == 1.0
+        actual = caption_scores(["a cat"] * len(references), references)
+        assert actual.cider is None and "cider" not in actual.flat() and actual.exact == 1.0
     assert "cider" in caption_scores(["a cat", "a dog"], [["a cat"], ["a dog"]]).flat()

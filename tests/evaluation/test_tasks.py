@@ -61,12 +61,12 @@ def test_each_of_several_captions_asks_and_any_of_them_answers(seer: Seer) -> No
             {"image": picture("blue"), "caption": "a blue square"},
         ]
     )
-    found = evaluate_retrieval(seer, source)
-    assert (found.recall.images, found.recall.texts) == (2, 3)
-    assert found.recall.image_to_text[1] == 0.5  # the blue picture cannot tell its text from the wrong one
-    assert found.recall.text_to_image[1] == pytest.approx(2 / 3)
-    assert found.captions == (("a red square", "the blue photo"), ("a blue square",))
-    assert found.first[0] == "a red square" and found.right == (True, False)
+    actual = evaluate_retrieval(seer, source)
+    assert (actual.recall.images, actual.recall.texts) == (2, 3)
+    assert actual.recall.image_to_text[1] == 0.5  # the blue picture cannot tell its text from the wrong one
+    assert actual.recall.text_to_image[1] == pytest.approx(2 / 3)
+    assert actual.captions == (("a red square", "the blue photo"), ("a blue square",))
+    assert actual.first[0] == "a red square" and actual.right == (True, False)
 
 
 def test_a_record_without_a_text_or_a_picture_is_left_out(seer: Seer) -> None:
@@ -77,10 +77,10 @@ def test_a_record_without_a_text_or_a_picture_is_left_out(seer: Seer) -> None:
         BadRecord("torn"),
     ]
     ticks: list[int] = []
-    found = evaluate_retrieval(seer, Given([*good[:3], bad[0], bad[1], *good[3:], bad[2]]), tick=ticks.append)
-    assert len(found.rows) == 24 and not {3, 4, 26} & set(found.rows)
-    assert found.recall.image_to_text[1] == 1.0 == found.recall.text_to_image[1]
-    assert found.recall.chance == pytest.approx(1 / 3), "texts that repeat are right for all their pictures"
+    actual = evaluate_retrieval(seer, Given([*good[:3], bad[0], bad[1], *good[3:], bad[2]]), tick=ticks.append)
+    assert len(actual.rows) == 24 and not {3, 4, 26} & set(actual.rows)
+    assert actual.recall.image_to_text[1] == 1.0 == actual.recall.text_to_image[1]
+    assert actual.recall.chance == pytest.approx(1 / 3), "texts that repeat are right for all their pictures"
     assert ticks[-1] == 26
 
 
@@ -101,10 +101,10 @@ def test_all_captions_of_a_record_are_references(seer: Seer, monkeypatch: pytest
             {"image": picture("red"), "caption": []},
         ]
     )
-    found = evaluate_captioning(seer, source)
-    assert found.rows == (0, 1), "without a text there is nothing to hold a caption against"
-    assert found.scores.exact == 1 and found.scores.distinct == 1
-    assert found.as_json()["said"][0]["references"] == ["the picture of a house", "A red square."]
+    actual = evaluate_captioning(seer, source)
+    assert actual.rows == (0, 1), "without a text there is nothing to hold a caption against"
+    assert actual.scores.exact == 1 and actual.scores.distinct == 1
+    assert actual.as_json()["said"][0]["references"] == ["the picture of a house", "A red square."]
 
 
 # --- zero-shot ----------------------------------------------------------------------------------------------------
@@ -117,31 +117,31 @@ def labelled(*names: Any, field: str = "label") -> Given:
 
 
 def test_classes_are_those_of_the_data_and_the_nearest_text_wins(seer: Seer) -> None:
-    found = evaluate_zero_shot(seer, labelled("red", "green", "blue", ("red", "blue"), "red"))
-    assert found.classes == ("blue", "green", "red")
-    assert found.top == {1: pytest.approx(0.8)}, "no top-5 among three classes"
-    assert found.per_class == {"blue": 0.5, "green": 1.0, "red": 1.0}
-    assert found.mean_of_classes == pytest.approx(2.5 / 3)
-    assert found.mistaken() == [("blue", "red", 1)]
-    assert found.chance == pytest.approx(1 / 3) and found.commonest == pytest.approx(0.4)
-    assert found.templates == TEMPLATES
+    actual = evaluate_zero_shot(seer, labelled("red", "green", "blue", ("red", "blue"), "red"))
+    assert actual.classes == ("blue", "green", "red")
+    assert actual.top == {1: pytest.approx(0.8)}, "no top-5 among three classes"
+    assert actual.per_class == {"blue": 0.5, "green": 1.0, "red": 1.0}
+    assert actual.mean_of_classes == pytest.approx(2.5 / 3)
+    assert actual.mistaken() == [("blue", "red", 1)]
+    assert actual.chance == pytest.approx(1 / 3) and actual.commonest == pytest.approx(0.4)
+    assert actual.templates == TEMPLATES
 
 
 def test_numbers_are_places_in_the_named_classes(seer: Seer) -> None:
     classes = ("red", "green", "blue", "white", "square", "photo", "picture")
-    found = evaluate_zero_shot(
+    actual = evaluate_zero_shot(
         seer, labelled(("red", 0), ("blue", 2), ("green", 3)), settings=ZeroShot(classes=classes)
     )
-    assert found.top[1] == pytest.approx(2 / 3)
-    assert found.top[5] == 1.0
-    assert found.per_class == {"red": 1.0, "blue": 1.0, "white": 0.0}, "classes without records have no accuracy"
+    assert actual.top[1] == pytest.approx(2 / 3)
+    assert actual.top[5] == 1.0
+    assert actual.per_class == {"red": 1.0, "blue": 1.0, "white": 0.0}, "classes without records have no accuracy"
 
 
 def test_two_classes_of_one_name_are_told_apart_by_their_numbers(seer: Seer) -> None:
     asked = ZeroShot(classes=("red", "missile", "blue", "missile"))
-    found = evaluate_zero_shot(seer, labelled(("red", 0), ("blue", "2"), ("blue", 3), ("red", 1)), settings=asked)
-    assert found.classes == ("red", "missile (1)", "blue", "missile (3)")
-    assert found.per_class == {"red": 1.0, "missile (1)": 0.0, "blue": 1.0, "missile (3)": 0.0}
+    actual = evaluate_zero_shot(seer, labelled(("red", 0), ("blue", "2"), ("blue", 3), ("red", 1)), settings=asked)
+    assert actual.classes == ("red", "missile (1)", "blue", "missile (3)")
+    assert actual.per_class == {"red": 1.0, "missile (1)": 0.0, "blue": 1.0, "missile (3)": 0.0}
 
 
 def test_a_data_sets_own_names_of_classes_are_taken(seer: Seer) -> None:
@@ -171,9 +171,9 @@ def test_lists_come_from_files_too(seer: Seer, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("red\nblue\n\n", encoding="utf-8")
     (tmp_path / "templates.txt").write_text("a {} square\n", encoding="utf-8")
     asked = ZeroShot(label="colour", classes=str(tmp_path / "classes.txt"), templates=str(tmp_path / "templates.txt"))
-    found = evaluate_zero_shot(seer, labelled("red", "blue", ("red", None), field="colour"), settings=asked)
-    assert found.top[1] == 1.0 and found.templates == ("a {} square",)
-    assert len(found.rows) == 2, "a record without a class is left out"
+    actual = evaluate_zero_shot(seer, labelled("red", "blue", ("red", None), field="colour"), settings=asked)
+    assert actual.top[1] == 1.0 and actual.templates == ("a {} square",)
+    assert len(actual.rows) == 2, "a record without a class is left out"
 
 
 @pytest.mark.parametrize(
@@ -248,10 +248,10 @@ class Broken(Seer):
     """Gives nan for one picture."""
 
     def value_of_batch(self, output: str, batch: Mapping[str, Any], tables: Tables = NO_TABLES) -> Tensor:
-        found = super().value_of_batch(output, batch, tables)
+        actual = super().value_of_batch(output, batch, tables)
         if output == "image_embedding":
-            found[0, 0] = torch.nan
-        return found
+            actual[0, 0] = torch.nan
+        return actual
 
 
 @pytest.mark.parametrize("task", ["retrieval", "zero_shot"])

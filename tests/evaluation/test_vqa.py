@@ -56,12 +56,12 @@ def official_words(text: str) -> str:
             gone += 1
         else:
             letters += letter
-    found = []
+    actual = []
     for word in letters.lower().split():
         word = "0" if word == "none" else str(TEN_NUMBERS.index(word)) if word in TEN_NUMBERS else word
         if word not in ("a", "an", "the"):
-            found.append(MENDED.get(word, word))
-    return " ".join(found)
+            actual.append(MENDED.get(word, word))
+    return " ".join(actual)
 
 
 def official_accuracy(said: str, given: Sequence[str]) -> float:

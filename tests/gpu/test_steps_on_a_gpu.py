@@ -75,17 +75,17 @@ def moved(values: Any, device: str) -> Any:
 def compare(paper: str, device: str, precision: str) -> None:
     """A step on this device, beside one on the processor in float64, or in float32."""
     papers = Papers(paper)
-    wanted, choices = papers.step("cpu", "float64" if precision == "float64" else "float32", {})
+    expected, choices = papers.step("cpu", "float64" if precision == "float64" else "float32", {})
     result, _ = papers.step(device, precision, moved(copy.deepcopy(choices), device))
     within = WITHIN[precision]
-    for name, loss in wanted.values.items():
+    for name, loss in expected.values.items():
         assert abs(float(result.values[name]) - float(loss)) <= within * abs(float(loss)), name
-    largest = max(float(gradient.norm()) for gradient in wanted.gradients.values())
-    assert result.gradients.keys() == wanted.gradients.keys()
-    for name, gradient in wanted.gradients.items():
+    largest = max(float(gradient.norm()) for gradient in expected.gradients.values())
+    assert result.gradients.keys() == expected.gradients.keys()
+    for name, gradient in expected.gradients.items():
         apart = float((result.gradients[name].cpu().double() - gradient.double()).norm())
         assert apart <= within * (float(gradient.norm()) + 0.01 * largest), f"{name}: {apart:.2g}"
-    for name, buffer in wanted.state.items():
+    for name, buffer in expected.state.items():
         apart = float((result.state[name].cpu().double() - buffer.double()).norm())
         assert apart <= within * float(buffer.double().norm()), name
 

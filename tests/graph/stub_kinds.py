@@ -62,20 +62,20 @@ def port(name: str, accepts: str = "", **more: Any) -> Port:
 
 
 def settings_of(config: type[Settings] | None) -> dict[str, Setting]:
-    found = {}
+    actual = {}
     for name, info in config.model_fields.items() if config else ():
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         source = extra.get("inferred")
         annotation = info.annotation.__name__ if isinstance(info.annotation, type) else str(info.annotation)
         default = ... if info.is_required() else info.get_default(call_default_factory=True)
-        found[name] = Setting(
+        actual[name] = Setting(
             name,
             annotation,
             default,
             inferred=source if isinstance(source, str) else None,
             free=bool(extra.get("free")),
         )
-    return found
+    return actual
 
 
 def kind(

@@ -55,10 +55,10 @@ def resolved(*arguments: str, library: Library) -> Resolution:
 def checked(*arguments: str, kinds: Iterable[Kind] = ()) -> CheckedBlueprint:
     """A blueprint of the papers' folder (or a path), with overrides, as a command takes them."""
     library = Library(*kinds)
-    found = resolved(*arguments, library=library)
-    if not found.sound:
-        found.raise_problems()
-    return check(found.document, library, found.problems)
+    actual = resolved(*arguments, library=library)
+    if not actual.sound:
+        actual.raise_problems()
+    return check(actual.document, library, actual.problems)
 
 
 @cache

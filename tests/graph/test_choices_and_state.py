@@ -82,8 +82,8 @@ def test_a_second_call_of_a_queue_is_refused(only: Only) -> None:
 
 
 def test_a_substitution_that_would_advance_a_queue_is_refused() -> None:
-    found = problems("albef", "i2t_m=i2t(caption=caption[neg.text])")
-    assert [problem.message for problem in found] == [
+    actual = problems("albef", "i2t_m=i2t(caption=caption[neg.text])")
+    assert [problem.message for problem in actual] == [
         "`keys` keeps a state, which one call a step advances; here `memory` would advance it again"
     ]
 

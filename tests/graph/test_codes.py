@@ -36,8 +36,8 @@ def problems(name: str, *overrides: str) -> tuple[Problem, ...]:
     ids=["masker", "tokenizer", "picture of the tokenizer"],
 )
 def test_a_masker_or_tokenizer_of_another_grid_is_refused(overrides: list[str], message: str) -> None:
-    (found,) = [one for one in problems("beit3_base", *overrides) if one.message == message]
-    assert found.span and found.hints
+    (actual,) = [one for one in problems("beit3_base", *overrides) if one.message == message]
+    assert actual.span and actual.hints
 
 
 def test_a_tokenizer_may_see_the_picture_at_another_size_on_the_same_grid() -> None:

@@ -213,8 +213,8 @@ def test_scores_that_foretell_words_stand_on_all_of_them(towers: Load) -> None:
 def test_scores_are_averaged_in_one_direction(towers: Load) -> None:
     i2t, t2i = "similar(x.cls, text(caption).cls)", "similar(text(caption).cls, x.cls)"
     towers(f"+graph.s=average([{i2t}, similar(mean(x), text(caption).cls)])", "+outputs.shown=s")
-    found = problems(towers, [f"+graph.s=average([{i2t}, {t2i}])", "+outputs.shown=s"])
-    assert any("one of these goes from rows to columns, another back" in one.message for one in found)
+    actual = problems(towers, [f"+graph.s=average([{i2t}, {t2i}])", "+outputs.shown=s"])
+    assert any("one of these goes from rows to columns, another back" in one.message for one in actual)
 
 
 def test_what_nothing_reads_says_nothing_of_sizes(towers: Load) -> None:

@@ -35,8 +35,8 @@ BEGIN = "extends: coca\nstages: {a: {data: pairs, length: 1 epoch, losses: [cont
     ],
 )  # fmt: skip
 def test_what_no_source_could_be_opened_from(said: Said, lines: str, place: str, message: str) -> None:
-    found = said(f"{BEGIN}  {lines}\n")
-    assert [(where.split(" ", 1)[1], text) for where, text in found] == [(place, message)]
+    actual = said(f"{BEGIN}  {lines}\n")
+    assert [(where.split(" ", 1)[1], text) for where, text in actual] == [(place, message)]
 
 
 def test_variables_of_the_shell_are_told_to_stay_there(only: Only) -> None:

@@ -56,10 +56,10 @@ def test_one_wrong_word_is_one_message(name: str, places: object, tmp_path: Path
         broken = [*lines]
         broken[span.line - 1] = f"{line[: span.column - 1]}zzz{line[span.end_column - 1 :]}"
         file.write_text("\n".join(broken))
-        found = [problem for problem in problems(str(file)) if "nothing reads" not in problem.message]
-        assert len(found) == 1, (broken[span.line - 1], [problem.message for problem in found])
-        assert found[0].span is not None
-        assert found[0].span.line == span.line
+        actual = [problem for problem in problems(str(file)) if "nothing reads" not in problem.message]
+        assert len(actual) == 1, (broken[span.line - 1], [problem.message for problem in actual])
+        assert actual[0].span is not None
+        assert actual[0].span.line == span.line
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_a_misspelt_section_is_one_message(name: str, to: str, tmp_path: Path) -
             (tmp_path / "broken.yaml").write_text(
                 "\n".join([*lines[:number], wrong + line[len(word) :], *lines[number + 1 :]])
             )
-            found = problems(str(tmp_path / "broken.yaml"))
-            assert [one.message for one in found] == [f"`{wrong}` is not a section of a blueprint"]
+            actual = problems(str(tmp_path / "broken.yaml"))
+            assert [one.message for one in actual] == [f"`{wrong}` is not a section of a blueprint"]
 
 
 def test_a_misspelt_section_hides_no_other_mistake(tmp_path: Path) -> None:

@@ -77,10 +77,10 @@ def test_settings_of_generation_are_typed() -> None:
     ],
 )  # fmt: skip
 def test_an_output_that_means_nothing(said: Said, output: str, place: str, message: str | None) -> None:
-    found = said(f"extends: coca\noutputs:\n  z: {output}\n")
-    assert len(found) == 1, found
-    assert found[0][0].split(" ", 1)[1] == place
-    assert message is None or found[0][1] == message
+    actual = said(f"extends: coca\noutputs:\n  z: {output}\n")
+    assert len(actual) == 1, actual
+    assert actual[0][0].split(" ", 1)[1] == place
+    assert message is None or actual[0][1] == message
 
 
 def test_generation_over_another_text_than_the_logits_stand_on() -> None:
@@ -103,8 +103,8 @@ def test_an_output_may_go_on_from_what_it_was(child: Child) -> None:
 
 
 def test_candidates_are_of_the_same_tokenizer() -> None:
-    found = problems("albef", "tasks/vqa_generate", "inputs.closed.tokenizer=second", "+components.second={use: bpe}")
-    assert [problem.message for problem in found] == ["`closed` is of tokenizer `second`, and `answers` of `bert`"]
+    actual = problems("albef", "tasks/vqa_generate", "inputs.closed.tokenizer=second", "+components.second={use: bpe}")
+    assert [problem.message for problem in actual] == ["`closed` is of tokenizer `second`, and `answers` of `bert`"]
 
 
 BLIND = replace(KINDS["causal_decoder"], name="blind", cached=False)
@@ -145,5 +145,5 @@ def test_what_a_new_word_would_change_is_named(said: Said, expression: str, mess
     text = BESIDE.replace("EXPRESSION", expression)
     if "foreign" in text:
         text = text.replace("components:", "components:\n  foreign: {use: uncounted}")
-    found = [problem for _, problem in said(text, kinds=(UNCOUNTED,)) if "word by word" in problem]
-    assert found == [f"{message}, so nothing can be written through it word by word"]
+    actual = [problem for _, problem in said(text, kinds=(UNCOUNTED,)) if "word by word" in problem]
+    assert actual == [f"{message}, so nothing can be written through it word by word"]

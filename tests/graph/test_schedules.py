@@ -71,12 +71,12 @@ def test_what_fits_or_cannot_be_known_yet_is_not_told(length: str, schedule: str
 
 def test_weights_settings_of_losses_rules_and_decays_are_looked_at() -> None:
     ramp = "{linear: [0.1, 0.5], over: 2000 steps}"
-    found = notes("tiny/albef", f"params.alpha={ramp}", "stages.pretrain.length=100 steps")
-    assert [note.split(":")[0] for note in found] == [
+    actual = notes("tiny/albef", f"params.alpha={ramp}", "stages.pretrain.length=100 steps")
+    assert [note.split(":")[0] for note in actual] == [
         "stage `pretrain` has 100 steps, and $alpha (`alpha` of `itc`) takes 2000 steps"
     ]
-    found = notes("tiny/albef", f"teachers.momentum.decay={ramp}", "stages.pretrain.length=100 steps")
-    assert any("the decay of `momentum` takes 2000 steps" in note for note in found)
+    actual = notes("tiny/albef", f"teachers.momentum.decay={ramp}", "stages.pretrain.length=100 steps")
+    assert any("the decay of `momentum` takes 2000 steps" in note for note in actual)
     weight = ("+params.w=" + ramp, "losses.captioning.weight=$w", "stages.pretrain.length=100 steps")
     assert "$w (the weight of `captioning`) takes" in notes("tiny/coca", *weight)[0]
     rule = f"optimizer.rules=[{{match: vision, lr: {ramp}}}]"

@@ -57,12 +57,12 @@ def test_a_wrong_word_is_pointed_at(
     said: Said, only: Only, line: str, place: str | None, message: str | None, hints: tuple[str, ...] | None
 ) -> None:
     text = f"extends: albef\n{line}\n"
-    found = [one for one in said(text) if "nothing reads" not in one[1]]
-    assert len(found) == 1
+    actual = [one for one in said(text) if "nothing reads" not in one[1]]
+    assert len(actual) == 1
     if place is not None:
-        assert found[0][0].split(" ", 1)[1] == place
+        assert actual[0][0].split(" ", 1)[1] == place
     if message is not None:
-        assert found[0][1] == message
+        assert actual[0][1] == message
         assert hints is None or only(text).hints == hints
 
 
@@ -97,8 +97,8 @@ def test_a_port_that_must_be_fed(only: Only) -> None:
 def test_an_argument_that_does_not_fit_its_port(said: Said, expression: str, place: str, message: str) -> None:
     text = edited(SMALL, ("compare(ie, gathered(te))", expression)) + "params: {scale: {linear: [0, 1]}}\n"
     text += "optimizer: {lr: $scale}\n"
-    found = said(text)
-    assert [(where.split(" ", 1)[1], what) for where, what in found] == [(place, message)]
+    actual = said(text)
+    assert [(where.split(" ", 1)[1], what) for where, what in actual] == [(place, message)]
 
 
 def test_a_wrong_kind_is_offered_the_usual_way_to_the_right_one(only: Only) -> None:
@@ -206,13 +206,13 @@ def test_all_mistakes_come_at_once(said: Said) -> None:
     ],
 )
 def test_a_share_that_means_nothing(said: Said, share: str, place: str, message: str) -> None:
-    found = said(f"extends: albef\ncomponents: {{mlm_head: {{share: {share}}}}}\n")
-    assert [(where.split(" ", 1)[1], what) for where, what in found] == [(place, message)]
+    actual = said(f"extends: albef\ncomponents: {{mlm_head: {{share: {share}}}}}\n")
+    assert [(where.split(" ", 1)[1], what) for where, what in actual] == [(place, message)]
 
 
 def test_components_do_not_share_in_a_circle() -> None:
-    found = problems("blip", "components.text.share={'*': decoder}")
-    assert [problem.message for problem in found] == ["components share in a circle: text -> decoder -> text"]
+    actual = problems("blip", "components.text.share={'*': decoder}")
+    assert [problem.message for problem in actual] == ["components share in a circle: text -> decoder -> text"]
 
 
 def test_who_shares_everything_takes_unwritten_settings_and_says_what_is_its_own(child: Child) -> None:

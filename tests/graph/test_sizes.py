@@ -99,8 +99,8 @@ def test_the_context_of_a_decoder(only: Only) -> None:
 
 
 def test_values_of_one_call_must_agree(said: Said) -> None:
-    found = said(edited(SMALL, ("text_proj:  {use: projection, out: 32}", "text_proj:  {use: projection, out: 48}")))
-    assert found == [("child.yaml:17:20 gathered(te)", "width 48 of gathered(te) against width 32 of ie")]
+    actual = said(edited(SMALL, ("text_proj:  {use: projection, out: 32}", "text_proj:  {use: projection, out: 48}")))
+    assert actual == [("child.yaml:17:20 gathered(te)", "width 48 of gathered(te) against width 32 of ie")]
 
 
 def test_a_clash_silences_what_reads_it(said: Said) -> None:

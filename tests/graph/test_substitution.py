@@ -104,8 +104,8 @@ def test_a_call_that_means_nothing(
     said: Said, only: Only, expression: str, place: str, message: str, hint: str | None
 ) -> None:
     text = albef(f"  wrong_text: {expression}\n")
-    found = said(text)
-    assert [(where.split(" ", 1)[1], what) for where, what in found] == [(place, message)]
+    actual = said(text)
+    assert [(where.split(" ", 1)[1], what) for where, what in actual] == [(place, message)]
     assert hint is None or hint in only(text).hints
 
 
@@ -137,9 +137,9 @@ def test_another_tokenizer_is_refused(only: Only) -> None:
 @pytest.mark.parametrize("name", ["t", "ad(t)"])
 def test_an_entry_that_reads_itself_is_offered_previous(said: Said, only: Only, name: str) -> None:
     text = f"extends: albef\ncomponents: {{ad: {{use: adapter}}}}\ngraph:\n  t: ad({name})\n"
-    (found,) = said(text)
-    assert found[1] == "`t` reads itself"
-    assert found[0].endswith(" t")
+    (actual,) = said(text)
+    assert actual[1] == "`t` reads itself"
+    assert actual[0].endswith(" t")
     assert only(text).hints == ("the expression that is replaced is `previous`",)
 
 

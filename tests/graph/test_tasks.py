@@ -33,9 +33,9 @@ LACKS: dict[str, dict[str, list[str]]] = {  # task -> paper -> the name that eac
 @pytest.mark.parametrize("paper", FIVE)
 def test_a_task_fits_a_paper_or_says_what_is_missing(paper: str, task: str) -> None:
     expected = LACKS[task].get(paper, [])
-    found = problems(paper, f"tasks/{task}")
-    assert len(found) == len(expected), [str(problem) for problem in found]
-    for problem, word in zip(found, expected, strict=True):
+    actual = problems(paper, f"tasks/{task}")
+    assert len(actual) == len(expected), [str(problem) for problem in actual]
+    for problem, word in zip(actual, expected, strict=True):
         assert f"`{word}`" in problem.message
         assert problem.span is not None
         assert problem.span.file.endswith(f"tasks/{task}.yaml")

@@ -55,8 +55,8 @@ def test_what_stands_on_inputs_alone_is_one_value_in_all_worlds(child: Child) ->
     ],
 )  # fmt: skip
 def test_a_world_that_means_nothing(said: Said, expression: str, place: str, message: str) -> None:
-    found = said(f"extends: albef\ngraph:\n  wrong_text: {expression}\n")
-    assert [(where.split(" ", 1)[1], what) for where, what in found] == [(place, message)]
+    actual = said(f"extends: albef\ngraph:\n  wrong_text: {expression}\n")
+    assert [(where.split(" ", 1)[1], what) for where, what in actual] == [(place, message)]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_inference_is_compared_before_it_is_timed(
 
     monkeypatch.setattr("sys.argv", ["inference", "--size", "tiny", "--pictures", "4", "--rounds", "1"])
     assert inference.main() == 0
-    told = capsys.readouterr().out.splitlines()
-    rows = [line.strip("|").split("|") for line in told if "/s" in line]
+    notes = capsys.readouterr().out.splitlines()
+    rows = [line.strip("|").split("|") for line in notes if "/s" in line]
     assert [row[0].split()[0] for row in rows] == ["BLIP,", "albef:", "blip:", "BLIP,", "BLIP,"]
     assert all("64 of 64" in row[-1] or float(row[-1]) < 1e-5 for row in rows)

@@ -24,9 +24,9 @@ def calls(root: Path) -> Iterator[tuple[str, str, dict[str, ast.expr]]]:
 
 
 def test_transformers_is_told_to_trust_no_code(root: Path) -> None:
-    found = [(place, named) for place, name, named in calls(root) if name in LOADERS]
-    assert found
-    for place, named in found:
+    actual = [(place, named) for place, name, named in calls(root) if name in LOADERS]
+    assert actual
+    for place, named in actual:
         trusts = named.get("trust_remote_code")
         assert isinstance(trusts, ast.Constant), place
         assert trusts.value is False, place

@@ -44,9 +44,9 @@ def test_rows_are_measured_kept_and_set_beside_each_other(tmp_path: Path, argume
     chosen = [gpu.Row("broken", 4, no_memory), *(rows[name] for name in CHOSEN)]
     first = gpu.measure_all(chosen, tmp_path, arguments, run)
     assert (first[0]["batch"], first[0]["failed"]) == (1, "a kernel failed"), "halved until it fits"
-    assert all(found["flops"] > 0 and found["pictures_s"] > 0 and found["peak_bytes"] > 0 for found in first[1:])
-    told = gpu.tables(first, {"card": "none"})
-    assert "| beit3 retrieval: torchscale | " in told and "Geometric mean" in told
+    assert all(actual["flops"] > 0 and actual["pictures_s"] > 0 and actual["peak_bytes"] > 0 for actual in first[1:])
+    notes = gpu.tables(first, {"card": "none"})
+    assert "| beit3 retrieval: torchscale | " in notes and "Geometric mean" in notes
     again = gpu.measure_all(chosen[1:], tmp_path, arguments, lambda *_: pytest.fail("measured twice"))
     assert again == first[1:]
     assert len(list(tmp_path.glob("*.json"))) == len(chosen)
@@ -56,7 +56,7 @@ def test_a_row_in_a_process_of_its_own_tells_why_it_failed(
     monkeypatch: pytest.MonkeyPatch, arguments: Namespace
 ) -> None:
     row = gpu.Row("any", 2, lambda *_: pytest.fail("measured here"))
-    for code, out, err, found in (
+    for code, out, err, actual in (
         (0, "noise\n" + json.dumps({"row": "any"}), "", {"row": "any"}),
         (
             1,
@@ -67,7 +67,7 @@ def test_a_row_in_a_process_of_its_own_tells_why_it_failed(
     ):
         done = Namespace(returncode=code, stdout=out, stderr=err)
         monkeypatch.setattr(gpu.subprocess, "run", lambda *_, done=done, **__: done)
-        assert gpu.in_a_process(row, 2, arguments) == found
+        assert gpu.in_a_process(row, 2, arguments) == actual
 
 
 def test_other_losses_or_batches_are_not_compared() -> None:

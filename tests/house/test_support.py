@@ -31,13 +31,13 @@ def test_the_traceback_of_a_process_that_fails_is_told() -> None:
 
 
 def test_near_is_relative_to_the_norm_of_all() -> None:
-    wanted = torch.tensor([1.0, 1e-9])
-    assert_near(wanted + torch.tensor([0.0, 1e-6]), wanted)
+    expected = torch.tensor([1.0, 1e-9])
+    assert_near(expected + torch.tensor([0.0, 1e-6]), expected)
     with pytest.raises(AssertionError, match=r"here differ by 0\.001, of 1"):
-        assert_near(wanted + torch.tensor([1e-3, 0.0]), wanted, what="here")
+        assert_near(expected + torch.tensor([1e-3, 0.0]), expected, what="here")
     with pytest.raises(AssertionError):
-        assert_near(wanted.double() + 1e-6, wanted.double())
+        assert_near(expected.double() + 1e-6, expected.double())
     assert_near(torch.full((4,), 1e-6), torch.zeros(4), floor=1e-6)
-    for other in (wanted[:1], wanted.double()):
+    for other in (expected[:1], expected.double()):
         with pytest.raises(AssertionError):
-            assert_near(other, wanted)
+            assert_near(other, expected)

@@ -33,14 +33,14 @@ def assert_same_branch(ours: Any, theirs: Any, side: int) -> None:
     """Features and gradients of pixels, in float64."""
     torch.manual_seed(2)
     pixels = torch.randn(2, 3, side, side, dtype=torch.double)
-    found = []
+    actual = []
     for branch in (ours, theirs):
         given = pixels.clone().requires_grad_()
         features: Tensor = branch(given)
         (features * torch.linspace(0, 1, features.numel(), dtype=torch.double).view_as(features)).sum().backward()
         assert given.grad is not None
-        found.append((features.detach(), given.grad))
-    for mine, other, what in zip(*found, ("features", "gradients"), strict=True):
+        actual.append((features.detach(), given.grad))
+    for mine, other, what in zip(*actual, ("features", "gradients"), strict=True):
         assert_near(mine, other, what=what)
 
 
@@ -58,8 +58,8 @@ def test_vlmos_pictures_are_timms_beit(relative: bool, scaled: bool, tmp_path: P
     scales = [f"components.{stack}.layer_scale={0.1 if scaled else 'null'}" for stack in ("lower", "upper")]
     scales += ["~stages.language"] if relative else []  # it names these scales
     start = BEIT.format(file=tmp_path / "beit.safetensors")
-    model, told = begun("pretrain" if relative else "absolute", start, *scales)
-    assert not any("left over" in line for line in told)
+    model, notes = begun("pretrain" if relative else "absolute", start, *scales)
+    assert not any("left over" in line for line in notes)
     m = model.double().eval().student
     nn.init.zeros_(m.patches_of.types)  # BEiT has none
     assert_same_branch(

@@ -85,9 +85,9 @@ def test_each_class_goes_to_the_authors_names_and_back(task: names.Task) -> None
 
 def started(file: Path, task: str, side: int) -> tuple[Model, list[str]]:
     checked = small(task, f'start=[{{from: "{file}", as: beit3}}]', side=side)
-    model, told = build(checked, seed=1), list[str]()
-    initialiser(checked, told.append)(model)
-    return model, told
+    model, notes = build(checked, seed=1), list[str]()
+    initialiser(checked, notes.append)(model)
+    return model, notes
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
@@ -99,11 +99,11 @@ def test_a_file_in_half_precision_fills_its_class_and_names_what_none_has(
     }
     strange = {"strange.weight": torch.ones(2), "norm.num_batches_tracked": torch.tensor(3)}
     torch.save({"model": {**short, **strange}}, tmp_path / "beit3.pth")
-    model, told = started(tmp_path / "beit3.pth", "vqa", 32)
+    model, notes = started(tmp_path / "beit3.pth", "vqa", 32)
     filled = names.export_state(weights_of(model))
     assert filled.keys() == short.keys()
     assert all(torch.equal(tensor, short[name].float()) for name, tensor in filled.items())
-    assert any(line.endswith("strange.weight, norm.num_batches_tracked") for line in told if "left over" in line)
+    assert any(line.endswith("strange.weight, norm.num_batches_tracked") for line in notes if "left over" in line)
 
 
 @pytest.mark.parametrize(("before", "after"), [(224, 480), (64, 32)])
@@ -177,12 +177,12 @@ def test_a_headers_start_fills_the_task(
     written: dict[str, Tensor] = names.export_state(weights_of(random(small(of[file]))))
     torch.save(written if wrapped is None else {wrapped: written}, file)
     checked = small(task, start, side=48)  # a larger picture than the file's
-    model, told = build(checked, seed=1), list[str]()
-    initialiser(checked, told.append)(model)
+    model, notes = build(checked, seed=1), list[str]()
+    initialiser(checked, notes.append)(model)
     filled = names.export_state(weights_of(model))
     same = [name for name in filled if name in written and not name.endswith("embed_positions.A.weight")]
     assert all(torch.equal(filled[name], written[name]) for name in same)
     assert len(same) > 60
     fresh = {name.split(".")[0] for name in filled.keys() - written.keys()}
     assert fresh <= {"pooler", "head", "fc_norm"}
-    assert any("patches_of.positions" in line for line in told)
+    assert any("patches_of.positions" in line for line in notes)

@@ -13,8 +13,8 @@ def only(comparison: Comparison):
     return comparison.rows[0]
 
 
-def value(ours: list[float], wanted: list[float]):
-    return only(compare(Outcome({"x": torch.tensor(ours)}), Outcome({"x": torch.tensor(wanted)})))
+def value(ours: list[float], expected: list[float]):
+    return only(compare(Outcome({"x": torch.tensor(ours)}), Outcome({"x": torch.tensor(expected)})))
 
 
 @pytest.mark.parametrize(("error", "passed"), [(0.9e-5, True), (1.2e-5, False)])
@@ -35,9 +35,11 @@ def rounded_otherwise(width: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_another_order_of_sums_is_the_same_number_at_every_size(width: int) -> None:
     ours, recorded = rounded_otherwise(width)
     assert (ours - recorded).abs().div(recorded.abs()).max() > 1e-6, "elements do differ"
-    wanted = Outcome({"x": recorded}, norms=norms_of({"x": recorded}), gradients={"x": recorded}, state={"x": recorded})
+    expected = Outcome(
+        {"x": recorded}, norms=norms_of({"x": recorded}), gradients={"x": recorded}, state={"x": recorded}
+    )
     computed = Outcome({"x": ours}, norms=norms_of({"x": ours}), gradients={"x": ours}, state={"x": ours})
-    assert compare(computed, wanted).passed
+    assert compare(computed, expected).passed
 
 
 @pytest.mark.parametrize("kind", ["values", "gradients", "state"])
@@ -67,14 +69,14 @@ def test_another_shape_fails_even_where_it_would_broadcast() -> None:
 
 
 def test_ids_have_to_be_equal() -> None:
-    wanted = Outcome({"ids": torch.tensor([[1, 2, 3]])})
-    assert only(compare(Outcome({"ids": torch.tensor([[1, 2, 3]])}), wanted)).passed
-    row = only(compare(Outcome({"ids": torch.tensor([[1, 2, 4]])}), wanted))
+    expected = Outcome({"ids": torch.tensor([[1, 2, 3]])})
+    assert only(compare(Outcome({"ids": torch.tensor([[1, 2, 3]])}), expected)).passed
+    row = only(compare(Outcome({"ids": torch.tensor([[1, 2, 4]])}), expected))
     assert (row.kind, row.passed, row.note) == ("ids", False, "1 of 3 differ")
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "expected",
     [
         Outcome({"x": torch.ones(2)}),
         Outcome(norms={"x": 1.0}),
@@ -82,8 +84,8 @@ def test_ids_have_to_be_equal() -> None:
         Outcome(state={"x": torch.ones(2)}),
     ],
 )
-def test_what_is_not_compared_has_failed(wanted: Outcome) -> None:
-    row = only(compare(Outcome(), wanted))
+def test_what_is_not_compared_has_failed(expected: Outcome) -> None:
+    row = only(compare(Outcome(), expected))
     assert not row.passed
     assert row.note == "not compared"
 
@@ -97,32 +99,32 @@ def test_nothing_to_compare_is_no_pass() -> None:
 
 
 def test_a_gradient_of_rounding_passes_by_the_floor_and_is_listed() -> None:
-    wanted = Outcome(norms={"large": 10.0, "key.bias": 2e-7, "small": 1e-3})
-    compared = compare(Outcome(norms={"large": 10.0005, "key.bias": 9e-6, "small": 1e-3}), wanted)
+    expected = Outcome(norms={"large": 10.0, "key.bias": 2e-7, "small": 1e-3})
+    compared = compare(Outcome(norms={"large": 10.0005, "key.bias": 9e-6, "small": 1e-3}), expected)
     assert compared.passed
     assert [row.name for row in compared.by_floor] == ["key.bias"]
     assert compared.summary()["gradient norm"]["largest_error"] == pytest.approx(5e-5)
 
 
 def test_a_whole_gradient_of_rounding_passes_by_the_floor_and_is_listed() -> None:
-    wanted = Outcome(norms={"large": 10.0}, gradients={"key.bias": torch.tensor([3e-8, 0.0]), "small": torch.ones(2)})
+    expected = Outcome(norms={"large": 10.0}, gradients={"key.bias": torch.tensor([3e-8, 0.0]), "small": torch.ones(2)})
     ours = Outcome(norms={"large": 10.0}, gradients={"key.bias": torch.tensor([0.0, 9e-6]), "small": torch.ones(2)})
-    compared = compare(ours, wanted)
+    compared = compare(ours, expected)
     assert compared.passed
     assert [row.name for row in compared.by_floor] == ["key.bias"]
     beyond = Outcome(norms={"large": 10.0}, gradients={**ours.gradients, "small": torch.full((2,), 1.0003)})
-    assert [row.name for row in compare(beyond, wanted).failures] == ["small"]
+    assert [row.name for row in compare(beyond, expected).failures] == ["small"]
 
 
 def test_a_gradient_norm_beyond_rate_and_floor_fails() -> None:
-    wanted = Outcome(norms={"large": 10.0, "bias": 2e-7})
-    assert compare(Outcome(norms={"large": 10.002, "bias": 0.0}), wanted).failures[0].name == "large"
-    assert compare(Outcome(norms={"large": 10.0, "bias": 2e-5}), wanted).failures[0].name == "bias"
+    expected = Outcome(norms={"large": 10.0, "bias": 2e-7})
+    assert compare(Outcome(norms={"large": 10.002, "bias": 0.0}), expected).failures[0].name == "large"
+    assert compare(Outcome(norms={"large": 10.0, "bias": 2e-5}), expected).failures[0].name == "bias"
 
 
 def test_the_report_is_plain_values() -> None:
-    wanted = Outcome({"loss": torch.tensor(2.0), "ids": torch.tensor([1])}, losses=frozenset({"loss"}))
-    report = compare(Outcome({"loss": torch.tensor(2.5)}), wanted).as_json()
+    expected = Outcome({"loss": torch.tensor(2.0), "ids": torch.tensor([1])}, losses=frozenset({"loss"}))
+    report = compare(Outcome({"loss": torch.tensor(2.5)}), expected).as_json()
     assert report["passed"] is False
     assert report["failures"] == ["loss", "ids"]
     assert report["summary"]["loss"] == {"compared": 1, "passed": 0, "largest_error": pytest.approx(0.25)}

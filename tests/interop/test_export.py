@@ -39,9 +39,9 @@ def begun(checked: CheckedBlueprint, file: Path, new: tuple[str, ...] = ()) -> t
     """A model that starts from a file, and what is told."""
     items = [Start.model_validate({"from": str(file)})]
     items += [Start.model_validate({"new": new})] if new else []
-    model, told = build(checked, seed=9), list[str]()
-    initialiser(dataclasses.replace(checked, start=tuple(items)), told.append)(model)
-    return model, told
+    model, notes = build(checked, seed=9), list[str]()
+    initialiser(dataclasses.replace(checked, start=tuple(items)), notes.append)(model)
+    return model, notes
 
 
 def losses(checked: CheckedBlueprint, model: Model) -> dict[str, torch.Tensor]:
@@ -51,8 +51,8 @@ def losses(checked: CheckedBlueprint, model: Model) -> dict[str, torch.Tensor]:
     torch.manual_seed(5)
     batch = synthetic_batch(compiled.plan, 4, "cpu")
     torch.manual_seed(6)
-    found = model.double().eval()(compiled.run, in_double(batch), Step(checked.constants_and_starts()))
-    return {name: loss.value.detach() for name, loss in found.items()}
+    actual = model.double().eval()(compiled.run, in_double(batch), Step(checked.constants_and_starts()))
+    return {name: loss.value.detach() for name, loss in actual.items()}
 
 
 def in_double(batch: object) -> object:
@@ -68,8 +68,8 @@ def test_the_merged_file_is_the_adapted_model_without_adapters(paper: str, tmp_p
     written = export(model, file)
     assert written.merged["lora"] >= 8 and written.tensors == len(load_file(file))
     assert not any("lora" in name for name in load_file(file))
-    base, told = begun(plain, file)
-    assert not any("left over" in line for line in told)
+    base, notes = begun(plain, file)
+    assert not any("left over" in line for line in notes)
     mine, theirs, without = losses(plain, base), losses(adapted, model), losses(plain, build(plain, seed=3))
     for name in theirs:
         assert_near(mine[name], theirs[name], within=1e-5)  # merged in float32
@@ -82,8 +82,8 @@ def test_apart_the_file_holds_both_and_either_model_takes_its_own(tmp_path: Path
     assert export(model, file, apart=True).merged == {}
     again, _ = begun(adapted, file)
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
-    base, told = begun(plain, file)
-    assert any("left over" in line and ".lora." in line for line in told)
+    base, notes = begun(plain, file)
+    assert any("left over" in line and ".lora." in line for line in notes)
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in base.state_dict().items())
 
 
@@ -93,13 +93,13 @@ def test_base_weights_load_and_adapters_start_afresh_without_being_named(paper: 
     base, file = build(plain, seed=4), tmp_path / "base.safetensors"
     base.start_teachers(list(plain.teachers))
     export(base, file)
-    model, told = begun(adapted, file)
+    model, notes = begun(adapted, file)
     state = model.state_dict()
     for name, tensor in base.state_dict().items():
         assert torch.equal(tensor, state[name])
     ups = [tensor for name, tensor in state.items() if name.endswith(".lora.up")]
     assert ups and not any(tensor.any() for tensor in ups)
-    assert any("weights start anew: " in line and ".lora" in line for line in told)
+    assert any("weights start anew: " in line and ".lora" in line for line in notes)
 
 
 def test_a_base_weight_that_no_file_has_is_still_missed(tmp_path: Path) -> None:

@@ -37,26 +37,26 @@ def begun(form: str, folder: Path, tasks: list[str], start: str, *overrides: str
     known = Blueprint.load(form, *tasks).document.components.names
     own = [one for one in sizes if one.startswith("inputs.") or one.split(".")[1].split("=")[0] in known]
     blueprint = Blueprint.load(form, *tasks, overrides=[*own, f"start={weights}", *overrides]).check()
-    model, told = build(blueprint, seed=0), list[str]()
-    initialiser(blueprint, told.append)(model)
-    return model, told
+    model, notes = build(blueprint, seed=0), list[str]()
+    initialiser(blueprint, notes.append)(model)
+    return model, notes
 
 
-def assert_as_theirs(model: Model, wanted: Mapping[str, Tensor], components: tuple[str, ...]) -> None:
+def assert_as_theirs(model: Model, expected: Mapping[str, Tensor], components: tuple[str, ...]) -> None:
     """All weights of these components are those of the authors' model, after its script has loaded the checkpoint."""
     ours = model.components.state_dict()
-    compared = [name for name in wanted if name.split(".")[0] in components]
+    compared = [name for name in expected if name.split(".")[0] in components]
     assert {name.split(".")[0] for name in compared} == {*components}
     for name in compared:
-        there = wanted[name][: len(ours[name])] if name.endswith("positions") else wanted[name]
+        there = expected[name][: len(ours[name])] if name.endswith("positions") else expected[name]
         assert torch.equal(ours[name], there), name
 
 
 def moved(state: Mapping[str, Tensor], places: Callable[[int], list[int]]) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in state.items():
-        found = LAYER.match(name)
-        for number in places(int(found["number"])) if found else [-1]:
-            yield (f"{found['before']}{number}{found['after']}" if found else name), tensor
+        actual = LAYER.match(name)
+        for number in places(int(actual["number"])) if actual else [-1]:
+            yield (f"{actual['before']}{number}{actual['after']}" if actual else name), tensor
 
 
 def student(state: Mapping[str, Tensor], *beginnings: str) -> State:
@@ -71,14 +71,14 @@ def with_judge(state: State) -> State:
 
 def test_albefs_fusion_layers_stand_twice_where_there_are_two_pictures(oracle: Callable[[str], Path]) -> None:
     folder = oracle("albef/pretrain")
-    model, told = begun("albef", folder, ["tasks/nlvr2"], '[{from: FILE, as: FORM}, {new: ["judge.**"]}]')
+    model, notes = begun("albef", folder, ["tasks/nlvr2"], '[{from: FILE, as: FORM}, {new: ["judge.**"]}]')
     pretrained = load_file(folder / "model.safetensors")
     text = {n.replace("bert.", ""): t for n, t in student(pretrained, "text_encoder.bert.").items()}
     first = albef.Layout.of(pretrained).text
     twice = dict(moved(text, lambda n: [n] if n < first else [first + 2 * (n - first), first + 2 * (n - first) + 1]))
-    wanted = albef.import_state(with_judge({**student(pretrained, "visual_encoder."), **twice}))
-    assert_as_theirs(model, wanted, ("vision", "text", "fusion"))
-    assert any("weights for further contexts are copies of the first one's" in line for line in told)
+    expected = albef.import_state(with_judge({**student(pretrained, "visual_encoder."), **twice}))
+    assert_as_theirs(model, expected, ("vision", "text", "fusion"))
+    assert any("weights for further contexts are copies of the first one's" in line for line in notes)
 
 
 def test_blips_cross_attention_is_copied_for_the_second_picture(oracle: Callable[[str], Path]) -> None:
@@ -107,8 +107,8 @@ def test_albefs_answerer_begins_as_its_fusion_layers(oracle: Callable[[str], Pat
     layers = dict(moved(text, lambda n: [n - layout.text] if n >= layout.text else []))
     decoder = {name.replace("text_encoder.", "text_decoder."): tensor for name, tensor in layers.items()}
     encoder = {n.replace("bert.", ""): t for n, t in text.items() if ".cls." not in n}
-    wanted = albef.import_state({**student(pretrained, "visual_encoder."), **encoder, **decoder})
-    assert_as_theirs(model, wanted, ("vision", "text", "fusion", "answerer", "answer_head"))
+    expected = albef.import_state({**student(pretrained, "visual_encoder."), **encoder, **decoder})
+    assert_as_theirs(model, expected, ("vision", "text", "fusion", "answerer", "answer_head"))
 
 
 def test_blips_answerer_begins_as_its_decoder(oracle: Callable[[str], Path]) -> None:
@@ -120,8 +120,8 @@ def test_blips_answerer_begins_as_its_decoder(oracle: Callable[[str], Path]) -> 
     )
     depth = blip.Layout.of(pretrained).words
     model, _ = begun("blip", folder, ["tasks/blip/vqa"], start, *answerer(folder, depth), QUESTION)
-    wanted = blip.import_state(student(pretrained, "visual_encoder.", "text_encoder.", "text_decoder."))
-    assert_as_theirs(model, wanted, ("vision", "text", "answerer", "answer_head"))
+    expected = blip.import_state(student(pretrained, "visual_encoder.", "text_encoder.", "text_decoder."))
+    assert_as_theirs(model, expected, ("vision", "text", "answerer", "answer_head"))
 
 
 def answerer(folder: Path, depth: int) -> list[str]:
@@ -137,16 +137,16 @@ def test_other_tasks_take_what_they_have(oracle: Callable[[str], Path], form: st
     new = '[{from: FILE, as: FORM}, {new: ["judge.**"]}]' if task == "tasks/entailment" else "[{from: FILE, as: FORM}]"
     queue = ["stages.finetune.batch=8"] if task == "tasks/retrieval" else []  # the file's queue is a small one
     model, _ = begun(form, folder, [task], new, *queue)
-    wanted = NAMES[form].import_state(load_file(folder / "model.safetensors"))
-    assert_as_theirs(model, wanted, ("vision", "text"))
+    expected = NAMES[form].import_state(load_file(folder / "model.safetensors"))
+    assert_as_theirs(model, expected, ("vision", "text"))
 
 
 def test_a_component_that_the_file_has_not_is_named(oracle: Callable[[str], Path]) -> None:
     folder = oracle("albef/pretrain")
     start = "[{from: FILE, as: FORM, of: fusoin, to: answerer}]"
-    with pytest.raises(UserError, match="no component 'fusoin'") as found:
+    with pytest.raises(UserError, match="no component 'fusoin'") as caught:
         begun("albef", folder, ["tasks/vqa_generate"], start, QUESTION)
-    assert "fusion" in found.value.problems[0].hints[0]
+    assert "fusion" in caught.value.problems[0].hints[0]
 
 
 def test_nlvr2_begins_from_the_checkpoint_of_text_assignment(oracle: Callable[[str], Path], tmp_path: Path) -> None:
@@ -165,5 +165,5 @@ def test_nlvr2_begins_from_the_checkpoint_of_text_assignment(oracle: Callable[[s
     assert "itm_head" in blueprint.unread_components
     model = build(blueprint, seed=0)
     initialiser(blueprint, lambda _: None)(model)
-    wanted = albef.import_state(load_file(tmp_path / "model.safetensors"))
-    assert_as_theirs(model, wanted, ("vision", "text", "fusion"))
+    expected = albef.import_state(load_file(tmp_path / "model.safetensors"))
+    assert_as_theirs(model, expected, ("vision", "text", "fusion"))

@@ -70,8 +70,8 @@ def embeddings(asker: Asker) -> tuple[Any, Any, Tensor, Tensor]:
         asker.batch("text_embedding", {"caption": TEXTS}),
     )
     assert image is not None and text is not None
-    found = asker.value_of_batch("image_embedding", image), asker.value_of_batch("text_embedding", text)
-    return image["image"], text["caption"], *found
+    actual = asker.value_of_batch("image_embedding", image), asker.value_of_batch("text_embedding", text)
+    return image["image"], text["caption"], *actual
 
 
 def assert_same_words(theirs: Tensor, ours: Any) -> None:
@@ -135,9 +135,9 @@ def test_a_clip_is_transformers(tmp_path: Path, more: tuple[str, ...]) -> None:
     assert_same_words(given["input_ids"], text)
     assert_near(given["pixel_values"], image.pixels, LEVEL)
     with torch.no_grad():
-        found = CLIPModel.from_pretrained(written.folder)(**{**given, "pixel_values": image.pixels})
-    assert_near(images, found.image_embeds, 1e-5)
-    assert_near(texts, found.text_embeds, 1e-5)
+        actual = CLIPModel.from_pretrained(written.folder)(**{**given, "pixel_values": image.pixels})
+    assert_near(images, actual.image_embeds, 1e-5)
+    assert_near(texts, actual.text_embeds, 1e-5)
 
 
 @pytest.mark.parametrize(

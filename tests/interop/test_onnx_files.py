@@ -52,14 +52,14 @@ def answers(file: Path, given: Mapping[str, Tensor]) -> Tensor:
 
 def given_of(asker: Asker, folder: Path, file: Path, texts: Sequence[str] = TEXTS) -> dict[str, Tensor]:
     """What goes into a file, made of what it tells and of the folder's tokenizer alone; pixels as our collator does."""
-    told = json.loads(session(file).get_modelmeta().custom_metadata_map[INPUTS])
+    notes = json.loads(session(file).get_modelmeta().custom_metadata_map[INPUTS])
     given = dict[str, Tensor]()
-    if "image_pixels" in told:
+    if "image_pixels" in notes:
         batch = asker.batch("image_embedding", {"image": PICTURES[: len(texts)]})
         assert batch is not None
         given["image_pixels"] = batch["image"].pixels
-    if "caption_ids" in told:
-        how = told["caption_ids"]
+    if "caption_ids" in notes:
+        how = notes["caption_ids"]
         tokenizer = Tokenizer.from_file(str(folder / how["tokenizer"] / "tokenizer.json"))
         words = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
         end = [] if how["end"] is None else [how["end"]]

@@ -35,15 +35,15 @@ ORACLE = "coca/pretrain"
 
 def test_the_recorded_step_gives_the_same_numbers(oracle: Callable[[str], Path]) -> None:
     folder = oracle(ORACLE)
-    found = verify(folder, "open_clip_coca")
-    assert found.failures == ()
-    compared = {(row.kind, row.name) for row in found.rows}
+    actual = verify(folder, "open_clip_coca")
+    assert actual.failures == ()
+    compared = {(row.kind, row.name) for row in actual.rows}
     held = {name for file in ("outputs", "grads") for name in load_file(folder / f"{file}.safetensors")}
     assert {name for kind, name in compared if kind != "gradient norm"} == held
     norms = json.loads((folder / "grad_norms.json").read_text())
     assert {name for kind, name in compared if kind == "gradient norm"} == norms.keys()
     assert norms.keys() == load_file(folder / "model.safetensors").keys()
-    assert found.by_floor == ()
+    assert actual.by_floor == ()
 
 
 @pytest.fixture
@@ -136,8 +136,8 @@ class Pair:
         frame = self.ids.shape[1]
         return {"image": Image(self.image), "caption": text_of(self.ids if ids is None else ids, frame)}
 
-    def values(self, *wanted: str, batch: dict[str, Any] | None = None) -> dict[str, Any]:
-        refs = {name: self.blueprint.values[name] for name in wanted}
+    def values(self, *expected: str, batch: dict[str, Any] | None = None) -> dict[str, Any]:
+        refs = {name: self.blueprint.values[name] for name in expected}
         program = compile_plan(self.blueprint, "values", refs, trainable=lambda _: False)
         return self.ours(program.run, batch or self.batch())
 
@@ -164,11 +164,11 @@ def pair(request: pytest.FixtureRequest, double: None) -> Pair:
 
 def test_features_and_logits_are_equal(pair: Pair) -> None:
     with torch.no_grad():
-        wanted = pair.theirs(pair.image, pair.ids)
-        found = pair.values("image_embedding", "text_embedding", "logits")
-    assert_near(found["image_embedding"].features, wanted["image_features"])
-    assert_near(found["text_embedding"].features, wanted["text_features"])
-    assert_near(found["logits"].scores[:, :-1], wanted["logits"])
+        expected = pair.theirs(pair.image, pair.ids)
+        actual = pair.values("image_embedding", "text_embedding", "logits")
+    assert_near(actual["image_embedding"].features, expected["image_features"])
+    assert_near(actual["text_embedding"].features, expected["text_features"])
+    assert_near(actual["logits"].scores[:, :-1], expected["logits"])
 
 
 def test_losses_and_all_gradients_are_equal(pair: Pair) -> None:
@@ -177,11 +177,11 @@ def test_losses_and_all_gradients_are_equal(pair: Pair) -> None:
     out = pair.theirs(pair.image, pair.ids)
     contrastive, captioning = CoCaLoss(caption_loss_weight=2.0, clip_loss_weight=1.0)(**out)
     (contrastive + captioning).backward()
-    found = pair.ours(compile_stage(pair.blueprint, "pretrain").run, pair.batch())
-    total = found["contrastive"].value + 2 * found["captioning"].value
+    actual = pair.ours(compile_stage(pair.blueprint, "pretrain").run, pair.batch())
+    total = actual["contrastive"].value + 2 * actual["captioning"].value
     total.backward()
-    assert_near(found["contrastive"].value, contrastive)
-    assert_near(2 * found["captioning"].value, captioning)
+    assert_near(actual["contrastive"].value, contrastive)
+    assert_near(2 * actual["captioning"].value, captioning)
     gradients = names.export_state(gradients_of(pair.ours))
     for name, parameter in pair.theirs.named_parameters():
         assert_near(gradients[name], parameter.grad, floor=1e-12, what=name)
@@ -192,10 +192,10 @@ def test_texts_trimmed_to_the_longest_and_one_place_of_padding_give_the_same(pai
     trimmed = ids[:, : int((ids != 0).sum(1).max()) + 2]  # a "!" within, and the spare place
     assert trimmed.shape[1] < ids.shape[1]
     with torch.no_grad():
-        wanted = pair.theirs.encode_text(ids)
+        expected = pair.theirs.encode_text(ids)
         batch = {"caption": Text(trimmed, text_of(ids, 0).lengths, ids.shape[1])}
-        found = pair.values("text_embedding", batch=batch)
-    assert_near(found["text_embedding"].features, wanted)
+        actual = pair.values("text_embedding", batch=batch)
+    assert_near(actual["text_embedding"].features, expected)
 
 
 def test_what_is_exported_loads_strictly_and_gives_the_same_features(pair: Pair) -> None:
@@ -206,9 +206,9 @@ def test_what_is_exported_loads_strictly_and_gives_the_same_features(pair: Pair)
     fresh = open_clip.coca_model.CoCa(**SIZES[next(n for n, c in SIZES.items() if c["embed_dim"] == width(pair))])
     fresh.load_state_dict(names.export_state(weights_of(pair.ours)), strict=True)
     with torch.no_grad():
-        found = pair.values("image_embedding", "text_embedding")
-        assert_near(found["image_embedding"].features, fresh.encode_image(pair.image))
-        assert_near(found["text_embedding"].features, fresh.encode_text(pair.ids))
+        actual = pair.values("image_embedding", "text_embedding")
+        assert_near(actual["image_embedding"].features, fresh.encode_image(pair.image))
+        assert_near(actual["text_embedding"].features, fresh.encode_text(pair.ids))
 
 
 def width(pair: Pair) -> int:
@@ -217,12 +217,12 @@ def width(pair: Pair) -> int:
 
 def test_a_blueprint_starts_from_open_clips_file(pair: Pair, tmp_path: Path) -> None:
     torch.save({"state_dict": {f"module.{n}": t for n, t in pair.theirs.state_dict().items()}}, tmp_path / "epoch_1.pt")
-    fresh, told = build(pair.blueprint), list[str]()
+    fresh, notes = build(pair.blueprint), list[str]()
     item = Start.model_validate({"from": str(tmp_path / "epoch_1.pt"), "as": "open_clip_coca"})
-    initialiser(dataclasses.replace(pair.blueprint, start=(item,)), told.append)(fresh)
+    initialiser(dataclasses.replace(pair.blueprint, start=(item,)), notes.append)(fresh)
     ours = weights_of(fresh)
     assert all(torch.equal(ours[name], tensor) for name, tensor in weights_of(pair.ours).items())
-    assert len(told) == 1
+    assert len(notes) == 1
 
 
 def test_there_and_back_leaves_every_tensor_as_it_was(pair: Pair) -> None:
@@ -287,9 +287,9 @@ def test_the_correct_mask_is_open_clips_mended_one(pair: Pair) -> None:
     ids = pair.ids.clone()
     ids[0, 2] = ids[2, 1] = 1  # where no word has the padding's id
     with torch.no_grad():
-        wanted = pair.theirs.encode_text(ids)
-        found = pair.values("text_embedding", batch=pair.batch(ids))
-    assert_near(found["text_embedding"].features, wanted)
+        expected = pair.theirs.encode_text(ids)
+        actual = pair.values("text_embedding", batch=pair.batch(ids))
+    assert_near(actual["text_embedding"].features, expected)
 
 
 # --- open_clip's end of a text ----------------------------------------------------------------------------------

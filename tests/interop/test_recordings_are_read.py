@@ -61,8 +61,8 @@ def test_entailment_is_replayed_with_the_recorded_alpha(oracle: Find, tmp_path: 
 def test_an_input_that_the_step_does_not_read_fails(oracle: Find, tmp_path: Path, step: str, name: str) -> None:
     folder = changed(oracle(step), tmp_path / "more", {name: torch.zeros(4, dtype=torch.long)})
     form = "open_clip_coca" if step.startswith("coca") else step.partition("/")[0]
-    found = verify(folder, form)
-    assert [row.name for row in found.failures] == [name]
+    actual = verify(folder, form)
+    assert [row.name for row in actual.failures] == [name]
 
 
 def test_draws_that_the_step_does_not_make_are_refused(oracle: Find, tmp_path: Path) -> None:

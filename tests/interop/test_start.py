@@ -52,13 +52,13 @@ def weights(seed: int, words: int = 6) -> dict[str, torch.Tensor]:
 def test_one_component_is_filled_and_the_rest_is_new(tmp_path: Path) -> None:
     towers, file = two_towers(), put(tmp_path, weights(1))
     before = towers["text"].module.state_dict()["layers.0.weight"].clone()
-    told = bring(towers, {"from": file, "to": ("vision",)}, {"new": ("**",)})
+    notes = bring(towers, {"from": file, "to": ("vision",)}, {"new": ("**",)})
     for name, tensor in weights(1).items():
         assert torch.equal(towers["vision"].module.state_dict()[name], tensor)
     assert torch.equal(towers["text"].module.state_dict()["layers.0.weight"], before)
-    assert set(told.filled.values()) == {file}
-    assert all(name.startswith("text.") for name in told.new)
-    assert told.lines()[0] == f"10 weights of vision from {file}"
+    assert set(notes.filled.values()) == {file}
+    assert all(name.startswith("text.") for name in notes.new)
+    assert notes.lines()[0] == f"10 weights of vision from {file}"
 
 
 def test_parameters_stay_parameters(tmp_path: Path) -> None:
@@ -74,35 +74,35 @@ def test_the_first_item_that_has_a_weight_gives_it(tmp_path: Path) -> None:
     towers = two_towers()
     norms = {name: t for name, t in weights(2).items() if name.startswith("norm")}
     first, second = put(tmp_path, norms, "first.safetensors"), put(tmp_path, weights(3), "second.safetensors")
-    told = bring(towers, {"from": first, "to": ("*",)}, {"from": second, "to": ("*",)})
-    assert told.filled["text.norm.weight"] == first
-    assert told.filled["text.layers.1.bias"] == second
+    notes = bring(towers, {"from": first, "to": ("*",)}, {"from": second, "to": ("*",)})
+    assert notes.filled["text.norm.weight"] == first
+    assert notes.filled["text.layers.1.bias"] == second
     assert torch.equal(towers["text"].module.norm.weight.detach(), weights(2)["norm.weight"])
 
 
 def test_new_before_a_file_keeps_a_part_out_of_it(tmp_path: Path) -> None:
     towers = two_towers()
     fresh = towers["vision"].module.embedding.weight.detach().clone()
-    told = bring(towers, {"new": ("**.embedding",)}, {"from": put(tmp_path, weights(1)), "to": ("**",)})
+    notes = bring(towers, {"new": ("**.embedding",)}, {"from": put(tmp_path, weights(1)), "to": ("**",)})
     assert torch.equal(towers["vision"].module.embedding.weight.detach(), fresh)
-    assert told.new == ["vision.embedding.weight", "text.embedding.weight"]
+    assert notes.new == ["vision.embedding.weight", "text.embedding.weight"]
 
 
 def test_a_part_alone_is_filled_and_the_rest_of_the_file_is_told(tmp_path: Path) -> None:
     towers, file = two_towers(), put(tmp_path, weights(1))
-    told = bring(towers, {"from": file, "to": ("vision.layers.1",)}, {"new": ("**",)})
-    assert told.filled.keys() == {"vision.layers.1.weight", "vision.layers.1.bias"}
-    assert "layers.0.weight" in told.unused[file]
-    assert any(line.startswith(f"left over in {file}: ") and "layers.0.weight" in line for line in told.lines())
+    notes = bring(towers, {"from": file, "to": ("vision.layers.1",)}, {"new": ("**",)})
+    assert notes.filled.keys() == {"vision.layers.1.weight", "vision.layers.1.bias"}
+    assert "layers.0.weight" in notes.unused[file]
+    assert any(line.startswith(f"left over in {file}: ") and "layers.0.weight" in line for line in notes.lines())
 
 
 def test_a_whole_model_is_filled_from_names_with_components(tmp_path: Path) -> None:
     whole = {f"components.{c}.{n}": t for i, c in enumerate(("vision", "text")) for n, t in weights(i).items()}
     whole["losses.itc.scale"] = torch.ones(1)
     towers, file = two_towers(), put(tmp_path, whole)
-    told = bring(towers, {"from": file})
+    notes = bring(towers, {"from": file})
     assert torch.equal(towers["text"].module.state_dict()["layers.0.weight"], weights(1)["layers.0.weight"])
-    assert told.unused[file] == ("losses.itc.scale",)
+    assert notes.unused[file] == ("losses.itc.scale",)
     towers = two_towers()
     bring(towers, {"from": file, "to": ("vision",)}, {"new": ("text",)})
     assert torch.equal(towers["vision"].module.state_dict()["layers.0.weight"], weights(0)["layers.0.weight"])
@@ -112,18 +112,18 @@ def test_shared_weights_need_to_be_given_once(tmp_path: Path) -> None:
     towers = two_towers()
     towers["text"].module.embedding.weight = towers["vision"].module.embedding.weight
     file = put(tmp_path, {f"vision.{n}": t for n, t in weights(1).items()})
-    told = bring(towers, {"from": file}, {"new": ("text.layers", "text.norm")})
-    assert "text.embedding.weight" not in told.new
+    notes = bring(towers, {"from": file}, {"new": ("text.layers", "text.norm")})
+    assert "text.embedding.weight" not in notes.new
 
 
 def test_more_tokens_than_the_file_has_start_anew_and_are_told(tmp_path: Path) -> None:
     towers, file = two_towers(words=8), put(tmp_path, weights(1))
     fresh = towers["text"].module.embedding.weight.detach()[6:].clone()
-    told = bring(towers, {"from": file, "to": ("**",)})
+    notes = bring(towers, {"from": file, "to": ("**",)})
     table = towers["text"].module.embedding.weight.detach()
     assert torch.equal(table[:6], weights(1)["embedding.weight"])
     assert torch.equal(table[6:], fresh)
-    assert f"text.embedding.weight: 2 tokens more than in {file} start anew" in told.lines()
+    assert f"text.embedding.weight: 2 tokens more than in {file} start anew" in notes.lines()
 
 
 def test_half_precision_files_fill_full_precision_weights(tmp_path: Path) -> None:
@@ -222,8 +222,8 @@ def test_a_folder_without_safetensors_offers_its_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has none of model\.safetensors") as caught:
         bring(two_towers(), {"from": str(tmp_path), "to": ("text",)})
     assert "pytorch_model.bin" in hints_of(caught)
-    told = bring(two_towers(), {"from": str(tmp_path / "pytorch_model.bin"), "to": ("**",)})
-    assert len(told.filled) == 20
+    notes = bring(two_towers(), {"from": str(tmp_path / "pytorch_model.bin"), "to": ("**",)})
+    assert len(notes.filled) == 20
 
 
 @pytest.mark.parametrize("index", ["no json", "[]", '{"weight_map": {"a": "../outside.safetensors"}}'])
@@ -242,14 +242,14 @@ def with_teacher() -> dict[str, Component]:
 
 def test_a_teacher_starts_as_a_copy_where_no_file_has_it(tmp_path: Path) -> None:
     file = put(tmp_path, {f"{part}.{n}": t for part in ("vision", "text") for n, t in weights(1).items()})
-    told = bring(with_teacher(), {"from": file})
-    assert not any(name.startswith("slow.") for name in told.filled)
-    assert told.new == []
+    notes = bring(with_teacher(), {"from": file})
+    assert not any(name.startswith("slow.") for name in notes.filled)
+    assert notes.new == []
 
 
 def test_everything_new_does_not_mean_a_teacher() -> None:
-    told = bring(with_teacher(), {"new": ("**",)})
-    assert not any(name.startswith("slow.") for name in told.new)
+    notes = bring(with_teacher(), {"new": ("**",)})
+    assert not any(name.startswith("slow.") for name in notes.new)
 
 
 @pytest.mark.parametrize("home", ["slow.vision.", "teachers.slow.vision."])
@@ -289,18 +289,18 @@ def test_a_grid_of_another_size_is_resized_and_its_cls_kept(tmp_path: Path, to: 
     table = torch.cat((torch.full((1, 3), 7.0), torch.ones(4, 3)))
     there = to.get("of", "vision")
     file = put(tmp_path, {f"{there}.positions": table, f"{there}.cls": torch.ones(3)})
-    told = bring({"vision": tower}, {"from": file, **to})
-    found = tower.module.positions.detach()
-    assert torch.equal(found[0], table[0])
-    assert_near(found[1:], torch.ones(16, 3))
-    assert any("2 x 2 patches resized to 4 x 4" in line for line in told.lines())
+    notes = bring({"vision": tower}, {"from": file, **to})
+    actual = tower.module.positions.detach()
+    assert torch.equal(actual[0], table[0])
+    assert_near(actual[1:], torch.ones(16, 3))
+    assert any("2 x 2 patches resized to 4 x 4" in line for line in notes.lines())
 
 
 def test_a_texts_positions_are_cut_and_never_made_up(tmp_path: Path) -> None:
     tower, table = text(5), torch.rand(8, 3)
-    told = bring({"text": tower}, {"from": put(tmp_path, {"text.positions": table})})
+    notes = bring({"text": tower}, {"from": put(tmp_path, {"text.positions": table})})
     assert torch.equal(tower.module.positions.detach(), table[:5])
-    assert "text.positions: the first 5 of 8" in told.lines()
+    assert "text.positions: the first 5 of 8" in notes.lines()
     with pytest.raises(UserError, match="other shape"):
         bring({"text": text(9)}, {"from": str(tmp_path / "w.safetensors")})
     behind = text(5, last=1)
@@ -317,8 +317,8 @@ class Corner:
 
 def test_a_table_of_ones_own_is_resized_as_it_says(tmp_path: Path) -> None:
     tower, table = Component(Placed(5, image=False), "tower", tables={"positions": Corner()}), torch.rand(3, 3)
-    told = bring({"text": tower}, {"from": put(tmp_path, {"text.positions": table})})
-    assert torch.equal(tower.module.positions.detach()[:3], table) and "text.positions: resized" in told.lines()
+    notes = bring({"text": tower}, {"from": put(tmp_path, {"text.positions": table})})
+    assert torch.equal(tower.module.positions.detach()[:3], table) and "text.positions: resized" in notes.lines()
 
 
 def test_what_is_called_positions_and_is_no_table_keeps_its_shape(tmp_path: Path) -> None:
@@ -334,10 +334,10 @@ def test_a_key_of_the_item_chooses_among_the_models_of_a_checkpoint(tmp_path: Pa
     with pytest.raises(UserError, match="holds the weights of 2 models: model, model_ema"):
         bring(two_towers(), {"from": file, "to": ("vision",)}, {"new": ("**",)})
     towers = two_towers()
-    told = bring(towers, {"from": file, "in": "model_ema", "to": ("vision",)}, {"new": ("**",)})
+    notes = bring(towers, {"from": file, "in": "model_ema", "to": ("vision",)}, {"new": ("**",)})
     state = towers["vision"].module.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in second.items())
-    assert set(told.filled.values()) == {f"{file} (model_ema)"}
+    assert set(notes.filled.values()) == {f"{file} (model_ema)"}
     with pytest.raises(ValidationError, match="`new` stands alone"):
         Start.model_validate({"new": ["**"], "in": "model"})
 

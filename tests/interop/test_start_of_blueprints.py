@@ -30,9 +30,9 @@ GPT2 = [
 
 def begun(*overrides: str) -> tuple[CheckedBlueprint, Model, list[str]]:
     checked = Blueprint.load("tiny/coca", overrides=overrides).check()
-    model, told = build(checked, seed=0), list[str]()
-    initialiser(checked, told.append)(model)
-    return checked, model, told
+    model, notes = build(checked, seed=0), list[str]()
+    initialiser(checked, notes.append)(model)
+    return checked, model, notes
 
 
 def one_step(checked: CheckedBlueprint, model: Model) -> dict[str, Any]:
@@ -48,12 +48,12 @@ def test_a_timm_tower_of_a_paper_starts_from_timms_file(tmp_path: Path) -> None:
     theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3, embed_dim=32, depth=1, num_heads=4).eval()
     save_file(theirs.state_dict(), tmp_path / "vit.safetensors")
     start = f'start=[{{from: "{tmp_path / "vit.safetensors"}", to: vision}}, {{new: ["**"]}}]'
-    checked, model, told = begun(TIMM, start)
+    checked, model, notes = begun(TIMM, start)
     assert torch.equal(model.student.vision.model.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
-    assert told[0].startswith("18 weights of vision from ")
-    assert "vision.model.pos_embed: [1, 197, 32] made [1, 17, 32] by timm" in told
-    assert any(line.endswith("vit.safetensors: head.bias, head.weight") for line in told)
-    assert any("weights start anew: " in line for line in told)
+    assert notes[0].startswith("18 weights of vision from ")
+    assert "vision.model.pos_embed: [1, 197, 32] made [1, 17, 32] by timm" in notes
+    assert any(line.endswith("vit.safetensors: head.bias, head.weight") for line in notes)
+    assert any("weights start anew: " in line for line in notes)
     losses = one_step(checked, model)
     sum(losses[name].value for name in ("contrastive", "captioning")).backward()
     assert all(p.grad is not None for p in model.student.vision.parameters())
@@ -65,9 +65,9 @@ def test_a_transformers_tower_of_a_paper_starts_from_its_folder(tmp_path: Path) 
     theirs.save_pretrained(tmp_path)
     tower = f'components.unimodal={{use: transformers, model: "{tmp_path}"}}'
     start = f'start=[{{from: "{tmp_path}", to: unimodal}}, {{new: ["**"]}}]'
-    checked, model, told = begun(tower, *GPT2, start)
+    checked, model, notes = begun(tower, *GPT2, start)
     assert torch.equal(model.student.unimodal.embedding.weight[:500], theirs.wte.weight)
-    assert any("12 tokens more than in" in line for line in told)
+    assert any("12 tokens more than in" in line for line in notes)
     assert one_step(checked, model)["captioning"].value.isfinite()
 
 
@@ -141,9 +141,9 @@ def test_a_run_gives_the_weights_of_its_last_checkpoint(tmp_path: Path) -> None:
     blueprint = Blueprint.load("tiny/coca", overrides=small)
     blueprint.train(out=tmp_path / "first", track=False, listener=Silent())
     last = load_file(tmp_path / "first" / "checkpoints" / "step-00000002" / "model.safetensors")
-    _, model, told = begun(*small, f'start=[{{from: "{tmp_path / "first"}"}}]')
+    _, model, notes = begun(*small, f'start=[{{from: "{tmp_path / "first"}"}}]')
     assert all(torch.equal(tensor, last[name]) for name, tensor in model.state_dict().items() if name in last)
-    assert "first" in told[0]
+    assert "first" in notes[0]
 
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:

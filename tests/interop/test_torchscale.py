@@ -101,22 +101,22 @@ class Both:
     def run_theirs(self, what: str) -> Tensor:
         image = None if what == "text" else self.pixels
         text = None if what in ("image", "hidden") else self.text.ids
-        found: Tensor = self.theirs.beit3(  # type: ignore[operator]
+        actual: Tensor = self.theirs.beit3(  # type: ignore[operator]
             textual_tokens=text,
             visual_tokens=image,
             text_padding_position=None if text is None else self.padding,
             vision_masked_position=self.hidden if "hidden" in what else None,
             attn_mask=self.seen_before() if what == "prefix" else None,
         )["encoder_out"]
-        return found
+        return actual
 
     def run_ours(self, what: str) -> Sequence:
         patches = self.parts["patches_of"](Image(self.pixels), Mask(self.hidden) if "hidden" in what else None)
         words = self.parts["words_of"](self.text)
         alone = {"image": patches, "hidden": patches, "text": words}
         x = alone.get(what) or join(vision=patches, language=words)
-        found: Sequence = self.parts["backbone"](x, attention="prefix" if what == "prefix" else "all")
-        return found
+        actual: Sequence = self.parts["backbone"](x, attention="prefix" if what == "prefix" else "all")
+        return actual
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=lambda sizes: "x".join(map(str, sizes)))
@@ -124,8 +124,8 @@ def both(request: pytest.FixtureRequest) -> Both:
     return Both(request.param)
 
 
-def near(found: Tensor, wanted: Tensor) -> None:
-    assert_near(found, wanted, 1e-5)
+def near(actual: Tensor, expected: Tensor) -> None:
+    assert_near(actual, expected, 1e-5)
 
 
 @pytest.mark.parametrize("what", ["image", "hidden", "text", "pair", "hidden pair", "prefix"])
@@ -138,16 +138,16 @@ def test_each_pass_and_all_its_gradients_are_torchscales(both: Both, what: str) 
     both.ours.zero_grad()
     (theirs[valid] * along).sum().backward()
     (ours.features[valid] * along).sum().backward()
-    wanted = both.gradients()
-    found = to_theirs(
+    expected = both.gradients()
+    actual = to_theirs(
         both.rules, {name: g for name, g in gradients_of(both.ours).items() if not name.startswith("losses")}
     )
-    assert found.keys() == wanted.keys()
-    largest = max(float(gradient.norm()) for gradient in wanted.values())
-    reached = {name for name, gradient in wanted.items() if float(gradient.norm()) > 1e-6 * largest}
+    assert actual.keys() == expected.keys()
+    largest = max(float(gradient.norm()) for gradient in expected.values())
+    reached = {name for name, gradient in expected.items() if float(gradient.norm()) > 1e-6 * largest}
     assert len(reached) > 10
-    for name, gradient in wanted.items():
-        assert torch.dist(found[name], gradient) <= 1e-5 * float(gradient.norm()) + 1e-6 * largest, name
+    for name, gradient in expected.items():
+        assert torch.dist(actual[name], gradient) <= 1e-5 * float(gradient.norm()) + 1e-6 * largest, name
 
 
 class Decoded:
@@ -167,7 +167,7 @@ class Decoded:
         seen[:, : both.patches] = 1
         seen[both.patches :, both.patches :] = torch.ones(length, length).tril()
         mask = (1 - seen) * -1e8
-        found = both.theirs.beit3(  # type: ignore[operator]
+        actual = both.theirs.beit3(  # type: ignore[operator]
             textual_tokens=ids,
             visual_tokens=both.pixels if first else None,
             attn_mask=mask if first else mask[-ids.shape[1] :],
@@ -178,7 +178,7 @@ class Decoded:
             for name in layer:
                 layer[name] = layer[name][:, :, :-1]
         self.length += new.shape[1]
-        scores: Tensor = both.theirs.mlm_head(found[:, -1])  # type: ignore[operator]
+        scores: Tensor = both.theirs.mlm_head(actual[:, -1])  # type: ignore[operator]
         return scores
 
 

@@ -72,12 +72,12 @@ class Pair:
 
     def outputs(self) -> dict[str, Tensor]:
         """Ours, under the names that `of_theirs` gives them."""
-        wanted = {name: self.blueprint.values[name] for name in VALUES[self.model_class]}
+        expected = {name: self.blueprint.values[name] for name in VALUES[self.model_class]}
         batch: dict[str, Any] = {"image": Image(self.image), "caption": self.text()}
         if self.model_class == ANSWERS:
             batch |= {"question": self.text(), "answers": self.text()}
             batch["answers.owner"] = Index(torch.arange(len(self.ids)))
-        return values(self.blueprint, self.ours, wanted, batch)
+        return values(self.blueprint, self.ours, expected, batch)
 
     @torch.no_grad()
     def of_theirs(self, model: Any) -> dict[str, Tensor]:
@@ -99,14 +99,14 @@ class Pair:
 
         Its cross-attention is never told of the mask, so that in a batch answers look at their question's padding.
         """
-        found = torch.zeros(*self.ids.shape, WORDS, dtype=torch.float64)
+        actual = torch.zeros(*self.ids.shape, WORDS, dtype=torch.float64)
         for row, length in enumerate(self.mask.sum(1).tolist()):
             seen = model.vision_model(self.image[row : row + 1]).last_hidden_state
             question = model.text_encoder(asked[row : row + 1, :length], encoder_hidden_states=seen)
             answers = self.begun("[DEC]")[row : row + 1, :length]
             answered = model.text_decoder(answers, encoder_hidden_states=question.last_hidden_state)
-            found[row, :length] = answered.logits[0]
-        return found
+            actual[row, :length] = answered.logits[0]
+        return actual
 
     def begun(self, token: str) -> Tensor:
         ids = self.ids.clone()
@@ -131,12 +131,12 @@ READ: Mapping[names.ModelClass, frozenset[str]] = {
 
 @torch.no_grad()
 def values(
-    blueprint: CheckedBlueprint, model: Model, wanted: Mapping[str, Ref], batch: Mapping[str, Any]
+    blueprint: CheckedBlueprint, model: Model, expected: Mapping[str, Ref], batch: Mapping[str, Any]
 ) -> dict[str, Tensor]:
-    program = compile_plan(blueprint, "values", wanted, trainable=lambda _: False)
+    program = compile_plan(blueprint, "values", expected, trainable=lambda _: False)
     with evaluating(model):
-        found = model(program.run, batch)
-    return {name: one.scores if isinstance(one, Logits) else one.features for name, one in found.items()}
+        actual = model(program.run, batch)
+    return {name: one.scores if isinstance(one, Logits) else one.features for name, one in actual.items()}
 
 
 def config_of(sizes: Mapping[str, Any], model_class: names.ModelClass) -> Any:
@@ -201,23 +201,23 @@ def test_what_is_exported_loads_strictly_and_gives_the_same(pair: Pair) -> None:
 def assert_close(pair: Pair, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
     """In float64, within 1e-10 of the norm, wherever no padding stands."""
     assert ours.keys() == theirs.keys()
-    for name, found in ours.items():
-        wanted = theirs[name]
-        if wanted.ndim == 3:
-            found, wanted = (one[pair.mask.bool()] for one in (found, wanted))
-        assert_near(found, wanted, 1e-10, what=name)
+    for name, actual in ours.items():
+        expected = theirs[name]
+        if expected.ndim == 3:
+            actual, expected = (one[pair.mask.bool()] for one in (actual, expected))
+        assert_near(actual, expected, 1e-10, what=name)
 
 
 def test_a_blueprint_starts_from_a_folder_of_the_librarys(pair: Pair, tmp_path: Path) -> None:
     pair.theirs.save_pretrained(tmp_path)
-    fresh, told = build(pair.blueprint, seed=2).double(), list[str]()
+    fresh, notes = build(pair.blueprint, seed=2).double(), list[str]()
     whole = Start.model_validate({"from": str(tmp_path), "as": "transformers_blip"})
     rest = Start.model_validate({"new": ["**"]})
-    initialiser(dataclasses.replace(pair.blueprint, start=(whole, rest)), told.append)(fresh)
-    ours, wanted = weights_of(fresh), weights_of(pair.ours)
+    initialiser(dataclasses.replace(pair.blueprint, start=(whole, rest)), notes.append)(fresh)
+    ours, expected = weights_of(fresh), weights_of(pair.ours)
     read = READ[pair.model_class]
-    assert all(torch.equal(ours[name], tensor) for name, tensor in wanted.items() if name.split(".")[0] in read)
-    assert not any(line.startswith("left over") for line in told)
+    assert all(torch.equal(ours[name], tensor) for name, tensor in expected.items() if name.split(".")[0] in read)
+    assert not any(line.startswith("left over") for line in notes)
 
 
 def test_a_model_of_another_size_and_a_pickle_that_would_run_code_are_refused(tmp_path: Path) -> None:
@@ -225,12 +225,12 @@ def test_a_model_of_another_size_and_a_pickle_that_would_run_code_are_refused(tm
     their_model(MATCHES, other, 0).save_pretrained(tmp_path)
     torch.save({"model": Runs()}, tmp_path / "model.pth")
     blueprint = blueprint_of(MATCHES, small)
-    for origin, told in (
+    for origin, notes in (
         (tmp_path, "weights of `vision` have other shapes or types"),
         (tmp_path / "model.pth", "asks for .*a file of anything but tensors is not opened"),
     ):
         item = Start.model_validate({"from": str(origin), "as": "transformers_blip"})
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=notes):
             initialiser(dataclasses.replace(blueprint, start=(item,)), lambda _: None)(build(blueprint))
 
 
@@ -270,9 +270,9 @@ def test_captions_after_a_prompt_are_the_librarys(how: dict[str, Any], seed: int
     if chosen["num_beams"] > 1:
         chosen.setdefault("length_penalty", 0.0)  # one beam has nothing to put in order, and is refused it
     begun = torch.tensor([[1, *PROMPT, 2]]).repeat(4, 1)
-    wanted = theirs.generate(pixel_values=image, input_ids=begun, do_sample=False, **chosen)
-    found = asker.ids_of_batch("caption", {"image": Image(image)}, beams=chosen.pop("num_beams"), **chosen)
-    assert [to_end(row[1:]) for row in found.tolist()] == [to_end(row[1 + len(PROMPT) :]) for row in wanted.tolist()]
+    expected = theirs.generate(pixel_values=image, input_ids=begun, do_sample=False, **chosen)
+    actual = asker.ids_of_batch("caption", {"image": Image(image)}, beams=chosen.pop("num_beams"), **chosen)
+    assert [to_end(row[1:]) for row in actual.tolist()] == [to_end(row[1 + len(PROMPT) :]) for row in expected.tolist()]
 
 
 def to_end(ids: list[int]) -> list[int]:

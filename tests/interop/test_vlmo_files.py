@@ -71,9 +71,9 @@ def made(task: str, *overrides: str, seed: int | None = 0) -> Model:
 
 def begun(task: str, start: str, *overrides: str) -> tuple[Model, list[str]]:
     checked = Blueprint.load(*CLASSES[task][0], overrides=settled(task, *overrides, f"start={start}")).check()
-    model, told = build(checked, seed=5), list[str]()
-    initialiser(checked, told.append)(model)
-    return model, told
+    model, notes = build(checked, seed=5), list[str]()
+    initialiser(checked, notes.append)(model)
+    return model, notes
 
 
 def random(model: Model) -> Model:
@@ -83,8 +83,8 @@ def random(model: Model) -> Model:
     return model
 
 
-def told_left(told: list[str]) -> str:
-    return next((line.partition("left over in ")[2] for line in told if "left over" in line), "")
+def told_left(notes: list[str]) -> str:
+    return next((line.partition("left over in ")[2] for line in notes if "left over" in line), "")
 
 
 @pytest.mark.parametrize("task", ["pretrain", "textmlm", "retrieval", "vqa", "nlvr2"])
@@ -113,18 +113,18 @@ def test_what_is_exported_begins_the_same_model_bit_by_bit(task: str, wrapped: s
     file = tmp_path / "vlmo.pt"
     names = {f"module.{name}" if wrapped == "module." else name: tensor for name, tensor in state.items()}
     torch.save({"module": names} if wrapped == "module." else names, file)
-    again, told = begun(task, f'[{{from: "{file}", as: vlmo}}]')
+    again, notes = begun(task, f'[{{from: "{file}", as: vlmo}}]')
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
-    assert not told_left(told)
+    assert not told_left(notes)
 
 
 def test_a_fine_tuned_file_fills_what_it_has_and_names_the_rest(tmp_path: Path) -> None:
     vqa, pretrained = random(made("vqa")), random(made("pretrain"))
     both = {**vlmo.export_state(weights_of(pretrained)), **vlmo.export_state(weights_of(vqa))}
     save_file({**both, "strange.weight": torch.ones(2)}, tmp_path / "vqa.safetensors")
-    again, told = begun("vqa", f'[{{from: "{tmp_path / "vqa.safetensors"}", as: vlmo}}]')
+    again, notes = begun("vqa", f'[{{from: "{tmp_path / "vqa.safetensors"}", as: vlmo}}]')
     assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in vqa.state_dict().items())
-    left = told_left(told)
+    left = told_left(notes)
     assert "mlm_head.bias" in left and left.endswith("and 3 more")
     imported = vlmo.import_state({**both, "strange.weight": torch.ones(2)}, Filled(weights_of(vqa), {}, ()))
     assert imported.left == ("strange.weight",)
@@ -140,9 +140,9 @@ def test_a_file_in_half_precision_below_other_names_is_read(precision: torch.dty
     content: dict[str, Any] = {f"{prefix}{name}": tensor for name, tensor in short.items()}
     torch.save({"model": state, "model_ema": content, "epoch": 3} if below == "ema" else content, file)
     chosen = ", in: model_ema" if below == "ema" else ""
-    model, told = begun("retrieval", f'[{{from: "{file}", as: vlmo{chosen}}}]')
+    model, notes = begun("retrieval", f'[{{from: "{file}", as: vlmo{chosen}}}]')
     filled = vlmo.export_state(weights_of(model))
-    assert filled.keys() == short.keys() and not told_left(told)
+    assert filled.keys() == short.keys() and not told_left(notes)
     assert all(torch.equal(tensor, short[name].float()) for name, tensor in filled.items())
 
 
@@ -152,12 +152,12 @@ def test_a_file_of_another_size_of_picture_fills_a_model(task: str, before: int,
     model = random(made(task, f"inputs.image.size={before}"))
     save_file(vlmo.export_state(weights_of(model)), tmp_path / "vlmo.safetensors")
     start = f'[{{from: "{tmp_path / "vlmo.safetensors"}", as: vlmo}}]'
-    again, told = begun(task, start, f"inputs.image.size={after}")
+    again, notes = begun(task, start, f"inputs.image.size={after}")
     ours, theirs = weights_of(again), weights_of(model)
     tables = {name for name in ours if name.endswith("relative_bias.table") or name == "patches_of.positions"}
     assert tables and all(torch.equal(ours[name], theirs[name]) for name in ours.keys() - tables)
     for name in tables:
-        assert any(line.startswith(name) and "resized" in line for line in told)
+        assert any(line.startswith(name) and "resized" in line for line in notes)
         if name == "patches_of.positions":
             assert torch.equal(ours[name][0], theirs[name][0])
             patches = resize_grid(theirs[name][1:], (after // 16) ** 2, antialias=False)
@@ -187,11 +187,11 @@ def test_where_upper_begins_is_read_off_the_model_for_a_file_of_the_stage_of_wor
     words = random(made("pretrain"))
     save_file(stage_2(words), tmp_path / "stage2.safetensors")
     file = f'{{from: "{tmp_path / "stage2.safetensors"}", as: vlmo}}'
-    model, told = begun("pretrain", f'[{file}, {{new: ["**"]}}]', "~stages.language")
+    model, notes = begun("pretrain", f'[{file}, {{new: ["**"]}}]', "~stages.language")
     for name, tensor in words.state_dict().items():
         if "vision_language" not in name and name.split(".")[1] in ("lower", "upper", "words_of", "mlm_head"):
             assert torch.equal(tensor, model.state_dict()[name]), name
-    assert not told_left(told)
+    assert not told_left(notes)
     other = ("components.lower.depth=1", "components.lower.layers_after=2", "components.upper.depth=2",
              "components.upper.layers_before=1")  # fmt: skip
     moved, _ = begun("pretrain", f'[{file}, {{new: ["**"]}}]', *other)
@@ -237,7 +237,7 @@ BEIT = '[{{from: "{file}", as: beit}}, {{new: ["**"]}}]'
 def test_a_beit_file_fills_the_pictures_half_of_both_stacks(shared: bool, tmp_path: Path) -> None:
     state = beit(final_norm=shared, shared=shared)
     save_file(state, tmp_path / "beit.safetensors")
-    model, told = begun("pretrain", BEIT.format(file=tmp_path / "beit.safetensors"))
+    model, notes = begun("pretrain", BEIT.format(file=tmp_path / "beit.safetensors"))
     ours = dict(model.components.state_dict())
     for number, home in enumerate(("lower.layers.0", "lower.layers.1", "upper.layers.0")):
         block = f"blocks.{number}"
@@ -253,7 +253,7 @@ def test_a_beit_file_fills_the_pictures_half_of_both_stacks(shared: bool, tmp_pa
         assert not table[places[name] :].any(), "rows of words and across stay as they begin"
     assert torch.equal(ours["upper.norm.weight"], state["norm.weight"] if shared else torch.ones(WIDTH))
     expected = "mask_token" if shared else "fc_norm.bias, fc_norm.weight, head.bias, head.weight"
-    assert told_left(told).endswith(expected)
+    assert told_left(notes).endswith(expected)
 
 
 def test_beits_table_is_resized_to_another_size_of_picture(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_only_embeddings_of_a_beit_file_may_be_taken(tmp_path: Path) -> None:
 
 def header_starts() -> list[tuple[str, str]]:
     """What `start` is in the commands and lists of the headers of VLMo's blueprints and tasks, by file."""
-    found = []
+    actual = []
     for file in [
         *sorted((ROOT / "blueprints").glob("vlmo_*.yaml")),
         *sorted((ROOT / "blueprints/tasks/vlmo").glob("*.yaml")),
@@ -322,8 +322,8 @@ def header_starts() -> list[tuple[str, str]]:
         for line in text.split("\n"):
             if line.startswith("compose-vlp train"):
                 lists += [w.removeprefix("start=") for w in shlex.split(line) if w.startswith("start=")]
-        found += [(file.stem, one) for one in lists]
-    return found
+        actual += [(file.stem, one) for one in lists]
+    return actual
 
 
 def test_headers_say_how_their_models_start() -> None:
@@ -345,8 +345,8 @@ def test_the_start_of_each_header_fills_a_small_model(
     torch.save(made_of or vlmo.export_state(weights_of(source)), file)
     if judged:
         start = start.replace(", {new: [judge]}", "")
-    model, told = begun(task, start)
-    assert told and "weights" in told[0]
+    model, notes = begun(task, start)
+    assert notes and "weights" in notes[0]
     if made_of is None:
         assert torch.equal(model.student.words_of.embedding.weight, source.student.words_of.embedding.weight)
 

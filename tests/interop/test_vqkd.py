@@ -110,8 +110,8 @@ def test_a_file_of_the_authors_gives_the_codes_and_features_of_their_model(tmp_p
     extra = {"teacher_model.visual.proj": torch.ones(2), "scaling_layer.shift": torch.ones(3), "loss.w": torch.ones(1)}
     torch.save({key: {**state, **extra}, "epoch": 99}, tmp_path / "vqkd.pth")
     checked, model = tokenizer(tmp_path / "vqkd.pth")
-    told = start(components_of(checked, model), checked.start)
-    assert not [name for names in told.unused.values() for name in names]
+    notes = start(components_of(checked, model), checked.start)
+    assert not [name for names in notes.unused.values() for name in names]
     student = model.student
     pixels = torch.randn(2, 3, PATCH * GRID, PATCH * GRID, dtype=torch.float64)
     coded = student.codebook(student.code_tower(student.code_patches(Image(pixels))).tokens)
@@ -152,6 +152,6 @@ def test_what_is_missing_or_unknown_is_said() -> None:
 def test_a_tokenizer_of_another_grid_is_resized(tmp_path: Path) -> None:
     torch.save({"model": official()}, tmp_path / "vqkd.pth")
     checked, model = tokenizer(tmp_path / "vqkd.pth", PATCH * 4)
-    told = start(components_of(checked, model), checked.start)
-    assert any(note.startswith("code_patches.positions: 3 x 3 patches resized to 4 x 4") for note in told.notes)
+    notes = start(components_of(checked, model), checked.start)
+    assert any(note.startswith("code_patches.positions: 3 x 3 patches resized to 4 x 4") for note in notes.notes)
     assert model.student.code_patches.positions.shape == (17, WIDTH)

@@ -48,10 +48,10 @@ def test_many_points_become_means_of_runs() -> None:
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
 def test_scale_covers_its_values_with_few_round_ticks(values: list[float]) -> None:
-    found = scale(values, 0, 100)
-    assert found.low <= min(values) + 1e-6 * max(map(abs, values))
-    assert found.high >= max(values) - 1e-6 * max(map(abs, values))
-    assert 2 <= len(found.ticks) <= 8
+    actual = scale(values, 0, 100)
+    assert actual.low <= min(values) + 1e-6 * max(map(abs, values))
+    assert actual.high >= max(values) - 1e-6 * max(map(abs, values))
+    assert 2 <= len(actual.ticks) <= 8
 
 
 @pytest.mark.parametrize(
@@ -63,5 +63,5 @@ def test_ticks_are_round(values: list[float], ticks: list[float]) -> None:
 
 
 def test_constant_curve_has_a_scale_around_it() -> None:
-    found = scale([3, 3], 0, 1)
-    assert found.low < 3 < found.high
+    actual = scale([3, 3], 0, 1)
+    assert actual.low < 3 < actual.high

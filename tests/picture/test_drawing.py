@@ -47,9 +47,9 @@ def test_words_of_a_blueprint_are_never_markup() -> None:
 
 def test_data_of_the_page_is_the_diagram() -> None:
     diagram = diagram_of(paper("coca"), Numbers({"vision": 1}))
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page(diagram), re.DOTALL)
-    assert found
-    data = json.loads(found[1])
+    actual = re.search(r'<script type="application/json" id="data">(.*?)</script>', page(diagram), re.DOTALL)
+    assert actual
+    data = json.loads(actual[1])
     assert set(data["boxes"]) == {box.id for box in diagram.boxes}
     assert data["boxes"]["visual.vision"]["share"] == 1.0
     assert len(data["arrows"]) == len(diagram.arrows)

@@ -53,10 +53,10 @@ def test_crossings_are_counted_by_pairs() -> None:
 
 @given(st.lists(st.integers(-50, 50), min_size=1, max_size=8))
 def test_isotonic_ascends_and_leaves_what_ascends(values: list[int]) -> None:
-    found = isotonic(values, [1.0] * len(values))
-    assert all(a <= b + 1e-9 for a, b in pairwise(found))
-    assert sum(found) == pytest.approx(sum(values))
-    assert isotonic(found, [1.0] * len(found)) == pytest.approx(found)
+    actual = isotonic(values, [1.0] * len(values))
+    assert all(a <= b + 1e-9 for a, b in pairwise(actual))
+    assert sum(actual) == pytest.approx(sum(values))
+    assert isotonic(actual, [1.0] * len(actual)) == pytest.approx(actual)
 
 
 def test_isotonic_is_the_nearest_in_weighted_squares() -> None:

@@ -9,8 +9,8 @@ from tests.graph.support import checked, paper
 
 def box(diagram: Diagram, title: str, name: str = "") -> Box:
     """The one box of that title that gives the value of that name."""
-    (found,) = [one for one in diagram.boxes if one.title == title and name in ("", one.name)]
-    return found
+    (actual,) = [one for one in diagram.boxes if one.title == title and name in ("", one.name)]
+    return actual
 
 
 def test_every_call_and_output_is_a_box() -> None:

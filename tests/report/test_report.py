@@ -148,9 +148,9 @@ def test_a_curve_shows_the_steps_that_all_seeds_have():
 
 
 def test_pages_have_every_number_for_programs(summary: Summary):
-    told = tables.as_json(summary)
-    assert len(told["rows"]) == 8 and len(told["effects"]) == 6 and len(told["trials"]) == 12
-    row = next(row for row in told["rows"] if row["cell"] == "off, six" and row["score"] == "retrieval.mean_recall")
+    notes = tables.as_json(summary)
+    assert len(notes["rows"]) == 8 and len(notes["effects"]) == 6 and len(notes["trials"]) == 12
+    row = next(row for row in notes["rows"] if row["cell"] == "off, six" and row["score"] == "retrieval.mean_recall")
     assert row["difference"] == pytest.approx(-0.2, abs=0.005) and row["p_holm"] < 0.05
 
 

@@ -75,10 +75,10 @@ def test_scores_of_training_and_of_evaluate_are_read_together(tmp_path: Path):
     first = Measurement("retrieval", "pairs", ("data.pairs.split=unseen",), 100, 7, {"mean_recall": 0.3})
     keep_scores(run, [first])
     keep_scores(run, [Measurement("retrieval", "pairs", ("data.pairs.split=unseen",), 100, 9, {"mean_recall": 0.2})])
-    found = {measurement.key: measurement for measurement in read_scores(run)}
-    assert found["captioning", "val", ()].scores == {"cider": 0.3}
-    assert found["retrieval", "pairs", ()].scores == {"mean_recall": 0.4}
-    assert found[first.key].step == 9
+    actual = {measurement.key: measurement for measurement in read_scores(run)}
+    assert actual["captioning", "val", ()].scores == {"cider": 0.3}
+    assert actual["retrieval", "pairs", ()].scores == {"mean_recall": 0.4}
+    assert actual[first.key].step == 9
     (run.reports / "scores.json").write_text('[{"task": 1}]', encoding="utf-8")
     with pytest.raises(UserError, match=r"scores\.json is damaged"):
         read_scores(run)

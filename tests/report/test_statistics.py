@@ -15,9 +15,9 @@ from compose_vlp.report.trials import Trial
 def test_an_interval_is_students():
     values = [0.51, 0.55, 0.49, 0.60]
     low, high = stats.t.interval(0.95, 3, loc=np.mean(values), scale=stats.sem(values))
-    found = estimate(values)
-    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(values), low, high))
-    assert found.half == pytest.approx((high - low) / 2)
+    actual = estimate(values)
+    assert (actual.mean, actual.low, actual.high) == pytest.approx((np.mean(values), low, high))
+    assert actual.half == pytest.approx((high - low) / 2)
 
 
 def test_the_interval_covers_the_true_mean_in_95_of_100_experiments():
@@ -35,20 +35,20 @@ def test_one_seed_has_no_interval():
 
 def test_a_difference_pairs_the_seeds_that_both_have():
     cell, baseline = {0: 0.50, 1: 0.61, 2: 0.70, 7: 0.9}, {2: 0.68, 1: 0.60, 0: 0.47, 8: 0.1}
-    found = difference(cell, baseline)
+    actual = difference(cell, baseline)
     expected = stats.ttest_rel([0.50, 0.61, 0.70], [0.47, 0.60, 0.68])
-    assert found is not None
-    assert found.estimate.seeds == 3
-    assert found.p == pytest.approx(expected.pvalue)
-    assert found.estimate.mean == pytest.approx(0.02)
+    assert actual is not None
+    assert actual.estimate.seeds == 3
+    assert actual.p == pytest.approx(expected.pvalue)
+    assert actual.estimate.mean == pytest.approx(0.02)
     assert difference({0: 1.0}, {1: 1.0}) is None
 
 
 @pytest.mark.parametrize(("values", "p"), [([0.0, 0.0, 0.0], 1.0), ([0.1, 0.1], 0.0)])
 def test_differences_without_any_spread_are_certain(values: list[float], p: float):
-    found = of_differences(values)
-    assert found.p == p
-    assert found.told_apart == (p == 0.0)
+    actual = of_differences(values)
+    assert actual.p == p
+    assert actual.told_apart == (p == 0.0)
 
 
 def test_holm_corrects_for_the_number_of_comparisons():
@@ -116,44 +116,44 @@ GRID = list(product(*FACTORS.values()))
 
 def test_effects_of_a_full_grid_are_differences_of_marginal_means():
     trials = planted(GRID, noise=0.05)
-    found = {effect.name: effect.difference for effect in effects(trials, FACTORS, "score")}
+    actual = {effect.name: effect.difference for effect in effects(trials, FACTORS, "score")}
     for factor, levels in FACTORS.items():
         for level in levels[1:]:
             means = {
                 name: np.mean([trial.scores["score"] for trial in trials if trial.levels[factor] == name])
                 for name in (level, levels[0])
             }
-            assert found[f"{factor}={level}"].estimate.mean == pytest.approx(means[level] - means[levels[0]])
+            assert actual[f"{factor}={level}"].estimate.mean == pytest.approx(means[level] - means[levels[0]])
 
 
 def test_an_interaction_is_what_two_changes_do_beyond_their_sum():
-    found = {effect.name: effect.difference for effect in effects(planted(GRID), FACTORS, "score")}
-    assert found["teacher=off × fusion=gated"].estimate.mean == pytest.approx(0.4)
-    assert found["teacher=off × negatives=random"].estimate.mean == pytest.approx(0.0, abs=1e-12)
-    assert found["teacher=off"].estimate.mean == pytest.approx(-0.3 + 0.4 / 2)
-    assert found["negatives=none"].estimate.mean == pytest.approx(0.25)
+    actual = {effect.name: effect.difference for effect in effects(planted(GRID), FACTORS, "score")}
+    assert actual["teacher=off × fusion=gated"].estimate.mean == pytest.approx(0.4)
+    assert actual["teacher=off × negatives=random"].estimate.mean == pytest.approx(0.0, abs=1e-12)
+    assert actual["teacher=off"].estimate.mean == pytest.approx(-0.3 + 0.4 / 2)
+    assert actual["negatives=none"].estimate.mean == pytest.approx(0.25)
 
 
 def test_cells_that_are_missing_cost_only_what_they_alone_could_tell():
     known = [cell for cell in GRID if cell != ("off", "none", "gated")]
-    found = {effect.name: effect.difference for effect in effects(planted(known), FACTORS, "score")}
-    assert found["negatives=none"].estimate.mean == pytest.approx(0.25)
+    actual = {effect.name: effect.difference for effect in effects(planted(known), FACTORS, "score")}
+    assert actual["negatives=none"].estimate.mean == pytest.approx(0.25)
     unknown = [cell for cell in GRID if not (cell[0] == "off" and cell[2] == "gated")]
-    found = {effect.name: effect.difference for effect in effects(planted(unknown), FACTORS, "score")}
-    assert found["teacher=off × fusion=gated"] is None
-    assert found["teacher=off × negatives=none"].estimate.mean == pytest.approx(0.0, abs=1e-12)
+    actual = {effect.name: effect.difference for effect in effects(planted(unknown), FACTORS, "score")}
+    assert actual["teacher=off × fusion=gated"] is None
+    assert actual["teacher=off × negatives=none"].estimate.mean == pytest.approx(0.0, abs=1e-12)
 
 
 def test_main_effects_alone_can_be_asked_for():
     trials = [Trial(str(cell), dict(zip("ab", cell, strict=True)), 0, {"score": 1.0}) for cell in ("xx", "yx", "xy")]
-    found = effects(trials, {"a": "xy", "b": "xy"}, "score", interactions=False)
-    assert [effect.name for effect in found] == ["a=y", "b=y"]
-    assert all(effect.difference.estimate.mean == pytest.approx(0.0) for effect in found)
+    actual = effects(trials, {"a": "xy", "b": "xy"}, "score", interactions=False)
+    assert [effect.name for effect in actual] == ["a=y", "b=y"]
+    assert all(effect.difference.estimate.mean == pytest.approx(0.0) for effect in actual)
 
 
 def test_seeds_without_the_score_do_not_count():
     trials = planted(GRID)
     without = [Trial(t.cell, t.levels, t.seed, {} if t.seed == 2 else t.scores) for t in trials]
-    found = {effect.name: effect.difference for effect in effects(without, FACTORS, "score")}
-    assert found["negatives=random"].estimate.seeds == 2
-    assert math.isclose(found["negatives=random"].estimate.mean, -0.1)
+    actual = {effect.name: effect.difference for effect in effects(without, FACTORS, "score")}
+    assert actual["negatives=random"].estimate.seeds == 2
+    assert math.isclose(actual["negatives=random"].estimate.mean, -0.1)

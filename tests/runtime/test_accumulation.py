@@ -53,13 +53,13 @@ def gradients_of(model: Model, compute: Callable[..., Losses], batch: Any) -> tu
 def test_pieces_give_the_losses_and_gradients_of_the_whole(small_coca: Load, count: int) -> None:
     model, compiled, pieces, batch = prepare(small_coca())
     model, batch = model.double(), in_float64(batch)
-    whole, wanted = gradients_of(model, InOneGo(Engine(model), compiled.run, ALONE, FLOAT32), batch)
-    cut, found = gradients_of(model, InPieces(Engine(model), pieces, count, ALONE, FLOAT32), batch)
+    whole, expected = gradients_of(model, InOneGo(Engine(model), compiled.run, ALONE, FLOAT32), batch)
+    cut, actual = gradients_of(model, InPieces(Engine(model), pieces, count, ALONE, FLOAT32), batch)
     assert cut.total == pytest.approx(whole.total, rel=1e-6)
     assert cut.values == pytest.approx(dict(whole.values), rel=1e-6)
-    assert found.keys() == wanted.keys()
-    for name, gradient in wanted.items():
-        assert torch.dist(found[name], gradient) <= 1e-6 * gradient.norm() + 1e-9, name
+    assert actual.keys() == expected.keys()
+    for name, gradient in expected.items():
+        assert torch.dist(actual[name], gradient) <= 1e-6 * gradient.norm() + 1e-9, name
 
 
 SMALL_BEIT3 = (
@@ -84,17 +84,17 @@ def test_the_worst_words_of_the_whole_batch_are_left_out_in_pieces_too() -> None
     model.tokenizers = open_tokenizers(checked)
     batch = in_float64(synthetic_batch(compiled.plan, ROWS, "cpu"))
     weights = {"lm": 1.0}
-    found = []
+    actual = []
     for compute in (
         InOneGo(Engine(model), compiled.run, ALONE, FLOAT32),
         InPieces(Engine(model), pieces, 3, ALONE, FLOAT32),
     ):
         model.zero_grad()
         total = compute(batch, weights, Step()).total
-        found.append((total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
-    (whole, wanted), (cut, slopes) = found
+        actual.append((total, torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])))
+    (whole, expected), (cut, slopes) = actual
     assert cut == pytest.approx(whole, rel=1e-9)
-    assert torch.dist(slopes, wanted) <= 1e-7 * wanted.norm()
+    assert torch.dist(slopes, expected) <= 1e-7 * expected.norm()
 
 
 def test_what_mixes_rows_runs_once_and_the_rest_piece_by_piece(small_coca: Load) -> None:
@@ -197,7 +197,7 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
     monkeypatch.setattr(miner, lambda weights, count: weights.topk(count, 1).indices)
     weights = {"itc": 1.0, "itm": 1.0, "mlm": 1.0}
     step = Step(checked.constants_and_starts())
-    found = []
+    actual = []
     queues = []
     for way in (
         InOneGo(Engine(model), compiled.run, ALONE, FLOAT32),
@@ -205,12 +205,12 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
     ):
         model.zero_grad()
         losses = way(batch, weights, step)
-        found.append((losses.values, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+        actual.append((losses.values, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
         queues.append([one.features for one in model.student.memory.pending.values()])
-    (whole, wanted), (cut, gradients) = found
+    (whole, expected), (cut, gradients) = actual
     assert cut == pytest.approx(dict(whole), rel=1e-5)
-    assert gradients.keys() == wanted.keys()
-    for name, gradient in wanted.items():
+    assert gradients.keys() == expected.keys()
+    for name, gradient in expected.items():
         assert torch.dist(gradients[name], gradient) <= 1e-6 * gradient.norm() + 1e-9, name
     for mine, other in zip(*queues, strict=True):
         assert_near(mine, other)

@@ -132,14 +132,14 @@ def by_hand() -> Result:
     memory, losses = model.student.memory, []
     for halves in zip(*(recorded(rank, 2, local=True) for rank in (0, 1)), strict=True):
         model.update_teachers("before")
-        found, entering = [], []
+        actual, entering = [], []
         for half in halves:
             step = Step({"alpha": 0.4}, choices=half["choices"])
-            found.append(model(compiled.run, half["inputs"], step))
+            actual.append(model(compiled.run, half["inputs"], step))
             entering.append(memory.pending)
         words = torch.tensor([float(half["choices"]["masked"].labels.ids.ge(0).sum()) for half in halves])
-        means = {name: torch.stack([one[name].value for one in found]).mean() for name in ("itc", "itm")}
-        means["mlm"] = torch.stack([one["mlm"].value for one in found]) @ words / words.sum()
+        means = {name: torch.stack([one[name].value for one in actual]).mean() for name in ("itc", "itm")}
+        means["mlm"] = torch.stack([one["mlm"].value for one in actual]) @ words / words.sum()
         torch.stack(list(means.values())).sum().backward()
         memory.pending = {
             name: Embedding(torch.cat([one[name].features for one in entering])) for name in ("image", "text")
@@ -152,18 +152,18 @@ def by_hand() -> Result:
     return {"losses": losses, "state": {name: t.tolist() for name, t in model.state_dict().items()}}
 
 
-def same(found: Result, wanted: Result) -> None:
-    for step, losses in enumerate(wanted["losses"]):
-        assert found["losses"][step] == pytest.approx(losses, rel=1e-5), step
-    assert found["state"].keys() == wanted["state"].keys()
-    for name, tensor in wanted["state"].items():
-        assert_near(torch.tensor(found["state"][name]), torch.tensor(tensor), floor=1e-5, what=name)
+def same(actual: Result, expected: Result) -> None:
+    for step, losses in enumerate(expected["losses"]):
+        assert actual["losses"][step] == pytest.approx(losses, rel=1e-5), step
+    assert actual["state"].keys() == expected["state"].keys()
+    for name, tensor in expected["state"].items():
+        assert_near(torch.tensor(actual["state"][name]), torch.tensor(tensor), floor=1e-5, what=name)
 
 
 @pytest.mark.slow
 @pytest.mark.training
 def test_the_faithful_setting_is_two_half_batches_that_meet_in_the_queue() -> None:
-    wanted = by_hand()
+    expected = by_hand()
     for process in spawn(in_each):
-        same(process["local"], wanted)
+        same(process["local"], expected)
         assert process["local"]["losses"] != process["gathered"]["losses"], "gathering makes a difference"

@@ -81,8 +81,8 @@ def test_one_picture_fills_every_input_of_its_field_each_at_its_own_size(albef: 
 
 def test_every_way_of_asking_takes_the_field(albef: Asker, blip: Asker, picture: Path) -> None:
     source = open_source({"use": "scenes", "count": 12, "size": 32})
-    found = evaluate(albef, source, ("retrieval", "reranking"), 8)
-    assert set(found.tasks) == {"retrieval", "reranking"}
+    actual = evaluate(albef, source, ("retrieval", "reranking"), 8)
+    assert set(actual.tasks) == {"retrieval", "reranking"}
     assert output(albef, "match")(picture, "a red circle").shape == (2,)
     assert output(albef, "where")(picture, "a red circle").shape == (2, 2)
     assert explain(albef, picture, "a red circle").heat.shape == (2, 2)
@@ -198,10 +198,10 @@ def test_ranked_texts_are_asked_like_written_ones(ranked: Asker, picture: Path) 
 def test_a_picture_may_come_in_any_form(albef: Asker, picture: Path) -> None:
     embedding = output(albef, "image_embedding")
     opened = Image.open(picture)
-    wanted = embedding(picture)
+    expected = embedding(picture)
     for given in (str(picture), picture.read_bytes(), opened, np.asarray(opened)):
-        assert_near(embedding(given), wanted)
-    rows = torch.stack([wanted, wanted])
+        assert_near(embedding(given), expected)
+    rows = torch.stack([expected, expected])
     for several in (
         [picture, str(picture)],
         (picture.read_bytes(), opened),
@@ -295,6 +295,6 @@ def test_texts_and_labels_of_one_field_are_read_by_every_input(tmp_path: Path) -
     asker = tiny("tiny/albef", overrides=[*overrides, "+outputs.both=both"])
     assert asker.fields_read("both") == {"caption": ("caption", "short")}
     whole, short = "a red circle and a blue star", "a red circle"
-    found = output(asker, "both")(whole)
+    actual = output(asker, "both")(whole)
     towers = [output(asker, "text_embedding")(text) for text in (whole, short)]
-    assert_near(found, sum(towers, start=torch.zeros(24)) / 2)
+    assert_near(actual, sum(towers, start=torch.zeros(24)) / 2)

@@ -45,10 +45,10 @@ def weights(run: Run) -> tuple[Tensor, Tensor]:
 def test_an_average_for_evaluation_follows_step_by_step(small_coca: Load, tmp_path: Path, update: str) -> None:
     runs = [train(blueprint(small_coca, n, update), tmp_path / str(n)) for n in (1, 2, 3)]
     students = [build(runs[0].blueprint, seed=1).state_dict()[f"components.{WEIGHT}"]] + [weights(r)[0] for r in runs]
-    wanted = students[0].double()
+    expected = students[0].double()
     for student in students[:-1] if update == "before" else students[1:]:
-        wanted = DECAY * wanted + (1 - DECAY) * student.double()
-    assert_near(weights(runs[-1])[1].double(), wanted, within=1e-6)
+        expected = DECAY * expected + (1 - DECAY) * student.double()
+    assert_near(weights(runs[-1])[1].double(), expected, within=1e-6)
     assert (weights(runs[-1])[0] - weights(runs[-1])[1]).norm() > 1e-3, "the model has gone further"
 
 

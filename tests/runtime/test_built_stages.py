@@ -60,12 +60,12 @@ def test_a_stage_of_another_size_is_built_at_that_size(small_coca: Load, tmp_pat
         "+stages.larger={data: pairs, batch: 5, length: 2 steps, losses: [captioning], freeze: [vision], "
         "set: {inputs.image.size: 32}}"
     )
-    found = [
+    actual = [
         small_coca(larger).build(out=tmp_path / stage, stage=stage, track=False).report
         for stage in ("pretrain", "larger")
     ]
-    assert found[1].parameters["total"] - found[0].parameters["total"] == 12 * 32, "rows of positions"
-    assert [one.parameters["frozen"] for one in found] == [[], ["vision"]]
+    assert actual[1].parameters["total"] - actual[0].parameters["total"] == 12 * 32, "rows of positions"
+    assert [one.parameters["frozen"] for one in actual] == [[], ["vision"]]
 
 
 def test_the_program_in_a_runs_folder_is_the_one_that_trains(small_coca: Load, tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_the_program_in_a_runs_folder_is_the_one_that_trains(small_coca: Load, t
 def test_a_real_step_trains_what_the_stage_trains(small_coca: Load) -> None:
     checked = small_coca("stages.pretrain.train=[similarity, image_proj]").check()
     choose = lambda model: choose_of_stage(model, checked, "pretrain")  # noqa: E731
-    found = materialise(checked, "pretrain", torch.device("cpu"), choose=choose)
-    assert found.without_gradient == () and found.gradient_norm > 0
+    actual = materialise(checked, "pretrain", torch.device("cpu"), choose=choose)
+    assert actual.without_gradient == () and actual.gradient_norm > 0
     frozen = small_coca('freeze=["**.weight", "**.bias", "**.positions", "**.queries", "**.temperature", "**.cls"]')
     with pytest.raises(UserError, match="nothing is trained that the losses reach"):
         materialise(

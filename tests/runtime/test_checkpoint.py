@@ -41,12 +41,12 @@ def names(folder: Path) -> list[str]:
 
 def test_a_state_comes_back(tmp_path: Path) -> None:
     save(tmp_path / "one", state(2.0), step=3)
-    found = load(tmp_path / "one")
-    assert found["model"]["layer.weight"].tolist() == [2.0] * 8
-    assert found["model"]["scale"].shape == ()
-    assert found["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.95)
-    assert list(found["optimizer"]["state"]) == [0]
-    assert found["progress"]["loss"] != found["progress"]["loss"]
+    actual = load(tmp_path / "one")
+    assert actual["model"]["layer.weight"].tolist() == [2.0] * 8
+    assert actual["model"]["scale"].shape == ()
+    assert actual["optimizer"]["param_groups"][0]["betas"] == (0.9, 0.95)
+    assert list(actual["optimizer"]["state"]) == [0]
+    assert actual["progress"]["loss"] != actual["progress"]["loss"]
 
 
 def test_weights_are_a_file_that_any_tool_reads(tmp_path: Path) -> None:

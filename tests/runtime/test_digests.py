@@ -34,7 +34,7 @@ def test_what_a_file_holds_decides(small_coca: Load, tmp_path: Path, monkeypatch
     file.write_text(json.dumps({"image": "a.png", "caption": "one"}) + "\n")
     one = of(blueprint)
     file.write_text(json.dumps({"image": "a.png", "caption": "two"}) + "\n")
-    assert len({str(found) for found in (absent, one, of(blueprint))}) == 3
+    assert len({str(actual) for actual in (absent, one, of(blueprint))}) == 3
     monkeypatch.setattr(digests, "WHOLE", 10)
     monkeypatch.setattr(digests, "END", 4)
     monkeypatch.setattr(digests, "SAMPLES", 0)
@@ -59,12 +59,12 @@ def test_files_of_a_folder_decide_by_name_and_size(small_coca: Load, tmp_path: P
 
 
 def test_the_same_files_elsewhere_are_the_same_data(small_coca: Load, tmp_path: Path) -> None:
-    found = []
+    actual = []
     for folder in (tmp_path / "here", tmp_path / "there"):
         folder.mkdir()
         (folder / "captions.jsonl").write_text(json.dumps({"image": "a.png", "caption": "one"}) + "\n")
-        found.append(of(small_coca(f"data.pairs={{use: jsonl, path: {folder}/captions.jsonl}}")))
-    assert found[0] == found[1]
+        actual.append(of(small_coca(f"data.pairs={{use: jsonl, path: {folder}/captions.jsonl}}")))
+    assert actual[0] == actual[1]
 
 
 def test_what_a_run_knows_is_compared_with_what_is_there(small_coca: Load, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_shards_of_a_pattern_decide(small_coca: Load, tmp_path: Path) -> None:
 
 
 def test_mixtures_and_what_is_evaluated_on_are_told_with_their_parts(small_coca: Load) -> None:
-    found = of(
+    actual = of(
         small_coca(
             "+data.more={use: scenes, seed: 3}",
             "+data.both={mix: {pairs: 1, more: 2}}",
@@ -102,5 +102,5 @@ def test_mixtures_and_what_is_evaluated_on_are_told_with_their_parts(small_coca:
             "stages.pretrain.evaluate={every: 1 epoch, data: val}",
         )
     )
-    assert list(found) == ["both", "more", "pairs", "val"]
-    assert found["both"].startswith("mix ")
+    assert list(actual) == ["both", "more", "pairs", "val"]
+    assert actual["both"].startswith("mix ")

@@ -146,7 +146,7 @@ class Run:
         values = Values(self.blueprint.params, Scale(ROWS, ROWS, STEPS))
         loop = StageLoop(
             model=self.model, gradients=self.step, optimizer=self.optimizer, batches=self.batches(),
-            weights=loss_weights(self.blueprint, self.compiled.plan.wanted, values), params=values.at,
+            weights=loss_weights(self.blueprint, self.compiled.plan.results, values), params=values.at,
             decays=lambda _: dict.fromkeys(self.blueprint.teachers, 0.9),
             after_step=[module for module in self.model.modules() if isinstance(module, AfterStep)],
         )  # fmt: skip
@@ -239,8 +239,8 @@ def test_every_engine_learns_what_one_process_learns(paper: str, learned: list[d
             assert result["losses"][step] == pytest.approx(losses, rel=1e-5), (way, step)
         for name, tensor in alone[way.pieces]["state"].items():
             if result["state"][name].size == tensor.size:  # what was divided, the first process alone has whole
-                found = torch.from_numpy(np.asarray(result["state"][name]))
-                assert_near(found, torch.from_numpy(np.asarray(tensor)), 1e-5, floor=1e-7, what=f"{way} {name}")
+                actual = torch.from_numpy(np.asarray(result["state"][name]))
+                assert_near(actual, torch.from_numpy(np.asarray(tensor)), 1e-5, floor=1e-7, what=f"{way} {name}")
     first = [result for key, result in learned[0].items() if key[0] == paper]
     assert all(array.size for result in first for array in result["state"].values())
 

@@ -19,10 +19,10 @@ def test_every_generator_goes_on_where_it_was_captured(tmp_path: Path) -> None:
     random.gauss(0, 1)  # leaves a second number waiting inside the generator
     np.random.randn(1)  # noqa: NPY002
     checkpoint.save(tmp_path / "one", {"generators": generators.capture()}, step=1)
-    wanted = draw()
+    expected = draw()
     draw()
     generators.restore(checkpoint.load(tmp_path / "one")["generators"])
-    assert draw() == wanted
+    assert draw() == expected
 
 
 def test_a_generator_of_ones_own_goes_on_too(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ def test_a_generator_of_ones_own_goes_on_too(tmp_path: Path) -> None:
     numpy_generator.random(5)
     state = {"data": {"torch": torch_generator.get_state(), "numpy": numpy_generator.bit_generator.state}}
     checkpoint.save(tmp_path / "one", state, step=1)
-    wanted = (torch.randn(4, generator=torch_generator).tolist(), numpy_generator.random(4).tolist())
-    found = checkpoint.load(tmp_path / "one")["data"]
-    torch_generator.set_state(found["torch"])
-    numpy_generator.bit_generator.state = found["numpy"]
-    assert (torch.randn(4, generator=torch_generator).tolist(), numpy_generator.random(4).tolist()) == wanted
+    expected = (torch.randn(4, generator=torch_generator).tolist(), numpy_generator.random(4).tolist())
+    actual = checkpoint.load(tmp_path / "one")["data"]
+    torch_generator.set_state(actual["torch"])
+    numpy_generator.bit_generator.state = actual["numpy"]
+    assert (torch.randn(4, generator=torch_generator).tolist(), numpy_generator.random(4).tolist()) == expected

@@ -80,19 +80,19 @@ def test_it_is_named_with_its_machine_and_what_it_does() -> None:
     assert Sign.unpacked(behind.sign.packed()) == behind.sign
 
 
-def watch(rank: int, doing: Doing, store: Any, told: Queue[str]) -> Watch:
+def watch(rank: int, doing: Doing, store: Any, notes: Queue[str]) -> Watch:
     """A process that is in step 3 for good."""
     processes = Processes(rank, 2, torch.device("cpu"))
-    say = lambda words: told.put(f"{rank} says: {words}")  # noqa: E731
-    return Watch(processes, Place(3, doing), 1.8, say, store, "a", lambda words: told.put(f"{rank} ends: {words}"))
+    say = lambda words: notes.put(f"{rank} says: {words}")  # noqa: E731
+    return Watch(processes, Place(3, doing), 1.8, say, store, "a", lambda words: notes.put(f"{rank} ends: {words}"))
 
 
 def test_one_process_tells_and_all_end() -> None:
-    store, told = HashStore(), Queue[str]()
-    watches = [watch(rank, doing, store, told) for rank, doing in enumerate((COMPUTING, READING))]
+    store, notes = HashStore(), Queue[str]()
+    watches = [watch(rank, doing, store, notes) for rank, doing in enumerate((COMPUTING, READING))]
     for one in watches:
         one.start()
-    lines = [told.get(timeout=WAIT_S) for _ in range(4)]
+    lines = [notes.get(timeout=WAIT_S) for _ in range(4)]
     for one in watches:
         one.close()
     assert lines[0].startswith("0 says: process 1 on ") and lines[0].endswith("within 1.5 s (`--patience`)")
@@ -108,10 +108,10 @@ class Dead(HashStore):
 
 
 def test_a_store_that_does_not_answer_is_told_and_ends_the_run() -> None:
-    told = Queue[str]()
-    one = watch(0, COMPUTING, Dead(), told)
+    notes = Queue[str]()
+    one = watch(0, COMPUTING, Dead(), notes)
     one.start()
-    lines = [told.get(timeout=WAIT_S) for _ in range(3)]
+    lines = [notes.get(timeout=WAIT_S) for _ in range(3)]
     assert "where the processes of this run meet, has not answered for" in lines[0]
     assert "the run ends." in lines[1] and lines[2].startswith("0 ends")
 

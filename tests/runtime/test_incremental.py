@@ -84,22 +84,22 @@ def differences(blueprint: CheckedBlueprint, output: str, beams: int = 2, mask: 
     start = torch.full((ROWS, 1), 1)
     batch = batch_of(blueprint, programs)
     generator = torch.Generator().manual_seed(5)
-    found: list[float] = []
+    actual: list[float] = []
     with torch.no_grad():
         both = [kind(model, programs, batch, start, how, spec.max_length) for kind in (Cached, Recomputed)]
         begun = start.repeat_interleave(beams, 0)
         (words, kept), (again, whole) = (one.begin(begun) for one in both)
         assert torch.equal(words, again)
-        found.append(apart(kept, whole))
+        actual.append(apart(kept, whole))
         for _ in range(min(WORDS, spec.max_length - words.shape[1])):
             order = torch.randint(beams, (ROWS, beams), generator=generator) + torch.arange(ROWS)[:, None] * beams
             for one in both:
                 one.reorder(order.flatten())
             new = torch.randint(4, vocabulary, (ROWS * beams, 1), generator=generator)
             kept, whole = (one.step(new) for one in both)
-            found.append(apart(kept, whole))
+            actual.append(apart(kept, whole))
             assert apart(whole, whole.roll(beams, 0)) > 1e-6, "rows are told apart, or nothing is proved"
-    return found
+    return actual
 
 
 def apart(one: Tensor, other: Tensor) -> float:
@@ -362,9 +362,9 @@ def test_words_are_read_at_a_mask_where_an_output_says_so() -> None:
         for parameter in asker.model.parameters():
             parameter.mul_(2.0 if parameter.dim() > 1 else 1.0)
     how = {"beams": 2, "max_length": 8, "min_length": 8}
-    found = asker.ids_of_batch("at_mask", picture, **how)
-    assert torch.equal(found, asker.ids_of_batch("at_mask", picture, cached=False, **how))
-    assert not torch.equal(found, asker.ids_of_batch("caption", picture, **how))
+    actual = asker.ids_of_batch("at_mask", picture, **how)
+    assert torch.equal(actual, asker.ids_of_batch("at_mask", picture, cached=False, **how))
+    assert not torch.equal(actual, asker.ids_of_batch("caption", picture, **how))
 
 
 def test_a_mask_that_the_tokenizer_lacks_is_the_blueprint_s_mistake(small_coca: Callable[..., Blueprint]) -> None:

@@ -29,8 +29,8 @@ def factors(name: str, *order: str | tuple[str, ...], overrides: tuple[str, ...]
     """Of every parameter of a blueprint, by its path."""
     parts = build(Blueprint.load(*name.split(), overrides=overrides).check(), "meta").parts()
     decay = LayerDecay(rate=RATE, order=tuple((one,) if isinstance(one, str) else one for one in order))
-    found = layer_factors(decay, parts)
-    return {path: found.get(id(parameter), 1.0) for path, parameter in parameter_paths(parts).items()}
+    actual = layer_factors(decay, parts)
+    return {path: actual.get(id(parameter), 1.0) for path, parameter in parameter_paths(parts).items()}
 
 
 def level_of(path: str, levels: dict[str, tuple[int, int]]) -> int | None:
@@ -63,17 +63,17 @@ def level_of(path: str, levels: dict[str, tuple[int, int]]) -> int | None:
 def test_the_factor_of_every_parameter_is_the_rule_written_out(
     name: str, order: list[str | tuple[str, ...]], levels: dict[str, tuple[int, int]], whole: int
 ) -> None:
-    found = factors(name, *order)
-    for path, factor in found.items():
+    actual = factors(name, *order)
+    for path, factor in actual.items():
         level = level_of(path, levels)
         assert factor == (1.0 if level is None else RATE ** (whole - level)), path
-    assert {RATE, 1.0} <= set(found.values())
+    assert {RATE, 1.0} <= set(actual.values())
 
 
 def test_timm_counts_its_own_layers_and_the_final_norm_keeps_its_rate() -> None:
     swap = ("components.vision={use: timm, model: vit_tiny_patch16_224}", "inputs.image.size=224")
-    found = factors("tiny/coca", "vision", overrides=swap)
-    for path, factor in found.items():
+    actual = factors("tiny/coca", "vision", overrides=swap)
+    for path, factor in actual.items():
         rest = path.removeprefix("vision.model.").split(".")
         inside = path.startswith("vision.")
         level = None if not inside or rest[0] == "norm" else int(rest[1]) if rest[0] == "blocks" else -1
@@ -88,8 +88,8 @@ def test_of_other_libraries_towers_the_longest_list_of_layers_counts() -> None:
             "pooler": nn.Linear(2, 2),
         }
     )
-    found = layer_factors(LayerDecay(rate=RATE, order=(("text",),)), {"text": tower})
-    by_path = {path: found.get(id(parameter), 1.0) for path, parameter in tower.named_parameters()}
+    actual = layer_factors(LayerDecay(rate=RATE, order=(("text",),)), {"text": tower})
+    by_path = {path: actual.get(id(parameter), 1.0) for path, parameter in tower.named_parameters()}
     assert by_path["embeddings.weight"] == RATE**4
     assert [by_path[f"encoder.layer.{i}.weight"] for i in range(3)] == [RATE**3, RATE**2, RATE]
     assert by_path["pooler.bias"] == 1.0
@@ -99,8 +99,8 @@ def test_a_shared_parameter_has_the_lowest_of_its_levels() -> None:
     below, above = nn.Linear(2, 2), nn.Linear(2, 2)
     above.weight = below.weight
     modules = {"above": above, "below": below}
-    found = layer_factors(LayerDecay(rate=RATE, order=(("below",), ("above",))), modules)
-    assert found[id(below.weight)] == RATE**2 and found[id(above.bias)] == RATE
+    actual = layer_factors(LayerDecay(rate=RATE, order=(("below",), ("above",))), modules)
+    assert actual[id(below.weight)] == RATE**2 and actual[id(above.bias)] == RATE
     lowest = layer_levels(LayerDecay(rate=RATE, order=(("below",), ("above",))), modules)[0]
     assert lowest.names == ("below",) and lowest.parameters == 6, "counted once, where its level is"
 
@@ -185,8 +185,8 @@ def test_an_inherited_order_shrinks_when_a_component_goes(tmp_path: Path) -> Non
     optimizer = child.check().optimizer
     assert optimizer is not None and optimizer.layer_decay is not None
     assert optimizer.layer_decay.order == (("vision", "text"), ("fusion",))
-    told = [note for note in child.notes if "of `optimizer.layer_decay.order`" in note]
-    assert told and told[0].count("`mlm_head`") == 2
+    notes = [note for note in child.notes if "of `optimizer.layer_decay.order`" in note]
+    assert notes and notes[0].count("`mlm_head`") == 2
 
 
 def test_build_shows_the_levels(tmp_path: Path) -> None:

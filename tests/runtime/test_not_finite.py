@@ -22,10 +22,10 @@ NAN = float("nan")
 
 
 def fails(blueprint: Blueprint, out: Path) -> UserError:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         train(blueprint, out, Watch())
     assert RunFolder.open(out).info.status == "FAILED"
-    return told.value
+    return caught.value
 
 
 def hints(error: UserError) -> str:

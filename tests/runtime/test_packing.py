@@ -36,14 +36,14 @@ nested = st.recursive(
 @given(nested)
 @settings(max_examples=150, deadline=None)
 def test_what_is_packed_comes_back_with_its_types(value: Any) -> None:
-    found = round_trip({"part": value})["part"]
-    assert repr(found) == repr(value)
+    actual = round_trip({"part": value})["part"]
+    assert repr(actual) == repr(value)
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -0.0, 0.1 + 0.2, 5e-324])
 def test_every_float_comes_back_bit_for_bit(number: float) -> None:
-    found = round_trip({"part": number})["part"]
-    assert np.float64(found).tobytes() == np.float64(number).tobytes() or math.isnan(number) == math.isnan(found)
+    actual = round_trip({"part": number})["part"]
+    assert np.float64(actual).tobytes() == np.float64(number).tobytes() or math.isnan(number) == math.isnan(actual)
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_every_float_comes_back_bit_for_bit(number: float) -> None:
 def test_tensors_of_every_type_come_back(dtype: torch.dtype) -> None:
     tensor = torch.tensor([[0, 1], [1, 0]]).to(dtype)
     scalar = torch.tensor(1).to(dtype)
-    found = round_trip({"part": [tensor, scalar, torch.zeros(0, 3, dtype=dtype)]})["part"]
-    assert torch.equal(found[0], tensor)
-    assert found[0].dtype == dtype
-    assert found[1].shape == ()
-    assert found[2].shape == (0, 3)
+    actual = round_trip({"part": [tensor, scalar, torch.zeros(0, 3, dtype=dtype)]})["part"]
+    assert torch.equal(actual[0], tensor)
+    assert actual[0].dtype == dtype
+    assert actual[1].shape == ()
+    assert actual[2].shape == (0, 3)
 
 
 def test_tied_tensors_are_stored_once_and_come_back_tied() -> None:
     weight = torch.nn.Parameter(torch.randn(3, 2))
     packed = pack({"model": {"embedding": weight.data, "head": weight.data, "other": weight.data.clone()}})
     assert list(packed.groups["model"]) == ["embedding", "other"]
-    found = round_trip({"model": {"embedding": weight.data, "head": weight.data}})["model"]
-    assert found["embedding"] is found["head"]
+    actual = round_trip({"model": {"embedding": weight.data, "head": weight.data}})["model"]
+    assert actual["embedding"] is actual["head"]
 
 
 def test_views_of_one_storage_are_not_taken_for_ties() -> None:
@@ -78,22 +78,22 @@ def test_views_of_one_storage_are_not_taken_for_ties() -> None:
     }
     packed = pack({"model": parts})
     assert len({tensor.untyped_storage().data_ptr() for tensor in packed.groups["model"].values()}) == len(parts)
-    found = round_trip({"model": parts})["model"]
+    actual = round_trip({"model": parts})["model"]
     for name, tensor in parts.items():
-        assert torch.equal(found[name], tensor), name
+        assert torch.equal(actual[name], tensor), name
 
 
 def test_two_paths_that_spell_the_same_name_keep_their_own_tensors() -> None:
     state = {"model": {"a.b": {"c": torch.tensor(1)}, "a": {"b.c": torch.tensor(2), "b": {"c": torch.tensor(3)}}}}
-    found = round_trip(state)["model"]
-    assert (found["a.b"]["c"].item(), found["a"]["b.c"].item(), found["a"]["b"]["c"].item()) == (1, 2, 3)
+    actual = round_trip(state)["model"]
+    assert (actual["a.b"]["c"].item(), actual["a"]["b.c"].item(), actual["a"]["b"]["c"].item()) == (1, 2, 3)
 
 
 def test_arrays_come_back_as_arrays() -> None:
-    found = round_trip({"part": {"a": np.arange(3, dtype=np.uint32), "b": np.float32(0.5), "c": np.int64(7)}})["part"]
-    assert found["a"].dtype == np.uint32
-    assert found["a"].tolist() == [0, 1, 2]
-    assert (found["b"], found["c"]) == (0.5, 7)
+    actual = round_trip({"part": {"a": np.arange(3, dtype=np.uint32), "b": np.float32(0.5), "c": np.int64(7)}})["part"]
+    assert actual["a"].dtype == np.uint32
+    assert actual["a"].tolist() == [0, 1, 2]
+    assert (actual["b"], actual["c"]) == (0.5, 7)
 
 
 def test_an_optimizer_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:

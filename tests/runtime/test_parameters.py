@@ -66,10 +66,10 @@ def test_a_part_of_another_shape(override: str, place: str, message: str) -> Non
 
 
 def test_all_parts_of_other_shapes_are_told_at_once() -> None:
-    found = problems(
+    actual = problems(
         "components.lm_head.share={weight: unimodal.positions}", "components.pool_one.share={'*': pool_many}"
     )
-    assert len(found) == 2
+    assert len(actual) == 2
 
 
 def test_a_plugin_that_the_meta_device_cannot_make_is_left_to_who_makes_it(tmp_path: Path) -> None:

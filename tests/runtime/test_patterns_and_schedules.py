@@ -59,20 +59,20 @@ def test_rules_set_decay_and_rates_by_pattern() -> None:
     optimizer = make_optimizer(paths, how)
     assert optimizer.set_rates(1) == pytest.approx(0.05)
     by_id = {id(p): group for group in optimizer.torch.param_groups for p in group["params"]}
-    found = {path: (by_id[id(p)]["weight_decay"], by_id[id(p)]["lr"]) for path, p in paths.items()}
-    assert found["vision.0.weight"] == pytest.approx((0.05, 0.05))
-    assert found["vision.0.bias"] == pytest.approx((0.0, 0.05))
-    assert found["vision.1.weight"] == pytest.approx((0.0, 0.05))
-    assert found["head.weight"] == pytest.approx((0.05, 0.1))
-    assert found["head.bias"] == pytest.approx((0.0, 0.1))
+    actual = {path: (by_id[id(p)]["weight_decay"], by_id[id(p)]["lr"]) for path, p in paths.items()}
+    assert actual["vision.0.weight"] == pytest.approx((0.05, 0.05))
+    assert actual["vision.0.bias"] == pytest.approx((0.0, 0.05))
+    assert actual["vision.1.weight"] == pytest.approx((0.0, 0.05))
+    assert actual["head.weight"] == pytest.approx((0.05, 0.1))
+    assert actual["head.bias"] == pytest.approx((0.0, 0.1))
 
 
 def test_a_rule_may_be_for_parameters_of_few_dimensions() -> None:
     paths = parameter_paths(modules())
     how = AdamW(lambda _: 0.1, weight_decay=0.05, rules=(Rule(("**",), weight_decay=0.0, max_dims=1),))
     groups = make_optimizer(paths, how).torch.param_groups
-    found = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    assert {path for path, p in paths.items() if found[id(p)] == 0} == {
+    actual = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert {path for path, p in paths.items() if actual[id(p)] == 0} == {
         "vision.0.bias", "vision.1.weight", "vision.1.bias", "head.bias",
     }  # fmt: skip
     with pytest.raises(UserError, match=r"matches nothing: head, of at most 0 dimensions"):

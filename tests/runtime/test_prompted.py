@@ -23,13 +23,13 @@ ROWS, FRAME, PROMPT = 4, 32, "a picture of"
 def asker() -> Asker:
     """Weights large enough that words differ from picture to picture, and that texts end at several lengths."""
     overrides = ["+outputs.plain={generate: logits, over: caption}"]
-    found = tiny("tiny/blip", "tiny/tasks/captioning", small=TOWERS, overrides=overrides, seed=3)
-    end = found.tokenizers["bert"].end_id
+    actual = tiny("tiny/blip", "tiny/tasks/captioning", small=TOWERS, overrides=overrides, seed=3)
+    end = actual.tokenizers["bert"].end_id
     with torch.no_grad():
-        for parameter in found.model.parameters():
+        for parameter in actual.model.parameters():
             parameter.mul_(4 if parameter.dim() > 1 else 1)
-        found.model.student.lm_head.bias[end] += 3.0
-    return found
+        actual.model.student.lm_head.bias[end] += 3.0
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ HOWS: list[dict[str, Any]] = [
 def test_a_prompt_of_the_program_counts_like_words_that_the_text_begins_with(
     asker: Asker, pictures: dict[str, Image], how: dict[str, Any], cached: bool
 ) -> None:
-    found = asker.ids_of_batch("caption", pictures, seed=5, cached=cached, **how)
-    wanted = begun_with_the_prompt(asker, pictures, seed=5, **how)
-    assert torch.equal(found, wanted)
+    actual = asker.ids_of_batch("caption", pictures, seed=5, cached=cached, **how)
+    expected = begun_with_the_prompt(asker, pictures, seed=5, **how)
+    assert torch.equal(actual, expected)
 
 
 def test_pictures_are_told_apart_or_the_test_above_proves_nothing(asker: Asker, pictures: dict[str, Image]) -> None:

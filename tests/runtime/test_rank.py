@@ -57,7 +57,7 @@ def one_by_one(asker: Asker) -> tuple[Tensor, Tensor]:
     all words of the vocabulary in its place; nan past the end."""
     collator = Collator({"answers": asker.blueprint.inputs["answers"]}, asker.tokenizers)
     values, program = batch(asker), Ranker(asker, "ranked")._programs.whole.run
-    found, means = torch.full((2, 3, len(ANSWERS), 12), torch.nan)
+    actual, means = torch.full((2, 3, len(ANSWERS), 12), torch.nan)
     for row in range(3):
         for place, answer in enumerate(ANSWERS):
             texts = collator.stack([collator.read({"answers": [answer]})] * 3)
@@ -66,8 +66,8 @@ def one_by_one(asker: Asker) -> tuple[Tensor, Tensor]:
             ids = texts["answers"].ids[row]
             logs = logits["logits"].scores[row].log_softmax(-1)
             for n in range(len(ids) - 1):
-                found[row, place, n], means[row, place, n] = logs[n, ids[n + 1]], logs[n].mean()
-    return found, means
+                actual[row, place, n], means[row, place, n] = logs[n, ids[n + 1]], logs[n].mean()
+    return actual, means
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_the_likeliest_by_their_first_word_are_ranked_by_all_their_words(
 ) -> None:
     logs, means = one_by_one(asker)
     whole = ((1 - smoothing) * logs + smoothing * means).nansum(-1) + (first_word - 1) * logs[..., 0]
-    found = Ranker(asker, output).rank(batch(asker))
+    actual = Ranker(asker, output).rank(batch(asker))
     for row in range(3):
         chosen = logs[row, :, 0].topk(4).indices
         order = whole[row, chosen].argsort(descending=True)
-        assert found.texts[row].tolist() == chosen[order].tolist()
-        assert_near(found.scores[row], whole[row, chosen][order])
+        assert actual.texts[row].tolist() == chosen[order].tolist()
+        assert_near(actual.scores[row], whole[row, chosen][order])
 
 
 def test_ranks_do_not_depend_on_how_many_are_judged_at_once(asker: Asker, monkeypatch: pytest.MonkeyPatch) -> None:

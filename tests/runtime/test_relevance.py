@@ -55,15 +55,15 @@ def written_out(asker: Asker, layer: int, text: str, picture: Any) -> tuple[Tens
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_a_word_s_map_is_attention_times_the_score_s_slope(layer: int) -> None:
     asker = albef(layer)
-    found = explain(asker)
+    actual = explain(asker)
     for row, text in enumerate(TEXTS):
         words, score = written_out(asker, layer, text, PICTURES[row])
-        count = int(found.text.lengths[row])
+        count = int(actual.text.lengths[row])
         assert words.shape == (count, 2, 2) and words.max() > 0
-        assert_near(found.words[row, :count], words, within=1e-4)
-        assert_near(found.whole[row], words.mean(0), within=1e-4)
-        assert_near(found.scores[row], score)
-    assert not found.words[0, int(found.text.lengths[0]) :].any(), "nothing at padding"
+        assert_near(actual.words[row, :count], words, within=1e-4)
+        assert_near(actual.whole[row], words.mean(0), within=1e-4)
+        assert_near(actual.scores[row], score)
+    assert not actual.words[0, int(actual.text.lengths[0]) :].any(), "nothing at padding"
 
 
 def test_in_the_last_layer_the_score_reads_the_cls_alone() -> None:
@@ -73,18 +73,18 @@ def test_in_the_last_layer_the_score_reads_the_cls_alone() -> None:
 
 def test_a_text_tower_that_looks_is_explained_too() -> None:
     asker = tiny("tiny/blip", overrides=[where("text")])
-    found = explain(asker)
-    assert found.words.shape[2:] == (2, 2)
-    assert (found.whole > 0).any()
+    actual = explain(asker)
+    assert actual.words.shape[2:] == (2, 2)
+    assert (actual.whole > 0).any()
     alone = explain(asker, slice(0, 1))
-    assert_near(found.whole[:1], alone.whole, within=1e-4)
+    assert_near(actual.whole[:1], alone.whole, within=1e-4)
 
 
 def test_the_output_of_a_run_is_the_map_of_one_pair() -> None:
     asker = albef()
-    found = Output(asker, "where")(image=PICTURES[0], caption=TEXTS[0])
-    assert found.shape == (2, 2)
-    assert_near(found, explain(asker, slice(0, 1)).whole[0])
+    actual = Output(asker, "where")(image=PICTURES[0], caption=TEXTS[0])
+    assert actual.shape == (2, 2)
+    assert_near(actual, explain(asker, slice(0, 1)).whole[0])
 
 
 def test_nothing_has_to_be_trainable_and_nothing_is_changed() -> None:

@@ -61,7 +61,7 @@ def test_greedy_takes_the_best_word_each_time_and_pads_after_the_end() -> None:
 def test_wide_beam_finds_the_best_of_all_texts() -> None:
     for seed in range(8):
         how = Search(END, PAD, max_length=5, beams=64, length_penalty=1.0)
-        found = search(Table(seed), torch.tensor([[1]]), how)[0].tolist()
+        actual = search(Table(seed), torch.tensor([[1]]), how)[0].tolist()
         table, scored = Table(seed), {}
         for length in range(1, 5):
             for tail in itertools.product(range(VOCABULARY), repeat=length):
@@ -71,14 +71,14 @@ def test_wide_beam_finds_the_best_of_all_texts() -> None:
                 words = [1, *tail]
                 scored[tuple(words)] = logp(table, words) / (len(words) - 1 if ended else len(words))
         best = max(scored, key=lambda words: scored[words])
-        assert found[: len(best)] == list(best), seed
+        assert actual[: len(best)] == list(best), seed
 
 
 def test_wide_beam_divides_by_a_length_that_counts_the_prompt() -> None:
     prompt = (2, 3, 1)
     for seed in range(8):
         how = Search(END, PAD, max_length=7, beams=64, length_penalty=2.0)
-        found = search(Table(seed, prompt), torch.tensor([[1]]), how)[0].tolist()
+        actual = search(Table(seed, prompt), torch.tensor([[1]]), how)[0].tolist()
         table, scored = Table(seed), {}
         for length in (1, 2, 3):
             for tail in itertools.product(range(VOCABULARY), repeat=length):
@@ -89,7 +89,7 @@ def test_wide_beam_divides_by_a_length_that_counts_the_prompt() -> None:
                 counted = len(words) - 1 if ended else len(words)
                 scored[tail] = (logp(table, words) - logp(table, [1, *prompt])) / counted**2.0
         best = max(scored, key=lambda tail: scored[tail])
-        assert found[: 1 + len(best)] == [1, *best], seed
+        assert actual[: 1 + len(best)] == [1, *best], seed
 
 
 def test_lengths_count_the_prompt_and_the_text_leaves_it_out() -> None:

@@ -70,8 +70,8 @@ def learn_with_a_queue(out: Path) -> dict[str, Any]:
 def assert_same_weights(run: dict[str, Any], other: dict[str, Any]) -> None:
     assert run["weights"].keys() == other["weights"].keys()
     for name, expected in other["weights"].items():
-        found, wanted = (torch.tensor(numbers, dtype=torch.float64) for numbers in (run["weights"][name], expected))
-        assert_near(found, wanted, 1e-6, floor=1e-7, what=name)
+        actual, right = (torch.tensor(numbers, dtype=torch.float64) for numbers in (run["weights"][name], expected))
+        assert_near(actual, right, 1e-6, floor=1e-7, what=name)
 
 
 @pytest.fixture(scope="module")

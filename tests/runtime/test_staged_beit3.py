@@ -21,7 +21,7 @@ SMALL = (
 
 
 def test_a_source_that_only_a_tokenizer_learns_from_stops_no_stage(tmp_path: Path) -> None:
-    told = Told()
+    notes = Told()
     blueprint = Blueprint.load("tiny/beit3", overrides=[*SMALL, "stages.codes.optimizer.lr=1e-3", "params.lr=1e-3"])
-    blueprint.train(out=tmp_path / "run", options=TrainOptions(seed=1, device="cpu"), track=False, listener=told)
-    assert list(told.totals) == [(stage, step) for stage in ("codes", "pretrain") for step in range(2)]
+    blueprint.train(out=tmp_path / "run", options=TrainOptions(seed=1, device="cpu"), track=False, listener=notes)
+    assert list(notes.totals) == [(stage, step) for stage in ("codes", "pretrain") for step in range(2)]

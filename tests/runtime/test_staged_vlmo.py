@@ -51,24 +51,24 @@ class Told(Silent):
         self.notes.append(text)
 
 
-def train(out: Path, told: Told, *overrides: str, resume: bool = False) -> Run:
+def train(out: Path, notes: Told, *overrides: str, resume: bool = False) -> Run:
     written = [one.partition("=")[0].strip("~+") for one in overrides]
     small = [one for one in SMALL if not any(one.startswith((f"{gone}.", f"{gone}=")) for gone in written)]
     blueprint = Blueprint.load("tiny/vlmo", overrides=[*small, *overrides])
     options = TrainOptions(seed=1, device="cpu", checkpoint_every=2)
-    return blueprint.train(out=out, options=options, track=False, listener=told, resume=resume)
+    return blueprint.train(out=out, options=options, track=False, listener=notes, resume=resume)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Told, dict[str, Tensor]]:
-    told, out = Told(), tmp_path_factory.mktemp("runs") / "whole"
-    run = train(out, told)
-    return out, told, dict(run.asker.model.state_dict())
+    notes, out = Told(), tmp_path_factory.mktemp("runs") / "whole"
+    run = train(out, notes)
+    return out, notes, dict(run.asker.model.state_dict())
 
 
 def test_all_four_stages_run(whole: tuple[Path, Told, dict[str, Tensor]]) -> None:
-    _, told, state = whole
-    assert list(told.totals) == [(stage, step) for stage in STAGES for step in range(3)]
+    _, notes, state = whole
+    assert list(notes.totals) == [(stage, step) for stage in STAGES for step in range(3)]
     assert bool(state["components.codebook.started"])
 
 
@@ -76,13 +76,13 @@ def test_all_four_stages_run(whole: tuple[Path, Told, dict[str, Tensor]]) -> Non
 def test_a_run_goes_on_inside_any_stage_bit_for_bit(
     whole: tuple[Path, Told, dict[str, Tensor]], tmp_path: Path, stop: tuple[str, int]
 ) -> None:
-    _, told, state = whole
+    _, notes, state = whole
     before, after = Told(stop), Told()
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "run", before)
     assert RunFolder.open(tmp_path / "run").info.status == "KILLED"
     resumed = train(tmp_path / "run", after, resume=True)
-    assert {**before.totals, **after.totals} == told.totals
+    assert {**before.totals, **after.totals} == notes.totals
     for name, tensor in resumed.asker.model.state_dict().items():
         assert torch.equal(tensor, state[name]), name
 
@@ -94,9 +94,9 @@ def test_words_are_learnt_with_all_else_as_it_was(whole: tuple[Path, Told, dict[
     dropped = ("~stages.codes", "~stages.vision", start)
     once = train(tmp_path / "once", Told(), *dropped, "stages.language.length=1 steps", "~stages.pairs")
     before = dict(once.asker.model.state_dict())
-    told = Told()
-    after = dict(train(tmp_path / "run", told, *dropped, "~stages.pairs").asker.model.state_dict())
-    assert list(told.totals) == [("language", step) for step in range(3)]
+    notes = Told()
+    after = dict(train(tmp_path / "run", notes, *dropped, "~stages.pairs").asker.model.state_dict())
+    assert list(notes.totals) == [("language", step) for step in range(3)]
     moved = {
         name.removeprefix("components.") for name, tensor in after.items() if not torch.equal(tensor, before[name])
     }
@@ -107,12 +107,12 @@ def test_words_are_learnt_with_all_else_as_it_was(whole: tuple[Path, Told, dict[
 
 def test_a_run_begins_with_the_pairs_of_a_file(whole: tuple[Path, Told, dict[str, Tensor]], tmp_path: Path) -> None:
     folder, _, _ = whole
-    told = Told()
+    notes = Told()
     fresh = '{new: ["**.vision_language.**"]}'
     begun = ("~stages.codes", "~stages.vision", "~stages.language")
-    train(tmp_path / "run", told, *begun, f"start=[{fresh}, {{from: {folder}}}]")
-    assert list(told.totals) == [("pairs", step) for step in range(3)]
-    assert any("vision_language" in note and "anew" in note for note in told.notes)
+    train(tmp_path / "run", notes, *begun, f"start=[{fresh}, {{from: {folder}}}]")
+    assert list(notes.totals) == [("pairs", step) for step in range(3)]
+    assert any("vision_language" in note and "anew" in note for note in notes.notes)
 
 
 def of_two(rank: int, out: Path) -> dict[str, list[float]]:
@@ -126,6 +126,6 @@ def test_two_processes_learn_the_codes_of_one(tmp_path: Path) -> None:
     alone = of_two(0, tmp_path / "alone")
     first, second = spawn(of_two, tmp_path / "two", joined=False)
     assert first == second
-    for name, wanted in alone.items():
-        found, tensor = torch.tensor(first[name]).double(), torch.tensor(wanted).double()
-        assert (found - tensor).norm() <= 1e-4 * tensor.norm() + 1e-5, name
+    for name, expected in alone.items():
+        actual, tensor = torch.tensor(first[name]).double(), torch.tensor(expected).double()
+        assert (actual - tensor).norm() <= 1e-4 * tensor.norm() + 1e-5, name

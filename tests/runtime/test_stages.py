@@ -122,9 +122,9 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(
 
     monkeypatch.setattr(checkpoint, "save_file", save_file)
     before, after, whole = Watch(), Watch(), Watch()
-    with pytest.raises(UserError, match=r"cannot save checkpoint .*step-00000006: No space left on device") as told:
+    with pytest.raises(UserError, match=r"cannot save checkpoint .*step-00000006: No space left on device") as caught:
         train(small_coca(*STEPS), tmp_path / "run", before)
-    assert "step-00000003" in told.value.problems[0].hints[0]
+    assert "step-00000003" in caught.value.problems[0].hints[0]
     assert RunFolder.open(tmp_path / "run").info.status == "FAILED"
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
     monkeypatch.undo()
@@ -135,10 +135,10 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoint_before(
 
 def test_a_checkpoint_of_another_blueprint_is_refused(small_coca: Load, tmp_path: Path) -> None:
     train(small_coca(*STEPS), tmp_path / "run", Watch())
-    with pytest.raises(UserError, match="is of another blueprint") as told:
+    with pytest.raises(UserError, match="is of another blueprint") as caught:
         train(small_coca(*STEPS, "components.image_proj.out=20", "components.text_proj.out=20"), tmp_path / "run",
               Watch(), resume=True)  # fmt: skip
-    assert "image_proj.out: 24 in the checkpoint, 20 here" in told.value.problems[0].hints
+    assert "image_proj.out: 24 in the checkpoint, 20 here" in caught.value.problems[0].hints
 
 
 def test_two_runs_in_one_folder_do_not_disturb_each_other(small_coca: Load, tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_the_summary_says_time_waiting_and_what_was_left_out(small_coca: Load, t
     train(small_coca(*STEPS), tmp_path / "run", sums)
     assert sums.summary.steps == 8 and 0 < sums.summary.waiting_share < 1
     assert RunFolder.open(tmp_path / "run").info.extra["stages"]["pretrain"] == sums.summary.as_json()
-    told = Summary("pretrain", steps=10, seconds=61.0, waiting=0.6, first_wait=1.0, skipped=3).text()
-    assert told == "stage pretrain: 10 steps in 1 min 1 s, 1.0% of it waiting for input, 3 broken records left out"
+    notes = Summary("pretrain", steps=10, seconds=61.0, waiting=0.6, first_wait=1.0, skipped=3).text()
+    assert notes == "stage pretrain: 10 steps in 1 min 1 s, 1.0% of it waiting for input, 3 broken records left out"
 
 
 def test_readers_are_started_where_pictures_are_decoded(small_coca: Load, monkeypatch: pytest.MonkeyPatch) -> None:

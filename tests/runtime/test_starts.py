@@ -25,12 +25,12 @@ def told(small_coca: Small, out: Path, *overrides: str) -> list[tuple[str, str]]
         blueprint.train(out=out, track=False)
     assert not out.exists()
     lines = blueprint.document.lines()
-    found = []
+    actual = []
     for problem in error.value.problems:
         assert problem.span is not None, problem
         line = lines[problem.span.file][problem.span.line - 1]
-        found.append((line[problem.span.column - 1 : problem.span.end_column - 1], problem.message))
-    return found
+        actual.append((line[problem.span.column - 1 : problem.span.end_column - 1], problem.message))
+    return actual
 
 
 @pytest.mark.parametrize(

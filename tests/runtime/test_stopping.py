@@ -183,8 +183,8 @@ def test_another_number_of_threads_is_told(tmp_path: Path, monkeypatch: pytest.M
     threads, again = torch.get_num_threads(), Signals(99)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
     learn(tmp_path / "run", again, resume=True)
-    (told,) = [note for note in again.notes if " thread" in note]
-    assert f"had {several(threads, 'thread')} and has {several(threads + 1, 'thread')} now" in told
+    (notes,) = [note for note in again.notes if " thread" in note]
+    assert f"had {several(threads, 'thread')} and has {several(threads + 1, 'thread')} now" in notes
 
 
 DEATHS: dict[str, dict[str, Any]] = {

@@ -115,12 +115,12 @@ def test_a_table_of_biases_is_resized_in_its_pictures_rows(size: int) -> None:
     checked = Blueprint.load("tiny/vlmo", overrides=[change]).check()
     before = build(checked, seed=1)
     torch.nn.init.normal_(before.student.upper.relative_bias.table)
-    after, told = fit(before, checked, checked.of_stage("pairs"), 0)
+    after, notes = fit(before, checked, checked.of_stage("pairs"), 0)
     small, large = (one.student.upper.relative_bias.table.detach() for one in (before, after))
     places = [(2 * (side // 8) - 1) ** 2 for side in (64, size)]
     assert torch.equal(large[places[1] :], small[places[0] :]), "rows of words, across and of the CLS stay"
     assert_near(large[: places[1]], resize_distances(small[: places[0]], 15, 2 * (size // 8) - 1))
-    assert any("upper.relative_bias.table" in line for line in told)
+    assert any("upper.relative_bias.table" in line for line in notes)
 
 
 def test_a_teachers_tables_are_resized_as_the_students(small_coca: Load) -> None:

@@ -48,8 +48,8 @@ def test_pairs_of_kept_rows_score_as_the_whole_program_does(asker: Asker) -> Non
     shown, stored = pictures(3), Stored(asker, "match")
     images = kept(stored, asker, "image", shown, at_once=2)
     texts = kept(stored, asker, "caption", list(TEXTS), at_once=3)  # the last one is padded to another length
-    found = torch.stack([stored.ask([(image, text) for text in texts]) for image in images])
-    assert_near(found, whole(asker, shown))
+    actual = torch.stack([stored.ask([(image, text) for text in texts]) for image in images])
+    assert_near(actual, whole(asker, shown))
 
 
 def test_logits_are_what_the_output_is_the_softmax_of(asker: Asker) -> None:

@@ -45,15 +45,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def of_folder(folder: Path, word: str = "") -> list[psutil.Process]:
     """Processes whose command line names something in a folder, and a word."""
-    found = []
+    actual = []
     for process in psutil.process_iter():
         try:
             line = process.cmdline()
         except psutil.Error:
             continue
         if any(str(folder) in part for part in line) and (not word or word in line):
-            found.append(process)
-    return found
+            actual.append(process)
+    return actual
 
 
 def wait(for_what: Callable[[], Any]) -> Any:

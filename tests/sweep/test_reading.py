@@ -95,12 +95,12 @@ def test_a_search_has_ranges_trials_and_an_objective(written: Written) -> None:
 )
 def test_a_mistake_is_told_at_its_place(written: Written, lines: list[str], message: str, hint: str) -> None:
     problems = mistakes(written, *lines)
-    wanted = next((problem for problem in problems if problem.message.startswith(message)), None)
-    assert wanted is not None, [problem.message for problem in problems]
-    assert wanted.span is not None
-    assert wanted.span.file == "question.yaml"
+    expected = next((problem for problem in problems if problem.message.startswith(message)), None)
+    assert expected is not None, [problem.message for problem in problems]
+    assert expected.span is not None
+    assert expected.span.file == "question.yaml"
     if hint and hint != "not":
-        assert hint in " ".join(wanted.hints)
+        assert hint in " ".join(expected.hints)
 
 
 def test_all_mistakes_are_told_at_once(written: Written) -> None:

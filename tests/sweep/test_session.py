@@ -225,8 +225,8 @@ def test_minutes_become_steps_by_a_measurement(written: Written, monkeypatch: py
     job = session.jobs[0]
     assert job.state == "done"
     known = json.loads((job.trial.path / "steps.json").read_text())
-    told = json.loads((job.trial.run / "run.json").read_text())["extra"]["stages"]["pretrain"]
-    assert told["steps"] == known["steps"] == max(1, int(0.12 / known["seconds_per_step"]))
+    notes = json.loads((job.trial.run / "run.json").read_text())["extra"]["stages"]["pretrain"]
+    assert notes["steps"] == known["steps"] == max(1, int(0.12 / known["seconds_per_step"]))
     assert not (job.trial.path / "probe").exists()
 
 
@@ -260,9 +260,9 @@ def test_a_sweep_is_reported_by_its_folder_or_its_name(
     assert trained.relative_to(Path.cwd()) == Path("runs/sweep-question")
     assert run_command(["report", "question", "--score", SCORE, "--json"]) == 0
     printed = capsys.readouterr()
-    told = json.loads(printed.out)
-    assert told["baseline"] == "baseline" and [row["cell"] for row in told["rows"]] == ["baseline", "teacher=on"]
-    assert told["notes"][0].startswith("every cell has one seed: no interval can be given")
+    notes = json.loads(printed.out)
+    assert notes["baseline"] == "baseline" and [row["cell"] for row in notes["rows"]] == ["baseline", "teacher=on"]
+    assert notes["notes"][0].startswith("every cell has one seed: no interval can be given")
     assert "Report: runs/sweep-question/report/index.html" in printed.err
     assert "teacher=on" in (trained / "report" / "index.html").read_text(encoding="utf-8")
     assert run_command(["report", str(trained), "--out", str(tmp_path / "elsewhere")]) == 0

@@ -394,10 +394,12 @@ def test_an_experiment_that_another_run_makes_meanwhile_is_used(
     bench: Bench, look: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = look(bench.target.uri).client.create_experiment("tiny/coca")
-    found = MlflowClient.get_experiment_by_name
+    actual = MlflowClient.get_experiment_by_name
     too_early = iter([True])
     monkeypatch.setattr(
-        MlflowClient, "get_experiment_by_name", lambda self, name: None if next(too_early, False) else found(self, name)
+        MlflowClient,
+        "get_experiment_by_name",
+        lambda self, name: None if next(too_early, False) else actual(self, name),
     )
     bench.add(metrics(0))
     assert bench.deliver().state.experiment_id == made

@@ -51,7 +51,7 @@ def test_a_run_can_be_compared_searched_and_understood_in_mlflow(
     assert {tag.key: tag.value for tag in data_set.tags} == {"mlflow.data.context": "training"}
     experiment = [run.info.experiment_id]
     for condition in ("params.`stages.pretrain.batch` = '48'", "tags.hybrid = 'true'", "metrics.`pretrain/loss` < 2"):
-        assert [found.info.run_id for found in there.client.search_runs(experiment, condition)] == [run_id]
+        assert [actual.info.run_id for actual in there.client.search_runs(experiment, condition)] == [run_id]
 
 
 def test_a_run_that_was_never_tracked_stays_so(tmp_path: Path) -> None:

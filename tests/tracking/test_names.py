@@ -12,11 +12,11 @@ from compose_vlp.tracking.names import cut, store_name
 def test_mlflow_takes_every_name(name: str) -> None:
     from mlflow.utils.validation import _validate_metric_name, _validate_param, _validate_tag
 
-    found = store_name(name)
-    _validate_metric_name(found)
-    _validate_param(found, "")
-    _validate_tag(found, "")
-    assert len(found) <= 250
+    actual = store_name(name)
+    _validate_metric_name(actual)
+    _validate_param(actual, "")
+    _validate_tag(actual, "")
+    assert len(actual) <= 250
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,10 @@ def test_texts_are_tags_as_written_and_nested_values_are_json(tmp_path: Path) ->
 def test_the_tracker_of_a_run_is_given_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Kept(NullTracker):
         def tags(self, values: Mapping[str, str]) -> None:
-            found.update(values)
+            actual.update(values)
 
-    found: dict[str, str] = {}
+    actual: dict[str, str] = {}
     monkeypatch.setattr(OutboxTracker, "start", lambda *_: Kept())
     folder = RunFolder.create("mine", 0, [], at=tmp_path / "run")
     open_tracker(blueprint(tmp_path).check(), folder, {}, track=True)
-    assert found["x-note"] == "hello, 010 is written so" and found["blueprint"] == "mine"
+    assert actual["x-note"] == "hello, 010 is written so" and actual["blueprint"] == "mine"

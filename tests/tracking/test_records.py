@@ -24,9 +24,9 @@ def test_a_record_comes_back_from_its_line(record: Record) -> None:
 
 
 def test_a_value_that_is_not_a_number_comes_back() -> None:
-    found = decode(encode(Metrics(1, 2, {"loss": math.nan})))
-    assert isinstance(found, Metrics)
-    assert math.isnan(found.values["loss"])
+    actual = decode(encode(Metrics(1, 2, {"loss": math.nan})))
+    assert isinstance(actual, Metrics)
+    assert math.isnan(actual.values["loss"])
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def batch(plan: Plan, context: PassContext) -> Plan:
     written = in_order(_units(plan, groups, looks))
     assert written is not None, "groups in which a call waits for another are not made"
     picked = {ref.call for name in looks for ref in refs_in(plan.by_id()[name].arg("context") or ())}
-    calls = _without_unread(written, picked, plan.wanted.values())
+    calls = _without_unread(written, picked, plan.results.values())
     return plan.replace(calls, _said(plan, groups, looks))
 
 

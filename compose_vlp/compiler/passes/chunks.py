@@ -19,7 +19,7 @@ def chunks(plan: Plan, context: PassContext) -> Plan:
     for call in plan.calls:
         for ref in call.refs():
             readers[ref.call].append(call)
-    asked = {ref.call for ref in plan.wanted.values()}
+    asked = {ref.call for ref in plan.results.values()}
 
     def left(call: Call) -> bool:
         kind = context.kind_of(call) if call.role == "component" else None

@@ -22,9 +22,9 @@ def dedupe(plan: Plan, context: PassContext) -> Plan:
             continue
         seen.setdefault(key, now.id)
         kept.append(now)
-    results = {name: Ref(instead.get(ref.call, ref.call), ref.path) for name, ref in plan.wanted.items()}
+    results = {name: Ref(instead.get(ref.call, ref.call), ref.path) for name, ref in plan.results.items()}
     note = f"{len(instead)} repeated calls" if instead else None
-    return dataclasses.replace(plan.replace(kept, note), wanted=results)
+    return dataclasses.replace(plan.replace(kept, note), results=results)
 
 
 def renamed(arg: Arg, instead: Mapping[str, str]) -> Arg:

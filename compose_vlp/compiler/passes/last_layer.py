@@ -24,7 +24,7 @@ def last_layer(plan: Plan, context: PassContext) -> Plan:
     for call in plan.calls:
         for name in {ref.call for ref in call.refs()}:
             readers[name].append(call)
-    asked = {ref.call for ref in plan.wanted.values()}
+    asked = {ref.call for ref in plan.results.values()}
     calls, notes = list(plan.calls), list[str]()
     for number, call in enumerate(plan.calls):
         kind = context.kind_of(call) if call.role == "component" else None

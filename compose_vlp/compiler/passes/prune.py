@@ -14,7 +14,7 @@ from compose_vlp.graph.plan import Plan
 def prune(plan: Plan, _: PassContext) -> Plan:
     """Keep the calls that the wanted values reach."""
     calls = plan.by_id()
-    todo = [ref.call for ref in plan.wanted.values()]
+    todo = [ref.call for ref in plan.results.values()]
     kept: set[str] = set()
     while todo:
         name = todo.pop()

@@ -18,7 +18,7 @@ from compose_vlp.graph.types import IndexType, LabelsType, LogitsType, MaskType
 def rows(plan: Plan, context: PassContext) -> Plan:
     """Insert a `select` call before each head whose logits only one position-choosing loss reads."""
     readers = Counter(ref.call for call in plan.calls for ref in call.refs())
-    readers.update(ref.call for ref in plan.wanted.values())
+    readers.update(ref.call for ref in plan.results.values())
     calls = plan.by_id()
     chosen: dict[str, Call] = {}  # head -> the select call that feeds it
     for loss in plan.calls:

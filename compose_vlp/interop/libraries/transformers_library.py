@@ -106,8 +106,8 @@ def _check(of_class: LibraryClass, config: PreTrainedConfig, theirs: Mapping[str
 
     with torch.device("meta"):
         model = getattr(transformers, of_class.name)(config)
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    assert wanted == {name: tensor.shape for name, tensor in theirs.items()}, f"{of_class.name} has other tensors"
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    assert shapes == {name: tensor.shape for name, tensor in theirs.items()}, f"{of_class.name} has other tensors"
 
 
 def _processor(of_class: LibraryClass, asker: Asker, folder: Path) -> list[str]:

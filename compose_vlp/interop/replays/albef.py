@@ -100,7 +100,7 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     results |= {official: losses[ours] for ours, official in LOSSES[layout.task].items()}
     rules = names.rules(layout)
     slopes = gradients(model, rules)
-    after = state(model, rules, oracle.wanted.state)
+    after = state(model, rules, oracle.expected.state)
     return Outcome(results, frozenset(), norms_of(slopes), slopes, after)
 
 

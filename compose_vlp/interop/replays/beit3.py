@@ -85,7 +85,7 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     results["loss_plain_ce" if layout.task == "pretrain" else "loss"] = loss
     rules = names.rules(layout)
     slopes = gradients(model, rules)
-    return Outcome(results, frozenset(), norms_of(slopes), slopes, state(model, rules, oracle.wanted.state))
+    return Outcome(results, frozenset(), norms_of(slopes), slopes, state(model, rules, oracle.expected.state))
 
 
 def _texts(blueprint: CheckedBlueprint, oracle: Oracle, device: torch.device, ids: str = "text_ids") -> Any:

@@ -107,9 +107,9 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     layout = Layout.of(oracle.weights)
     recorded = _recorded(blueprint, oracle, next(model.parameters()).device)
     results = _values[layout.task](blueprint, model, recorded) if layout.task in _values else {}
-    if "best_ids" in oracle.wanted.values:
+    if "best_ids" in oracle.expected.values:
         results["best_ids"] = ranked(blueprint, model, recorded, oracle).texts[:, 0]
-    if "greedy_ids" in oracle.wanted.values:
+    if "greedy_ids" in oracle.expected.values:
         results = {
             f"{how}_ids": generated(blueprint, model, oracle, beams) for how, beams in (("greedy", 1), ("beam3", 3))
         }
@@ -119,7 +119,7 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     results |= {official: losses[ours] for ours, official in LOSSES[layout.task].items()}
     rules = names.rules(layout)
     slopes = gradients(model, rules)
-    after = state(model, rules, oracle.wanted.state)
+    after = state(model, rules, oracle.expected.state)
     return Outcome(results, frozenset(), norms_of(slopes), slopes, after)
 
 
@@ -162,7 +162,7 @@ def generated(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, beams: 
     device = next(model.parameters()).device
     asker = Asker(blueprint, model, model.tokenizers, device)
     batch = {"image": Image(oracle.inputs["image"]).to(device)}
-    length = oracle.wanted.values["greedy_ids"].shape[1]
+    length = oracle.expected.values["greedy_ids"].shape[1]
     ids = asker.ids_of_batch("caption", batch, beams=beams, max_length=length, min_length=0)
     begun = torch.tensor([oracle.config["bos_token_id"], *_prompt(oracle.config)], device=device)
     return torch.cat((begun.expand(len(ids), -1), ids[:, 1:]), 1)

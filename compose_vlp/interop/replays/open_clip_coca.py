@@ -51,8 +51,8 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     batch = {"image": Image(oracle.inputs["image"]).to(device), "caption": text.to(device)}
     losses = step(blueprint, model, batch, without)
     values = {**features(blueprint, model, batch), **losses}
-    if "greedy_ids" in oracle.wanted.values:
-        length = oracle.wanted.values["greedy_ids"].shape[1]
+    if "greedy_ids" in oracle.expected.values:
+        length = oracle.expected.values["greedy_ids"].shape[1]
         values["greedy_ids"] = greedy(blueprint, model, batch, length)
     gradients = names.export_state(gradients_of(model))
     return Outcome(values=values, norms=norms_of(gradients), gradients=gradients)

@@ -112,7 +112,7 @@ def replay(blueprint: CheckedBlueprint, model: Model, oracle: Oracle, without: C
     results |= _losses(layout.task, losses)
     rules = names.rules(layout)
     slopes = gradients(model, rules)
-    after = state(model, rules, oracle.wanted.state)
+    after = state(model, rules, oracle.expected.state)
     return Outcome(results, frozenset(), norms_of(slopes), slopes, after)
 
 

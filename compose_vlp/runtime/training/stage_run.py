@@ -342,7 +342,7 @@ class StageRun:
             gradients=gradients,
             optimizer=self.optimizer,
             batches=self._batches(),
-            weights=loss_weights(self.blueprint, self.compiled.plan.wanted, self.values),
+            weights=loss_weights(self.blueprint, self.compiled.plan.results, self.values),
             params=self.values.at,
             decays=teacher_decays(self.blueprint, self.values),
             after_step=[module for module in self.model.modules() if isinstance(module, AfterStep)],

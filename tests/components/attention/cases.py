@@ -54,6 +54,6 @@ def outcome(run: Any, inputs: list[Tensor], **options: Any) -> list[Tensor]:
     """The output, and the gradient of every input, of a float bias too."""
     out = run(*inputs, **options)
     bias = options.get("bias")
-    wanted = [*inputs, *([bias] if bias is not None and bias.requires_grad else [])]
+    expected = [*inputs, *([bias] if bias is not None and bias.requires_grad else [])]
     direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(2)).to(out)
-    return [out, *torch.autograd.grad(out, wanted, direction)]
+    return [out, *torch.autograd.grad(out, expected, direction)]

@@ -40,7 +40,7 @@ def naive(queries: Tensor, keys: Tensor, values: Tensor, valid: Any, causal: boo
 
 
 def about(bias: str) -> Callable[[str], str]:
-    return lambda told: f"bias {bias}: {told}"
+    return lambda notes: f"bias {bias}: {notes}"
 
 
 def agree(run: Any, n: int, m: int, mask: str, causal: bool) -> None:
@@ -49,8 +49,8 @@ def agree(run: Any, n: int, m: int, mask: str, causal: bool) -> None:
     for bias in BIASES:
         inputs = tensors(n, m)
         options = {"valid": mask_of(mask, m), "causal": causal, "bias": bias_of(bias, n, m)}
-        wanted = outcome(eager.attend, inputs, **options)
-        for got, eagers in zip(outcome(run, inputs, **options), wanted, strict=True):
+        expected = outcome(eager.attend, inputs, **options)
+        for got, eagers in zip(outcome(run, inputs, **options), expected, strict=True):
             torch.testing.assert_close(got, eagers, atol=1e-5, rtol=0, msg=about(bias))
 
 
@@ -59,8 +59,8 @@ def test_eager_is_the_definition(n: int, m: int, mask: str, causal: bool) -> Non
     for bias in BIASES:
         inputs, valid, added = tensors(n, m), mask_of(mask, m), bias_of(bias, n, m)
         out = eager.attend(*inputs, valid=valid, causal=causal, bias=added)
-        wanted = naive(*inputs, valid, causal, added)
-        torch.testing.assert_close(out.double(), wanted, atol=1e-5, rtol=0, msg=about(bias))
+        expected = naive(*inputs, valid, causal, added)
+        torch.testing.assert_close(out.double(), expected, atol=1e-5, rtol=0, msg=about(bias))
 
 
 @pytest.mark.parametrize(("n", "m", "mask", "causal"), CASES)
@@ -134,12 +134,12 @@ def test_a_block_diagonal_mask_shows_what_eager_sees(causal: bool) -> None:
     assert valid is not None
     layout = xformers_backend.layout_of(valid)
     dense = xformers_backend.block_diagonal(layout, 5, causal, valid.device).materialize((20, len(layout.places)))
-    wanted = torch.zeros(20, 20, dtype=torch.bool)
+    expected = torch.zeros(20, 20, dtype=torch.bool)
     seen = may_see(5, 5, valid, causal, None, valid.device)
     assert seen is not None
     for row in range(4):
-        wanted[row * 5 : row * 5 + 5, row * 5 : row * 5 + 5] = seen.expand(4, 1, 5, 5)[row, 0]
-    assert torch.equal(dense == 0, wanted[:, layout.places])
+        expected[row * 5 : row * 5 + 5, row * 5 : row * 5 + 5] = seen.expand(4, 1, 5, 5)[row, 0]
+    assert torch.equal(dense == 0, expected[:, layout.places])
 
 
 @pytest.mark.parametrize("m", [5, 8])

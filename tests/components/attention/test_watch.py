@@ -26,15 +26,15 @@ def sequence(width: int, tokens: int) -> Sequence:
 @pytest.mark.parametrize("backend", ["auto", "sdpa"])
 def test_weights_of_one_layers_cross_attention_are_kept_with_their_gradients(backend: str) -> None:
     model, x, context = fuser(), sequence(16, 4), sequence(12, 5)
-    wanted = model(x, context=context).features
+    expected = model(x, context=context).features
     with use_backend(backend), watched(model.layers[1].cross_attention.branch) as maps:
-        found = model(x, context=context).features
-    assert torch.allclose(found, wanted, atol=1e-6)
+        actual = model(x, context=context).features
+    assert torch.allclose(actual, expected, atol=1e-6)
     (weights,) = maps
     assert weights.shape == (2, 4, 4, 5)
     assert torch.allclose(weights.sum(-1), torch.ones(2, 4, 4))
     assert not weights[1, :, :, 2:].any(), "padding is not looked at"
-    (slopes,) = torch.autograd.grad(found[:, 0].square().sum(), weights)
+    (slopes,) = torch.autograd.grad(actual[:, 0].square().sum(), weights)
     assert slopes.shape == weights.shape
     assert bool(slopes[:, :, 0].any())
     assert not bool(slopes[:, :, 1:].any()), "other words' looking is nothing to the CLS in the last layer"

@@ -82,8 +82,8 @@ def test_codes_move_towards_the_means_of_what_chose_them_and_the_others_stay() -
     for number, old in enumerate(before.tolist()):
         mine = [vector for code, vector in flat if code == number]
         mean = unit([sum(v) for v in zip(*mine, strict=True)]) if mine else old
-        wanted = unit([0.9 * a + 0.1 * b for a, b in zip(old, mean, strict=True)])
-        torch.testing.assert_close(one.codes[number], torch.tensor(wanted))
+        expected = unit([0.9 * a + 0.1 * b for a, b in zip(old, mean, strict=True)])
+        torch.testing.assert_close(one.codes[number], torch.tensor(expected))
     torch.testing.assert_close(one.codes[sorted(alone)], before[sorted(alone)])
 
 
@@ -226,8 +226,8 @@ def test_the_cosine_loss_leaves_padding_out() -> None:
     valid = torch.tensor([[True, True, True], [True, False, False]])
     parts = (Part("vision", 0, 3),)
     loss = Cosine(Cosine.Config())(Sequence(x, parts, valid), Sequence(y, parts))
-    wanted = (angles(x[0], y[0]) / 3 + angles(x[1, :1], y[1, :1])) / 2
-    torch.testing.assert_close(loss.value.item(), wanted)
+    expected = (angles(x[0], y[0]) / 3 + angles(x[1, :1], y[1, :1])) / 2
+    torch.testing.assert_close(loss.value.item(), expected)
 
 
 def test_a_penalty_is_the_mean_of_a_number() -> None:

@@ -199,11 +199,11 @@ def test_word_by_word_gives_what_the_whole_text_gives(settings: dict[str, Any]) 
     text = Text(ids, length, 8)
     whole = upper(lower(text).tokens if settings else lower(text), context=context).features
     caches = Cache(), Cache()
-    found = []
+    actual = []
     for start, end in ((0, 2), (2, 3), (3, 4), (4, 7)):
         part = Text(ids[:, start:end], torch.full((3,), end - start), 8)
-        found.append(upper(lower(part, cache=caches[0]), context=context, cache=caches[1]).features)
-    assert torch.allclose(torch.cat(found, 1), whole, atol=1e-5)
+        actual.append(upper(lower(part, cache=caches[0]), context=context, cache=caches[1]).features)
+    assert torch.allclose(torch.cat(actual, 1), whole, atol=1e-5)
     assert caches[0].length == caches[1].length == 7
 
 
@@ -215,9 +215,9 @@ def test_beams_change_places_with_their_keys() -> None:
     model(Text(ids, torch.full((3,), 5), 8), cache=cache)
     cache.reorder(order)
     new = torch.randint(1, 30, (3, 1))
-    found = model(Text(new, torch.ones(3, dtype=torch.long), 8), cache=cache).features[:, 0]
+    actual = model(Text(new, torch.ones(3, dtype=torch.long), 8), cache=cache).features[:, 0]
     whole = model(Text(torch.cat((ids[order], new), 1), torch.full((3,), 6), 8)).tokens.features[:, -1]
-    assert torch.allclose(found, whole, atol=1e-5)
+    assert torch.allclose(actual, whole, atol=1e-5)
 
 
 def test_the_contexts_keys_are_projected_once() -> None:
@@ -235,9 +235,9 @@ def test_keys_and_values_made_beforehand_and_picked_by_rows() -> None:
     context, rows = image_tokens(padded=True), torch.tensor([2, 0, 0])
     assert context.valid is not None
     picked = Sequence(context.features[rows], context.parts, context.valid[rows])
-    wanted = model(words(), context=picked).features
-    assert torch.allclose(model(words(), kv=model.keys_values(context), rows=rows).features, wanted, atol=1e-6)
-    assert torch.allclose(model(words(), kv=model.keys_values(picked)).features, wanted, atol=1e-6)
+    expected = model(words(), context=picked).features
+    assert torch.allclose(model(words(), kv=model.keys_values(context), rows=rows).features, expected, atol=1e-6)
+    assert torch.allclose(model(words(), kv=model.keys_values(picked)).features, expected, atol=1e-6)
 
 
 # --- what is known beforehand -----------------------------------------------------------------------------------

@@ -87,18 +87,18 @@ def theirs_of(model: Any, text: Text, seen: Sequence | None, *, decoder: bool) -
 def test_an_encoder_gives_what_transformers_gives(looks: bool) -> None:
     model, text = perturbed(BertEncoder(BertEncoder.Config(**LOOKING))), words()
     seen = replace(picture(), valid=None) if looks else None
-    found = model(text, context=seen)
-    wanted = theirs_of(model, text, seen, decoder=False)
-    assert torch.allclose(found.features[text.valid], wanted[text.valid], atol=1e-5)
+    actual = model(text, context=seen)
+    expected = theirs_of(model, text, seen, decoder=False)
+    assert torch.allclose(actual.features[text.valid], expected[text.valid], atol=1e-5)
 
 
 @pytest.mark.parametrize("looks", [False, True])
 def test_a_decoder_gives_what_transformers_gives(looks: bool) -> None:
     model, text = perturbed(TextDecoder(TextDecoder.Config(**LOOKING))), words()
     seen = replace(picture(), valid=None) if looks else None
-    found = model(text, context=seen)
-    wanted = theirs_of(model, text, seen, decoder=True)
-    assert torch.allclose(found.features[text.valid], wanted[text.valid], atol=1e-5)
+    actual = model(text, context=seen)
+    expected = theirs_of(model, text, seen, decoder=True)
+    assert torch.allclose(actual.features[text.valid], expected[text.valid], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [BertEncoder, TextDecoder])
@@ -167,16 +167,16 @@ def test_two_pictures_are_averaged_in_lower_layers_and_mapped_in_upper_ones() ->
             one(x, Scope(), View(seen.features, seen.valid))
             for one, seen in zip(branch.attentions, (left, right), strict=True)
         )
-        wanted = (a + b) / 2 if branch.merge is None else branch.merge(torch.cat((a, b), -1))
-        found = branch(x, Scope(), [View(left.features, left.valid), View(right.features, right.valid)])
-        assert torch.allclose(found, wanted, atol=1e-6)
+        expected = (a + b) / 2 if branch.merge is None else branch.merge(torch.cat((a, b), -1))
+        actual = branch(x, Scope(), [View(left.features, left.valid), View(right.features, right.valid)])
+        assert torch.allclose(actual, expected, atol=1e-6)
     text = words()
     whole = model(text, context=[left, right]).features
     assert not torch.allclose(whole, model(text, context=[right, left]).features)
     rows = torch.tensor([2, 0, 0])
     indexed = [Sequence(s.features[rows], s.parts, s.valid[rows]) for s in (left, right)]  # type: ignore[index]
-    found = model(text, kv=model.keys_values([left, right]), rows=rows).features
-    assert torch.allclose(found, model(text, context=indexed).features, atol=1e-6)
+    actual = model(text, kv=model.keys_values([left, right]), rows=rows).features
+    assert torch.allclose(actual, model(text, context=indexed).features, atol=1e-6)
 
 
 def test_where_the_map_begins_may_be_said() -> None:
@@ -205,12 +205,12 @@ def test_a_decoder_goes_on_word_by_word() -> None:
     model, seen = perturbed(TextDecoder(TextDecoder.Config(**LOOKING))), picture()
     ids = torch.randint(1, 30, (3, 7))
     whole = model(Text(ids, torch.full((3,), 7), 9), context=seen).features
-    cache, found, projected = Cache(), [], []
+    cache, actual, projected = Cache(), [], []
     model.layers[0].cross_attention.branch.kv.register_forward_hook(lambda *_: projected.append(1))
     for start, end in ((0, 2), (2, 3), (3, 7)):
         part = Text(ids[:, start:end], torch.full((3,), end - start), 9)
-        found.append(model(part, context=seen, cache=cache).features)
-    assert torch.allclose(torch.cat(found, 1), whole, atol=1e-5)
+        actual.append(model(part, context=seen, cache=cache).features)
+    assert torch.allclose(torch.cat(actual, 1), whole, atol=1e-5)
     assert (cache.length, len(projected)) == (7, 1)
 
 

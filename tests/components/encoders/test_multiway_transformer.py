@@ -80,8 +80,8 @@ def test_a_picture_is_read_as_timms_beit_reads_it(relative: bool) -> None:
                 columns = block.attn.relative_position_bias_table
                 ours.relative_bias.table[: len(columns), i * 4 : (i + 1) * 4] = columns
     pixels = torch.randn(2, 3, 32, 32, dtype=torch.float64)
-    found = ours(patches(Image(pixels))).features
-    torch.testing.assert_close(found, theirs.forward_features(pixels), rtol=1e-9, atol=1e-9)
+    actual = ours(patches(Image(pixels))).features
+    torch.testing.assert_close(actual, theirs.forward_features(pixels), rtol=1e-9, atol=1e-9)
 
 
 def test_a_part_goes_to_the_expert_of_its_name_or_all_to_one() -> None:
@@ -103,9 +103,9 @@ def test_padding_of_the_text_changes_nothing(settings: dict[str, Any]) -> None:
     wider = Text(torch.nn.functional.pad(x.parts[0].text.ids, (0, 3)), torch.tensor([6, 4]), 12)
     padded = pair(wider)
     features = torch.cat((x.features[:, :6], torch.randn(2, 3, 48, dtype=torch.float64), x.features[:, 6:]), 1)
-    found = model(padded.with_features(features))
-    torch.testing.assert_close(found.part("vision").features, model(x).part("vision").features)
-    torch.testing.assert_close(found.part("language").features[1, :4], model(x).part("language").features[1, :4])
+    actual = model(padded.with_features(features))
+    torch.testing.assert_close(actual.part("vision").features, model(x).part("vision").features)
+    torch.testing.assert_close(actual.part("language").features[1, :4], model(x).part("language").features[1, :4])
 
 
 def test_with_a_prefix_pictures_see_no_words_and_words_no_later_ones() -> None:
@@ -166,8 +166,8 @@ def test_another_size_of_picture_resizes_patches_alone(before: int, after: int) 
         assert_near(resized[:, column].reshape(after, after), expected)
     rest = BiasRows(1, 5).total - 1
     whole = torch.cat((table[: before**2], torch.randn(rest, 3, dtype=torch.float64)))
-    found = BiasTable(5).resized(whole, torch.empty(after**2 + rest, 3))
-    assert torch.equal(found[after**2 :], whole[before**2 :]), "the rows of words, across and of the CLS stay"
+    actual = BiasTable(5).resized(whole, torch.empty(after**2 + rest, 3))
+    assert torch.equal(actual[after**2 :], whole[before**2 :]), "the rows of words, across and of the CLS stay"
 
 
 def test_hidden_patches_are_one_vector_in_their_places() -> None:
@@ -216,9 +216,9 @@ def test_mistakes_have_a_message(overrides: list[str], message: str, hint: str) 
     base = [one for one in VLMO if one.split("=")[0] not in written]
     with pytest.raises(BlueprintError) as caught:
         Blueprint.load("vlmo_base", overrides=[*base, *overrides]).check()
-    found = [problem for problem in caught.value.problems if problem.message == message]
-    assert found, [problem.message for problem in caught.value.problems]
-    assert not hint or any(hint in one for one in found[0].hints)
+    actual = [problem for problem in caught.value.problems if problem.message == message]
+    assert actual, [problem.message for problem in caught.value.problems]
+    assert not hint or any(hint in one for one in actual[0].hints)
 
 
 @pytest.mark.parametrize(
@@ -281,5 +281,5 @@ def test_relative_positions_know_pictures_on_a_grid_and_texts_alone() -> None:
     overrides = ["+components.few={use: attention_pooler, queries: 4, heads: 12}", pooled]
     with pytest.raises(BlueprintError) as caught:
         Blueprint.load("vlmo_base", overrides=overrides).check()
-    found = [problem for problem in caught.value.problems if "knows pictures on a grid and texts" in problem.message]
-    assert found and found[0].span is not None and "`vision` is neither" in found[0].message
+    actual = [problem for problem in caught.value.problems if "knows pictures on a grid and texts" in problem.message]
+    assert actual and actual[0].span is not None and "`vision` is neither" in actual[0].message

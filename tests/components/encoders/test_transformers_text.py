@@ -185,10 +185,10 @@ def test_the_token_table_can_be_shared_by_name() -> None:
 
 def test_trying_leaves_the_random_numbers_alone() -> None:
     torch.manual_seed(5)
-    wanted = torch.rand(1)
+    expected = torch.rand(1)
     torch.manual_seed(5)
     TransformersText.describe(TransformersText.Config(model="gpt2", options={"n_embd": 44, "n_head": 2}))
-    assert torch.equal(torch.rand(1), wanted)
+    assert torch.equal(torch.rand(1), expected)
 
 
 def test_it_is_made_on_the_meta_device() -> None:

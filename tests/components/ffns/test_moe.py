@@ -42,10 +42,10 @@ def plainly(part: MoE, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def test_each_position_is_the_weighted_sum_of_its_likeliest_experts(top: int, inner: str) -> None:
     part = moe(experts=4, top=top, inner=inner)
     x = torch.randn(3, 5, WIDTH, requires_grad=True)
-    wanted, _, _ = plainly(part, x)
-    torch.testing.assert_close(part(x), wanted)
+    expected, _, _ = plainly(part, x)
+    torch.testing.assert_close(part(x), expected)
     ours = torch.autograd.grad(part(x).square().sum(), (x, *part.parameters()))
-    theirs = torch.autograd.grad(wanted.square().sum(), (x, *part.parameters()), allow_unused=True)
+    theirs = torch.autograd.grad(expected.square().sum(), (x, *part.parameters()), allow_unused=True)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, torch.zeros_like(one) if other is None else other)
     assert float(ours[1].norm()) > 0, "the router learns from the results, of one expert too"

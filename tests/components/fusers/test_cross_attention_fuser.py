@@ -50,22 +50,22 @@ def test_it_goes_on_where_an_encoder_stopped() -> None:
     upper = fuser()
     upper.layers.load_state_dict(whole.layers.state_dict())
     embedded = Sequence(whole.embed(text.ids), (Part("language", 0, 6, "first", text),), text.valid)
-    found = upper(embedded, context=seen)
-    assert torch.equal(found.features, whole(text, context=seen).features)
-    assert found.parts == embedded.parts
-    assert found.valid is embedded.valid
+    actual = upper(embedded, context=seen)
+    assert torch.equal(actual.features, whole(text, context=seen).features)
+    assert actual.parts == embedded.parts
+    assert actual.valid is embedded.valid
 
 
 def test_of_two_pictures_layers_take_turns() -> None:
     both, x, left, right = fuser(contexts=2), sequence(16), sequence(12, 7), sequence(12)
     assert len(both.layers) == 4
-    wanted = x.features
+    expected = x.features
     for i, layer in enumerate(both.layers):
         seen = (left, right)[i % 2]
-        wanted = layer(wanted, Scope(x.valid), View(seen.features, seen.valid))
-    assert torch.equal(both(x, context=[left, right]).features, wanted)
+        expected = layer(expected, Scope(x.valid), View(seen.features, seen.valid))
+    assert torch.equal(both(x, context=[left, right]).features, expected)
     indexed = both(x, kv=both.keys_values([left, right]), rows=torch.arange(3))
-    assert torch.allclose(indexed.features, wanted, atol=1e-6)
+    assert torch.allclose(indexed.features, expected, atol=1e-6)
 
 
 def test_twins_share_their_maps_to_keys_and_values_and_nothing_else() -> None:
@@ -83,8 +83,8 @@ def test_layers_may_merge_two_pictures_as_blips_do() -> None:
     assert len(both.layers) == 2
     assert [layer.cross_attention.branch.merge is not None for layer in both.layers] == [False, True]
     x, left, right = sequence(16), sequence(12, 7), sequence(12)
-    found = both(x, context=[left, right]).features
-    assert torch.allclose(both(x, kv=both.keys_values([left, right])).features, found, atol=1e-6)
+    actual = both(x, context=[left, right]).features
+    assert torch.allclose(both(x, kv=both.keys_values([left, right])).features, actual, atol=1e-6)
 
 
 def test_every_position_reads_every_other_and_all_of_the_context() -> None:

@@ -196,8 +196,8 @@ def test_the_transform_is_dense_gelu_and_norm() -> None:
         "transform.2.bias",
     }
     dense = nn.functional.gelu(x.features @ state["transform.0.weight"].T + state["transform.0.bias"])
-    wanted = nn.functional.layer_norm(dense, (6,), eps=1e-12) @ state["weight"].T + state["bias"]
-    assert torch.allclose(head(x).scores, wanted, atol=1e-5)
+    expected = nn.functional.layer_norm(dense, (6,), eps=1e-12) @ state["weight"].T + state["bias"]
+    assert torch.allclose(head(x).scores, expected, atol=1e-5)
 
 
 def test_a_vocabulary_head_wants_one_text() -> None:

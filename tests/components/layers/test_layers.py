@@ -52,8 +52,8 @@ def test_self_attention_is_torchs() -> None:
         theirs.in_proj_weight.copy_(ours.qkv.weight)
         theirs.out_proj.load_state_dict(ours.out.state_dict())
     x, valid = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    wanted = theirs(x, x, x, key_padding_mask=~valid)[0]
-    assert torch.allclose(ours(x, Scope(valid)), wanted, atol=1e-6)
+    expected = theirs(x, x, x, key_padding_mask=~valid)[0]
+    assert torch.allclose(ours(x, Scope(valid)), expected, atol=1e-6)
 
 
 def test_weights_of_attention_are_dropped_in_training_alone() -> None:
@@ -85,9 +85,9 @@ def test_text_features_are_those_at_words() -> None:
     text = Text(torch.ones(2, 3, dtype=torch.long), torch.tensor([3, 2]), 3)
     features = torch.randn(2, 6, 4)
     parts = (Part("vision", 0, 2), Part("language", 2, 4, "last", text))
-    found, on = text_features(Sequence(features, parts))
+    actual, on = text_features(Sequence(features, parts))
     assert on is text
-    assert torch.equal(found, features[:, 2:5])
-    found, on = text_features(Sequence(features, parts[:1]))
+    assert torch.equal(actual, features[:, 2:5])
+    actual, on = text_features(Sequence(features, parts[:1]))
     assert on is None
-    assert torch.equal(found, features)
+    assert torch.equal(actual, features)

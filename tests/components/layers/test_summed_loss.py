@@ -64,31 +64,31 @@ def labels(rows: int = ROWS) -> Tensor:
     [*product((0.0, 0.2), ("", "unscored", "scored", "whole"), (False, True), (0.0, 0.4))],
 )
 def test_all_that_a_loss_may_ask_for(smoothing: float, soft: str, weighted: bool, drop_worst: float) -> None:
-    head, teacher, wanted = Head(), Head(), labels()
+    head, teacher, expected = Head(), Head(), labels()
     taught: Any = {
         "": None, "unscored": teacher.unscored(), "scored": teacher.scored(), "whole": Logits(teacher.scored().scores),
     }[soft]  # fmt: skip
     weights = torch.rand(ROWS) if weighted else None
-    targets = Targets(wanted, smoothing, taught, 0.4, weights)
+    targets = Targets(expected, smoothing, taught, 0.4, weights)
     head.assert_alike(lambda logits: summed(logits, targets, places=head.at, drop_worst=drop_worst))
     assert teacher.features.grad is None and teacher.weight.grad is None
 
 
 def test_the_gradient_is_that_of_the_value() -> None:
-    head, wanted = Head(), labels()
+    head, expected = Head(), labels()
     leaves = (head.features, head.weight, head.bias)
 
     def total(*given: Any) -> Tensor:
-        return summed(UnscoredLogits(*given, None, head.at), Targets(wanted, 0.1))
+        return summed(UnscoredLogits(*given, None, head.at), Targets(expected, 0.1))
 
     assert torch.autograd.gradcheck(total, leaves)
 
 
 @pytest.mark.parametrize("frozen", ["features", "weight", "bias"])
 def test_what_needs_no_gradient_gets_none(frozen: str) -> None:
-    head, wanted = Head(), labels()
+    head, expected = Head(), labels()
     getattr(head, frozen).requires_grad_(False)
-    head.assert_alike(lambda logits: summed(logits, Targets(wanted)))
+    head.assert_alike(lambda logits: summed(logits, Targets(expected)))
     assert getattr(head, frozen).grad is None
 
 
@@ -107,8 +107,8 @@ def test_a_table_may_be_the_embeddings_own_and_be_used_twice() -> None:
 
 
 def test_a_loss_may_be_followed_back_twice() -> None:
-    head, wanted = Head(), labels()
-    total = summed(head.unscored(), Targets(wanted))
+    head, expected = Head(), labels()
+    total = summed(head.unscored(), Targets(expected))
     total.backward(retain_graph=True)
     assert head.weight.grad is not None
     once = head.weight.grad.clone()
@@ -117,20 +117,20 @@ def test_a_loss_may_be_followed_back_twice() -> None:
 
 
 def test_without_gradients_there_are_none() -> None:
-    head, wanted = Head(), labels()
+    head, expected = Head(), labels()
     with torch.no_grad():
-        total = summed(head.unscored(), Targets(wanted))
+        total = summed(head.unscored(), Targets(expected))
     assert not total.requires_grad
-    assert torch.allclose(total, summed(head.scored(), Targets(wanted)).detach())
+    assert torch.allclose(total, summed(head.scored(), Targets(expected)).detach())
 
 
 def test_under_autocast_products_are_rounded_and_sums_are_not() -> None:
-    head, wanted = Head(dtype=torch.float32), labels()
+    head, expected = Head(dtype=torch.float32), labels()
     with torch.autocast("cpu", torch.bfloat16):
-        head.assert_alike(lambda logits: summed(logits, Targets(wanted, 0.1)), tolerance=1e-2)
-        assert summed(head.unscored(), Targets(wanted)).dtype == torch.float32
-        rounded = Head(dtype=torch.bfloat16).outcome(head.unscored(), lambda x: summed(x, Targets(wanted)))
-        exact = Targets(wanted)
+        head.assert_alike(lambda logits: summed(logits, Targets(expected, 0.1)), tolerance=1e-2)
+        assert summed(head.unscored(), Targets(expected)).dtype == torch.float32
+        rounded = Head(dtype=torch.bfloat16).outcome(head.unscored(), lambda x: summed(x, Targets(expected)))
+        exact = Targets(expected)
     whole = summed(head.scored(), exact)
     assert 0 < abs(float(rounded[0] - whole.detach())) < 1e-2 * float(whole.detach()), "the products are bf16's"
 

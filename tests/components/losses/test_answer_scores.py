@@ -16,5 +16,5 @@ def test_cross_entropy_of_every_class_is_summed_and_rows_are_averaged() -> None:
     soft[0, 1], soft[0, 3], soft[2, 0] = 0.3, 1.0, 0.6
     p = 1 / (1 + (-scores).exp())
     expected = -(soft * p.log() + (1 - soft) * (1 - p).log()).sum() / 3
-    found = AnswerScores(AnswerScores.Config())(Logits(scores), Number(labels), Index(owner), Number(weights))
-    assert torch.allclose(found.value.double(), expected, atol=1e-6)
+    actual = AnswerScores(AnswerScores.Config())(Logits(scores), Number(labels), Index(owner), Number(weights))
+    assert torch.allclose(actual.value.double(), expected, atol=1e-6)

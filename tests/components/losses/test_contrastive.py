@@ -20,22 +20,22 @@ def test_the_papers_sum_is_twice_the_mean_of_two_directions() -> None:
     scores = torch.randn(4, 4)
     both = [Similarity(scores), Similarity(scores.T)]
     own = torch.arange(4)
-    wanted = F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)
-    assert torch.allclose(loss(reduction="sum")(both).value, wanted)
-    assert torch.allclose(loss()(both).value, wanted / 2)
+    expected = F.cross_entropy(scores, own) + F.cross_entropy(scores.T, own)
+    assert torch.allclose(loss(reduction="sum")(both).value, expected)
+    assert torch.allclose(loss()(both).value, expected / 2)
 
 
 def test_rows_belong_to_columns_further_on_where_these_are_gathered() -> None:
     scores = torch.randn(2, 6)
-    wanted = F.cross_entropy(scores, torch.tensor([4, 5]))
-    assert torch.allclose(loss()([Similarity(scores, own=4)]).value, wanted)
+    expected = F.cross_entropy(scores, torch.tensor([4, 5]))
+    assert torch.allclose(loss()([Similarity(scores, own=4)]).value, expected)
 
 
 def test_soft_targets_are_mixed_in_with_alpha() -> None:
     scores, teacher = torch.randn(3, 5), torch.randn(3, 5)
     target = 0.4 * teacher.softmax(1) + 0.6 * F.one_hot(torch.arange(3), 5)
-    wanted = -(target * scores.log_softmax(1)).sum(1).mean()
-    assert torch.allclose(loss()([Similarity(scores)], soft=[Similarity(teacher)], alpha=0.4).value, wanted)
+    expected = -(target * scores.log_softmax(1)).sum(1).mean()
+    assert torch.allclose(loss()([Similarity(scores)], soft=[Similarity(teacher)], alpha=0.4).value, expected)
     plain = loss()([Similarity(scores)]).value
     assert torch.allclose(loss()([Similarity(scores)], soft=[Similarity(teacher)], alpha=0.0).value, plain)
 
@@ -49,8 +49,8 @@ def test_no_gradient_reaches_the_teacher() -> None:
 
 def test_label_smoothing_is_torchs() -> None:
     scores = torch.randn(3, 5)
-    wanted = F.cross_entropy(scores, torch.arange(3), label_smoothing=0.2)
-    assert torch.allclose(loss(label_smoothing=0.2)([Similarity(scores)]).value, wanted)
+    expected = F.cross_entropy(scores, torch.arange(3), label_smoothing=0.2)
+    assert torch.allclose(loss(label_smoothing=0.2)([Similarity(scores)]).value, expected)
 
 
 def test_lists_of_different_lengths_are_refused() -> None:
@@ -64,8 +64,8 @@ def test_every_column_of_the_rows_id_is_right_in_equal_shares() -> None:
     same = Number(torch.tensor([7, 8, 7, -100, 8, 7]))  # the batch's ids, and behind them a queue's
     target = torch.tensor([[1, 0, 1, 0, 0, 1], [0, 1, 0, 0, 1, 0], [1, 0, 1, 0, 0, 1]]).float()
     target = target / target.sum(1, keepdim=True)
-    wanted = -(target * scores.log_softmax(1)).sum(1).mean()
-    assert torch.allclose(loss()([Similarity(scores, queued=3)], same=same).value, wanted)
+    expected = -(target * scores.log_softmax(1)).sum(1).mean()
+    assert torch.allclose(loss()([Similarity(scores, queued=3)], same=same).value, expected)
 
 
 def test_one_direction_alone_needs_no_list() -> None:

@@ -21,19 +21,19 @@ def labels() -> Labels:
 
 def test_mean_over_hidden_words_alone() -> None:
     scores = torch.randn(3, 4, 7)
-    found = LOSS(Logits(scores), labels())
-    wanted = F.cross_entropy(scores.flatten(0, 1), labels().ids.flatten(), ignore_index=IGNORED)
-    assert torch.allclose(found.value, wanted)
-    assert found.count == 3
+    actual = LOSS(Logits(scores), labels())
+    expected = F.cross_entropy(scores.flatten(0, 1), labels().ids.flatten(), ignore_index=IGNORED)
+    assert torch.allclose(actual.value, expected)
+    assert actual.count == 3
 
 
 def test_teacher_is_followed_by_alpha() -> None:
     scores, teacher = torch.randn(2, 3, 4, 7)
-    found = LOSS(Logits(scores), labels(), Logits(teacher), 0.4)
+    actual = LOSS(Logits(scores), labels(), Logits(teacher), 0.4)
     hidden = labels().ids != IGNORED
     soft = -(teacher.softmax(-1) * scores.log_softmax(-1)).sum(-1)[hidden].mean()
     hard = LOSS(Logits(scores), labels()).value
-    assert torch.allclose(found.value, 0.6 * hard + 0.4 * soft)
+    assert torch.allclose(actual.value, 0.6 * hard + 0.4 * soft)
 
 
 def test_scores_of_chosen_places_give_the_same() -> None:
@@ -57,9 +57,9 @@ def test_no_gradient_reaches_the_teacher() -> None:
 def test_batch_without_a_hidden_word_has_a_loss_of_nothing() -> None:
     scores = torch.randn(3, 4, 7, requires_grad=True)
     nothing = Labels(torch.full((3, 4), IGNORED))
-    found = LOSS(Logits(scores), nothing)
-    found.value.backward()
-    assert found.value == 0
+    actual = LOSS(Logits(scores), nothing)
+    actual.value.backward()
+    assert actual.value == 0
     assert scores.grad is not None
     assert not scores.grad.any()
 
@@ -78,14 +78,14 @@ def test_captions_are_learnt_by_the_divergence_without_the_worst_words(share: fl
     ids = torch.randint(23, (3, 9)).masked_fill(torch.rand(3, 9) < 0.4, IGNORED)
     hidden = ids != IGNORED
     loss = MaskedLm(MaskedLm.Config(label_smoothing=share))
-    found = loss(Logits(scores), Labels(ids), drop_worst=worst)
+    actual = loss(Logits(scores), Labels(ids), drop_worst=worst)
     terms = divergence(scores[hidden], ids[hidden], share).sort().values
     kept = terms[: max(int(len(terms) * (1 - worst)), 1)]
-    assert torch.allclose(found.value, kept.mean(), rtol=1e-12)
-    assert found.count == len(kept)
-    (slope,) = torch.autograd.grad(found.value, scores)
-    (wanted,) = torch.autograd.grad(kept.mean(), scores)
-    assert torch.allclose(slope, wanted, atol=1e-14)
+    assert torch.allclose(actual.value, kept.mean(), rtol=1e-12)
+    assert actual.count == len(kept)
+    (slope,) = torch.autograd.grad(actual.value, scores)
+    (expected,) = torch.autograd.grad(kept.mean(), scores)
+    assert torch.allclose(slope, expected, atol=1e-14)
     assert int((slope.abs().sum(-1) > 0).sum()) == len(kept), "a word that is left out teaches nothing"
 
 
@@ -101,11 +101,11 @@ def test_the_worst_are_worst_with_the_teachers_part() -> None:
     hidden = labels().ids != IGNORED
     hard = divergence(scores[hidden], labels().ids[hidden], 0.0)
     soft = -(teacher.softmax(-1) * scores.log_softmax(-1)).sum(-1)[hidden]
-    wanted = (0.6 * hard + 0.4 * soft).sort().values[:2].mean()
-    assert torch.allclose(LOSS(Logits(scores), labels(), Logits(teacher), 0.4, 0.2).value, wanted)
+    expected = (0.6 * hard + 0.4 * soft).sort().values[:2].mean()
+    assert torch.allclose(LOSS(Logits(scores), labels(), Logits(teacher), 0.4, 0.2).value, expected)
 
 
 def test_nothing_hidden_is_nothing_left_out() -> None:
     scores = torch.randn(3, 4, 7, requires_grad=True)
-    found = LOSS(Logits(scores), Labels(torch.full((3, 4), IGNORED)), drop_worst=0.2)
-    assert found.value == 0 and found.count == 0
+    actual = LOSS(Logits(scores), Labels(torch.full((3, 4), IGNORED)), drop_worst=0.2)
+    assert actual.value == 0 and actual.count == 0

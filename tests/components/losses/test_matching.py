@@ -11,18 +11,18 @@ from compose_vlp.values import Logits
 
 def test_mean_over_right_and_wrong_pairs() -> None:
     right, one, two = torch.randn(3, 5, 2)
-    found = Matching(Matching.Config())(Logits(right), [Logits(one), Logits(two)])
+    actual = Matching(Matching.Config())(Logits(right), [Logits(one), Logits(two)])
     yes = -right.log_softmax(1)[:, 1]
     no = -torch.cat((one, two)).log_softmax(1)[:, 0]
-    assert torch.allclose(found.value, (yes.sum() + no.sum()) / 15)
+    assert torch.allclose(actual.value, (yes.sum() + no.sum()) / 15)
 
 
 def test_scores_of_half_precision_are_compared_in_full() -> None:
     right, wrong = torch.randn(2, 5, 2).bfloat16()
-    found = Matching(Matching.Config())(Logits(right), [Logits(wrong)])
-    assert found.value.dtype == torch.float32
+    actual = Matching(Matching.Config())(Logits(right), [Logits(wrong)])
+    assert actual.value.dtype == torch.float32
     labels = torch.tensor([1] * 5 + [0] * 5)
-    assert torch.equal(found.value, F.cross_entropy(torch.cat((right, wrong)).float(), labels))
+    assert torch.equal(actual.value, F.cross_entropy(torch.cat((right, wrong)).float(), labels))
 
 
 def test_one_kind_of_wrong_pairs_needs_no_list() -> None:

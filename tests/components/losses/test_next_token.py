@@ -25,27 +25,27 @@ def scores() -> torch.Tensor:
 
 def test_it_is_the_mean_over_the_words_that_follow_another() -> None:
     s = scores()
-    wanted = F.cross_entropy(torch.cat((s[0, :4], s[1, :2])), torch.tensor([5, 0, 3, 2, 4, 2]))
-    assert torch.allclose(loss()(Logits(s, TEXT)).value, wanted)
+    expected = F.cross_entropy(torch.cat((s[0, :4], s[1, :2])), torch.tensor([5, 0, 3, 2, 4, 2]))
+    assert torch.allclose(loss()(Logits(s, TEXT)).value, expected)
 
 
 def test_words_with_the_paddings_id_can_be_left_out_as_open_clip_does() -> None:
     s = scores()
-    wanted = F.cross_entropy(s[:, :-1].transpose(1, 2), IDS[:, 1:], ignore_index=0)
-    assert torch.allclose(loss(skip="pad_id")(Logits(s, TEXT)).value, wanted)
+    expected = F.cross_entropy(s[:, :-1].transpose(1, 2), IDS[:, 1:], ignore_index=0)
+    assert torch.allclose(loss(skip="pad_id")(Logits(s, TEXT)).value, expected)
 
 
 def test_given_words_are_not_foretold() -> None:
     s = scores()
     text = Text(IDS, TEXT.lengths, 8, given=torch.tensor([3, 2]))
-    wanted = F.cross_entropy(torch.cat((s[0, 2:4], s[1, 1:2])), torch.tensor([3, 2, 2]))
-    assert torch.allclose(loss()(Logits(s, text)).value, wanted)
+    expected = F.cross_entropy(torch.cat((s[0, 2:4], s[1, 1:2])), torch.tensor([3, 2, 2]))
+    assert torch.allclose(loss()(Logits(s, text)).value, expected)
 
 
 def test_label_smoothing_is_torchs() -> None:
     s = scores()
-    wanted = F.cross_entropy(torch.cat((s[0, :4], s[1, :2])), torch.tensor([5, 0, 3, 2, 4, 2]), label_smoothing=0.1)
-    assert torch.allclose(loss(label_smoothing=0.1)(Logits(s, TEXT)).value, wanted)
+    expected = F.cross_entropy(torch.cat((s[0, :4], s[1, :2])), torch.tensor([5, 0, 3, 2, 4, 2]), label_smoothing=0.1)
+    assert torch.allclose(loss(label_smoothing=0.1)(Logits(s, TEXT)).value, expected)
 
 
 @pytest.mark.parametrize("skip", ["padding", "pad_id"])
@@ -89,26 +89,26 @@ def test_answers_weigh_what_they_are_given_and_questions_are_what_is_counted() -
         F.cross_entropy(s[1, :2], torch.tensor([4, 2]), label_smoothing=0.1, reduction="sum"),
     ]
     one = loss(label_smoothing=0.1)
-    found = one(Logits(s, TEXT), weights, questions)
-    assert torch.allclose(found.value, (0.25 * each[0] + 2 * each[1]) / 3)
+    actual = one(Logits(s, TEXT), weights, questions)
+    assert torch.allclose(actual.value, (0.25 * each[0] + 2 * each[1]) / 3)
     at = one.selects(TEXT)
     chosen = one(Logits(s.flatten(0, 1)[at], TEXT, at), weights, questions)
-    assert torch.allclose(chosen.value, found.value)
+    assert torch.allclose(chosen.value, actual.value)
 
 
 def test_a_teachers_words_are_foretold_in_part() -> None:
     s, taught, words = scores(), torch.randn(2, 5, 7, requires_grad=True), torch.tensor([5, 0, 3, 2, 4, 2])
     mine, theirs = (torch.cat((x[0, :4], x[1, :2])) for x in (s, taught))
     soft = -(theirs.softmax(1) * mine.log_softmax(1)).sum(1)
-    wanted = (0.6 * F.cross_entropy(mine, words, reduction="none") + 0.4 * soft).mean()
+    expected = (0.6 * F.cross_entropy(mine, words, reduction="none") + 0.4 * soft).mean()
     s.requires_grad_()
     whole = loss()(Logits(s, TEXT), soft=Logits(taught, TEXT), alpha=0.4).value
     at = loss().selects(TEXT)
     chosen_scores = [Logits(x.flatten(0, 1)[at], TEXT, at) for x in (s, taught)]
     chosen = loss()(chosen_scores[0], soft=chosen_scores[1], alpha=0.4).value
-    assert torch.allclose(whole, wanted)
-    assert torch.allclose(chosen, wanted)
+    assert torch.allclose(whole, expected)
+    assert torch.allclose(chosen, expected)
     whole.backward()
     assert taught.grad is None
     per = loss()(Logits(s, TEXT), per=Number(torch.zeros(3)), soft=Logits(taught, TEXT), alpha=0.4).value
-    assert torch.allclose(per, wanted * len(words) / 3)
+    assert torch.allclose(per, expected * len(words) / 3)

@@ -68,8 +68,8 @@ def work(rank: int) -> dict[str, Any]:
     loss.backward()
     average_gradients(model.parameters(), PROCESSES)
     (total,) = together.total([float(loss.detach())])
-    found = {name: gradient.tolist() for name, gradient in gradients(model).items()}
-    return {"loss": total / PROCESSES, "gradients": found, **other_kinds(rank)}
+    actual = {name: gradient.tolist() for name, gradient in gradients(model).items()}
+    return {"loss": total / PROCESSES, "gradients": actual, **other_kinds(rank)}
 
 
 def other_kinds(rank: int) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def test_two_processes_give_the_losses_and_gradients_of_one() -> None:
     both = spawn(work, world=PROCESSES)
     for one in both:
         assert abs(one["loss"] - float(loss.detach())) < 1e-5
-        for name, wanted in gradients(whole).items():
-            assert torch.allclose(torch.tensor(one["gradients"][name]), wanted, atol=1e-6), name
+        for name, expected in gradients(whole).items():
+            assert torch.allclose(torch.tensor(one["gradients"][name]), expected, atol=1e-6), name
         assert one["pictures"] == [0.0, 1.0]
         assert one["texts"] == ([[5, 5, 7], [5, 5, 5]], [2, 3], [0, 1])
         assert one["numbers"] == [10, 11]

@@ -31,26 +31,26 @@ def paper(scores: np.ndarray, bias: float, labels: np.ndarray) -> float:
 @pytest.mark.parametrize("bias", [-10.0, 0.0, 3.5])
 def test_the_loss_is_the_papers(bias: float) -> None:
     scores = torch.randn(5, 5, dtype=torch.float64) * 4
-    wanted = paper(scores.numpy(), bias, 2 * np.eye(5) - np.ones((5, 5)))
-    assert value(bias, Similarity(scores)) == pytest.approx(wanted, rel=1e-12)
+    expected = paper(scores.numpy(), bias, 2 * np.eye(5) - np.ones((5, 5)))
+    assert value(bias, Similarity(scores)) == pytest.approx(expected, rel=1e-12)
     both = value(bias, Similarity(scores), Similarity(scores.T))
-    assert both == pytest.approx(wanted, rel=1e-12), "a sum over all pairs has no direction"
+    assert both == pytest.approx(expected, rel=1e-12), "a sum over all pairs has no direction"
 
 
 def test_rows_of_all_processes_and_a_queue_are_further_wrong_columns() -> None:
     scores = torch.randn(2, 7, dtype=torch.float64)
     labels = -np.ones((2, 7))
     labels[0, 4] = labels[1, 5] = 1
-    found = value(-1.0, Similarity(scores, own=4))
-    assert found == pytest.approx(paper(scores.numpy(), -1.0, labels), rel=1e-12)
+    actual = value(-1.0, Similarity(scores, own=4))
+    assert actual == pytest.approx(paper(scores.numpy(), -1.0, labels), rel=1e-12)
 
 
 def test_columns_of_the_rows_own_id_belong_to_it() -> None:
     scores = torch.randn(3, 4, dtype=torch.float64)
     labels = -np.ones((3, 4))
     labels[0, 0] = labels[0, 2] = labels[1, 1] = labels[2, 0] = labels[2, 2] = 1
-    found = value(-1.0, Similarity(scores), same=Number(torch.tensor([7, 8, 7, 9])))
-    assert found == pytest.approx(paper(scores.numpy(), -1.0, labels), rel=1e-12)
+    actual = value(-1.0, Similarity(scores), same=Number(torch.tensor([7, 8, 7, 9])))
+    assert actual == pytest.approx(paper(scores.numpy(), -1.0, labels), rel=1e-12)
 
 
 def test_the_bias_has_the_gradient_of_its_finite_difference() -> None:

@@ -26,19 +26,19 @@ def test_rows_are_drawn_in_proportion_to_their_softmax() -> None:
     torch.manual_seed(0)
     scores = torch.tensor([[0.0, 2.0, 1.0, 0.0], *[[0.0] * 4] * 3])
     drawn = torch.stack([miner()(Similarity(scores), Similarity(scores)).text.rows[0] for _ in range(1000)])
-    found = torch.bincount(drawn, minlength=4) / 1000
+    actual = torch.bincount(drawn, minlength=4) / 1000
     weights = scores[0].softmax(0)
     weights[0] = 0
-    assert torch.allclose(found, weights / weights.sum(), atol=0.05)
+    assert torch.allclose(actual, weights / weights.sum(), atol=0.05)
 
 
 def test_floor_is_added_after_the_softmax() -> None:
     torch.manual_seed(0)
     scores = torch.tensor([[60.0, 0.0, -60.0]] * 3)
     drawn = torch.stack([miner(0.5)(Similarity(scores), Similarity(scores)).text.rows[0] for _ in range(400)])
-    found = torch.bincount(drawn, minlength=3) / 400
-    assert found[0] == 0
-    assert abs(float(found[1]) - 0.5) < 0.08, "beside the floor the similarities weigh nothing here"
+    actual = torch.bincount(drawn, minlength=3) / 400
+    assert actual[0] == 0
+    assert abs(float(actual[1]) - 0.5) < 0.08, "beside the floor the similarities weigh nothing here"
 
 
 def test_each_side_is_drawn_from_its_own_similarity() -> None:

@@ -21,14 +21,14 @@ def many(scores: torch.Tensor, times: int = 300) -> list[Assignment]:
 
 def test_the_answer_says_where_the_own_picture_stands() -> None:
     own = torch.arange(6)
-    for found in many(torch.randn(6, 6), 50):
-        left, right, answer = found.left.rows, found.right.rows, found.answer.values
+    for actual in many(torch.randn(6, 6), 50):
+        left, right, answer = actual.left.rows, actual.right.rows, actual.answer.values
         assert torch.equal(answer, torch.where(left == own, 0, torch.where(right == own, 1, 2)))
         assert (left != right).all(), "two pictures, never one twice"
 
 
 def test_each_answer_is_drawn_a_third_of_the_time() -> None:
-    answers = torch.cat([found.answer.values for found in many(torch.zeros(5, 5))])
+    answers = torch.cat([actual.answer.values for actual in many(torch.zeros(5, 5))])
     assert torch.allclose(torch.bincount(answers, minlength=3) / len(answers), torch.full((3,), 1 / 3), atol=0.04)
 
 
@@ -36,8 +36,8 @@ def test_others_are_drawn_in_proportion_to_their_softmax_and_two_without_replace
     scores = torch.tensor([[9.0, 2.0, 1.0, 0.0]] * 4)
     weights = scores[0, 1:].softmax(0)
     one, first, second = torch.zeros(4), torch.zeros(4), torch.zeros(4)
-    for found in many(scores, 3000):
-        left, right, answer = (int(value[0]) for value in (found.left.rows, found.right.rows, found.answer.values))
+    for actual in many(scores, 3000):
+        left, right, answer = (int(value[0]) for value in (actual.left.rows, actual.right.rows, actual.answer.values))
         if answer == 2:
             first[left] += 1
             second[right] += 1
@@ -52,8 +52,8 @@ def test_others_are_drawn_in_proportion_to_their_softmax_and_two_without_replace
 def test_a_picture_of_the_same_id_is_no_other() -> None:
     same = Number(torch.tensor([7, 7, 8, 9]))
     for seed in range(30):
-        found = drawn(Similarity(torch.zeros(4, 4)), same, seed)
-        beside = torch.where(found.answer.values == 0, found.right.rows, found.left.rows)
+        actual = drawn(Similarity(torch.zeros(4, 4)), same, seed)
+        beside = torch.where(actual.answer.values == 0, actual.right.rows, actual.left.rows)
         assert (beside[:2] >= 2).all(), "the first two are one picture"
 
 
@@ -61,16 +61,16 @@ def test_a_picture_of_the_same_id_is_no_other() -> None:
 def test_degenerate_similarity_draws_any_two_others(value: float) -> None:
     scores = torch.full((4, 4), value)
     scores[:, 0] = 1e30  # all weight on one column
-    found = drawn(Similarity(scores))
-    assert (found.left.rows != found.right.rows).all()
+    actual = drawn(Similarity(scores))
+    assert (actual.left.rows != actual.right.rows).all()
 
 
 def test_gathered_columns_are_candidates_and_the_own_one_is_known() -> None:
-    found = drawn(Similarity(torch.zeros(2, 6), own=4), seed=3)
+    actual = drawn(Similarity(torch.zeros(2, 6), own=4), seed=3)
     own = torch.tensor([4, 5])
     for row in range(2):
-        pair = {int(found.left.rows[row]), int(found.right.rows[row])}
-        assert (int(own[row]) in pair) is (int(found.answer.values[row]) != 2)
+        pair = {int(actual.left.rows[row]), int(actual.right.rows[row])}
+        assert (int(own[row]) in pair) is (int(actual.answer.values[row]) != 2)
 
 
 def test_two_others_are_needed() -> None:

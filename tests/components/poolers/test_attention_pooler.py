@@ -56,8 +56,8 @@ def test_it_is_one_attention_layer_between_norms() -> None:
         theirs.out_proj.load_state_dict(attention.out.state_dict())
     keys = nn.functional.layer_norm(x.features, (12,))
     queries = nn.functional.layer_norm(pool.queries, (8,)).expand(2, -1, -1)
-    wanted = nn.functional.layer_norm(theirs(queries, keys, keys)[0], (8,))
-    assert torch.allclose(pool(x).features, wanted, atol=1e-5)
+    expected = nn.functional.layer_norm(theirs(queries, keys, keys)[0], (8,))
+    assert torch.allclose(pool(x).features, expected, atol=1e-5)
 
 
 def test_padding_is_not_looked_at() -> None:

@@ -52,8 +52,8 @@ def test_newest_replace_the_oldest_and_the_pointer_goes_round() -> None:
         one(Number(torch.tensor([number, number])), **given)
         one.commit()
     assert one.pointer.item() == 2
-    wanted = torch.cat([seen[n]["image"].features for n in (3, 1, 2)])
-    assert torch.equal(one.image, wanted)
+    expected = torch.cat([seen[n]["image"].features for n in (3, 1, 2)])
+    assert torch.equal(one.image, expected)
     assert one.id.tolist() == [3, 3, 1, 1, 2, 2]
 
 
@@ -136,13 +136,13 @@ def entered(rank: int) -> dict[str, Any]:
 def test_rows_of_all_processes_enter_in_the_order_of_their_ranks() -> None:
     both = spawn(entered)
     assert both[0] == both[1], "every process has the same queue"
-    (found, _) = both
-    assert found["local"], "the batch is this process's, the queue follows it"
-    assert found["image"][:4] == [0, 0, 1, 1]
-    assert found["text"] == [0, 0, -1, -1]
-    assert found["id"] == [0, 0, 1, 1, *[NOBODY] * 4]
-    assert (found["pointer"], found["rest"]) == (4, True)
-    assert found["refused"] == "a batch of 6 does not divide the queue's size 8"
+    (actual, _) = both
+    assert actual["local"], "the batch is this process's, the queue follows it"
+    assert actual["image"][:4] == [0, 0, 1, 1]
+    assert actual["text"] == [0, 0, -1, -1]
+    assert actual["id"] == [0, 0, 1, 1, *[NOBODY] * 4]
+    assert (actual["pointer"], actual["rest"]) == (4, True)
+    assert actual["refused"] == "a batch of 6 does not divide the queue's size 8"
 
 
 def test_what_it_gives_has_the_batchs_rows_and_the_queues() -> None:

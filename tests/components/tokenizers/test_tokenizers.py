@@ -264,16 +264,16 @@ def test_a_file_without_berts_tokens_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "wanted"),
+    ("name", "text", "expected"),
     [
         ("none", "  Two\n Words ", "  Two\n Words "),
         ("lower", "  Two\n WÖRDS ", "two wörds"),
         ("clip", " A &amp;amp; B\u00a0schÃ¶n", "a & b schön"),
     ],
 )
-def test_cleaning_by_name(name: Any, text: str, wanted: str) -> None:
+def test_cleaning_by_name(name: Any, text: str, expected: str) -> None:
     clean: Callable[[str], str] = CLEANERS[name]
-    assert clean(text) == wanted
+    assert clean(text) == expected
 
 
 def test_an_unknown_cleaning_is_refused() -> None:

@@ -49,23 +49,23 @@ def test_our_vit_gives_the_visual_towers_numbers(clip: tuple[Any, Path], name: s
     model, file = clip
     settings = {"width": 32, "depth": 2, "heads": 4, "patch": 16, "size": 32, "norm_eps": 1e-5}
     vit = VisionTransformer(VisionTransformer.Config(**settings, embedding_norm=True, patch_bias=False)).eval()
-    told = bring(vit, "vit", file.parent, name)
+    notes = bring(vit, "vit", file.parent, name)
     pixels = torch.randn(2, 3, 32, 32)
     pooled = vit(Image(pixels)).cls.features @ model.visual.proj
     assert_near(pooled, model.encode_image(pixels))
-    assert "visual.proj" in told.unused[str(file.parent)]
-    assert "logit_scale" in told.unused[str(file.parent)]
+    assert "visual.proj" in notes.unused[str(file.parent)]
+    assert "logit_scale" in notes.unused[str(file.parent)]
 
 
 def test_a_projection_behind_our_vit_gives_the_features_of_every_patch(clip: tuple[Any, Path]) -> None:
     model, file = clip
     projection = Projection(Projection.Config(out=16, bias=False, width=32))
-    told = bring(projection, "projection", file)
+    notes = bring(projection, "projection", file)
     features = torch.randn(2, 5, 32)
     torch.testing.assert_close(
         projection(Sequence(features, (Part("vision", 0, 5),))).features, features @ model.visual.proj
     )
-    assert "visual.conv1.weight" in told.unused[str(file)]
+    assert "visual.conv1.weight" in notes.unused[str(file)]
 
 
 @pytest.mark.parametrize("name", ["words", "text"])
@@ -73,9 +73,9 @@ def test_our_decoder_gives_the_text_towers_numbers(clip: tuple[Any, Path], name:
     model, file = clip
     config = CausalDecoder.Config(width=32, depth=2, heads=4, vocab_size=50, length=9)
     decoder = CausalDecoder(config).eval()
-    told = bring(decoder, "causal_decoder", file, name)
+    notes = bring(decoder, "causal_decoder", file, name)
     ids = torch.randint(1, 48, (2, 9))
     ids[:, 5] = 49  # the largest id ends a text
     features = decoder(Text(ids, torch.tensor([9, 9]), 9)).features[:, 5] @ model.text_projection
     assert_near(features, model.encode_text(ids))
-    assert "text_projection" in told.unused[str(file)]
+    assert "text_projection" in notes.unused[str(file)]

@@ -54,11 +54,11 @@ def saved(model: torch.nn.Module, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("form", ["timm", None])
 def test_our_vit_gives_timms_numbers(tmp_path: Path, form: str | None) -> None:
     model, vit = theirs(), ours()
-    told = bring(vit, "vit", saved(model, tmp_path), form=form)
+    notes = bring(vit, "vit", saved(model, tmp_path), form=form)
     pixels = torch.randn(3, 3, 32, 32)
     assert_near(vit(Image(pixels)).features, model.forward_features(pixels))
-    assert set(told.unused[str(tmp_path / "timm.safetensors")]) == {"head.weight", "head.bias"}
-    assert told.new == []
+    assert set(notes.unused[str(tmp_path / "timm.safetensors")]) == {"head.weight", "head.bias"}
+    assert notes.new == []
 
 
 def test_our_vit_gives_the_numbers_of_clips_layout_in_timm(tmp_path: Path) -> None:
@@ -72,22 +72,22 @@ def test_our_vit_gives_the_numbers_of_clips_layout_in_timm(tmp_path: Path) -> No
 @pytest.mark.parametrize("size", [16, 48, 64])
 def test_positions_are_resized_as_timm_resizes_them(tmp_path: Path, size: int) -> None:
     model, vit = theirs(), ours(size=size)
-    told = bring(vit, "vit", saved(model, tmp_path))
+    notes = bring(vit, "vit", saved(model, tmp_path))
     larger = timm.create_model("vit_tiny_patch16_224", num_classes=7, **{**SIZES, "img_size": size}).eval()
     filtered = timm.models.vision_transformer.checkpoint_filter_fn(model.state_dict(), larger)
     larger.load_state_dict(filtered)
     pixels = torch.randn(3, 3, size, size)
     assert_near(vit(Image(pixels)).features, larger.forward_features(pixels))
     side = size // 16
-    assert f"vision.positions: 2 x 2 patches resized to {side} x {side}" in told.lines()
+    assert f"vision.positions: 2 x 2 patches resized to {side} x {side}" in notes.lines()
 
 
 def test_a_vit_without_a_cls_leaves_the_files_out_and_says_so(tmp_path: Path) -> None:
     model, vit = theirs(), ours(cls="none")
-    told = bring(vit, "vit", saved(model, tmp_path))
+    notes = bring(vit, "vit", saved(model, tmp_path))
     assert torch.equal(vit.positions.detach(), model.pos_embed[0, 1:].detach())
-    assert "vision.positions: the row of the CLS is left out" in told.lines()
-    assert "cls_token" in told.unused[str(tmp_path / "timm.safetensors")]
+    assert "vision.positions: the row of the CLS is left out" in notes.lines()
+    assert "cls_token" in notes.unused[str(tmp_path / "timm.safetensors")]
 
 
 def test_a_cls_that_the_file_has_not_is_an_error(tmp_path: Path) -> None:
@@ -98,8 +98,8 @@ def test_a_cls_that_the_file_has_not_is_an_error(tmp_path: Path) -> None:
 
 def test_a_shallower_vit_takes_the_first_layers_and_lists_the_others(tmp_path: Path) -> None:
     vit = ours(depth=1)
-    told = bring(vit, "vit", saved(theirs(), tmp_path))
-    assert any(name.startswith("blocks.1.") for name in told.unused[str(tmp_path / "timm.safetensors")])
+    notes = bring(vit, "vit", saved(theirs(), tmp_path))
+    assert any(name.startswith("blocks.1.") for name in notes.unused[str(tmp_path / "timm.safetensors")])
 
 
 @pytest.mark.parametrize(
@@ -140,21 +140,21 @@ def test_a_timm_tower_is_filled_from_timms_own_file(tmp_path: Path, name: str, o
     fixed = {} if name == "test_resnet" else {"img_size": 64}
     model = timm.create_model(name, num_classes=7, **options, **fixed).eval()
     tower = TimmEncoder(TimmEncoder.Config(model=name, options=options, size=64)).eval()
-    told = bring(tower, "timm", saved(model, tmp_path))
+    notes = bring(tower, "timm", saved(model, tmp_path))
     pixels = torch.randn(2, 3, 64, 64)
     features = model.forward_features(pixels)
     if features.ndim == 4:
         features = features.flatten(1, 2) if name.startswith("swin") else features.flatten(2).transpose(1, 2)
     assert_near(tower(Image(pixels)).features, features)
-    assert all("fc" in left or "head" in left for left in told.unused[str(tmp_path / "timm.safetensors")])
+    assert all("fc" in left or "head" in left for left in notes.unused[str(tmp_path / "timm.safetensors")])
 
 
 def test_a_timm_tower_of_another_size_is_resized_by_timm_and_told(tmp_path: Path) -> None:
     model = theirs(depth=1)
     options = {"embed_dim": 32, "depth": 1, "num_heads": 4}
     tower = TimmEncoder(TimmEncoder.Config(model="vit_tiny_patch16_224", options=options, size=64))
-    told = bring(tower, "timm", saved(model, tmp_path))
-    assert "vision.model.pos_embed: [1, 5, 32] made [1, 17, 32] by timm" in told.lines()
+    notes = bring(tower, "timm", saved(model, tmp_path))
+    assert "vision.model.pos_embed: [1, 5, 32] made [1, 17, 32] by timm" in notes.lines()
 
 
 @pytest.mark.parametrize("prefix", ["model.", "_orig_mod.", "module._orig_mod.model."])
@@ -163,9 +163,9 @@ def test_a_timm_tower_of_a_wrapped_checkpoint_is_resized_all_the_same(tmp_path: 
     tower = TimmEncoder(TimmEncoder.Config(model="vit_tiny_patch16_224", options=options, size=64))
     state = {f"{prefix}{name}": tensor for name, tensor in theirs(depth=1).state_dict().items()}
     torch.save({"state_dict": state, "pytorch-lightning_version": "2.0"}, tmp_path / "last.ckpt")
-    told = bring(tower, "timm", tmp_path / "last.ckpt")
-    assert "vision.model.pos_embed: [1, 5, 32] made [1, 17, 32] by timm" in told.lines()
-    assert len(told.filled) == len(tower.state_dict())
+    notes = bring(tower, "timm", tmp_path / "last.ckpt")
+    assert "vision.model.pos_embed: [1, 5, 32] made [1, 17, 32] by timm" in notes.lines()
+    assert len(notes.filled) == len(tower.state_dict())
 
 
 def test_an_official_deit_file_with_its_wrapper_is_read(tmp_path: Path) -> None:

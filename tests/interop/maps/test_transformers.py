@@ -60,18 +60,18 @@ def test_a_folder_fills_the_tower_that_it_describes(tmp_path: Path, name: str, h
         pytest.skip("T5's encoder alone has no configuration of its own")
     model, place = folder(name, tmp_path, headless)
     text = tower(place)
-    told = bring(text, place)
+    notes = bring(text, place)
     assert_near(text(words()).features, model(input_ids=words().ids).last_hidden_state)
-    left = told.unused[str(place)]
+    left = notes.unused[str(place)]
     assert all(name.startswith(("cls.", "decoder.", "lm_head", "pooler")) for name in left)
 
 
 def test_added_tokens_start_anew(tmp_path: Path) -> None:
     model, place = folder("bert", tmp_path)
     text = tower(place, vocab_size=53)
-    told = bring(text, place)
+    notes = bring(text, place)
     assert_near(text(words()).features, model(input_ids=words().ids).last_hidden_state)
-    assert any("3 tokens more" in line for line in told.lines())
+    assert any("3 tokens more" in line for line in notes.lines())
 
 
 def test_the_names_of_the_first_bert_checkpoints_are_known(tmp_path: Path) -> None:

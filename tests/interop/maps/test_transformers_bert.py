@@ -109,8 +109,8 @@ def standing_on(text: Text, features: Tensor) -> Sequence:
     return Sequence(features, (Part("language", 0, LENGTH, "first", text),), text.valid)
 
 
-def close(ours: Tensor, wanted: Tensor) -> None:
-    assert_near(ours, wanted)
+def close(ours: Tensor, expected: Tensor) -> None:
+    assert_near(ours, expected)
 
 
 # --- numbers ----------------------------------------------------------------------------------------------------
@@ -121,24 +121,24 @@ def close(ours: Tensor, wanted: Tensor) -> None:
 @torch.no_grad()
 def test_our_encoder_gives_berts_numbers(tmp_path: Path, name: str, form: str | None) -> None:
     model, text = theirs(name), encoder()
-    told = bring({"text": text}, saved(model, tmp_path), **({"as": form} if form else {}))
-    found = text.module(texts()).features
-    close(found, getattr(model, "bert", model)(**inputs(texts())).last_hidden_state)
-    assert told.new == []
-    assert "text.positions: the first 9 of 20" in told.lines()
-    assert all("cls." in left or "pooler" in left for left in told.unused[str(tmp_path / "bert")])
+    notes = bring({"text": text}, saved(model, tmp_path), **({"as": form} if form else {}))
+    actual = text.module(texts()).features
+    close(actual, getattr(model, "bert", model)(**inputs(texts())).last_hidden_state)
+    assert notes.new == []
+    assert "text.positions: the first 9 of 20" in notes.lines()
+    assert all("cls." in left or "pooler" in left for left in notes.unused[str(tmp_path / "bert")])
 
 
 @torch.no_grad()
 def test_text_and_fuser_are_berts_halves(tmp_path: Path) -> None:
     model, halves = theirs(), {"text": encoder(DEPTH // 2), "fusion": fuser()}
-    told = bring(halves, saved(model, tmp_path), "fusion.layers.*.cross_attention")
+    notes = bring(halves, saved(model, tmp_path), "fusion.layers.*.cross_attention")
     states = model.bert(**inputs(texts()), output_hidden_states=True).hidden_states
     words = halves["text"].module(texts())
     close(words.features, states[DEPTH // 2])
     close(halves["fusion"].module(words).features, states[-1])  # without a context it looks at none
-    assert "fusion.layers: the file's from 2 to 3" in told.lines()
-    assert all("cls.predictions" in left for left in told.unused[str(tmp_path / "bert")])
+    assert "fusion.layers: the file's from 2 to 3" in notes.lines()
+    assert all("cls.predictions" in left for left in notes.unused[str(tmp_path / "bert")])
 
 
 def test_a_fuser_has_the_last_layers_tensor_by_tensor(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_fuser_has_the_last_layers_tensor_by_tensor(tmp_path: Path) -> None:
         attention, state = layer.attention, mine.state_dict()
         for kind in ("weight", "bias"):
             maps = [getattr(getattr(attention.self, one), kind) for one in ("query", "key", "value")]
-            wanted = {
+            expected = {
                 "self_attention.branch.qkv": torch.cat(maps),
                 "self_attention.branch.out": getattr(attention.output.dense, kind),
                 "self_attention.norm": getattr(attention.output.LayerNorm, kind),
@@ -156,7 +156,7 @@ def test_a_fuser_has_the_last_layers_tensor_by_tensor(tmp_path: Path) -> None:
                 "ffn.branch.fc2": getattr(layer.output.dense, kind),
                 "ffn.norm": getattr(layer.output.LayerNorm, kind),
             }
-            assert all(torch.equal(state[f"{name}.{kind}"], tensor) for name, tensor in wanted.items())
+            assert all(torch.equal(state[f"{name}.{kind}"], tensor) for name, tensor in expected.items())
 
 
 @torch.no_grad()
@@ -173,8 +173,8 @@ def test_heads_give_the_logits_of_berts(tmp_path: Path, head: Any, name: str) ->
 def test_our_decoder_and_head_give_the_logits_of_berts_decoder(tmp_path: Path) -> None:
     model, parts = theirs("BertLMHeadModel", is_decoder=True), {"decoder": decoder(), "lm_head": lm_head()}
     bring(parts, saved(model, tmp_path))
-    found = parts["lm_head"].module(parts["decoder"].module(texts())).scores
-    close(found, model(**inputs(texts())).logits)
+    actual = parts["lm_head"].module(parts["decoder"].module(texts())).scores
+    close(actual, model(**inputs(texts())).logits)
 
 
 @torch.no_grad()
@@ -183,8 +183,8 @@ def test_cross_attention_is_taken_where_the_file_has_it(tmp_path: Path) -> None:
     parts = {"decoder": decoder(context_width=WIDTH), "lm_head": lm_head()}
     assert bring(parts, saved(model, tmp_path)).new == []
     context = torch.randn(3, 5, WIDTH)
-    found = parts["lm_head"].module(parts["decoder"].module(texts(), Sequence(context, ()))).scores
-    close(found, model(**inputs(texts()), encoder_hidden_states=context).logits)
+    actual = parts["lm_head"].module(parts["decoder"].module(texts(), Sequence(context, ()))).scores
+    close(actual, model(**inputs(texts()), encoder_hidden_states=context).logits)
 
 
 # --- files ------------------------------------------------------------------------------------------------------
@@ -198,29 +198,29 @@ def test_the_file_of_2018_is_read(tmp_path: Path) -> None:
         for name, tensor in model.state_dict().items()
     }
     torch.save({**old, "bert.embeddings.position_ids": torch.arange(20)[None]}, tmp_path / "pytorch_model.bin")
-    told = bring(parts, tmp_path / "pytorch_model.bin")
+    notes = bring(parts, tmp_path / "pytorch_model.bin")
     words = parts["text"].module(texts())
     close(words.features, model.bert(**inputs(texts())).last_hidden_state)
     close(parts["mlm_head"].module(words).scores, model(**inputs(texts())).prediction_logits)
-    left = told.unused[str(tmp_path / "pytorch_model.bin")]
+    left = notes.unused[str(tmp_path / "pytorch_model.bin")]
     assert not any("LayerNorm" in name for name in left)
 
 
 def test_a_shallower_tower_takes_the_first_layers(tmp_path: Path) -> None:
     model = theirs()
     for name, part in {"encoder": encoder(1), "decoder": decoder(depth=1)}.items():
-        told = bring({name: part}, saved(model, tmp_path))
+        notes = bring({name: part}, saved(model, tmp_path))
         first = model.bert.encoder.layer[0].output.dense.weight
         assert torch.equal(part.module.layers[0].ffn.branch.fc2.weight, first)
-        assert any("encoder.layer.1." in left for left in told.unused[str(tmp_path / "bert")])
+        assert any("encoder.layer.1." in left for left in notes.unused[str(tmp_path / "bert")])
 
 
 def test_layers_that_stand_once_for_each_context_take_the_same_weights(tmp_path: Path) -> None:
     model, fusion = theirs(), fuser(contexts=2)
     bring({"fusion": fusion}, saved(model, tmp_path), "fusion.layers.*.cross_attention")
     for i, layer in enumerate(fusion.module.layers):
-        wanted = model.bert.encoder.layer[DEPTH // 2 + i // 2].output.dense.weight
-        assert torch.equal(layer.ffn.branch.fc2.weight, wanted)
+        expected = model.bert.encoder.layer[DEPTH // 2 + i // 2].output.dense.weight
+        assert torch.equal(layer.ffn.branch.fc2.weight, expected)
 
 
 def test_added_tokens_start_anew_in_table_head_and_bias(tmp_path: Path) -> None:
@@ -228,23 +228,23 @@ def test_added_tokens_start_anew_in_table_head_and_bias(tmp_path: Path) -> None:
     fresh = {name: part.module.state_dict() for name, part in parts.items()}
     fresh = {name: {path: t.clone() for path, t in state.items()} for name, state in fresh.items()}
     model = theirs()
-    told = bring(parts, saved(model, tmp_path))
+    notes = bring(parts, saved(model, tmp_path))
     table = model.bert.embeddings.word_embeddings.weight
     for name, path, given in (
         ("decoder", "embedding.weight", table),
         ("lm_head", "weight", table),
         ("lm_head", "bias", model.cls.predictions.bias),
     ):
-        found = parts[name].module.state_dict()[path]
-        assert torch.equal(found[:WORDS], given)
-        assert torch.equal(found[WORDS:], fresh[name][path][WORDS:])
-        assert any(line.startswith(f"{name}.{path}: 2 tokens more than in ") for line in told.lines())
+        actual = parts[name].module.state_dict()[path]
+        assert torch.equal(actual[:WORDS], given)
+        assert torch.equal(actual[WORDS:], fresh[name][path][WORDS:])
+        assert any(line.startswith(f"{name}.{path}: 2 tokens more than in ") for line in notes.lines())
 
 
 def test_token_types_that_the_component_has_not_are_told(tmp_path: Path) -> None:
-    told = bring({"text": encoder(token_types=False)}, saved(theirs(), tmp_path))
-    assert "text.token_types: the file's are left out" in told.lines()
-    assert "bert.embeddings.token_type_embeddings.weight" in told.unused[str(tmp_path / "bert")]
+    notes = bring({"text": encoder(token_types=False)}, saved(theirs(), tmp_path))
+    assert "text.token_types: the file's are left out" in notes.lines()
+    assert "bert.embeddings.token_type_embeddings.weight" in notes.unused[str(tmp_path / "bert")]
 
 
 # --- what the file has not, and what is not BERT ------------------------------------------------------------------
@@ -371,8 +371,8 @@ def learn(checked: CheckedBlueprint, model: Model) -> None:
     assert all(p.grad is not None for p in model.components.parameters())
 
 
-def new_components(told: Started) -> set[str]:
-    return {name.split(".")[0] for name in told.new if "cross_attention" not in name}
+def new_components(notes: Started) -> set[str]:
+    return {name.split(".")[0] for name in notes.new if "cross_attention" not in name}
 
 
 @torch.no_grad()
@@ -384,7 +384,7 @@ def seen(module: nn.Module, x: Any) -> Tensor:
 
 def test_albef_starts_from_deit_and_bert(pretrained: tuple[Any, Any]) -> None:
     deit, model = pretrained
-    checked, begun_model, told = begun("albef", DEPTH // 2)
+    checked, begun_model, notes = begun("albef", DEPTH // 2)
     ours, words = begun_model.components, words_of(checked)
     states = model.bert(**inputs(words), output_hidden_states=True).hidden_states
     close(seen(ours.text, words), states[DEPTH // 2].detach())
@@ -392,20 +392,20 @@ def test_albef_starts_from_deit_and_bert(pretrained: tuple[Any, Any]) -> None:
     assert torch.equal(ours.vision.layers[1].ffn.branch.fc2.weight, deit.blocks[1].mlp.fc2.weight)
     assert torch.equal(ours.mlm_head.bias, model.cls.predictions.bias)
     assert ours.mlm_head.weight is ours.text.embedding.weight
-    assert new_components(told) == {"image_proj", "text_proj", "similarity", "memory", "itm_head"}
-    assert {name.split(".")[0] for name in told.new if "cross_attention" in name} == {"fusion"}
+    assert new_components(notes) == {"image_proj", "text_proj", "similarity", "memory", "itm_head"}
+    assert {name.split(".")[0] for name in notes.new if "cross_attention" in name} == {"fusion"}
     assert {
         "vision.positions: 14 x 14 patches resized to 16 x 16",
         "fusion.layers: the file's from 2 to 3",
         "left over in deit: head.bias, head.weight",
-    } <= set(told.lines())
-    assert all("pooler" in left or "seq_relationship" in left for left in told.unused["bert-base-uncased"])
+    } <= set(notes.lines())
+    assert all("pooler" in left or "seq_relationship" in left for left in notes.unused["bert-base-uncased"])
     learn(checked, begun_model)
 
 
 def test_blip_starts_from_deit_and_bert(pretrained: tuple[Any, Any]) -> None:
     deit, model = pretrained
-    checked, begun_model, told = begun("blip", DEPTH)
+    checked, begun_model, notes = begun("blip", DEPTH)
     ours, words = begun_model.components, words_of(checked)
     pixels = torch.randn(2, 3, 224, 224)
     close(seen(ours.vision, Image(pixels)), deit.forward_features(pixels).detach())
@@ -419,11 +419,11 @@ def test_blip_starts_from_deit_and_bert(pretrained: tuple[Any, Any]) -> None:
     assert torch.equal(ours.lm_head.bias[:-2], model.cls.predictions.bias)
     assert ours.lm_head.bias[-2:].tolist() == [0, 0]
     assert ours.lm_head.weight is ours.decoder.embedding.weight is ours.text.embedding.weight
-    assert new_components(told) == {"image_proj", "text_proj", "similarity", "memory", "itm_head"}
+    assert new_components(notes) == {"image_proj", "text_proj", "similarity", "memory", "itm_head"}
     assert {
         "text.embedding.weight: 2 tokens more than in bert-base-uncased start anew",
         "text.token_types: the file's are left out",
-    } <= set(told.lines())
+    } <= set(notes.lines())
     learn(checked, begun_model)
 
 
