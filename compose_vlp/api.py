@@ -35,7 +35,7 @@ class Blueprint(LoadedBlueprint):
 
         >>> (program,) = Blueprint.load("tiny/coca").compile().values()
         >>> program
-        <Compiled pretrain: 20 calls, 7 passes>
+        <Compiled pretrain: 20 calls, 8 passes>
         >>> print(program.source.splitlines()[0])
         def pretrain(root, batch, step):
 

@@ -71,7 +71,7 @@ MISTAKES += [
         "no field is called `loses`",
         "did you mean 'losses'?",
     ),
-    ("compiler: {nosuch: 3}", "`compiler` is not a section of a blueprint", "did you mean 'optimizer'"),
+    ("compiler: {nosuch: 3}", "`compiler` is not a section of a blueprint", "'optimizer'"),
 ]
 """Mistakes by what a file writes, how the message begins, and what one of its hints has."""
 

@@ -30,7 +30,7 @@ def test_each_is_one_short_line(run: Run) -> None:
     checked, (compiled,) = blueprint.check(), blueprint.compile().values()
     assert repr(blueprint) == "<Blueprint coca_tiny: 11 components, 2 losses>"
     assert repr(checked) == "<CheckedBlueprint coca_tiny: 11 components, 2 losses, 3 outputs, 1 stage>"
-    assert repr(compiled) == f"<Compiled pretrain: {compiled.plan.counted()} calls, 7 passes>"
+    assert repr(compiled) == f"<Compiled pretrain: {compiled.plan.counted()} calls, 8 passes>"
     assert repr(run).startswith("<Run blip_tiny: step 1 (stage `pretrain`) of a finished run, ")
     assert repr(run.caption) == "<Output caption: generate, (image)>"
     assert repr(Blueprint.load("tiny/coca", overrides="components.vision.heds=2")).endswith("2 losses, 1 mistake>")
