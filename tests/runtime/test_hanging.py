@@ -80,11 +80,12 @@ def test_it_is_named_with_its_machine_and_what_it_does() -> None:
     assert Sign.unpacked(behind.sign.packed()) == behind.sign
 
 
-def watch(rank: int, doing: Doing, store: Any, notes: Queue[str]) -> Watch:
+def watch(rank: int, doing: Doing, store: Any, notes: Queue[str], patience: float = 1.8) -> Watch:
     """A process that is in step 3 for good."""
     processes = Processes(rank, 2, torch.device("cpu"))
     say = lambda words: notes.put(f"{rank} says: {words}")  # noqa: E731
-    return Watch(processes, Place(3, doing), 1.8, say, store, "a", lambda words: notes.put(f"{rank} ends: {words}"))
+    leave = lambda words: notes.put(f"{rank} ends: {words}")  # noqa: E731
+    return Watch(processes, Place(3, doing), patience, say, store, "a", leave)
 
 
 def test_one_process_tells_and_all_end() -> None:
@@ -98,6 +99,21 @@ def test_one_process_tells_and_all_end() -> None:
     assert lines[0].startswith("0 says: process 1 on ") and lines[0].endswith("within 1.5 s (`--patience`)")
     assert ": the run ends. `train --resume RUN` goes on" in lines[1]
     assert {line[:6] for line in lines[2:]} == {"0 ends", "1 ends"}
+
+
+def test_that_all_go_on_is_told_once_the_one_that_hung_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "WARNED_AFTER", 1 / 2000)
+    store, notes = HashStore(), Queue[str]()
+    watches = [watch(rank, doing, store, notes, 600.0) for rank, doing in enumerate((COMPUTING, READING))]
+    for each in watches:
+        each.start()
+    assert notes.get(timeout=WAIT_S).startswith("0 says: process 1 on ")
+    for each in watches:  # what evaluates is waited for
+        each._place.at(Doing.EVALUATING)
+    lines = iter(lambda: notes.get(timeout=WAIT_S), "0 says: all processes go on")
+    assert all("ends" not in line for line in lines)
+    for each in watches:
+        each.close()
 
 
 class Dead(HashStore):
@@ -162,5 +178,5 @@ def test_a_process_that_is_stopped_is_named_by_the_other(tmp_path: Path) -> None
     notes, _ = spawn(stops, tmp_path)
     line = next(note for note in notes if "no sign" in note)
     assert line.startswith("process 1 on ")
-    assert "all processes go on" in notes and notes[-1] == "8 steps"
+    assert notes[-1] == "8 steps"
     assert line in (tmp_path / "run" / "logs" / "train.log").read_text()
