@@ -51,6 +51,9 @@ def locate(written: str, mention: Span, beside: Path | None = None, library: Pat
     hints = did_you_mean(written.removesuffix(".yaml"), builtin_names(library))
     if own is not None:
         hints = (f"the file in this folder is {candidates[0]!r}", *hints)
+    setting, colon, value = written.partition(":")
+    if beside is None and colon and value.startswith(" "):  # as in a file
+        hints = (f"a change is written `{setting}={value.strip()}`",)
     raise UserError(f"no blueprint is called {written!r}", span=mention, hints=hints or ("a path ends in .yaml",))
 
 

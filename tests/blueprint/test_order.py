@@ -89,6 +89,11 @@ def test_an_unknown_name_offers_near_ones(load: Resolve) -> None:
     assert not resolution.sound
 
 
+def test_a_change_that_is_written_as_in_a_file_is_shown_as_an_override(load: Resolve) -> None:
+    (problem,) = load("albef", "recompute: [vision]").problems
+    assert problem.hints == ("a change is written `recompute=[vision]`",)
+
+
 def test_an_unknown_parent_is_refused_where_it_is_written(child: Resolve) -> None:
     assert said(child("extends: [albef, nowhere.yaml]\n")) == [
         ("child.yaml:1:18 nowhere.yaml", "no blueprint is called 'nowhere.yaml'")

@@ -14,7 +14,7 @@ from compose_vlp.cli.console import out, print_json
 from compose_vlp.cli.options import Device, Json, NoTrack, Out, Seed, named
 
 EXAMPLES = (
-    ("about six minutes on two processor cores", "compose-vlp demo"),
+    ("four to six minutes on two processor cores", "compose-vlp demo"),
     ("only train, leave nothing in MLflow", "compose-vlp demo --no-build --no-track"),
 )
 
