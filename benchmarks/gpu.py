@@ -43,7 +43,7 @@ BASE, LARGE, GIANT, TINY = 64, 64, 16, 4
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured in a process of its own; `beside` is the row of the same work by us."""
+    """Name what is measured in a process of its own; `beside` is the row of the same work by us."""
 
     name: str
     batch: int
@@ -96,11 +96,11 @@ def _giants(tiny: bool) -> Iterable[Row]:
 def measure_row(row: Row, batch: int, arguments: argparse.Namespace) -> Found:
     """Measure a row here; where memory does not suffice, say so and give no figures."""
     device = torch.device(arguments.device)
-    found: Found = {"row": row.name, "batch": batch, "beside": row.beside}
+    result: Found = {"row": row.name, "batch": batch, "beside": row.beside}
     try:
-        return {**found, **measure(row.make(batch, device), device, arguments.warm_up, arguments.rounds)}
+        return {**result, **measure(row.make(batch, device), device, arguments.warm_up, arguments.rounds)}
     except torch.OutOfMemoryError:
-        return {**found, "failed": NO_MEMORY}
+        return {**result, "failed": NO_MEMORY}
 
 
 def in_a_process(row: Row, batch: int, arguments: argparse.Namespace) -> Found:
@@ -110,8 +110,8 @@ def in_a_process(row: Row, batch: int, arguments: argparse.Namespace) -> Found:
                *(["--tiny"] if arguments.tiny else [])]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
-        found: Found = json.loads(done.stdout.splitlines()[-1])
-        return found
+        result: Found = json.loads(done.stdout.splitlines()[-1])
+        return result
     said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
     return {"row": row.name, "batch": batch, "beside": row.beside, "failed": said[-1][:200]}
 
@@ -128,23 +128,23 @@ def measure_all(
     results = []
     for row in chosen:
         file = folder / f"{''.join(c if c.isalnum() else '_' for c in row.name)}.json"
-        found: Found | None = json.loads(file.read_text()) if file.exists() else None
-        if (found is None or "failed" in found) and time.monotonic() < ends:
-            found = _with_what_fits(row, arguments, run)
-            file.write_text(json.dumps(found), encoding="utf-8")
-            print(f"{row.name}: {found.get('failed') or _short(found)}", flush=True)
-        if found is not None:
-            results.append(found)
+        result: Found | None = json.loads(file.read_text()) if file.exists() else None
+        if (result is None or "failed" in result) and time.monotonic() < ends:
+            result = _with_what_fits(row, arguments, run)
+            file.write_text(json.dumps(result), encoding="utf-8")
+            print(f"{row.name}: {result.get('failed') or _short(result)}", flush=True)
+        if result is not None:
+            results.append(result)
     return results
 
 
 def _with_what_fits(row: Row, arguments: argparse.Namespace, run: Callable[..., Found]) -> Found:
     batch = arguments.batch or row.batch
-    found = run(row, batch, arguments)
-    while found.get("failed") == NO_MEMORY and batch > 1:
+    result = run(row, batch, arguments)
+    while result.get("failed") == NO_MEMORY and batch > 1:
         batch //= 2
-        found = run(row, batch, arguments)
-    return found
+        result = run(row, batch, arguments)
+    return result
 
 
 # --- what is told
@@ -160,31 +160,31 @@ def tables(results: list[Found], described: Mapping[str, Any]) -> str:
         "| | batch | step | pictures/s | of the stated peak | most memory |",
         "|---|---|---|---|---|---|",
     ]
-    for found in results:
-        if "failed" in found:
-            lines.append(f"| {found['row']} | {found['batch']} | {found['failed']} | | | |")
+    for result in results:
+        if "failed" in result:
+            lines.append(f"| {result['row']} | {result['batch']} | {result['failed']} | | | |")
             continue
-        share = "unknown" if found["mfu"] is None else f"{100 * found['mfu']:.1f} %"
+        share = "unknown" if result["mfu"] is None else f"{100 * result['mfu']:.1f} %"
         lines.append(
-            f"| {found['row']} | {found['batch']} | {1e3 * found['step_s']:.1f} ms | {found['pictures_s']:.0f} | "
-            f"{share} | {found['peak_bytes'] / 1e9:.1f} GB |"
+            f"| {result['row']} | {result['batch']} | {1e3 * result['step_s']:.1f} ms | {result['pictures_s']:.0f} | "
+            f"{share} | {result['peak_bytes'] / 1e9:.1f} GB |"
         )
     return "\n".join([*lines, *_beside(results), ""])
 
 
 def _beside(results: list[Found]) -> list[str]:
-    by_name = {found["row"]: found for found in results if "failed" not in found}
+    by_name = {result["row"]: result for result in results if "failed" not in result}
     lines, factors = list[str](), list[float]()
-    for found in by_name.values():
-        ours = by_name.get(found["beside"] or "")
+    for result in by_name.values():
+        ours = by_name.get(result["beside"] or "")
         if ours is None:
             continue
-        factor = ours["pictures_s"] / found["pictures_s"]
-        apart = max(abs(ours["losses"][name] - loss) / abs(loss) for name, loss in found["losses"].items())
-        same = apart <= AGREE and ours["batch"] == found["batch"]
+        factor = ours["pictures_s"] / result["pictures_s"]
+        apart = max(abs(ours["losses"][name] - loss) / abs(loss) for name, loss in result["losses"].items())
+        same = apart <= AGREE and ours["batch"] == result["batch"]
         factors += [factor] if same else []
-        said = f"{apart:.1e}" if same else f"{apart:.1e}, batches {ours['batch']} and {found['batch']}: does not count"
-        lines.append(f"| {found['row']} | {factor:.2f} | {said} |")
+        said = f"{apart:.1e}" if same else f"{apart:.1e}, batches {ours['batch']} and {result['batch']}: does not count"
+        lines.append(f"| {result['row']} | {factor:.2f} | {said} |")
     if not lines:
         return []
     head = ["", "| opponent | pictures/s of ours, by its | losses differ by |", "|---|---|---|"]
@@ -192,8 +192,8 @@ def _beside(results: list[Found]) -> list[str]:
     return [*head, *lines, *mean]
 
 
-def _short(found: Found) -> str:
-    return f"batch {found['batch']}, {1e3 * found['step_s']:.1f} ms, {found['peak_bytes'] / 1e9:.1f} GB"
+def _short(result: Found) -> str:
+    return f"batch {result['batch']}, {1e3 * result['step_s']:.1f} ms, {result['peak_bytes'] / 1e9:.1f} GB"
 
 
 def main(given: list[str] | None = None) -> int:
@@ -218,7 +218,7 @@ def main(given: list[str] | None = None) -> int:
     print(f"\n{text}")
     (folder / "gpu.md").write_text(text, encoding="utf-8")
     (folder / "gpu.json").write_text(json.dumps({"machine": described, "rows": results}, indent=1), encoding="utf-8")
-    return 1 if len(results) < len(chosen) or any("failed" in found for found in results) else 0
+    return 1 if len(results) < len(chosen) or any("failed" in result for result in results) else 0
 
 
 def _parser() -> argparse.ArgumentParser:

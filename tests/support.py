@@ -150,3 +150,21 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+ASKING = (
+    "from typing import Annotated\n"
+    "from torch import nn\n"
+    "from compose_vlp.registry import Settings, component\n"
+    "from compose_vlp.values import Embedding\n\n\n"
+    "@component('asking', rows='independent', state='none', draws='none')\n"
+    "class Asking(nn.Module):\n"
+    '    """Asks a tensor what it holds."""\n\n'
+    "    class Config(Settings):\n"
+    "        pass\n\n"
+    "    def __init__(self, config: Config) -> None:\n"
+    "        super().__init__()\n\n"
+    "    def forward(self, x: Annotated[Embedding, 'rows width']) -> Annotated[Embedding, 'rows width']:\n"
+    "        return x if x.features.sum().item() else x\n"
+)
+"""A plugin whose component asks a tensor for its numbers, which no shapes can tell."""

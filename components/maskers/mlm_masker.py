@@ -131,5 +131,5 @@ class MlmMasker(nn.Module):
 
 
 def _among(ids: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Where ids are among these numbers; an accelerator is not waited for."""
+    """Tell where ids are among these numbers; an accelerator is not waited for."""
     return torch.isin(ids, torch.tensor(numbers).to(ids.device, non_blocking=True))

@@ -17,6 +17,7 @@ from compose_vlp.compiler.model import Step, build
 from compose_vlp.compiler.repeats import measured_once
 from compose_vlp.compiler.report import measure_flops
 from compose_vlp.compiler.synthetic import synthetic_batch
+from tests.support import ASKING
 
 
 @pytest.mark.parametrize("frozen", [(), ("vision",), ("unimodal", "multimodal")], ids=str)
@@ -103,22 +104,7 @@ def test_what_cannot_be_counted_is_not_known_and_fails_no_build(
     small_coca: Callable[..., Blueprint], tmp_path: Path
 ) -> None:
     plugin = tmp_path / "asking.py"
-    plugin.write_text(
-        "from typing import Annotated\n"
-        "from torch import nn\n"
-        "from compose_vlp.registry import Settings, component\n"
-        "from compose_vlp.values import Embedding\n\n\n"
-        "@component('asking', rows='independent', state='none', draws='none')\n"
-        "class Asking(nn.Module):\n"
-        '    """Asks a tensor what it holds."""\n\n'
-        "    class Config(Settings):\n"
-        "        pass\n\n"
-        "    def __init__(self, config: Config) -> None:\n"
-        "        super().__init__()\n\n"
-        "    def forward(self, x: Annotated[Embedding, 'rows width']) -> Annotated[Embedding, 'rows width']:\n"
-        "        return x if x.features.sum().item() else x\n",
-        encoding="utf-8",
-    )
+    plugin.write_text(ASKING, encoding="utf-8")
     changes = ("+components.asking={use: asking}", "image_embedding=asking(previous)")
     report = small_coca(*changes, plugins=[plugin]).report()
     assert report.flops["step"] is None and "item()" in report.flops["unknown"]

@@ -21,6 +21,7 @@ from compose_vlp.readiness import look_over
 from compose_vlp.runtime.memory import StageMemory, recompute_of_stage
 from compose_vlp.runtime.stage import recompute_setting
 from tests.runtime.test_training import STEPS, Watch, train
+from tests.support import ASKING
 from tests.tiny_papers import tiny_paper
 
 Load = Callable[..., Blueprint]
@@ -126,22 +127,7 @@ def test_too_little_memory_is_told_before_a_run_with_what_would_do(tmp_path: Pat
 
 def test_what_cannot_be_counted_cannot_be_chosen_by_memory(tmp_path: Path) -> None:
     plugin = tmp_path / "asking.py"
-    plugin.write_text(
-        "from typing import Annotated\n"
-        "from torch import nn\n"
-        "from compose_vlp.registry import Settings, component\n"
-        "from compose_vlp.values import Embedding\n\n\n"
-        "@component('asking', rows='independent', state='none', draws='none')\n"
-        "class Asking(nn.Module):\n"
-        '    """Asks a tensor what it holds."""\n\n'
-        "    class Config(Settings):\n"
-        "        pass\n\n"
-        "    def __init__(self, config: Config) -> None:\n"
-        "        super().__init__()\n\n"
-        "    def forward(self, x: Annotated[Embedding, 'rows width']) -> Annotated[Embedding, 'rows width']:\n"
-        "        return x if x.features.sum().item() else x\n",
-        encoding="utf-8",
-    )
+    plugin.write_text(ASKING, encoding="utf-8")
     changes = ("+components.asking={use: asking}", "image_embedding=asking(previous)")
     by_memory = Blueprint.load("tiny/coca", overrides=[*changes, "recompute=1 GB"], plugins=[plugin]).check()
     with pytest.raises(UserError, match="no layers can be chosen by memory") as raised:
