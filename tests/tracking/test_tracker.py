@@ -17,6 +17,7 @@ import pytest
 from compose_vlp.errors import UserError
 from compose_vlp.tracking import NullTracker, OutboxTracker, TrackSettings, ending_of, how_to_look, mlflow_run_id, sync
 from compose_vlp.tracking.layout import TrackFolder, default_uri
+from compose_vlp.tracking.outbox import count_lines
 from compose_vlp.tracking.state import SenderState
 
 PATIENCE_S = 200.0
@@ -70,7 +71,8 @@ def test_a_run_arrives_in_the_store_of_the_working_directory(
     (folder / "a.html").write_text("a")
     tracker.artifacts({"graph/picture.svg": outside, "pages": folder})
     outside.write_text("changed since")
-    until(TrackFolder(tmp_path / "runs" / "run").system.exists)
+    system = TrackFolder(tmp_path / "runs" / "run").system
+    until(lambda: count_lines(system, 0))
     assert tracker.finish("FINISHED", wait_s=PATIENCE_S) is None
     assert tracker.finish("FAILED") is None, "a run ends once"
     assert sender.poll() == 0
