@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.cards import stated_peak
 from compose_vlp.api import Blueprint
-from compose_vlp.bench import Steps
+from compose_vlp.bench.steps import Steps
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.flops import FlopCounter
 from compose_vlp.compiler.model import Model, Step, build

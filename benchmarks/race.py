@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 
-from compose_vlp.bench import peak_flops
+from compose_vlp.bench.steps import peak_flops
 
 RACES = {
     "albef": ("albef_step", ("--all",)),
@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument("papers", nargs="*", default=[], help=f"of {', '.join(RACES)}; all, if left out")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--size", default="base", choices=("base", "tiny"), help="tiny: to try the races (not coca)")
+    parser.add_argument("--size", default="base", choices=("base", "tiny"), help="tiny: to try the races")
     parser.add_argument("--weights", action="store_true", help="compare weights after five steps, in float64")
     parser.add_argument("--peak", action="store_true", help="peak memory, each candidate in a process of its own")
     arguments = parser.parse_args()
@@ -65,10 +65,9 @@ def _run(paper: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "found.json"
         command = [sys.executable, "-m", f"benchmarks.{module}", "--rounds", str(arguments.rounds), *extra,
-                   "--batch", str(arguments.batch), "--json", str(file)]  # fmt: skip
-        if paper != "coca":  # it compares weights always, and has one size
-            command += ["--size", arguments.size, *(["--weights"] if arguments.weights else [])]
-            command += ["--peak"] if arguments.peak else []
+                   "--batch", str(arguments.batch), "--size", arguments.size, "--json", str(file)]  # fmt: skip
+        command += ["--weights"] if arguments.weights else []
+        command += ["--peak"] if arguments.peak and paper != "coca" else []
         done = subprocess.run(command, check=False)
         print(flush=True)
         result: dict[str, Any] | None = json.loads(file.read_text()) if done.returncode == 0 else None

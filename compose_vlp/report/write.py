@@ -10,7 +10,7 @@ from compose_vlp.errors import UserError
 from compose_vlp.evaluation.page import Section, results_page
 from compose_vlp.files import write_together
 from compose_vlp.pages import Markup, join, table, tag
-from compose_vlp.report import plots, tables
+from compose_vlp.report import drawing, plots, tables
 from compose_vlp.report.summary import COSTS, ScoreSummary, Summary
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def write_report(summary: Summary, folder: Path) -> list[Path]:
         "table.tex": "\n".join(tables.latex(tables.cell_table(summary, own), own.score) for own in summary.scores),
         "numbers.csv": tables.numbers(summary).to_csv(index=False),
         "trials.csv": tables.trials(summary).to_csv(index=False),
-        **{f"{name}.svg": plots.for_file(svg) for name, (_, svg) in drawings.items()},
+        **{f"{name}.svg": drawing.for_file(svg) for name, (_, svg) in drawings.items()},
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def page(summary: Summary, drawings: Mapping[str, tuple[str, str]]) -> str:
     if summary.notes:
         sections.append(Section("To be known", tag("ul", *(tag("li", note) for note in summary.notes))))
     sections += [
-        Section(title, tag("div", Markup(plots.for_page(svg)), class_="figure")) for title, svg in drawings.values()
+        Section(title, tag("div", Markup(drawing.for_page(svg)), class_="figure")) for title, svg in drawings.values()
     ]
     sections.append(Section("Cost", _table(tables.cost_table(summary)), "means over the seeds of a cell"))
     sections += [Section(own.score, join(_tables(own, summary))) for own in summary.scores[1:]]

@@ -289,6 +289,27 @@ def sweep_of_words(
         BlueprintError: all mistakes of `vary`.
         UserError: an unknown design or task, or a search without its goal.
     """
+    source, base, factors = factors_of_words(words, vary)
+    drawn = any(factor.range is not None for factor in factors)
+    return Sweep(
+        name=name,
+        question="",
+        base=base,
+        factors=factors,
+        seeds=seeds,
+        design=_design_of_words(options, drawn=drawn),
+        measure=_measure_of_words(options),
+        budget=Budget(steps=options["steps"]) if "steps" in options else None,
+        lines={COMMAND_LINE: source.lines},
+    )
+
+
+def factors_of_words(words: Sequence[str], vary: Sequence[str]) -> tuple[Source, tuple[Word, ...], tuple[Factor, ...]]:
+    """Read a command line: its source, what all cells begin from, and the factors of `--vary`.
+
+    Raises:
+        BlueprintError: all mistakes of `vary`.
+    """
     source = Source(COMMAND_LINE, "\n".join([*words, *vary]))
     reader = _Reader(source, [])
     base = [Word.of(Scalar(word, source.span(number, 1), source=source)) for number, word in enumerate(words, 1)]
@@ -297,18 +318,7 @@ def sweep_of_words(
     reader.named_twice(factors)
     if reader.problems:
         raise BlueprintError(reader.problems, {COMMAND_LINE: source.lines})
-    drawn = any(factor.range is not None for factor in factors)
-    return Sweep(
-        name=name,
-        question="",
-        base=tuple(base),
-        factors=factors,
-        seeds=seeds,
-        design=_design_of_words(options, drawn=drawn),
-        measure=_measure_of_words(options),
-        budget=Budget(steps=options["steps"]) if "steps" in options else None,
-        lines={COMMAND_LINE: source.lines},
-    )
+    return source, tuple(base), factors
 
 
 def _design_of_words(options: Mapping[str, Any], *, drawn: bool) -> Design:

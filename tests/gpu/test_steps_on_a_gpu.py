@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from compose_vlp.bench import bench
+from compose_vlp.bench.steps import bench
 from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
