@@ -50,7 +50,9 @@ def official(root: Any, batch: Mapping[str, Any], step: Any) -> dict[str, Any]:
     return {"itc": itc, "itm": itm, "mlm": mlm}
 
 
-PAPER = Paper("albef", "tiny/albef", official, tuple(QUIET))
+TOWERS = (("vision", 1), ("text", 2), ("fusion", 2))
+
+PAPER = Paper("albef", "tiny/albef", official, tuple(QUIET), towers=TOWERS)
 
 if __name__ == "__main__":
     sys.exit(run(PAPER))

@@ -2,8 +2,8 @@
 
 Same weights, same pictures and captions (8 to 24 tokens in a frame of 76), same precision; whole optimiser steps of the
 candidates alternate in one process. Times are printed only where losses and gradients agree in that precision, and
-losses, gradients and the weights after 5 steps in float64: in float32 AdamW makes steps of full size out of the
-rounding of every element whose gradient is near its epsilon, so that weights tell nothing there.
+where, with `--weights`, losses, gradients and the weights after 5 steps agree in float64: in float32 AdamW makes steps
+of full size out of the rounding of every element whose gradient is near its epsilon, so that weights say nothing there.
 
     ours        the compiled blueprint: texts trimmed to the longest plus a column of padding, logits at labelled
                 positions only, fused AdamW
@@ -19,7 +19,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ from compose_vlp.values import Image
 
 ADAMW: dict[str, Any] = {"lr": 1e-5, "betas": (0.9, 0.98), "eps": 1e-6, "weight_decay": 0.2}
 STEPS = 5
+WORDS = (8, 24)
+TINY_WIDTH, TINY_DEPTH, TINY_IMAGE = 64, 2, 64
 NOISE = (".self_attention.branch.qkv.bias", ".cross_attention.branch.kv.bias", "pool.attention.kv.bias")
 """Tensors that hold key biases, whose true gradient is 0: AdamW makes steps of full size out of their rounding."""
 
@@ -46,22 +48,23 @@ Data = tuple[Tensor, Tensor]
 Step = Callable[[Data], tuple[float, float]]
 
 
-def main() -> int:
-    """Compare, time, print."""
-    arguments = _arguments()
+def main(words: Sequence[str] | None = None) -> int:
+    """Compare, time, print; 1 where the numbers differ. `words` are those of the command line if left out."""
+    arguments = command_line().parse_args(words)
     torch.manual_seed(0)
-    reference = open_clip.create_model(arguments.model).train()
+    configs, overrides = shape(arguments)
+    reference = open_clip.create_model(arguments.model, **configs).train()
     # open_clip leaves this matrix as memory was, and gradients through it are then noise that AdamW makes steps of.
     nn.init.normal_(reference.text_decoder.text_projection, std=reference.text_decoder.width**-0.5)
     makers: dict[str, Callable[[nn.Module, str], Any]] = {
-        "ours": lambda model, precision: Ours(model, arguments.model, precision),
+        "ours": lambda model, precision: Ours(model, arguments.model, precision, overrides),
         "open_clip": lambda model, precision: OpenClip(copy.deepcopy(model), precision, fused=False, trimmed=False),
         "open_clip+": lambda model, precision: OpenClip(copy.deepcopy(model), precision, fused=True, trimmed=True),
     }
-    if not _agree_exactly(makers, reference):
+    if arguments.weights and not _agree_exactly(makers, reference):
         return 1
     candidates = {name: make(reference, arguments.precision) for name, make in makers.items()}
-    data = list(data_of(reference, arguments.batch, STEPS))
+    data = list(data_of(reference, arguments.batch, STEPS, arguments.words))
     if not _agree(candidates, data[0], arguments.precision):
         return 1
     times: dict[str, list[float]] = {name: [] for name in candidates}
@@ -71,7 +74,8 @@ def main() -> int:
             candidate.step(data[number % STEPS])
             if number:  # the first round warms up
                 times[name].append(time.perf_counter() - began)
-    flops = {name: flops_of(partial(_backward, candidate, data[0])) for name, candidate in candidates.items()}
+    counted = {} if arguments.no_flops else candidates
+    flops = {name: flops_of(partial(_backward, candidate, data[0])) for name, candidate in counted.items()}
     _print(times, flops, arguments)
     if arguments.json:
         found = {"title": arguments.model, "seconds": times, "flops": flops, "peak_gb": {}}
@@ -82,9 +86,9 @@ def main() -> int:
 class Ours:
     """Our blueprint with open_clip's weights."""
 
-    def __init__(self, reference: nn.Module, name: str, precision: str) -> None:
+    def __init__(self, reference: nn.Module, name: str, precision: str, overrides: Sequence[str] = ()) -> None:
         blueprint = {"coca_ViT-B-32": "coca_openclip_vit_b_32", "coca_ViT-L-14": "coca_openclip_vit_l_14"}[name]
-        loaded = Blueprint.load(blueprint)
+        loaded = Blueprint.load(blueprint, overrides=list(overrides))
         self.checked = loaded.check()
         self.program = loaded.compile("pretrain")["pretrain"].run
         self.model = build(self.checked)
@@ -239,14 +243,34 @@ def _distances(a: tuple[Any, dict[str, Tensor]], b: tuple[Any, dict[str, Tensor]
     return losses, max(float((a[1][n] - g).norm()) / (float(g.norm()) + 1e-2 * largest) for n, g in b[1].items())
 
 
-def data_of(model: nn.Module, batch: int, count: int) -> Iterator[Data]:
-    """Random pictures, and captions of 8 to 24 tokens in the frame."""
+def shape(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """What is not as the model's name says: configurations for open_clip, and overrides for us, that mean the same."""
+    config = open_clip.get_model_config(arguments.model)
+    parts = ("vision_cfg", "text_cfg", "multimodal_cfg")
+    changes: dict[str, dict[str, Any]] = {part: {} for part in parts}
+    overrides: list[str] = []
+    if depth := arguments.depth or (TINY_DEPTH if arguments.size == "tiny" else None):
+        changes = {part: {"layers": depth} for part in parts}
+        overrides += [f"components.{tower}.depth={depth}" for tower in ("vision", "unimodal", "multimodal")]
+    whole: dict[str, Any] = {}
+    if arguments.size == "tiny":
+        whole["embed_dim"] = TINY_WIDTH
+        changes = {part: {**own, "width": TINY_WIDTH} for part, own in changes.items()}
+        changes["vision_cfg"]["image_size"] = TINY_IMAGE
+        overrides += [f"components.{part}.width={TINY_WIDTH}" for part in ("vision", "pool", "unimodal")]
+        overrides += [f"components.{part}.out={TINY_WIDTH}" for part in ("image_proj", "text_proj")]
+        overrides += ["components.vision.heads=1", f"inputs.image.size={TINY_IMAGE}"]
+    return {**whole, **{part: {**config[part], **own} for part, own in changes.items()}}, overrides
+
+
+def data_of(model: nn.Module, batch: int, count: int, bounds: Sequence[int] = WORDS) -> Iterator[Data]:
+    """Random pictures, and captions of so many tokens in the frame."""
     size = model.visual.image_size
     side = size if isinstance(size, int) else size[0]
     frame, words = model.text.context_length, model.text.vocab_size
     for _ in range(count):
         ids = torch.zeros(batch, frame, dtype=torch.long)
-        for row, length in enumerate(torch.randint(8, 25, (batch,)).tolist()):
+        for row, length in enumerate(torch.randint(bounds[0], bounds[1] + 1, (batch,)).tolist()):
             ids[row, :length] = torch.randint(1, words - 2, (length,))
             ids[row, 0], ids[row, length - 1] = words - 2, words - 1
         yield torch.randn(batch, 3, side, side), ids
@@ -270,23 +294,31 @@ def _print(times: dict[str, list[float]], flops: dict[str, int], arguments: argp
     print(f"{arguments.model}, batch {arguments.batch}, {arguments.precision}, {torch.get_num_threads()} threads, "
           f"torch {torch.__version__}, median of {arguments.rounds} steps")  # fmt: skip
     for name, seconds in times.items():
-        print(f"{name:11} {statistics.median(seconds):6.2f} s   {flops[name] / 1e9:7.0f} GFLOP")
+        done = f"   {flops[name] / 1e9:7.0f} GFLOP" if name in flops else ""
+        print(f"{name:11} {statistics.median(seconds):6.2f} s{done}")
     for name in ("open_clip", "open_clip+"):
         pairs = [
             seconds_there / seconds_here for seconds_there, seconds_here in zip(times[name], times["ours"], strict=True)
         ]
-        print(f"{name} / ours: {statistics.median(pairs):.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); "
-              f"FLOPs {flops[name] / flops['ours']:.2f}")  # fmt: skip
+        share = f"; FLOPs {flops[name] / flops['ours']:.2f}" if name in flops else ""
+        print(f"{name} / ours: {statistics.median(pairs):.2f} "
+              f"(pair by pair {min(pairs):.2f} to {max(pairs):.2f}){share}")  # fmt: skip
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+def command_line() -> argparse.ArgumentParser:
+    """What the command line takes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="coca_ViT-B-32", choices=("coca_ViT-B-32", "coca_ViT-L-14"))
+    parser.add_argument("--size", default="base", choices=("base", "tiny"), help="tiny: to try the benchmark itself")
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--words", type=int, nargs=2, default=WORDS, help="bounds of a caption's length, in tokens")
+    parser.add_argument("--depth", type=int, help="layers of each of the three towers")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--weights", action="store_true", help=f"compare weights after {STEPS} steps, in float64")
+    parser.add_argument("--no-flops", action="store_true", help="count none, which takes as long as a step of each")
     parser.add_argument("--json", help="also write the figures into this file")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

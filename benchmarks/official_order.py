@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -57,7 +57,12 @@ class Paper:
     to_frame: bool = False  # the authors pad every caption to the frame
     stage: str = "pretrain"
     small: tuple[str, ...] = ()  # overrides that make the sibling small
+    towers: tuple[tuple[str, int], ...] = ()  # components with layers; `--depth`, by this, is the number of each
     library: Callable[..., Candidate] | None = None  # the same with the towers of another library, as `Candidate`
+
+    def layers(self, depth: int | None) -> list[str]:
+        """Overrides that give each tower its share of so many layers; none without a number."""
+        return [f"components.{name}.depth={max(depth // by, 1)}" for name, by in self.towers] if depth else []
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,8 @@ class Bench:
     def __init__(self, paper: Paper, arguments: argparse.Namespace) -> None:
         self.paper = paper
         small = paper.small if arguments.size == "tiny" else ()
-        loaded = Blueprint.load(getattr(paper, arguments.size), overrides=[*paper.quiet, *small])
+        layers = paper.layers(getattr(arguments, "depth", None))
+        loaded = Blueprint.load(getattr(paper, arguments.size), overrides=[*paper.quiet, *small, *layers])
         checked = loaded.check()
         torch.manual_seed(0)
         self.first = build(checked, seed=0).train()
@@ -198,13 +204,16 @@ class Ids:
         return 104 if token == "[DEC]" else 105
 
 
-def run(paper: Paper) -> int:
-    """Compare, time, print; 1 where the numbers differ."""
+def run(paper: Paper, words: Sequence[str] | None = None) -> int:
+    """Compare, time, print; 1 where the numbers differ. `words` are those of the command line if left out."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--all", action="store_true", help="the official order with our optimiser, too")
     if paper.library is not None:
         parser.add_argument("--library", action="store_true", help="beside the towers of transformers instead")
-    arguments = add_arguments(parser, WORDS).parse_args()
+    if paper.towers:
+        shares = ", ".join(f"{name}: {'all' if by == 1 else f'one of {by}'}" for name, by in paper.towers)
+        parser.add_argument("--depth", type=int, help=f"layers, of which each tower has its share ({shares})")
+    arguments = add_arguments(parser, WORDS).parse_args(words)
     bench = Bench(paper, arguments)
     opponent = LIBRARY if getattr(arguments, "library", False) else "official"
     names = ["ours", opponent, *([f"{opponent}+"] if arguments.all or arguments.alone else [])]

@@ -79,7 +79,8 @@ def race(title: str, makers: Makers, data: Sequence[Any], arguments: argparse.Na
     candidates = {name: make() for name, make in makers.items()}
     if not _agree({name: candidate.gradients(data[0]) for name, candidate in candidates.items()}, LOSSES, GRADIENTS):
         return 1
-    flops = {name: flops_of(partial(candidate.gradients, data[0])) for name, candidate in candidates.items()}
+    counted = {} if arguments.no_flops else candidates
+    flops = {name: flops_of(partial(candidate.gradients, data[0])) for name, candidate in counted.items()}
     times = _times(candidates, data, arguments.rounds)
     del candidates
     peaks = {name: _peak(name) for name in makers} if arguments.peak else {}
@@ -99,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser, words: tuple[int, int]) -> ar
     parser.add_argument("--without", action="append", default=[], help="a pass of the compiler to leave out of ours")
     parser.add_argument("--weights", action="store_true", help=f"compare weights after {STEPS} steps, in float64")
     parser.add_argument("--peak", action="store_true", help="peak memory, each candidate in a process of its own")
+    parser.add_argument("--no-flops", action="store_true", help="count none, which takes as long as a step of each")
     parser.add_argument("--json", help="also write the figures into this file")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     return parser
@@ -236,9 +238,11 @@ def _print(
           f"{arguments.rounds} steps; {torch.get_num_threads()} threads, torch {torch.__version__}")  # fmt: skip
     for name, seconds in times.items():
         peak = f"   {peaks[name]:5.1f} GB at most" if name in peaks else ""
-        print(f"{name:11} {statistics.median(seconds):7.3f} s   {flops[name] / 1e9:7.0f} GFLOP{peak}")
+        done = f"   {flops[name] / 1e9:7.0f} GFLOP" if name in flops else ""
+        print(f"{name:11} {statistics.median(seconds):7.3f} s{done}{peak}")
     ours, *others = times
     for name in others:
         pairs = [there / here for there, here in zip(times[name], times[ours], strict=True)]
-        print(f"{name} / {ours}: {statistics.median(pairs):.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}); "
-              f"FLOPs of {ours} {flops[ours] / flops[name]:.2f} of its")  # fmt: skip
+        share = f"; FLOPs of {ours} {flops[ours] / flops[name]:.2f} of its" if name in flops else ""
+        ratio = statistics.median(pairs)
+        print(f"{name} / {ours}: {ratio:.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}){share}")
