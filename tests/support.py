@@ -23,7 +23,10 @@ PATIENCE_S = 240.0
 """How long processes may take, on a busy machine too."""
 
 IMPORTED_ONCE = [
-    "torch.distributed",
+    "accelerate",
+    "pytest",
+    "torch._dynamo",
+    "torch.distributed.fsdp",
     "compose_vlp.api",
     "compose_vlp.runtime.training.trainer",
     "compose_vlp.components",
@@ -81,6 +84,13 @@ def runs_in_float64() -> Iterator[None]:
             torch.set_default_dtype(before)
 
 
+def forked_context() -> Any:
+    """Processes of it are forked from one that has imported what they need, so that they start within a moment."""
+    context = processes.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED_ONCE)
+    return context
+
+
 def spawn(
     function: Callable[..., T], *args: Any, world: int = 2, joined: bool = True, patience_s: float = PATIENCE_S
 ) -> list[T]:
@@ -92,8 +102,7 @@ def spawn(
     Raises:
         AssertionError: with the traceback of the process that failed first.
     """
-    context = processes.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED_ONCE)
+    context = forked_context()
     results = context.Queue()
     port = _free_port()
     started = [

@@ -8,10 +8,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from compose_vlp.blueprint.schedules import Schedule
@@ -204,10 +204,15 @@ def build(blueprint: CheckedBlueprint, device: torch.device | str = "cpu", seed:
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Within it `nn.init` does nothing: on the meta device there is nothing to fill, and 2.1B parameters take 2 s."""
+    """Within it `nn.init` does nothing: on the meta device there is nothing to fill, and 2.1B parameters take 2 s.
+
+    Nor do the draws of those functions of it that no mode sees: torch would import its compiler for them, for a second.
+    """
+
+    DRAWS: Final = (Tensor.normal_, Tensor.uniform_)
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init":
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in self.DRAWS:
             return (kwargs or {}).get("tensor", args[0] if args else None)
         return func(*args, **(kwargs or {}))
 

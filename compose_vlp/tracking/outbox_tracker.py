@@ -29,10 +29,14 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = 2.0
 
 # The package's own folder goes last: the sender finds what training found, and nothing of the working directory.
-_BOOT = (
-    "import sys; sys.path.append(sys.argv[1]); "
-    "from compose_vlp.tracking.sender import main; sys.exit(main(sys.argv[2:]))"
-)
+_BOOT = """
+import sys; sys.path.append(sys.argv[1])
+from compose_vlp.ending import end_with
+def send():
+    from compose_vlp.tracking.sender import main
+    return main(sys.argv[2:])
+end_with(send)
+"""
 
 
 class OutboxTracker:

@@ -1,9 +1,9 @@
 """Commands and programs of pages, each in a process of its own that is forked from one with the libraries imported.
 
 Importing torch, transformers and MLflow takes most of a short command's time. `python -m tests.docs.warm FOLDER`
-imports them, and nothing of the project, then answers the programs `compose-vlp` and `python` that it leaves in that
-folder: whoever starts one of them gets a fork that has their arguments, working folder, environment and files.
-It ends with its standard input.
+imports them, and of the project only how a process ends, then answers the programs `compose-vlp` and `python` that it
+leaves in that folder: whoever starts one of them gets a fork that has their arguments, working folder, environment
+and files. It ends with its standard input.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+from compose_vlp.ending import end_with
 from tools.warm_up import MODULES
 
 PROGRAMS = ("compose-vlp", "python")
@@ -98,11 +100,17 @@ def become(line: socket.socket) -> None:
     if name == "python":
         assert arguments == ["-"], "a page's program comes by standard input"
         sys.modules["__main__"] = ModuleType("__main__")  # where annotations and pickles look for the page's classes
-        exec(compile(sys.stdin.read(), "<stdin>", "exec"), vars(sys.modules["__main__"]))
+        end_with(partial(run, sys.stdin.read()))
     else:
         from compose_vlp.cli import main
 
         main()
+
+
+def run(program: str) -> int:
+    """Run a page's program as the main module's."""
+    exec(compile(program, "<stdin>", "exec"), vars(sys.modules["__main__"]))
+    return 0
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from compose_vlp.runtime.training.stopping import SIGNALS, Stopping
 from compose_vlp.runtime.training.trainer import TrainOptions
 from tests.conftest import SMALL
 from tests.runtime.test_training import STEPS, Watch
+from tests.support import forked_context
 
 OVERRIDES = (*SMALL, *STEPS, "components.multimodal.dropout=0.1")
 EVERY = 3
@@ -214,7 +214,7 @@ def die(out: Path, threads: int, step: int | None = None, save: int | None = Non
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of runs that died, each by its name; they train at the same time."""
-    out, context = tmp_path_factory.mktemp("killed"), get_context("spawn")
+    out, context = tmp_path_factory.mktemp("killed"), forked_context()
     started = [
         context.Process(target=die, args=(out / name, torch.get_num_threads()), kwargs=how)
         for name, how in DEATHS.items()
