@@ -69,5 +69,5 @@ def _driver() -> str:
     if command is None:
         return "unknown: no nvidia-smi"
     asked = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
-    return said[0] if said else "unknown"
+    printed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.split()
+    return printed[0] if printed else "unknown"

@@ -62,8 +62,8 @@ def _function(function: Callable[..., Any]) -> Iterator[str]:
 def _row(parameter: inspect.Parameter, hint: Any) -> str:
     info = next(extra for extra in typing.get_args(hint) if isinstance(extra, ParameterInfo))
     must = parameter.default is inspect.Parameter.empty
-    said = not any(parameter.default is nothing for nothing in (None, False, ()))
-    default = "must be given" if must else f"`{parameter.default}`" if said else ""
+    has_default = not any(parameter.default is nothing for nothing in (None, False, ()))
+    default = "must be given" if must else f"`{parameter.default}`" if has_default else ""
     return f"| {_spelling(parameter.name, info)} | {markdown_cell(info.help or '')} | {default} |"
 
 

@@ -84,7 +84,7 @@ def kind_page(kind: Kind) -> str:
 
 
 def _port_row(port: Port) -> str:
-    takes = " or ".join(f"`{one}`" for one in words.takes(port)) + (" (several)" if port.several else "")
+    takes = " or ".join(f"`{kind}`" for kind in words.takes(port)) + (" (several)" if port.several else "")
     name = f"{port.name}=…" if port.open else port.name
     reaches = "no position (detached)" if port.detached else f"`{port.flow.name.lower()}`"
     must = "no" if port.open else "yes" if port.required else f"no, `{words.written(port.default)}`"
@@ -113,8 +113,8 @@ def _setting_row(setting: Setting) -> str:
 
 def _default(setting: Setting) -> str:
     """In words where something else decides, as a value where there is one."""
-    said = words.default(setting)
-    return said if setting.inferred is not None or setting.default is ... else f"`{said}`"
+    shown = words.default(setting)
+    return shown if setting.inferred is not None or setting.default is ... else f"`{shown}`"
 
 
 def _promises(kind: Kind) -> list[str]:

@@ -43,5 +43,5 @@ def section(path: Path) -> str:
     name = f"hybrids/{path.stem}"
     shown = "\n".join(["```bash", *commands, "```"])
     assert title is not None, f"{path} has no title"
-    told, picture = "\n".join(prose).strip(), f"![the graph of {name}](pictures/{path.stem}.svg)"
-    return f"## {title[1]}\n\n`{name}`. {told}\n\n{shown}\n\n{picture}\n"
+    question, picture = "\n".join(prose).strip(), f"![the graph of {name}](pictures/{path.stem}.svg)"
+    return f"## {title[1]}\n\n`{name}`. {question}\n\n{shown}\n\n{picture}\n"

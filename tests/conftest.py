@@ -22,7 +22,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-gc.set_threshold(10_000)  # as the commands do: imports and tests leave few circles, and looking for them takes a sixth
+gc.set_threshold(50_000)  # imports and tests leave few circles, and looking for them takes a sixth
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: it need not be searched for circles again and again."""
+    gc.freeze()
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -104,8 +104,8 @@ def find_files(patterns: str | tuple[str, ...]) -> list[Path]:
         UserError: a name that is not there, or a pattern that fits nothing.
     """
     try:
-        found = find_shards(patterns, Kept(default_folder()))
-        return [file if isinstance(file, Path) else file.local() for file in found]
+        shards = find_shards(patterns, Kept(default_folder()))
+        return [file if isinstance(file, Path) else file.local() for file in shards]
     except StoreError as error:
         raise error.for_user() from None
 

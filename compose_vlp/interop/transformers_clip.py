@@ -17,9 +17,9 @@ def import_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         UserError: a tensor is missing, or one is there that `CLIPModel` does not have.
     """
-    theirs = {name: tensor for name, tensor in state.items() if not name.endswith(".position_ids")}
-    vision, text = (layers_in(theirs, f"{tower}_model.encoder.layers.") for tower in ("vision", "text"))
-    return to_ours(rules(vision, text), theirs)
+    weights = {name: tensor for name, tensor in state.items() if not name.endswith(".position_ids")}
+    vision, text = (layers_in(weights, f"{tower}_model.encoder.layers.") for tower in ("vision", "text"))
+    return to_ours(rules(vision, text), weights)
 
 
 def export_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,16 +54,16 @@ def rules(vision: int, text: int) -> list[Rule]:
 def _layers(tower: str, count: int) -> list[Rule]:
     layer_rules = []
     for i in range(count):
-        theirs, ours = f"{tower}_model.encoder.layers.{i}", f"{tower}.layers.{i}"
+        layer, ours = f"{tower}_model.encoder.layers.{i}", f"{tower}.layers.{i}"
         attention = f"{ours}.self_attention"
         for suffix in ("weight", "bias"):
-            maps = tuple(f"{theirs}.self_attn.{part}_proj.{suffix}" for part in "qkv")
+            maps = tuple(f"{layer}.self_attn.{part}_proj.{suffix}" for part in "qkv")
             layer_rules.append(Rule(maps, (f"{attention}.branch.qkv.{suffix}",)))
         layer_rules += [
-            *named(f"{theirs}.layer_norm1", f"{attention}.norm"),
-            *named(f"{theirs}.self_attn.out_proj", f"{attention}.branch.out"),
-            *named(f"{theirs}.layer_norm2", f"{ours}.ffn.norm"),
-            *named(f"{theirs}.mlp.fc1", f"{ours}.ffn.branch.fc1"),
-            *named(f"{theirs}.mlp.fc2", f"{ours}.ffn.branch.fc2"),
+            *named(f"{layer}.layer_norm1", f"{attention}.norm"),
+            *named(f"{layer}.self_attn.out_proj", f"{attention}.branch.out"),
+            *named(f"{layer}.layer_norm2", f"{ours}.ffn.norm"),
+            *named(f"{layer}.mlp.fc1", f"{ours}.ffn.branch.fc1"),
+            *named(f"{layer}.mlp.fc2", f"{ours}.ffn.branch.fc2"),
         ]
     return layer_rules

@@ -81,15 +81,15 @@ def recompute_of_stage(
     Raises:
         UserError: by an amount of memory, and what a step keeps cannot be counted.
     """
-    said = recompute_setting(blueprint, name)
-    if isinstance(said, Memory):
+    setting = recompute_setting(blueprint, name)
+    if isinstance(setting, Memory):
         rows = max(batch_of_stage(blueprint, name) // (processes * blueprint.stages[name].accumulate), 1)
         how = engine_of_stage(blueprint, name, processes, distribute)
-        return StageMemory(blueprint, name, how, world=processes, rows=rows, without=without).within(said)
-    if not said:
+        return StageMemory(blueprint, name, how, world=processes, rows=rows, without=without).within(setting)
+    if not setting:
         return Recompute()
     possible = recomputable(blueprint, name)
-    return Recompute(tuple(each for each in said if each in possible), "as `recompute` names them")
+    return Recompute(tuple(each for each in setting if each in possible), "as `recompute` names them")
 
 
 def recomputable(blueprint: CheckedBlueprint, stage: str) -> tuple[str, ...]:

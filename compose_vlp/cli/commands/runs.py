@@ -107,8 +107,8 @@ def _block(row: RunRow, extra: Sequence[str], measured: Collection[str]) -> str:
     about = [facts["blueprint"], facts["status"], f"seed {facts['seed']}", facts["started"]]
     about += [several(int(facts["steps"]), "step")] if facts["steps"] is not None else []
     about += [_time(row)] if facts["seconds"] is not None else []
-    told = zip(extra, _values(row, extra, measured), strict=True)
-    values = [f"  {text if text == NOT_MEASURED else f'{name} {text}'}" for name, text in told if text]
+    columns = zip(extra, _values(row, extra, measured), strict=True)
+    values = [f"  {text if text == NOT_MEASURED else f'{name} {text}'}" for name, text in columns if text]
     return "\n".join([str(facts["run"]), f"  {', '.join(map(str, about))}", *values])
 
 

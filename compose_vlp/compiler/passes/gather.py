@@ -36,10 +36,10 @@ def gather(plan: Plan, context: PassContext) -> Plan:
         return plan
     home = {name: members[0] for members in groups for name in members}
     read = plan.by_id()
-    said = (", ".join(str(next(read[name].refs())) for name in members) for members in groups)
+    collectives = (", ".join(str(next(read[name].refs())) for name in members) for members in groups)
     return plan.replace(
         (dataclasses.replace(call, together=home.get(call.id, "")) for call in calls),
-        "; ".join(f"one collective for {names}" for names in said),
+        "; ".join(f"one collective for {names}" for names in collectives),
     )
 
 

@@ -52,8 +52,8 @@ def problems(of_class: LibraryClass, asker: Asker, state: State) -> list[str]:
     configs = {tower: asker.blueprint.components[tower].config for tower in TOWERS[of_class.name]}
     acts = {tower: config.activation or "gelu" for tower, config in configs.items()}
     if len(set(acts.values())) > 1 or not set(acts.values()) <= {"gelu", "quick_gelu"}:
-        said = ", ".join(f"components.{tower}.activation is {act}" for tower, act in acts.items())
-        lines.append(f"{said}, where it has gelu or quick_gelu for all")
+        departures = ", ".join(f"components.{tower}.activation is {act}" for tower, act in acts.items())
+        lines.append(f"{departures}, where it has gelu or quick_gelu for all")
     if "multimodal" in configs:
         widths = (configs["multimodal"].mlp_width or 0) / configs["multimodal"].width
         if widths not in (0, DECODER_WIDTHS):
@@ -74,8 +74,8 @@ def write(classes: Sequence[LibraryClass], asker: Asker, state: State, folder: P
     document = {"model_cfg": model, "preprocess_cfg": open_clip_settings(picture)}
     (folder / "open_clip_config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     mine = {name: tensor for name, tensor in state.items() if name.split(".")[0] in of_class.components()}
-    theirs = (open_clip_clip if of_class is CLIP else open_clip_coca).export_state(mine)
-    content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in theirs.items()}
+    exported = (open_clip_clip if of_class is CLIP else open_clip_coca).export_state(mine)
+    content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in exported.items()}
     save_file(content, folder / "open_clip_model.safetensors", {"format": "pt"})
     return remarks
 
@@ -153,11 +153,11 @@ def _tokenizer(asker: Asker, text: dict[str, Any], folder: Path) -> list[str]:
     ours = asker.tokenizers[made.tokenizer]
     if isinstance(ours, ClipBytePairs) and ours.config.clean == "clip" and not ours.config.tokens and not made.clean:
         return []
-    theirs = library_tokenizer(ours, made, pad=str(ours.role("pad")))
-    if theirs is None:
+    converted = library_tokenizer(ours, made, pad=str(ours.role("pad")))
+    if converted is None:
         kind = asker.blueprint.components[made.tokenizer].kind.name
         return [f"the tokenizer is not in the folder: {kind} has no tokenizer.json"]
-    theirs.save_pretrained(folder)
+    converted.save_pretrained(folder)
     text["hf_tokenizer_name"] = "."  # any name: of a local folder the folder's own is read
     return []
 

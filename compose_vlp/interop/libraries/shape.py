@@ -74,9 +74,9 @@ def _other_settings(checked: CheckedBlueprint, of_class: LibraryClass) -> Iterat
             continue
         room = FOR_TRAINING | SIZES | of_class.room.get(name, frozenset()) | of_class.room.get("*", frozenset())
         for key in type(part.config).model_fields:
-            mine, theirs = _setting(own.config, key), _setting(part.config, key)
-            if key not in room and mine != theirs:
-                yield f"components.{name}.{key} is {_shown(mine)}, where it has {_shown(theirs)}"
+            mine, other = _setting(own.config, key), _setting(part.config, key)
+            if key not in room and mine != other:
+                yield f"components.{name}.{key} is {_shown(mine)}, where it has {_shown(other)}"
 
 
 def _setting(config: Any, key: str) -> Any:
@@ -93,9 +93,9 @@ def _shown(value: Any) -> str:
 def _other_graphs(checked: CheckedBlueprint, of_class: LibraryClass) -> Iterator[str]:
     reference = _reference(of_class.blueprint)
     for name in of_class.outputs:
-        mine, theirs = checked.outputs[name], reference.outputs[name]
-        written, meant = expression(checked, mine.ref), expression(reference, theirs.ref)
-        if mine.form != theirs.form or written != meant:
+        mine, other = checked.outputs[name], reference.outputs[name]
+        written, meant = expression(checked, mine.ref), expression(reference, other.ref)
+        if mine.form != other.form or written != meant:
             yield f"outputs.{name} is {written}, where it has {meant}"
 
 

@@ -85,9 +85,9 @@ def write(classes: Sequence[LibraryClass], asker: Asker, state: State, folder: P
     config.save_pretrained(folder)
     tensors: dict[str, Tensor] = {}
     for of_class in classes:
-        theirs = _weights(of_class, state)
-        _check(of_class, config, theirs)
-        tensors |= {name: tensor for name, tensor in theirs.items() if name not in TIED}
+        exported = _weights(of_class, state)
+        _check(of_class, config, exported)
+        tensors |= {name: tensor for name, tensor in exported.items() if name not in TIED}
     content = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     save_file(content, folder / "model.safetensors", {"format": "pt"})
     return [*_processor(classes[0], asker, folder), *_generation(classes, asker, folder)]
@@ -100,14 +100,14 @@ def _weights(of_class: LibraryClass, state: State) -> dict[str, Tensor]:
     return transformers_blip.export_state(mine, of_class.name)  # type: ignore[arg-type]
 
 
-def _check(of_class: LibraryClass, config: PreTrainedConfig, theirs: Mapping[str, Tensor]) -> None:
+def _check(of_class: LibraryClass, config: PreTrainedConfig, exported: Mapping[str, Tensor]) -> None:
     """Hold the tensors to those of the library's own class of this configuration."""
     import transformers
 
     with torch.device("meta"):
         model = getattr(transformers, of_class.name)(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    assert shapes == {name: tensor.shape for name, tensor in theirs.items()}, f"{of_class.name} has other tensors"
+    assert shapes == {name: tensor.shape for name, tensor in exported.items()}, f"{of_class.name} has other tensors"
 
 
 def _processor(of_class: LibraryClass, asker: Asker, folder: Path) -> list[str]:

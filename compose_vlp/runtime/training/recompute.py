@@ -19,8 +19,8 @@ from compose_vlp.runtime.stage import recompute_setting
 def judge_recompute(blueprint: CheckedBlueprint, model: Model) -> Iterator[Problem]:
     """Judge the names of each stage, and those at the top, which some stage at least has to compute with gradients."""
     document = blueprint.document
-    said = {stage: recompute_setting(blueprint, stage) for stage in blueprint.stages}
-    named = [stage for stage, what in said.items() if what and not isinstance(what, Memory)]
+    settings = {stage: recompute_setting(blueprint, stage) for stage in blueprint.stages}
+    named = [stage for stage, what in settings.items() if what and not isinstance(what, Memory)]
     possible = {stage: recomputable(blueprint, stage) for stage in named}
     top = [stage for stage in possible if blueprint.stages[stage].recompute is None]
     for stage in possible.keys() - set(top):
