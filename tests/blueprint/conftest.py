@@ -68,7 +68,7 @@ def pointed(problem: Problem, lines: Mapping[str, tuple[str, ...]]) -> str:
     return f"{Path(span.file).name}:{span.line}:{span.column} {line[span.column - 1 : span.end_column - 1]}".rstrip()
 
 
-def said(resolution: Resolution) -> list[tuple[str, str]]:
+def problems_of(resolution: Resolution) -> list[tuple[str, str]]:
     """Every problem as (place and text under the carets, message)."""
     lines = resolution.document.lines()
     return [(pointed(problem, lines), problem.message) for problem in resolution.problems]

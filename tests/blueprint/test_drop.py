@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compose_vlp.blueprint.show import values
-from tests.blueprint.conftest import Resolve, only, pointed, said
+from tests.blueprint.conftest import Resolve, only, pointed, problems_of
 
 FALLEN = "losses.itc, losses.itm, losses.mlm, outputs.text_embedding, outputs.match"
 
@@ -27,7 +27,7 @@ def test_a_dropped_section_is_dropped_entry_by_entry(child: Resolve) -> None:
     resolution = child("extends: vlmo\ndrop: [stages, outputs]\n")
     assert not resolution.problems
     assert not resolution.document.stages
-    assert {(one.section, one.name) for one in resolution.document.removed} == {
+    assert {(entry.section, entry.name) for entry in resolution.document.removed} == {
         ("stages", "language"), ("stages", "pairs"),
         ("outputs", "image_embedding"), ("outputs", "text_embedding"), ("outputs", "match"),
     }  # fmt: skip
@@ -82,7 +82,7 @@ def test_following_the_hint_mends_it(load: Resolve) -> None:
 
 def test_an_input_dropped_on_the_command_line(load: Resolve) -> None:
     resolution = load("albef", "~caption")
-    assert said(resolution) == [("command line:2:2 caption", f"`caption` is still read: with it fall {FALLEN}")]
+    assert problems_of(resolution) == [("command line:2:2 caption", f"`caption` is still read: with it fall {FALLEN}")]
 
 
 def test_two_inputs_of_one_pattern_are_one_message(child: Resolve) -> None:
@@ -107,7 +107,9 @@ def test_a_dropped_teacher_that_is_read_points_at_the_first_reader(child: Resolv
 
 def test_a_dropped_param_that_is_read(load: Resolve) -> None:
     resolution = load("albef", "~alpha")
-    assert [message for _, message in said(resolution)] == ["nothing is called `$alpha`: it was dropped by an override"]
+    assert [message for _, message in problems_of(resolution)] == [
+        "nothing is called `$alpha`: it was dropped by an override"
+    ]
 
 
 def test_a_name_that_is_dropped_and_written_again_is_there(child: Resolve) -> None:
@@ -124,4 +126,4 @@ def test_an_inherited_stage_forgets_a_dropped_loss_and_an_own_one_may_not_name_i
     assert not child("extends: vlmo\ndrop: [losses.itm]\n").problems
     text = "extends: vlmo\ndrop: [losses.itm]\nstages: {a: {data: pairs, losses: [itc, itc_vl, mlm, text, itm]}}\n"
     resolution = child(text)
-    assert [place for place, _ in said(resolution)] == ["child.yaml:3:60 itm"]
+    assert [place for place, _ in problems_of(resolution)] == ["child.yaml:3:60 itm"]

@@ -11,7 +11,7 @@ from compose_vlp.blueprint.nodes import Scalar
 from compose_vlp.blueprint.show import values
 from compose_vlp.blueprint.write import expression_text
 from compose_vlp.errors import Span
-from tests.blueprint.conftest import Resolve, only, pointed, said
+from tests.blueprint.conftest import Resolve, only, pointed, problems_of
 
 
 def place(span: Span) -> str:
@@ -154,7 +154,7 @@ def test_previous_keeps_alive_what_the_replaced_expression_read(child: Resolve) 
     ],
 )  # fmt: skip
 def test_previous_where_nothing_is_replaced(child: Resolve, text: str, place: str, message: str) -> None:
-    assert said(child(text)) == [(place, message)]
+    assert problems_of(child(text)) == [(place, message)]
 
 
 def test_previous_over_a_near_name_offers_it(child: Resolve) -> None:
@@ -182,7 +182,7 @@ def test_a_clash_within_a_file_points_at_the_later_line(child: Resolve) -> None:
     resolution = child(
         "graph:\n  a: f(b)\n  t: a\ncomponents:\n  a: {use: vit}\ninputs:\n  b: {type: image}\noutputs: {o: t}\n"
     )
-    assert said(resolution) == [
+    assert problems_of(resolution) == [
         ("child.yaml:5:3 a", "`a` is the name of a graph entry already: all names are in one namespace")
     ]
 
@@ -225,12 +225,12 @@ def test_a_blueprint_without_a_name_is_called_as_its_file(load: Resolve) -> None
 )
 def test_the_shape_of_a_file(child: Resolve, text: str, place: str, message: str) -> None:
     expected = [(place, message)] if message else []
-    actual = said(child(f"{text}\nx-draft: 1\n"))
+    actual = problems_of(child(f"{text}\nx-draft: 1\n"))
     assert actual == expected
 
 
 def test_every_mistake_of_shape_is_found_in_one_go(child: Resolve) -> None:
-    actual = said(child("graf: 1\ngraph: {t: , 2: a, u: b}\ninputs: 3\n"))
+    actual = problems_of(child("graf: 1\ngraph: {t: , 2: a, u: b}\ninputs: 3\n"))
     assert [place for place, _ in actual] == [
         "child.yaml:1:1 graf",
         "child.yaml:2:9 t",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from compose_vlp.blueprint.locate import LIBRARY, builtin_names
-from tests.blueprint.conftest import Resolve, only, pointed, said
+from tests.blueprint.conftest import Resolve, only, pointed, problems_of
 
 
 def stems(resolution) -> list[str]:  # type: ignore[no-untyped-def]
@@ -47,7 +47,7 @@ def test_a_list_that_contradicts_the_order_is_refused(child: Resolve) -> None:
 
 
 def test_names_on_the_command_line_are_held_to_the_same_order(load: Resolve) -> None:
-    assert said(load("blip", "albef")) == [
+    assert problems_of(load("blip", "albef")) == [
         ("command line:2:1 albef", "`albef` comes before `blip`, which is built on it")
     ]
 
@@ -70,21 +70,21 @@ def test_a_task_before_its_paper_is_refused_at_its_drop(child: Resolve) -> None:
 
 
 def test_a_task_alone_is_refused_in_the_same_words(load: Resolve) -> None:
-    assert [message.split()[-1] for _, message in said(load("tasks/vqa_generate"))] == ["losses"]
+    assert [message.split()[-1] for _, message in problems_of(load("tasks/vqa_generate"))] == ["losses"]
 
 
 def test_a_blueprint_cannot_extend_itself(load: Resolve) -> None:
     resolution = load("a.yaml", a="extends: b.yaml\n", b="extends: a.yaml\n")
-    assert said(resolution) == [("b.yaml:1:10 a.yaml", "a blueprint cannot extend itself: a -> b -> a")]
+    assert problems_of(resolution) == [("b.yaml:1:10 a.yaml", "a blueprint cannot extend itself: a -> b -> a")]
 
 
 def test_a_name_twice_is_refused(load: Resolve) -> None:
-    assert said(load("albef", "albef")) == [("command line:2:1 albef", "`albef` is named twice")]
+    assert problems_of(load("albef", "albef")) == [("command line:2:1 albef", "`albef` is named twice")]
 
 
 def test_an_unknown_name_offers_near_ones(load: Resolve) -> None:
     resolution = load("albfe")
-    assert said(resolution) == [("command line:1:1 albfe", "no blueprint is called 'albfe'")]
+    assert problems_of(resolution) == [("command line:1:1 albfe", "no blueprint is called 'albfe'")]
     assert resolution.problems[0].hints == ("did you mean 'albef'?",)
     assert not resolution.sound
 
@@ -95,7 +95,7 @@ def test_a_change_that_is_written_as_in_a_file_is_shown_as_an_override(load: Res
 
 
 def test_an_unknown_parent_is_refused_where_it_is_written(child: Resolve) -> None:
-    assert said(child("extends: [albef, nowhere.yaml]\n")) == [
+    assert problems_of(child("extends: [albef, nowhere.yaml]\n")) == [
         ("child.yaml:1:18 nowhere.yaml", "no blueprint is called 'nowhere.yaml'")
     ]
 
@@ -121,12 +121,12 @@ def test_mistakes_of_all_files_are_found_in_one_go(load: Resolve) -> None:
     resolution = load(
         "child.yaml", parent="extends: albef\nnme: x\n", child="extends: parent.yaml\ninputs: {image: {size: }}\n"
     )
-    assert [place for place, _ in said(resolution)] == ["parent.yaml:2:1 nme", "child.yaml:2:18 size"]
+    assert [place for place, _ in problems_of(resolution)] == ["parent.yaml:2:1 nme", "child.yaml:2:18 size"]
 
 
 def test_a_file_that_is_no_blueprint_stops_the_merge(load: Resolve) -> None:
     resolution = load("child.yaml", parent="- a\n", child="extends: parent.yaml\ngraph: {a: b}\n")
-    assert [message for _, message in said(resolution)] == ["a blueprint is a mapping of sections"]
+    assert [message for _, message in problems_of(resolution)] == ["a blueprint is a mapping of sections"]
     assert not resolution.sound
 
 

@@ -12,7 +12,7 @@ from compose_vlp.blueprint.overrides import apply_settings
 from compose_vlp.blueprint.resolve import resolve
 from compose_vlp.blueprint.show import values
 from compose_vlp.errors import Problem
-from tests.blueprint.conftest import Resolve, only, pointed, said
+from tests.blueprint.conftest import Resolve, only, pointed, problems_of
 
 KINDS = {
     "vit": {"width", "depth", "heads", "patch", "positions", "cls"},
@@ -90,7 +90,7 @@ def refused(load: Resolve, *overrides: str, paper: str = "albef") -> tuple[str, 
 )  # fmt: skip
 def test_a_value_is_set_where_the_path_says(load: Resolve, override: str, path: tuple[str, ...], value: object) -> None:
     resolution = load("albef", override, fields_of=kinds)
-    assert said(resolution) == []
+    assert problems_of(resolution) == []
     assert at(resolution.document, *path) == value
 
 
@@ -108,7 +108,7 @@ def test_the_adapter_of_the_manual_reaches_every_pass(load: Resolve) -> None:
     resolution = load(
         "albef", "t=adapter(previous)", "+components.adapter={use: adapter, width: 64}", "~losses.mlm", fields_of=kinds
     )
-    assert said(resolution) == []
+    assert problems_of(resolution) == []
     assert at(resolution.document, "graph", "t") == "adapter(text(caption))"
     assert "mlm" not in resolution.document.losses
     (note,) = resolution.notes
@@ -119,16 +119,16 @@ def test_the_adapter_of_the_manual_reaches_every_pass(load: Resolve) -> None:
 
 
 def test_another_use_clears_the_old_fields_whatever_the_order(load: Resolve) -> None:
-    one = load("albef", "components.vision.use=timm", "components.vision.model=swin", fields_of=kinds)
+    resolution = load("albef", "components.vision.use=timm", "components.vision.model=swin", fields_of=kinds)
     other = load("albef", "components.vision.model=swin", "components.vision.use=timm", fields_of=None)
     assert at(other.document, "components", "vision") == {"use": "timm", "model": "swin"}
-    assert said(one) == []
-    assert at(one.document, "components", "vision") == {"use": "timm", "model": "swin"}
+    assert problems_of(resolution) == []
+    assert at(resolution.document, "components", "vision") == {"use": "timm", "model": "swin"}
 
 
 def test_a_star_reaches_the_entries_whose_kind_has_the_field_and_says_which(load: Resolve) -> None:
     resolution = load("albef", "components.*.positions=rope", fields_of=kinds)
-    assert said(resolution) == []
+    assert problems_of(resolution) == []
     assert at(resolution.document, "components", "vision", "positions") == "rope"
     assert at(resolution.document, "components", "text", "positions") == "rope"
     assert resolution.notes == ("components.*.positions is components.vision.positions, components.text.positions",)
@@ -146,7 +146,7 @@ def test_a_star_reaches_the_entries_whose_kind_has_the_field_and_says_which(load
 )
 def test_stars_by_section(load: Resolve, override: str, reached: list[str]) -> None:
     resolution = load("albef", override, fields_of=kinds)
-    assert said(resolution) == []
+    assert problems_of(resolution) == []
     assert resolution.notes[0] == f"{override.partition('=')[0]} is {', '.join(reached)}"
 
 
@@ -161,7 +161,7 @@ def test_removals(load: Resolve) -> None:
 
 def test_an_override_wins_over_every_file_and_leaves_notes_for_what_it_orphans(load: Resolve) -> None:
     resolution = load("blip", "components.hard.floor=0.5", "~losses.itm", "~outputs.match")
-    assert said(resolution) == []
+    assert problems_of(resolution) == []
     assert "hard" not in resolution.document.names  # what an override leaves unread is no mistake
 
 
@@ -247,7 +247,7 @@ def test_what_is_refused_points_into_the_argument(
     load: Resolve, override: str, under: str, message: str, hint: str
 ) -> None:
     if not message:
-        assert said(load("albef", override, fields_of=kinds)) == []
+        assert problems_of(load("albef", override, fields_of=kinds)) == []
         return
     actual = refused(load, override)
     assert actual[:2] == (under, message)
@@ -264,7 +264,7 @@ def test_a_star_on_a_field_that_no_component_has_names_the_kinds_that_do(files: 
 
 def test_previous_over_a_new_entry_is_refused(load: Resolve) -> None:
     resolution = load("albef", "+graph.n=f(previous)", "+outputs.n=n")
-    assert said(resolution) == [
+    assert problems_of(resolution) == [
         ("command line:2:12 previous", "`previous` replaces nothing: there is no earlier `graph.n`")
     ]
 
@@ -295,7 +295,7 @@ def test_two_overrides_of_one_thing_are_refused_at_the_second(
 
 def test_adding_an_entry_twice_is_refused(load: Resolve) -> None:
     resolution = load("albef", "+outputs.a=v", "+outputs.a=t")
-    assert [message for _, message in said(resolution)] == ["`outputs.a` exists"]
+    assert [message for _, message in problems_of(resolution)] == ["`outputs.a` exists"]
 
 
 def test_all_overrides_are_judged_in_one_go(load: Resolve) -> None:

@@ -32,7 +32,7 @@ def test_the_answer_task_fits_every_paper(load: Resolve, paper: str) -> None:
 
 def test_blip_keeps_of_albef_what_it_reads(load: Resolve) -> None:
     resolution = load("blip")
-    gone = {(one.section, one.name) for one in resolution.document.removed}
+    gone = {(entry.section, entry.name) for entry in resolution.document.removed}
     assert gone == {
         ("losses", "mlm"), ("components", "fusion"), ("components", "masker"), ("components", "mlm_head"),
         ("graph", "masked"), ("graph", "guess"), ("graph", "predicted"), ("graph", "taught"),

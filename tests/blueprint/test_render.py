@@ -46,8 +46,8 @@ def test_a_problem_without_a_place_or_a_known_line_stands_alone() -> None:
 
 
 def test_order_is_by_place_and_nothing_is_said_twice() -> None:
-    one, two = Problem("b", Span("a.yaml", 2, 1, 2)), Problem("a", Span("a.yaml", 1, 3, 4))
-    text = render([one, two, one, Problem("a", Span("a.yaml", 1, 3, 9))], LINES)
+    later, earlier = Problem("b", Span("a.yaml", 2, 1, 2)), Problem("a", Span("a.yaml", 1, 3, 4))
+    text = render([later, earlier, later, Problem("a", Span("a.yaml", 1, 3, 9))], LINES)
     assert [line for line in text.split("\n") if line.startswith("a.yaml")] == [
         "a.yaml:1:3: a",
         "a.yaml:1:3: a",

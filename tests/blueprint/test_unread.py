@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.blueprint.conftest import Resolve, only, pointed, said
+from tests.blueprint.conftest import Resolve, only, pointed, problems_of
 
 FUNCTIONS = frozenset({"mean", "first", "normalize", "gathered", "softmax", "join", "begin"})
 
@@ -39,7 +39,7 @@ def test_what_a_parent_left_unread_is_named(child: Resolve) -> None:
     ],
 )
 def test_every_section_of_the_namespace_must_be_read(child: Resolve, text: str, place: str, message: str) -> None:
-    assert said(child(f"extends: coca\n{text}\n")) == [(place, message)]
+    assert problems_of(child(f"extends: coca\n{text}\n")) == [(place, message)]
 
 
 def test_the_shared_vocabulary_may_stay_unread(child: Resolve) -> None:
@@ -92,7 +92,7 @@ def test_vocabulary_that_reads_what_was_dropped_goes_too(child: Resolve) -> None
 )
 def test_every_way_of_reading_counts(child: Resolve, text: str) -> None:
     resolution = child(f"extends: coca\n{text}\n")
-    assert said(resolution) == []
+    assert problems_of(resolution) == []
     assert {"own", "mine", "w", "n"} & set(resolution.document.names)
 
 
@@ -107,7 +107,9 @@ def test_every_way_of_reading_counts(child: Resolve, text: str) -> None:
     ],
 )
 def test_a_word_that_is_no_name_reads_nothing(child: Resolve, text: str) -> None:
-    assert [message for _, message in said(child(f"extends: coca\n{text}\n"))] == ["nothing reads component `own`"]
+    assert [message for _, message in problems_of(child(f"extends: coca\n{text}\n"))] == [
+        "nothing reads component `own`"
+    ]
 
 
 def test_a_misspelt_reader_is_one_mistake_not_two(child: Resolve) -> None:
@@ -124,7 +126,7 @@ def test_a_misspelt_reader_does_not_take_what_it_meant(child: Resolve) -> None:
 def test_a_file_that_was_not_read_whole_is_not_judged(child: Resolve) -> None:
     text = "extends: albef\ncomponents:\n  adapter: {use: x}\ngraph:\n  t: f(previous)\n  t: adapter(previous)\n"
     resolution = child(text)
-    assert [message for _, message in said(resolution)] == ["`t` is written twice, first at line 5"]
+    assert [message for _, message in problems_of(resolution)] == ["`t` is written twice, first at line 5"]
     assert not resolution.sound
 
 
@@ -160,7 +162,7 @@ def test_a_stage_names_data_that_exists(child: Resolve) -> None:
         "data: {pairs: {use: scenes}, web: {mix: {pairs: 1, cc: 2}}}\n"
     )
     resolution = child(text)
-    assert said(resolution) == [
+    assert problems_of(resolution) == [
         ("child.yaml:2:27 pair", "no data source is called `pair`"),
         ("child.yaml:3:52 cc", "no data source is called `cc`"),
     ]
@@ -191,7 +193,7 @@ def test_an_inherited_train_list_never_shrinks_to_nothing(load: Resolve) -> None
     assert not load("child.yaml", parent=parent, child="extends: parent.yaml\ndrop: [losses.mlm]\n").problems
     parent = "extends: albef\ntrain: [masker]\n"
     resolution = load("child.yaml", parent=parent, child="extends: parent.yaml\ndrop: [losses.mlm]\n")
-    assert said(resolution) == [("parent.yaml:2:8 [masker]", "nothing is left of `train` in child.yaml")]
+    assert problems_of(resolution) == [("parent.yaml:2:8 [masker]", "nothing is left of `train` in child.yaml")]
 
 
 @pytest.mark.parametrize(
@@ -244,14 +246,14 @@ def test_patterns_reach_teachers_and_any_depth(child: Resolve) -> None:
 )  # fmt: skip
 def test_unknown_references(child: Resolve, text: str, place: str, message: str, hint: str) -> None:
     resolution = child(f"extends: albef\n{text}\n")
-    assert (place, message) in said(resolution)
+    assert (place, message) in problems_of(resolution)
     problem = next(p for p in resolution.problems if p.message == message)
     assert problem.hints == (hint,)
 
 
 def test_a_files_own_loss_in_no_stage_is_told_beside_a_dropped_one_of_a_like_name(child: Resolve) -> None:
     text = "extends: vlmo\ndrop: [losses.mlm]\nlosses: {lm: {use: x, of: joint}}\n"
-    assert said(child(text)) == [("child.yaml:3:10 lm", "loss `lm` is in no stage")]
+    assert problems_of(child(text)) == [("child.yaml:3:10 lm", "loss `lm` is in no stage")]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from compose_vlp.blueprint.reader import read_text
 from compose_vlp.blueprint.resolve import resolve
 from compose_vlp.blueprint.show import as_data, values
 from compose_vlp.blueprint.write import lines, write
-from tests.blueprint.conftest import PAPERS, Resolve, said
+from tests.blueprint.conftest import PAPERS, Resolve, problems_of
 
 ADAPTER = ("t=adapter(previous)", "+components.adapter={use: adapter, width: 64}")
 
@@ -26,7 +26,7 @@ def read_back(document: Document, folder: Path) -> Document:
     path = folder / "resolved.yaml"
     path.write_text(write(document), encoding="utf-8")
     resolution = resolve([str(path)], library=folder)
-    assert said(resolution) == []
+    assert problems_of(resolution) == []
     assert resolution.notes == ()
     return resolution.document
 
@@ -118,7 +118,7 @@ def changes(before: Document, after: Document) -> list[str]:
 
 
 def test_only_meaning_differs(load: Resolve, tmp_path: Path) -> None:
-    one = load(
+    resolution = load(
         "a.yaml", a="inputs: {i: {type: image, size: 224}}\nparams: {p: 1e-4}\ngraph:\n  v: f(i,$p)\noutputs: {o: v}\n"
     )
     other = load(
@@ -126,7 +126,7 @@ def test_only_meaning_differs(load: Resolve, tmp_path: Path) -> None:
         b="title: other\noutputs:\n  o: 'v'\ngraph: {v: 'f( i, $p )'}\nparams: {p: 0.0001}\n"
         "inputs:\n  i: {size: 224.0, type: image}\n",
     )
-    assert diff(one.document, other.document) == []
+    assert diff(resolution.document, other.document) == []
 
 
 @pytest.mark.parametrize(

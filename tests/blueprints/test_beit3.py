@@ -26,8 +26,8 @@ def test_every_published_figure_agrees(name: str) -> None:
     actual = figures(
         blueprint.document, build(blueprint, "meta").component_parameters(), lambda: parameter_counts(blueprint)
     )
-    assert [one.label for one in actual if not one.agrees] == []
-    counts = {one.label: one.built for one in actual}
+    assert [figure.label for figure in actual if not figure.agrees] == []
+    counts = {figure.label: figure.built for figure in actual}
     if name == "beit3":  # table 2, each within 1 %
         table = {"vision experts": 692, "language experts": 692, "vision-language experts": 52, "attention": 317}
         assert {label: counts[label] / 1e6 for label in table} == {
@@ -48,8 +48,8 @@ def test_the_giants_pairs_go_to_their_own_expert_in_the_top_three_layers() -> No
 def test_the_giants_codes_are_of_the_same_places() -> None:
     blueprint = checked("beit3")
     for shown, coded in (("image", "code_image"), ("lone_image", "code_lone_image")):
-        one, other = blueprint.inputs[shown], blueprint.inputs[coded]
-        assert (one.size // 14, one.view, one.source, one.augment) == (
+        picture, other = blueprint.inputs[shown], blueprint.inputs[coded]
+        assert (picture.size // 14, picture.view, picture.source, picture.augment) == (
             other.size // 16, other.view, other.source, other.augment
         )  # fmt: skip
 

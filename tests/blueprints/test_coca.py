@@ -55,8 +55,8 @@ def test_half_of_the_decoders_layers_look_at_the_image() -> None:
 def test_the_image_pooler_of_one_query_reads_the_one_of_many() -> None:
     checked = Blueprint.load("coca").check()
     calls = checked.plan.by_id()
-    one = next(call for call in calls.values() if call.target == "pool_one")
-    (ref,) = one.refs()
+    pooling = next(call for call in calls.values() if call.target == "pool_one")
+    (ref,) = pooling.refs()
     assert calls[ref.call].target == "pool_many"
 
 
@@ -75,9 +75,9 @@ def test_open_clips_blueprints_have_its_number_of_parameters() -> None:
     config = open_clip.get_model_config("coca_ViT-B-32")
     config.pop("custom_text")
     with torch.device("meta"):
-        theirs = open_clip.coca_model.CoCa(**config)
+        library_model = open_clip.coca_model.CoCa(**config)
     _, model = model_of("coca_openclip_vit_b_32")
-    assert sum(model.component_parameters().values()) == sum(p.numel() for p in theirs.parameters())
+    assert sum(model.component_parameters().values()) == sum(p.numel() for p in library_model.parameters())
 
 
 def _text(rows: list[list[int]]) -> Text:

@@ -83,16 +83,16 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Learnt:
 
 
 def test_different_pictures_get_different_captions(learnt: Learnt) -> None:
-    said = Counter(learnt.captions.captions)
-    assert len(said) > 40, said.most_common(5)
-    assert said.most_common(1)[0][1] < PICTURES / 10
+    counts = Counter(learnt.captions.captions)
+    assert len(counts) > 40, counts.most_common(5)
+    assert counts.most_common(1)[0][1] < PICTURES / 10
 
 
 def test_captions_are_right_far_more_often_than_by_chance(learnt: Learnt) -> None:
     pairs = list(zip(learnt.captions.rows, learnt.captions.captions, strict=True))
-    named = sum(named_objects(said, learnt.unseen.record(row)["scene"]) for row, said in pairs) / PICTURES
+    named = sum(named_objects(caption, learnt.unseen.record(row)["scene"]) for row, caption in pairs) / PICTURES
     assert named > 10 / (len(COLOURS) * len(SHAPES)), "colour and shape of the thing"
-    coloured = sum(learnt.thing(row).colour in {colour for colour, _ in mentions(said)} for row, said in pairs)
+    coloured = sum(learnt.thing(row).colour in {colour for colour, _ in mentions(caption)} for row, caption in pairs)
     assert coloured / PICTURES > 6 / len(COLOURS), "its colour"
     assert (learnt.captions.scores.cider or 0) > 1.5
 

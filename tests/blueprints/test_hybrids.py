@@ -244,7 +244,7 @@ def small(names: Sequence[str]) -> Blueprint:
     if chosen:
         return Blueprint.load(*names, overrides=[*chosen, *steps(document)])
     expected = COCA if "bpe" in document.names else (*TOWERS, "components.memory.size=8")
-    sizes = [one for one in expected if one.split(".")[1] == "*" or document.at(*one.split("=")[0].split(".")[:2])]
+    sizes = [size for size in expected if size.split(".")[1] == "*" or document.at(*size.split("=")[0].split(".")[:2])]
     data = [f"data.{name}.{line}" for name in document.section("data").names for line in ("count=12", "size=16")]
     return Blueprint.load(*names, overrides=[*sizes, *steps(document), *data])
 

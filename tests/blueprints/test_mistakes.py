@@ -21,7 +21,7 @@ class Told:
     way_out: str = ""
 
 
-def told(text: str, changes: Sequence[str], folder: Path) -> list[tuple[Told, Problem]]:
+def mistakes_in(text: str, changes: Sequence[str], folder: Path) -> list[tuple[Told, Problem]]:
     """What a file `mine.yaml`, or tiny/coca where there is none, says with these changes."""
     names = ["tiny/coca"]
     if text:
@@ -89,7 +89,7 @@ EXPRESSIONS = {
 def test_an_expression_of_another_language_has_a_way_out(expression: str, tmp_path: Path) -> None:
     expected = EXPRESSIONS[expression]
     value = expression if expression[0] != "[" else f"'{expression}'"
-    agree(told(f"{COCA}graph:\n  fused: {value}\n", (), tmp_path), [expected])
+    agree(mistakes_in(f"{COCA}graph:\n  fused: {value}\n", (), tmp_path), [expected])
 
 
 FILES = {
@@ -129,17 +129,17 @@ FILES = {
 
 @pytest.mark.parametrize("text", FILES)
 def test_a_line_of_another_form_has_a_way_out(text: str, tmp_path: Path) -> None:
-    agree(told(f"{COCA}{text}\n", (), tmp_path), [FILES[text]])
+    agree(mistakes_in(f"{COCA}{text}\n", (), tmp_path), [FILES[text]])
 
 
 @pytest.mark.parametrize("parent", ["mine", "mine.yaml", "./mine", "./mine.yaml"])
 def test_a_file_that_extends_itself_is_told_so(parent: str, tmp_path: Path) -> None:
-    agree(told(f"extends: {parent}\n", (), tmp_path), [Told(parent, "a blueprint cannot extend itself")])
+    agree(mistakes_in(f"extends: {parent}\n", (), tmp_path), [Told(parent, "a blueprint cannot extend itself")])
 
 
 def test_a_missing_colon_hides_no_other_mistake(tmp_path: Path) -> None:
     text = f"{COCA}batch 64\nprecision: fp8\ngraph:\n  words:unimodal(caption)\n  fused: first(nothing)\n"
-    messages = told(text, (), tmp_path)
+    messages = mistakes_in(text, (), tmp_path)
     agree(messages, [
         Told("batch 64", "`:` is missing"), Told("fp8", "cannot be `fp8`"),
         Told("words:unimodal(caption)", "a space is missing"),
@@ -164,8 +164,8 @@ def test_a_missing_colon_hides_no_other_mistake(tmp_path: Path) -> None:
 def test_a_change_that_a_parent_cannot_bear_is_told_once_where_it_was_made(
     text: str, expected: Told, tmp_path: Path
 ) -> None:
-    agree(told(f"{COCA}{text}\n", (), tmp_path), [expected])
+    agree(mistakes_in(f"{COCA}{text}\n", (), tmp_path), [expected])
 
 
 def test_an_override_that_a_parent_cannot_bear_is_told_on_the_command_line(tmp_path: Path) -> None:
-    agree(told("", ["graph.logits=joint"], tmp_path), [Told("joint", "takes Logits")])
+    agree(mistakes_in("", ["graph.logits=joint"], tmp_path), [Told("joint", "takes Logits")])

@@ -70,5 +70,5 @@ def test_questions_of_easy_vqa_are_answered_in_words_and_by_rank(
     )
     actual = evaluate_answering(run.asker, declared_source(run.blueprint, "questions"), 16)
     assert set(actual.outputs) == {"answer", "ranked"}
-    assert {one.said for one in actual.outputs["ranked"]} <= set(ANSWERS)
-    assert {one.accuracy for one in actual.outputs["ranked"]} <= {0.0, 1.0}, "a record has one answer"
+    assert {answer.said for answer in actual.outputs["ranked"]} <= set(ANSWERS)
+    assert {answer.accuracy for answer in actual.outputs["ranked"]} <= {0.0, 1.0}, "a record has one answer"

@@ -317,7 +317,7 @@ def test_sizes_precision_and_augmentation_are_the_sources(names: tuple[str, ...]
     recipe = RECIPES[names]
     assert (plan.batch, str(plan.length), plan.precision) == (recipe.batch, recipe.length, recipe.precision)
     assert plan.accumulate == 1 and set(plan.freeze) == set(recipe.frozen) and not plan.train
-    pictures = [one for one in checked.inputs.values() if one.type == "image"]
+    pictures = [entry for entry in checked.inputs.values() if entry.type == "image"]
     assert pictures
     for picture in pictures:
         augment = picture.augment

@@ -84,7 +84,7 @@ def test_a_mistake_is_one_message_with_a_way_out(text: str, message: str, hint: 
         Blueprint.load(file).check()
     (problem,) = refused.value.problems
     assert problem.message.startswith(message)
-    assert not hint or any(hint in one for one in problem.hints), problem.hints
+    assert not hint or any(hint in line for line in problem.hints), problem.hints
 
 
 @pytest.mark.parametrize(

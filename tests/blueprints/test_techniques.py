@@ -107,7 +107,9 @@ def test_the_sigmoid_loss_takes_the_place_of_a_papers_contrast_and_learns_its_bi
 
 def tiny_retrieval(*overrides: str) -> Blueprint:
     """BEiT-3's task of retrieval at a few thousand weights."""
-    small = [one for one in PAPERS["BEiT-3"][1] if not one.startswith(("~", "stages.", "components.hide"))]
+    small = [
+        override for override in PAPERS["BEiT-3"][1] if not override.startswith(("~", "stages.", "components.hide"))
+    ]
     data = ["data.captions={use: scenes, size: 16, count: 24}"]
     stage = ["stages.finetune.batch=4", "stages.finetune.length=2 steps"]
     projections = ["components.image_proj.out=8", "components.text_proj.out=8"]
