@@ -71,9 +71,9 @@ def run(
 
 def files(folder: Path) -> dict[str, bytes]:
     return {
-        str(one.relative_to(folder)): one.read_bytes()
-        for one in sorted(folder.rglob("*"))
-        if one.is_file() and one.suffix != ".lock"
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".lock"
     }
 
 
@@ -114,11 +114,11 @@ def test_texts_that_fit_are_kept_with_whence_they_are(tmp_path: Path, judge: Jud
     assert (actual.synthetic.judged, actual.synthetic.kept) == (23, 1), (
         "a text that the picture has is not judged twice"
     )
-    one, two, four = lines(tmp_path / "captions.jsonl")
-    assert one["caption"] == ["a red star", "a red circle"] and one["id"] == "one"
-    assert two["caption"] == ["a green ring"] and two["id"] == 2
-    assert four["caption"] == ["a red circle"] and four["texts"][0]["origin"] == "web" and four["record"] == 3
-    web, synthetic = one["texts"]
+    star, ring, circle = lines(tmp_path / "captions.jsonl")
+    assert star["caption"] == ["a red star", "a red circle"] and star["id"] == "one"
+    assert ring["caption"] == ["a green ring"] and ring["id"] == 2
+    assert circle["caption"] == ["a red circle"] and circle["texts"][0]["origin"] == "web" and circle["record"] == 3
+    web, synthetic = star["texts"]
     assert web == {"text": "a red star", "origin": "web", "score": 1.0, "run": None, "seed": None}
     assert synthetic == {"text": "a red circle", "origin": "synthetic", "score": 1.0, "run": "writer/step", "seed": 0}
 
@@ -171,9 +171,9 @@ def test_picture_files_are_copied_as_they_are(tmp_path: Path, judge: Judge, capt
     Image.fromarray(plain("red")).save(tmp_path / "a.JPG", quality=60)
     data = (tmp_path / "a.JPG").read_bytes()
     pictures = [tmp_path / "a.JPG", Encoded(data, "web.tar:b.jpeg"), Image.fromarray(plain("red")).convert("CMYK")]
-    source = Given([{"image": one, "caption": "a red ring"} for one in pictures])
+    source = Given([{"image": picture, "caption": "a red ring"} for picture in pictures])
     run(tmp_path / "out", source, judge, captioner)
-    first, second, third = (tmp_path / "out" / one["image"] for one in lines(tmp_path / "out" / "captions.jsonl"))
+    first, second, third = (tmp_path / "out" / record["image"] for record in lines(tmp_path / "out" / "captions.jsonl"))
     assert first.suffix == ".jpg" and first.read_bytes() == data
     assert second.suffix == ".jpeg" and second.read_bytes() == data
     assert Image.open(third).mode == "RGB"
@@ -233,17 +233,17 @@ def test_another_seed_draws_other_texts(tmp_path: Path, blip: Asker, web: Source
     run(tmp_path, web, judge_of(blip, "run", threshold=0.0), Captioner.of(blip, "run"), settings)
 
     def drawn(folder: Path) -> list[str]:
-        actual = [text for one in lines(folder / "captions.jsonl") for text in one["texts"]]
+        actual = [text for record in lines(folder / "captions.jsonl") for text in record["texts"]]
         return [text["text"] for text in actual if text["origin"] == "synthetic"]
 
     assert drawn(tmp_path) and set(drawn(tmp_path)) != set(drawn(whole))
 
 
 def test_scores_are_those_of_the_outputs_alone(blip: Asker, web: Source, whole: Path) -> None:
-    one = lines(whole / "judged" / "000000.jsonl")[3]
+    judged = lines(whole / "judged" / "000000.jsonl")[3]
     record = web.record(3)
     image = record["image"]()
-    for text in one["texts"]:
+    for text in judged["texts"]:
         match = blip.value("match", {"image": [image], "caption": [text["text"]]})[0, 1]
         assert text["score"] == pytest.approx(float(match), abs=1e-6)
 
@@ -253,12 +253,12 @@ def test_cosines_filter_where_a_model_has_no_matching_head(tmp_path: Path, web: 
     judge = judge_of(coca, "run", threshold=-1.0)
     assert isinstance(judge, BySimilarity)
     run(tmp_path, web, judge, Captioner.of(coca, "run"))
-    one = lines(tmp_path / "judged" / "000000.jsonl")[0]["texts"][0]
+    judged = lines(tmp_path / "judged" / "000000.jsonl")[0]["texts"][0]
     image, text = (
         coca.value("image_embedding", {"image": [web.record(0)["image"]()]}),
-        coca.value("text_embedding", {"caption": [one["text"]]}),
+        coca.value("text_embedding", {"caption": [judged["text"]]}),
     )
-    assert one["score"] == pytest.approx(float(image[0] @ text[0]), abs=1e-5)
+    assert judged["score"] == pytest.approx(float(image[0] @ text[0]), abs=1e-5)
 
 
 COCA = (

@@ -117,10 +117,10 @@ def test_a_value_that_does_not_fit_is_named_before_the_first_is_timed(
 
 def test_processes_make_steps_together(capfd: pytest.CaptureFixture[str]) -> None:
     request = Request(("tiny/coca",), (), batch=2, rounds=1, programs=(COMPILED,))
-    told: list[str] = []
-    curve = bench_processes(request, [2], told.append)
+    lines: list[str] = []
+    curve = bench_processes(request, [2], lines.append)
     (point,) = curve.as_json()
     assert (point["value"], point["rows"], point["threads"]) == ("2", 4, 1)
     assert [len(program["seconds"]) for program in point["programs"]] == [1]
-    assert told == ["processes=2"]
+    assert lines == ["processes=2"]
     assert capfd.readouterr().out == "", "standard output is for results"

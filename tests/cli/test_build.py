@@ -19,15 +19,15 @@ def test_build_prints_parameters_shapes_work_and_passes(cli: Cli) -> None:
 
 
 def test_build_gives_a_script_numbers_and_files(cli: Cli, tmp_path: Path) -> None:
-    said = json.loads(cli("build tiny/coca --no-track --json --out here --batch 4").out)
-    by_component = said["parameters"]["by_component"]
-    assert said["parameters"]["total"] == sum(by_component.values())
+    output = json.loads(cli("build tiny/coca --no-track --json --out here --batch 4").out)
+    by_component = output["parameters"]["by_component"]
+    assert output["parameters"]["total"] == sum(by_component.values())
     # the joint pooler is there for tasks: no loss of pretraining reads it
-    assert said["parameters"]["untrained"] == ["pool_joint"]
-    assert said["parameters"]["trainable"] == said["parameters"]["total"] - by_component["pool_joint"]
-    assert said["flops"]["batch"] == 4
-    assert said["values"]["visual"] == {"kind": "Sequence", "shape": ["main", 16, 128]}
-    assert [one["name"] for one in said["passes"]] == [
+    assert output["parameters"]["untrained"] == ["pool_joint"]
+    assert output["parameters"]["trainable"] == output["parameters"]["total"] - by_component["pool_joint"]
+    assert output["flops"]["batch"] == 4
+    assert output["values"]["visual"] == {"kind": "Sequence", "shape": ["main", 16, 128]}
+    assert [applied["name"] for applied in output["passes"]] == [
         "prune",
         "dedupe",
         "rows",
@@ -37,7 +37,7 @@ def test_build_gives_a_script_numbers_and_files(cli: Cli, tmp_path: Path) -> Non
         "batch",
         "gather",
     ]
-    assert {Path(file).name for file in said["files"].values()} == {
+    assert {Path(file).name for file in output["files"].values()} == {
         "blueprint.yaml",
         "plan.json",
         "graph.svg",
@@ -46,13 +46,13 @@ def test_build_gives_a_script_numbers_and_files(cli: Cli, tmp_path: Path) -> Non
         "outputs.py",
         "outputs.caption.py",
     }
-    assert all((tmp_path / file).is_file() for file in said["files"].values())
+    assert all((tmp_path / file).is_file() for file in output["files"].values())
     assert RunFolder.open(tmp_path / "here").info.status == "FINISHED"
 
 
 def test_build_of_a_paper_stands_beside_its_figures(cli: Cli) -> None:
     figures = json.loads(cli("build coca_base --no-track --json").out)["figures"]
-    assert {one["label"]: one["agrees"] for one in figures} == dict.fromkeys(
+    assert {figure["label"]: figure["agrees"] for figure in figures} == dict.fromkeys(
         ("image_encoder", "text_decoder", "both"), True
     )
 
@@ -63,15 +63,16 @@ def test_resolved_blueprint_of_a_build_is_the_same_blueprint(cli: Cli) -> None:
 
 
 def test_code_is_the_program_that_runs(cli: Cli) -> None:
-    said = cli("build tiny/coca --no-track --code").out
-    assert "# pretrain\ndef pretrain(root, batch, step):" in said
-    assert "    visual = m.pool_many(visual_vision)" in said
-    compile(said, "printed", "exec")
+    output = cli("build tiny/coca --no-track --code").out
+    assert "# pretrain\ndef pretrain(root, batch, step):" in output
+    assert "    visual = m.pool_many(visual_vision)" in output
+    compile(output, "printed", "exec")
 
 
 def test_pass_left_out_leaves_the_plan_as_it_was(cli: Cli) -> None:
-    said = json.loads(cli("build tiny/coca --no-track --json --without prune --without rows").out)
-    assert [one["name"] for one in said["passes"]] == ["dedupe", "chunks", "last_layer", "frozen", "batch", "gather"]
+    output = json.loads(cli("build tiny/coca --no-track --json --without prune --without rows").out)
+    names = [applied["name"] for applied in output["passes"]]
+    assert names == ["dedupe", "chunks", "last_layer", "frozen", "batch", "gather"]
 
 
 def test_unknown_pass_and_stage_offer_the_nearest(cli: Cli) -> None:
@@ -87,8 +88,8 @@ def test_materialise_runs_a_real_step(cli: Cli) -> None:
     result = cli("build tiny/coca --no-track --materialise --device cpu")
     assert "Materialised in float32" in result.out
     assert "captioning 6." in result.out
-    said = json.loads(cli("build tiny/coca --no-track --materialise --json").out)
-    assert said["materialised"]["gradient_norm"] > 0
+    output = json.loads(cli("build tiny/coca --no-track --materialise --json").out)
+    assert output["materialised"]["gradient_norm"] > 0
 
 
 def test_blueprint_without_stages_is_built_without_a_step(cli: Cli) -> None:
@@ -133,8 +134,8 @@ def test_build_needs_no_tokenizer_that_has_learnt(cli: Cli, what: str) -> None:
 
 
 def test_explain_shows_what_each_pass_changed_and_gives_a_script_all_numbers(cli: Cli) -> None:
-    said = cli("build tiny/coca --no-track --explain").out
-    assert "What each pass changed" in said and "last_layer" in said
+    output = cli("build tiny/coca --no-track --explain").out
+    assert "What each pass changed" in output and "last_layer" in output
     notes = json.loads(cli("build tiny/coca --no-track --explain --json").out)
     last = notes["explained"][-1]["after"]
     assert last["flops"] == notes["flops"]["step"] and last["kept_bytes"] == notes["flops"]["saved_bytes"]

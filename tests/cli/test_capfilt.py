@@ -20,13 +20,13 @@ COCA = (
 
 def test_a_data_set_comes_out_with_its_provenance(cli: Cli, blip: Path, tmp_path: Path) -> None:
     words = ("capfilt --threshold 0 --json --data pairs --out clean", str(blip), "data.pairs.noise=0.4")
-    said = json.loads(cli(*words).out)
-    assert said["records"] == said["pictures"] == 12 and said["web"] == {"judged": 12, "kept": 12}
+    output = json.loads(cli(*words).out)
+    assert output["records"] == output["pictures"] == 12 and output["web"] == {"judged": 12, "kept": 12}
     asked = json.loads((tmp_path / "clean" / "capfilt.json").read_text(encoding="utf-8"))
     assert asked["captioner"]["run"] == asked["filter"]["run"] == "blip/step-00000001"
     assert asked["captioner"]["search"] == {"top_p": 0.9}
     assert asked["data"]["entry"]["noise"] == 0.4
-    assert json.loads(cli(*words).out) == said, "nothing is left to do"
+    assert json.loads(cli(*words).out) == output, "nothing is left to do"
     again = cli(f"capfilt {blip} --threshold 0.1 --data pairs --out clean")
     assert again.code == 2 and "was begun with other settings" in again.err
 

@@ -37,12 +37,12 @@ def run(cli: Cli) -> Path:
 
 
 def test_a_run_is_used_without_its_plugin_s_file(cli: Cli, run: Path) -> None:
-    before, said = scores(cli, "run")
-    assert "changed" not in said
+    before, printed = scores(cli, "run")
+    assert "changed" not in printed
     assert sorted(file.name for file in (run / "plugins/1").iterdir()) == ["adapter.py", "scaling.py"]
     shutil.rmtree("parts")
     shutil.move("run", "elsewhere")
-    assert scores(cli, "elsewhere") == (before, said)
+    assert scores(cli, "elsewhere") == (before, printed)
     Image.new("RGB", (20, 20), "red").save("picture.png")
     assert cli("generate elsewhere picture.png").code == 0
     assert cli("train --resume elsewhere --no-track").code == 0
@@ -53,9 +53,9 @@ def test_a_changed_original_is_told_and_not_used(cli: Cli, run: Path, file: str,
     before, _ = scores(cli, "run")
     original = Path("parts", file)
     original.write_text(original.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-    after, said = scores(cli, "run")
+    after, printed = scores(cli, "run")
     assert after == before
-    assert "adapter.py has changed since the run was trained" in said and "--plugin" in said
+    assert "adapter.py has changed since the run was trained" in printed and "--plugin" in printed
     model = load("run", note=lambda text: None)
     insisted = load("run", plugins=["parts/adapter.py"], note=lambda text: None)
     pictures = {"image": [np.zeros((16, 16, 3), np.uint8)]}
@@ -122,12 +122,12 @@ def jsonl(folder: Path, captions: list[str]) -> None:
 
 def test_a_run_reads_its_own_data_from_any_folder(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     jsonl(Path("data"), ["a red square", "a red circle"] * 4)
-    short = [one for one in SHORT if not one.startswith("data.")]
+    short = [override for override in SHORT if not override.startswith("data.")]
     data = "'data.pairs={use: jsonl, path: data/pairs.jsonl}'"
     result = cli(f"train tiny/coca --no-track --out run {data} components.bpe.vocab_size=300", *short)
     assert result.code == 0, result.err
-    before, said = scores(cli, "run")
-    assert "something else" not in said
+    before, printed = scores(cli, "run")
+    assert "something else" not in printed
     other = tmp_path / "other"
     other.mkdir()
     jsonl(other / "data", ["nothing of this"] * 8)

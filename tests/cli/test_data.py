@@ -41,31 +41,32 @@ def folder(tmp_path: Path) -> Path:
 def test_a_table_is_looked_over_and_its_entry_written_out(cli: Cli, folder: Path) -> None:
     result = cli("data captions.csv")
     assert result.code == 0
-    said = re.sub(r" {2,}", "  ", re.sub(r" +\n", "\n", result.out))
-    assert "records  12\n" in said
-    assert "file  11 pictures, 1 of them a copy\n" in said
-    assert "width 20, height 10 to 11 (median 10); mostly 20 x 10 (6), 20 x 11 (5)" in said
-    assert "caption  11 texts, 1 a record, no two alike\n" in said
-    assert "words 3 to 43 (median 3)" in said
-    assert "broken  1 (8.3 %)" in said
-    assert "record 3: 3.png: no picture of a known kind" in said
+    output = re.sub(r" {2,}", "  ", re.sub(r" +\n", "\n", result.out))
+    assert "records  12\n" in output
+    assert "file  11 pictures, 1 of them a copy\n" in output
+    assert "width 20, height 10 to 11 (median 10); mostly 20 x 10 (6), 20 x 11 (5)" in output
+    assert "caption  11 texts, 1 a record, no two alike\n" in output
+    assert "words 3 to 43 (median 3)" in output
+    assert "broken  1 (8.3 %)" in output
+    assert "record 3: 3.png: no picture of a known kind" in output
     assert (
-        "In a blueprint: data: {pairs: {use: csv, path: captions.csv, pictures: [file], fields: {image: file}}}" in said
+        "In a blueprint: data: {pairs: {use: csv, path: captions.csv, pictures: [file], fields: {image: file}}}"
+        in output
     )
 
 
 def test_a_script_gets_all_of_it(cli: Cli, folder: Path) -> None:
     result = cli("data captions.csv --json --limit 6")
-    said = json.loads(result.out)
+    output = json.loads(result.out)
     assert result.err == ""
-    assert said["source"] == {
+    assert output["source"] == {
         "use": "csv",
         "path": "captions.csv",
         "pictures": ["file"],
         "fields": {"image": "file"},
     }
-    assert (said["records"], said["read"]) == (12, 6)
-    assert said["pictures"]["file"]["width"] == {"least": 20, "median": 20, "most": 20}
+    assert (output["records"], output["read"]) == (12, 6)
+    assert output["pictures"]["file"]["width"] == {"least": 20, "median": 20, "most": 20}
 
 
 def test_with_a_blueprint_a_page_shows_what_the_model_sees(cli: Cli, folder: Path) -> None:
@@ -86,9 +87,9 @@ def test_with_a_blueprint_a_page_shows_what_the_model_sees(cli: Cli, folder: Pat
 def test_an_entry_a_page_and_changes_can_be_named(cli: Cli, folder: Path) -> None:
     changed = "'+data.drawn={use: scenes, count: 30}'"
     result = cli(f"data mine.yaml {changed} --data drawn --page seen.html --json")
-    said = json.loads(result.out)
-    assert (said["data"], said["page"], said["records"]) == ("drawn", "seen.html", 30)
-    assert said["tokens"]["caption"]["frame"] == 28
+    output = json.loads(result.out)
+    assert (output["data"], output["page"], output["records"]) == ("drawn", "seen.html", 30)
+    assert output["tokens"]["caption"]["frame"] == 28
     assert (folder / "seen.html").is_file()
 
 
@@ -189,9 +190,9 @@ def test_the_line_for_a_blueprint_works_as_it_stands(cli: Cli, tmp_path: Path, f
     (tmp_path / "mine.yaml").write_text(PASTED.format(line=line))
     seen = cli("data mine.yaml --json")
     assert seen.code == 0, seen.err
-    said = json.loads(seen.out)
-    assert (said["records"], said["broken"]) == (6, {})
-    assert said["tokens"]["caption"]["lengths"]["most"] > 2
+    output = json.loads(seen.out)
+    assert (output["records"], output["broken"]) == (6, {})
+    assert output["tokens"]["caption"]["lengths"]["most"] > 2
     if form is flickr:
         trained = cli("train mine.yaml --out run --no-track --workers 0")
         assert trained.code == 0, trained.err

@@ -107,8 +107,8 @@ def test_an_example_works(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     elif words and not is_data(words[0]):
         request = sort_words(words)
         if name == "diff" and len(request.blueprints) == 2:
-            for one in request.blueprints:
-                Blueprint.load(*one.split("+"), overrides=request.overrides).check()
+            for names in request.blueprints:
+                Blueprint.load(*names.split("+"), overrides=request.overrides).check()
         else:
             Blueprint.load(*request.blueprints, overrides=request.overrides).check()
 

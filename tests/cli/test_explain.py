@@ -43,14 +43,14 @@ def test_a_sheet_of_pictures_goes_into_the_run_s_reports(cli: Cli, albef: Path, 
 def test_numbers_for_scripts_and_a_page(cli: Cli, albef: Path, picture: Path, tmp_path: Path) -> None:
     result = cli(f"{ASKED} --json --layer 1 --out found/cat.html", str(albef))
     assert (result.code, result.err) == (0, "")
-    said = json.loads(result.out)
-    assert said["explained"] == {"relevance": "matched", "to": "v", "through": "fusion", "layer": 1}
-    assert said["words"][0]["word"] == "[CLS]"
-    assert said["words"][0]["share"] == pytest.approx(1), "in the last layer the score reads the CLS alone"
-    assert [len(row) for row in said["map"]] == [2, 2]
-    assert all(0 <= share <= 1 for share in said["highest"].values())
+    output = json.loads(result.out)
+    assert output["explained"] == {"relevance": "matched", "to": "v", "through": "fusion", "layer": 1}
+    assert output["words"][0]["word"] == "[CLS]"
+    assert output["words"][0]["share"] == pytest.approx(1), "in the last layer the score reads the CLS alone"
+    assert [len(row) for row in output["map"]] == [2, 2]
+    assert all(0 <= share <= 1 for share in output["highest"].values())
     page = (tmp_path / "found" / "cat.html").read_text(encoding="utf-8")
-    assert page.count("<figure>") == 1 + len(said["words"])
+    assert page.count("<figure>") == 1 + len(output["words"])
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,9 @@ def test_check_gives_a_script_its_mistakes(cli: Cli) -> None:
     result = cli("check tiny/coca --json components.vision.dept=3")
     assert result.code == 2
     assert result.err == ""
-    said = json.loads(result.out)
-    assert said["ok"] is False
-    (problem,) = said["problems"]
+    output = json.loads(result.out)
+    assert output["ok"] is False
+    (problem,) = output["problems"]
     assert problem["at"] == {"file": "command line", "line": 2, "column": 1, "end_column": 23}
     assert problem["hints"][0].startswith("did you mean 'depth'")
 
@@ -95,17 +95,17 @@ def test_show_on_a_terminal_puts_every_comment_within_its_width(cli: Cli, monkey
 
 
 def test_show_full_adds_defaults_and_inferred_sizes(cli: Cli) -> None:
-    said = cli("show tiny/coca --full").out
-    lines = {line.split("#")[0].strip(): line.partition("# ")[2] for line in said.split("\n")}
+    output = cli("show tiny/coca --full").out
+    lines = {line.split("#")[0].strip(): line.partition("# ")[2] for line in output.split("\n")}
     assert lines["qkv_bias: true"] == "default"
     assert lines["context_width: 128"] == "inferred"
-    assert read_text(said, "full").problems == []
+    assert read_text(output, "full").problems == []
 
 
 def test_show_gives_a_script_values_and_origins(cli: Cli) -> None:
-    said = json.loads(cli("show tiny/coca --json").out)
-    assert said["document"]["components"]["vision"]["width"] == 128
-    assert said["origins"]["components.vision.width"].endswith("tiny/coca.yaml:19")
+    output = json.loads(cli("show tiny/coca --json").out)
+    assert output["document"]["components"]["vision"]["width"] == 128
+    assert output["origins"]["components.vision.width"].endswith("tiny/coca.yaml:19")
 
 
 def test_show_of_a_mistake_is_a_mistake(cli: Cli) -> None:
@@ -118,13 +118,13 @@ def test_show_of_a_mistake_is_a_mistake(cli: Cli) -> None:
 
 
 def test_diff_of_one_blueprint_says_what_its_changes_do(cli: Cli) -> None:
-    said = cli("diff tiny/coca", "inputs.image.size=32").out
-    assert said.startswith("~ inputs.image.size: 64 -> 32  (command line replaces ")
-    assert said.count("\n") == 1
+    output = cli("diff tiny/coca", "inputs.image.size=32").out
+    assert output.startswith("~ inputs.image.size: 64 -> 32  (command line replaces ")
+    assert output.count("\n") == 1
 
 
 def test_diff_of_two_blueprints_gives_changes_to_a_script(cli: Cli) -> None:
-    changes = {one["path"]: one for one in json.loads(cli("diff coca_base coca_large --json").out)}
+    changes = {change["path"]: change for change in json.loads(cli("diff coca_base coca_large --json").out)}
     assert (changes["components.vision.depth"]["before"], changes["components.vision.depth"]["after"]) == ("12", "24")
 
 
@@ -132,8 +132,8 @@ def test_diff_merges_what_a_plus_joins(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "wider.yaml").write_text(
         "components:\n  text_proj: {out: 64}\n  image_proj: {out: 64}\n", encoding="utf-8"
     )
-    said = cli("diff tiny/coca tiny/coca+wider.yaml").out
-    assert [line.split()[1] for line in said.strip().split("\n")] == [
+    output = cli("diff tiny/coca tiny/coca+wider.yaml").out
+    assert [line.split()[1] for line in output.strip().split("\n")] == [
         "components.image_proj.out:",
         "components.text_proj.out:",
     ]
@@ -149,23 +149,23 @@ def test_diff_of_three_is_refused(cli: Cli) -> None:
 
 
 def test_components_are_listed_by_category(cli: Cli) -> None:
-    said = cli("components").out
-    assert said.index("Components") < said.index("Losses") < said.index("Functions") < said.index("Tokenizers")
-    assert "  vit " in said
+    output = cli("components").out
+    assert output.index("Components") < output.index("Losses") < output.index("Functions") < output.index("Tokenizers")
+    assert "  vit " in output
 
 
 def test_a_component_is_explained_with_ports_bounds_and_defaults(cli: Cli) -> None:
-    said = cli("components vit").out
-    assert "Image[rows size]" in said
-    assert "gives Sequence[rows tokens width]" in said
-    assert "patch | convolution" in said
-    assert "0.0, ≥ 0, < 1" in said
-    assert "inferred" in said
+    output = cli("components vit").out
+    assert "Image[rows size]" in output
+    assert "gives Sequence[rows tokens width]" in output
+    assert "patch | convolution" in output
+    assert "0.0, ≥ 0, < 1" in output
+    assert "inferred" in output
 
 
 def test_a_pattern_lists_what_matches(cli: Cli) -> None:
-    said = json.loads(cli("components '*_head' --json").out)
-    assert [kind["name"] for kind in said] == ["linear_head", "lm_head", "mlm_head", "mlp_head"]
+    output = json.loads(cli("components '*_head' --json").out)
+    assert [kind["name"] for kind in output] == ["linear_head", "lm_head", "mlm_head", "mlp_head"]
 
 
 def test_an_unknown_kind_offers_the_nearest(cli: Cli) -> None:
@@ -190,7 +190,7 @@ def test_schema_is_written_where_it_is_asked_for(cli: Cli, tmp_path: Path) -> No
 def test_doctor_says_which_attention_runs_here_and_why(cli: Cli) -> None:
     result = cli("doctor --json")
     assert result.code == 0
-    actual = {one["topic"]: one for one in json.loads(result.out)}
+    actual = {topic["topic"]: topic for topic in json.loads(result.out)}
     assert actual["attention on cpu, float32"]["found"] == "sdpa"
     assert actual["attention on cpu, float32"]["why"] == "xformers has no operator for cpu tensors"
     assert actual["torch"]["found"]

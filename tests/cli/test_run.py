@@ -67,12 +67,12 @@ def test_user_error_is_explained_without_a_traceback(capsys: pytest.CaptureFixtu
 def test_unexpected_error_leaves_its_traceback_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     with guarded() as outcome:
         raise ZeroDivisionError("a fault")
-    said = capsys.readouterr().err
-    path = Path(said.split()[-1])
+    printed = capsys.readouterr().err
+    path = Path(printed.split()[-1])
     try:
         assert outcome.code == 1
-        assert "Unexpected ZeroDivisionError: a fault" in said
-        assert "Traceback" not in said
+        assert "Unexpected ZeroDivisionError: a fault" in printed
+        assert "Traceback" not in printed
         assert "raise ZeroDivisionError" in path.read_text(encoding="utf-8")
     finally:
         path.unlink()
@@ -99,10 +99,10 @@ def test_reader_that_goes_away_is_no_error(root: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    said = process.stderr.read().decode()
+    printed = process.stderr.read().decode()
     process.stderr.close()
     assert process.wait() == 1
-    assert said == ""
+    assert printed == ""
 
 
 def test_python_dash_m_is_the_same_program(root: Path) -> None:

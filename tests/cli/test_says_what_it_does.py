@@ -22,7 +22,7 @@ def test_a_run_says_what_it_does_and_what_came_of_it_and_its_log_has_it(
     result = cli("train tiny/coca --no-track --device cpu --out run", *SMALL, *SHORT, evaluated)
     assert result.code == 0, result.err
     log = (tmp_path / "run" / "logs" / "train.log").read_text()
-    for said in (
+    for phrase in (
         "run folder: run",
         "stage pretrain on cpu in fp32: ",
         "parameters trained; 12 records of pairs; 1 step of 4; no processes reading ahead",
@@ -30,7 +30,7 @@ def test_a_run_says_what_it_does_and_what_came_of_it_and_its_log_has_it(
         "recall@1 of a blind guess: 0.250",
         " is written for ",
     ):
-        assert said in result.err and said in log, said
+        assert phrase in result.err and phrase in log, phrase
     assert "recall@1 of a blind guess" in result.out and "\nMeasure it: compose-vlp evaluate run\n" in result.out
 
 

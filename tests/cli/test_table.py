@@ -20,8 +20,8 @@ MODULES = {entry.name: importlib.import_module(entry.module) for entry in COMMAN
 
 def first_line(name: str) -> str:
     module = MODULES[name]
-    said = module.command.__doc__ if hasattr(module, "command") else module.commands.info.help
-    return inspect.cleandoc(said).split("\n")[0]
+    help_text = module.command.__doc__ if hasattr(module, "command") else module.commands.info.help
+    return inspect.cleandoc(help_text).split("\n")[0]
 
 
 def test_every_command_has_an_entry() -> None:

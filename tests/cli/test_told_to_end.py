@@ -61,13 +61,13 @@ def test_a_signal_to_the_group_saves_and_readers_stay(tmp_path: Path, number: si
     process = start(tmp_path, "tiny/coca", *SMALL, *SHORT, "--out", "run", "--workers", "2")
     wait_for_step(process, 4)
     os.killpg(process.pid, number)
-    said, _ = process.communicate()
-    assert process.returncode == 128 + number, said
-    assert "fault" not in said and "Traceback" not in said
-    assert "go on with `compose-vlp train --resume" in said
+    printed, _ = process.communicate()
+    assert process.returncode == 128 + number, printed
+    assert "fault" not in printed and "Traceback" not in printed
+    assert "go on with `compose-vlp train --resume" in printed
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "KILLED"
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
-    assert f"stopped after step {int(saved.name.removeprefix('step-'))} of 30" in said
+    assert f"stopped after step {int(saved.name.removeprefix('step-'))} of 30" in printed
 
 
 def test_all_processes_of_a_run_save_together(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_all_processes_of_a_run_save_together(tmp_path: Path) -> None:
     process = start(tmp_path, "tiny/coca", *SMALL, *SHORT, "--out", "run", "--workers", "1", program=torchrun)
     wait_for_step(process, 4)
     os.killpg(process.pid, signal.SIGTERM)
-    said, _ = process.communicate()
+    printed, _ = process.communicate()
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "KILLED"
     (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
-    assert f"stopped after step {int(saved.name.removeprefix('step-'))} of 30" in said
+    assert f"stopped after step {int(saved.name.removeprefix('step-'))} of 30" in printed
     state = json.loads((saved / "state.json").read_text())
     assert len(state["generators"]) == len(state["data"]) == 2
 
@@ -106,9 +106,9 @@ def test_a_worker_that_is_killed_costs_the_steps_since_the_last_checkpoint(tmp_p
     launch = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1")
     words = ("stages.pretrain.length=8 steps", "--checkpoint-every", "2", "--workers", "0")
     process = start(tmp_path, "tiny/coca", *SMALL, *SHORT[:-1], *words, program=(*launch, str(tmp_path / "dies.py")))
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    assert "resuming from step-00000004" in said and "Traceback" not in said
+    printed, _ = process.communicate()
+    assert process.returncode == 0, printed
+    assert "resuming from step-00000004" in printed and "Traceback" not in printed
     (run,) = (tmp_path / "runs").iterdir()  # that has no name, and is found again
     assert json.loads((run / "run.json").read_text())["status"] == "FINISHED"
     assert (run / "checkpoints" / "step-00000008").is_dir()

@@ -102,10 +102,10 @@ def test_evaluation_prints_scores_and_writes_a_page(cli: Cli, trained: Path) -> 
 def test_evaluation_on_the_training_data_is_told(cli: Cli, trained: Path, tmp_path: Path) -> None:
     result = cli("evaluate --count 4 --task retrieval --json --out reports", str(trained))
     assert "on `pairs`, which it was trained with" in result.err
-    said = json.loads(result.out)
-    assert "captioning" not in said
-    assert set(said["retrieval"]["image_to_text"]) == {"1", "5", "10"}
-    assert said["records"] == 4
+    output = json.loads(result.out)
+    assert "captioning" not in output
+    assert set(output["retrieval"]["image_to_text"]) == {"1", "5", "10"}
+    assert output["records"] == 4
     assert (tmp_path / "reports" / "pairs.html").is_file()
 
 
@@ -131,19 +131,19 @@ def test_evaluation_says_which_weights_of_which_run_it_measured(
 
 def test_zero_shot_of_pictures_of_one_object(cli: Cli, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "templates.txt").write_text("a small {} in the centre\na large {} in the centre\n", encoding="utf-8")
-    one = ("data.pairs.split=unseen", "data.pairs.min_objects=1", "data.pairs.max_objects=1")
+    overrides = ("data.pairs.split=unseen", "data.pairs.min_objects=1", "data.pairs.max_objects=1")
     words = "evaluate --task zero_shot --label shape --templates templates.txt --count 30 --json"
-    said = json.loads(cli(words, str(trained), *one).out)
-    assert said["zero_shot"]["classes"] == ["circle", "cross", "ring", "square", "star", "triangle"]
-    assert len(said["zero_shot"]["said"]) == 30
-    assert 0 <= said["scores"]["zero_shot.accuracy_top_1"] <= said["scores"]["zero_shot.accuracy_top_5"] <= 1
-    assert "What is taken for what" in Path(said["page"]).read_text(encoding="utf-8")
+    output = json.loads(cli(words, str(trained), *overrides).out)
+    assert output["zero_shot"]["classes"] == ["circle", "cross", "ring", "square", "star", "triangle"]
+    assert len(output["zero_shot"]["said"]) == 30
+    assert 0 <= output["scores"]["zero_shot.accuracy_top_1"] <= output["scores"]["zero_shot.accuracy_top_5"] <= 1
+    assert "What is taken for what" in Path(output["page"]).read_text(encoding="utf-8")
 
 
 def test_reranking_takes_its_settings(cli: Cli, blip: Path) -> None:
     result = cli("evaluate --task retrieval --task reranking --count 8 --top 1 --json", str(blip))
-    said = json.loads(result.out)["scores"]
-    assert said["reranking.image_to_text_recall_at_1"] == said["retrieval.image_to_text_recall_at_1"], (
+    scores = json.loads(result.out)["scores"]
+    assert scores["reranking.image_to_text_recall_at_1"] == scores["retrieval.image_to_text_recall_at_1"], (
         "one candidate stays first"
     )
     added = cli("evaluate --task reranking --count 8 --add-similarity", str(blip))
@@ -156,9 +156,12 @@ def test_evaluation_on_other_records(cli: Cli, trained: Path, pictures: Path) ->
     change = f"+data.mine={{use: jsonl, path: {pictures / 'mine.jsonl'}}}"
     result = cli("evaluate --data mine --json", str(trained), change)
     assert result.err == ""
-    said = json.loads(result.out)
-    assert said["records"] == 2
-    assert [one["references"] for one in said["captioning"]["said"]] == [["caption a.JPG"], ["caption b.png"]]
+    output = json.loads(result.out)
+    assert output["records"] == 2
+    assert [captioned["references"] for captioned in output["captioning"]["said"]] == [
+        ["caption a.JPG"],
+        ["caption b.png"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -192,9 +195,9 @@ def test_generate_writes_a_line_for_each_picture(cli: Cli, trained: Path, pictur
 
 def test_generate_gives_a_script_pictures_and_captions(cli: Cli, trained: Path, pictures: Path) -> None:
     line = ("generate --json --beams 2 --max-length 5", str(trained), str(pictures / "b.png"))
-    (said,) = json.loads(cli(*line).out)
-    assert said["picture"] == str(pictures / "b.png")
-    assert json.loads(cli(*line).out) == [said]
+    (captioned,) = json.loads(cli(*line).out)
+    assert captioned["picture"] == str(pictures / "b.png")
+    assert json.loads(cli(*line).out) == [captioned]
 
 
 def test_draws_follow_the_seed(cli: Cli, trained: Path, pictures: Path) -> None:
@@ -280,8 +283,8 @@ def test_verify_of_the_recorded_step_passes(cli: Cli, oracle: Callable[[str], Pa
     result = cli("verify --format open_clip_coca", str(folder))
     assert result.code == 0
     assert result.out.strip().endswith("the same numbers")
-    said = json.loads(cli("verify --format open_clip_coca --json", str(folder)).out)
-    assert said["passed"] is True
+    output = json.loads(cli("verify --format open_clip_coca --json", str(folder)).out)
+    assert output["passed"] is True
 
 
 def test_verify_of_another_number_fails_and_names_it(cli: Cli, oracle: Callable[[str], Path], tmp_path: Path) -> None:

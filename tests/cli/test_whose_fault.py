@@ -201,7 +201,7 @@ def test_what_a_class_refuses_when_it_is_made_is_told_at_its_place(cli: Cli) -> 
 def test_a_source_that_fails_is_told_with_its_line_and_the_record(cli: Cli, workers: int) -> None:
     Path("mine.py").write_text(SOURCE, encoding="utf-8")
     line = "train tiny/coca --no-track --plugin mine.py 'data.pairs={use: my_source}'"
-    short = [one for one in SHORT if not one.startswith("data.")]
+    short = [override for override in SHORT if not override.startswith("data.")]
     result = cli(f"{line} --workers {workers}", *short)
     assert result.code == 2, result
     assert f"mine.py:{line_of(SOURCE, 'self.missing')}:" in result.err and "AttributeError" in result.err
@@ -273,8 +273,8 @@ def test_the_end_of_another_process_is_no_fault(
     monkeypatch.setenv("WORLD_SIZE", "2")
     with guard.guarded() as outcome:
         raise lost
-    said = capsys.readouterr().err
-    assert outcome.code == 1 and "another process" in said and "fault of compose-vlp" not in said
+    printed = capsys.readouterr().err
+    assert outcome.code == 1 and "another process" in printed and "fault of compose-vlp" not in printed
     assert not is_of_another_process(RuntimeError("shape mismatch"))
     assert not is_of_another_process(ValueError("connection closed by peer"))
 
@@ -282,5 +282,5 @@ def test_the_end_of_another_process_is_no_fault(
 def test_what_is_nobody_else_s_is_our_fault_with_what_was_being_done(capsys: pytest.CaptureFixture[str]) -> None:
     with guard.guarded() as outcome, blame.noted("while reading record 7"):
         count("seven")  # type: ignore[arg-type]
-    said = capsys.readouterr().err
-    assert outcome.code == 1 and "while reading record 7" in said and "This is a fault of compose-vlp" in said
+    printed = capsys.readouterr().err
+    assert outcome.code == 1 and "while reading record 7" in printed and "This is a fault of compose-vlp" in printed
