@@ -181,7 +181,7 @@ class RandomGraph:
     # --- losses
 
     def _contrastive(self, name: str) -> None:
-        one, two = f"{name}_i2t", f"{name}_t2i"
+        i2t, t2i = f"{name}_i2t", f"{name}_t2i"
         if self.random.random() < 0.5:
             self.losses[name] = "{use: contrastive, scores: [i2t, t2i]}"
             return
@@ -191,9 +191,9 @@ class RandomGraph:
         self.graph[f"{name}_words"] = words
         form = self.random.choice(("NAME", "gathered(NAME)"))
         words, image = (form.replace("NAME", value) for value in (f"{name}_words", "image_embedding"))
-        self.graph[one] = f"sim(image_embedding, {words})"
-        self.graph[two] = f"sim({name}_words, {image})"
-        self.losses[name] = f"{{use: contrastive, scores: [{one}, {two}]}}"
+        self.graph[i2t] = f"sim(image_embedding, {words})"
+        self.graph[t2i] = f"sim({name}_words, {image})"
+        self.losses[name] = f"{{use: contrastive, scores: [{i2t}, {t2i}]}}"
 
     def _matching(self, name: str) -> None:
         self.graph[f"{name}_p"] = f"match({self._vector(self._named(self._features()))})"
@@ -231,8 +231,8 @@ class RandomGraph:
         first, second = self.random.choice((("multi", "second"), ("multi", "second"), ("text", "decoder")))
         features = [f"mean({part}(NAME, context=v))" for part in (first, second)]
         words = "caption" if first == "text" else self.random.choice(("uni(caption).tokens", "text(caption)"))
-        one, two = (value.replace("NAME", words) for value in features)
-        self.graph[f"{name}_logits"] = f"classify(add([{one}, {two}]))"
+        left, right = (value.replace("NAME", words) for value in features)
+        self.graph[f"{name}_logits"] = f"classify(add([{left}, {right}]))"
         self.losses[name] = f"{{use: cross_entropy, logits: {name}_logits, labels: label}}"
 
     def _masked(self, name: str) -> None:

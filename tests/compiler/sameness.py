@@ -35,7 +35,7 @@ def outcome(model: Model, compiled: Compiled, batch: Mapping[str, Any], step: St
     model.zero_grad()
     torch.manual_seed(1)
     results = model(compiled.run, batch, step)
-    losses = [one.value for one in results.values() if isinstance(one, Scalar)]
+    losses = [result.value for result in results.values() if isinstance(result, Scalar)]
     total = torch.stack(losses).sum()
     if total.requires_grad:
         total.backward()
@@ -45,7 +45,7 @@ def outcome(model: Model, compiled: Compiled, batch: Mapping[str, Any], step: St
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(before[name])
-    return Outcome({n: one.value.detach() for n, one in results.items()}, gradients, state)
+    return Outcome({n: result.value.detach() for n, result in results.items()}, gradients, state)
 
 
 def assert_same(actual: Outcome, expected: Outcome, what: str, tolerance: float = 1e-9) -> None:

@@ -91,8 +91,10 @@ def test_an_adapter_may_have_any_other_name(small_coca: Load, name: str) -> None
     checked = small_coca(f"+adapters.{name}={{use: lora, match: vision, rank: 2}}").check()
     model = build(checked, seed=0)
     maps = adapted_maps(model.parts()["vision"])
-    assert maps and all(one.adapter_name == name and one.path == f"vision.{path}" for path, one in maps.items())
-    assert all(one.get_parameter(f"{name}.up") is one.adapter.get_parameter("up") for one in maps.values())
+    assert maps and all(
+        adapted.adapter_name == name and adapted.path == f"vision.{path}" for path, adapted in maps.items()
+    )
+    assert all(adapted.get_parameter(f"{name}.up") is adapted.adapter.get_parameter("up") for adapted in maps.values())
     assert next(iter(maps.values()))(torch.randn(2, 32)).shape == (2, 96)
 
 
@@ -172,18 +174,20 @@ def test_a_teacher_has_adapters_that_follow() -> None:
     model = build(tiny_paper("ALBEF", LORA).check(), seed=0)
     model.start_teachers(["momentum"])
     student, teacher = model.components.get_submodule("vision"), model.teachers.get_submodule("momentum.vision")
-    mine, theirs = adapted_maps(student), adapted_maps(teacher)
-    assert mine.keys() == theirs.keys() and mine
-    path = next(iter(mine))
+    student_maps, teacher_maps = adapted_maps(student), adapted_maps(teacher)
+    assert student_maps.keys() == teacher_maps.keys() and student_maps
+    path = next(iter(student_maps))
     with torch.no_grad():
-        mine[path].adapter.up.normal_()  # type: ignore[operator, union-attr]
+        student_maps[path].adapter.up.normal_()  # type: ignore[operator, union-attr]
     model.update_teachers("before")
     decay = model.teachers.get_submodule("momentum").decay
     assert isinstance(decay, float) and decay < 1
-    up = mine[path].adapter.state_dict()["up"]
-    assert_near(theirs[path].adapter.state_dict()["up"], (1 - decay) * up)
-    assert torch.equal(theirs[path].own_weight, mine[path].own_weight), "what is equal stays equal, bit for bit"
-    assert theirs[path].adapter is not mine[path].adapter
+    up = student_maps[path].adapter.state_dict()["up"]
+    assert_near(teacher_maps[path].adapter.state_dict()["up"], (1 - decay) * up)
+    assert torch.equal(teacher_maps[path].own_weight, student_maps[path].own_weight), (
+        "what is equal stays equal, bit for bit"
+    )
+    assert teacher_maps[path].adapter is not student_maps[path].adapter
 
 
 def test_a_teacher_is_adapted_by_its_student_alone() -> None:
@@ -258,8 +262,8 @@ def test_rules_of_the_optimizer_name_adapters(small_coca: Load) -> None:
 
 
 def test_adapters_are_part_of_what_a_checkpoint_must_fit(small_coca: Load) -> None:
-    one, other = (fingerprint(small_coca(written).check()) for written in (LORA, LORA.replace("4", "2")))
-    assert one != other and one["adapters.lora"]["rank"] == 4
+    rank_four, rank_two = (fingerprint(small_coca(written).check()) for written in (LORA, LORA.replace("4", "2")))
+    assert rank_four != rank_two and rank_four["adapters.lora"]["rank"] == 4
 
 
 TIMM = "components.vision={use: timm, model: %s, options: {embed_dim: 32, depth: 1, num_heads: 4}}"

@@ -99,10 +99,10 @@ def test_before_the_first_step_and_without_adapters_the_numbers_are_the_old_ones
     state, other = build(plain, seed=3).state_dict(), build(adapted, seed=3).state_dict()
     assert {name for name in other if ".lora." not in name} == state.keys(), "weights keep their names"
     assert all(torch.equal(tensor, other[name]) for name, tensor in state.items())
-    mine, theirs = losses(adapted), losses(plain)
-    assert mine.keys() == theirs.keys()
-    for name in mine:
-        assert_near(mine[name], theirs[name])
+    adapted_losses, plain_losses = losses(adapted), losses(plain)
+    assert adapted_losses.keys() == plain_losses.keys()
+    for name in adapted_losses:
+        assert_near(adapted_losses[name], plain_losses[name])
 
 
 @pytest.mark.parametrize("paper", PAPERS)

@@ -172,10 +172,10 @@ def test_a_stage_has_those_of_what_it_trains_and_calls(small_coca: Load) -> None
     assert compile_stage(checked, "pretrain").plan.results.keys() == {"captioning", *names}
     frozen = compile_stage(checked, "pretrain", trainable=lambda component: component != "vision")
     assert not [name for name in frozen.plan.results if name.startswith("vision")]
-    one = small_coca("components.vision.ffn={use: moe, balance: 0}").check()
+    unweighted = small_coca("components.vision.ffn={use: moe, balance: 0}").check()
     plain = small_coca("components.vision.ffn={use: moe, balance: 0, experts: 2}").check()
-    assert compile_stage(one, "pretrain").source == compile_stage(plain, "pretrain").source
-    assert "auxiliary" not in compile_stage(one, "pretrain").source, "a weight of 0 leaves it out"
+    assert compile_stage(unweighted, "pretrain").source == compile_stage(plain, "pretrain").source
+    assert "auxiliary" not in compile_stage(unweighted, "pretrain").source, "a weight of 0 leaves it out"
 
 
 def drifting(file: Path, text: str, weight: float = 0.5) -> CheckedBlueprint:

@@ -66,7 +66,7 @@ def results(model: Model, compiled: Compiled) -> tuple[dict[str, float], dict[st
     losses = {name: loss.value for name, loss in model(compiled.run, *ragged(compiled)).items()}
     torch.stack([*losses.values()]).sum().backward()
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    entering = torch.cat([one.features for one in model.student.memory.pending.values()])
+    entering = torch.cat([entry.features for entry in model.student.memory.pending.values()])
     return {name: float(loss.detach()) for name, loss in losses.items()}, gradients, entering
 
 
@@ -132,7 +132,7 @@ def test_texts_are_padded_to_the_longest_where_they_are_nearly_as_long(length: i
     assert merged.source.count(" m.text(") == merged.source.count(" m.fusion(") == calls
     model = model_of(blueprint)
     batch, _ = ragged(merged)
-    actual, expected = (model(one.run, batch) for one in (merged, plain))
+    actual, expected = (model(compiled.run, batch) for compiled in (merged, plain))
     for name, value in expected.items():
         inside = value.valid
         assert_near(actual[name].features[inside], value.features[inside])
@@ -143,12 +143,12 @@ def test_texts_are_padded_to_the_longest_where_they_are_nearly_as_long(length: i
 def test_where_nothing_can_be_merged_the_program_is_the_same(small_coca: Load) -> None:
     blueprint = small_coca().check()
     assert program(blueprint).source == program(blueprint, "batch").source
-    (applied,) = [one for one in program(blueprint).passes if one.name == "batch"]
+    (applied,) = [done for done in program(blueprint).passes if done.name == "batch"]
     assert applied.note == ""
 
 
 def test_the_pass_says_what_it_did() -> None:
-    (applied,) = [one for one in program(checked("tiny/blip")).passes if one.name == "batch"]
+    (applied,) = [done for done in program(checked("tiny/blip")).passes if done.name == "batch"]
     assert "one call of text for joint, wrong_image.joint, wrong_text.joint" in applied.note
     assert "keys and values of v once for 4 calls" in applied.note
 

@@ -16,13 +16,13 @@ def document(paper: str) -> Document:
 
 
 def test_components_are_summed_and_compared() -> None:
-    (one,) = figures(
+    (figure,) = figures(
         document("{parameters: {both: {components: [vision, text], count: 86M}}}"),
         {"vision": 80_000_000, "text": 6_100_000, "other": 5},
     )
-    assert (one.label, one.built, one.printed) == ("both", 86_100_000, "86M")
-    assert one.ratio == pytest.approx(86.1 / 86)
-    assert one.agrees
+    assert (figure.label, figure.built, figure.printed) == ("both", 86_100_000, "86M")
+    assert figure.ratio == pytest.approx(86.1 / 86)
+    assert figure.agrees
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ def test_names_of_the_same_letters_clash(tmp_path: Path, section: str) -> None:
     written(tmp_path)
     with pytest.raises(BlueprintError) as caught:
         Blueprint.load(file).check()
-    (problem,) = [one for one in caught.value.problems if "written in two ways" in one.message]
+    (problem,) = [reported for reported in caught.value.problems if "written in two ways" in reported.message]
     assert (problem.span.line, problem.related[0][1].line) == (4, 3)  # type: ignore[union-attr]
 
 
@@ -221,7 +221,7 @@ def test_a_name_clashes_with_one_of_another_section_and_file(tmp_path: Path) -> 
     written(tmp_path, vision="ﬁx")
     with pytest.raises(BlueprintError) as caught:
         Blueprint.load(file).check()
-    (problem,) = [one for one in caught.value.problems if "written in two ways" in one.message]
+    (problem,) = [reported for reported in caught.value.problems if "written in two ways" in reported.message]
     assert problem.span is not None
     assert (Path(problem.span.file).name, problem.span.line) == ("two.yaml", 3)
     assert Path(problem.related[0][1].file).name == "hostile.yaml"

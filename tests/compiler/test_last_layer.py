@@ -72,12 +72,12 @@ def test_losses_and_gradients_stay_and_work_falls(name: str, stage: str, overrid
                     setattr(component, noise, 0.0)
             if isinstance(component, nn.Dropout):
                 component.p = 0.0
-    actual, expected = (outcome(model, one, batch, step) for one in (on, off))
+    actual, expected = (outcome(model, compiled, batch, step) for compiled in (on, off))
     assert_same(actual, expected, name)
     work = []
-    for one in (on, off):
+    for compiled in (on, off):
         with FlopCounter() as counter:
-            outcome(model, one, batch, step)
+            outcome(model, compiled, batch, step)
         work.append(counter.total)
     assert work[0] < 0.99 * work[1]
 
@@ -144,10 +144,10 @@ def test_gradients_of_what_is_read_are_those_of_the_whole_result(name: str, numb
     rows, places = flat // part.length, flat % part.length + part.start
     seen = torch.zeros(whole.features.shape[:2], dtype=torch.double)
     seen[rows, places] = torch.tensor([1.0, 2, 3, 4], dtype=torch.double)
-    for one in whole.parts:
-        if one.cls != "none":
-            reads.append(["cls", one.name])
-            seen[:, one.start if one.cls == "first" else one.start + one.length - 1] += 1
+    for piece in whole.parts:
+        if piece.cls != "none":
+            reads.append(["cls", piece.name])
+            seen[:, piece.start if piece.cls == "first" else piece.start + piece.length - 1] += 1
     outcomes = []
     for result in (whole, tower(**arguments, read=reads)):
         tower.zero_grad()

@@ -62,9 +62,10 @@ OUT = ("components.image_proj.out=24", "components.text_proj.out=24")
 
 
 def small(*overrides: str) -> Blueprint:
-    written = {one.split("=")[0] for one in overrides}
+    written = {override.split("=")[0] for override in overrides}
     return Blueprint.load(
-        "tiny/coca", overrides=[*SMALL, *(one for one in OUT if one.split("=")[0] not in written), *overrides]
+        "tiny/coca",
+        overrides=[*SMALL, *(override for override in OUT if override.split("=")[0] not in written), *overrides],
     )
 
 
@@ -77,8 +78,10 @@ def twice(folder: Path, text: str, *overrides: str) -> Compiled:
         "graph.image_embedding=normalize(part(image_proj(first(pool_one(visual)))))",
         "graph.text_embedding=normalize(part(text_proj(words.cls)))",
     )
-    settings = ", ".join([f"use: {name}", *(one.removeprefix("part.") for one in overrides if one.startswith("part."))])
-    changes = [one for one in overrides if not one.startswith("part.")]
+    settings = ", ".join(
+        [f"use: {name}", *(override.removeprefix("part.") for override in overrides if override.startswith("part."))]
+    )
+    changes = [override for override in overrides if not override.startswith("part.")]
     checked = small(f"+components.part={{{settings}}}", *(changes or graph)).check()
     return compile_stage(checked, "pretrain")
 
@@ -120,7 +123,7 @@ def test_a_false_promise_is_an_error_that_names_everything(
 
 @pytest.mark.parametrize("name", [case[0] for case in FALSE])
 def test_who_promises_nothing_is_believed_nothing(tmp_path: Path, name: str) -> None:
-    (case,) = (one for one in FALSE if one[0] == name)
+    (case,) = (row for row in FALSE if row[0] == name)
     compiled = twice(tmp_path, module(f"says_nothing_{name}", "", case[2], made=case[3]))
     assert compiled.source.count(" m.part(") == 2
 
@@ -251,13 +254,13 @@ WRONG = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "ports", "body", "said"), WRONG, ids=[case[0] for case in WRONG])
+@pytest.mark.parametrize(("name", "ports", "body", "complaint"), WRONG, ids=[case[0] for case in WRONG])
 def test_what_forward_gives_is_held_against_its_annotation(
-    tmp_path: Path, name: str, ports: str, body: str, said: str
+    tmp_path: Path, name: str, ports: str, body: str, complaint: str
 ) -> None:
     """Also of one that promises nothing."""
     message = blamed(tmp_path, module(f"gives_{name}", "", body, ports=ports))
-    assert f"`part` (gives_{name}) {said}" in message
+    assert f"`part` (gives_{name}) {complaint}" in message
     assert "called for `image_embedding.part`" in message
 
 
@@ -274,7 +277,7 @@ def test_nothing_is_relied_on_where_no_copy_can_be_tried(tmp_path: Path) -> None
     body = "assert len(x.features) > 3, 'only large batches'; return x"
     compiled = twice(tmp_path, module("picky", QUIET, body))
     assert compiled.source.count(" m.part(") == 2
-    notes = {one.name: one.note for one in compiled.passes}
+    notes = {done.name: done.note for done in compiled.passes}
     for name in ("dedupe", "batch"):
         assert (
             "nothing is relied on of part: a tiny copy of it could not be tried (AssertionError: only large"
@@ -311,11 +314,11 @@ def test_a_large_component_is_tried_on_a_smaller_copy(tmp_path: Path, monkeypatc
     wide = ("components.image_proj.out=96", "components.text_proj.out=96")
     graph = ("graph.text_embedding=normalize(part(part(text_proj(words.cls))))",)
     compiled = twice(tmp_path, module("large_map", QUIET, body, made=made), *wide, *graph)
-    assert not any("relied on" in one.note for one in compiled.passes)
+    assert not any("relied on" in done.note for done in compiled.passes)
     (tmp_path / "b").mkdir()
     square = "self.map = nn.Linear(config.width, 96)"
     compiled = twice(tmp_path / "b", module("stiff_map", QUIET, body, made=square), *wide, *graph)
-    assert any("nothing is relied on of part" in one.note for one in compiled.passes)
+    assert any("nothing is relied on of part" in done.note for done in compiled.passes)
 
 
 def test_trying_disturbs_no_generator_and_is_done_once(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def printed(report: dict[str, Any], *figures: Figure) -> str:
 
 
 def line(text: str, word: str) -> str:
-    return " ".join(next(one for one in text.split("\n") if word in one).split())
+    return " ".join(next(row for row in text.split("\n") if word in row).split())
 
 
 def test_components_stand_largest_first_with_kind_and_share() -> None:

@@ -20,8 +20,8 @@ REACHED = ["vision", "pool_many", "pool_one", "unimodal", "image_proj", "text_pr
 
 
 def momentum(*overrides: str) -> Blueprint:
-    written = {one.split("=")[0] for one in overrides}
-    small = [one for one in SMALL if one.split("=")[0] not in written]
+    written = {override.split("=")[0] for override in overrides}
+    small = [override for override in SMALL if override.split("=")[0] not in written]
     return Blueprint.load("tiny/coca", "hybrids/coca_momentum", overrides=[*small, *overrides])
 
 
