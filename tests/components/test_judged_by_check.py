@@ -86,8 +86,10 @@ def test_it_is_refused(names: str, overrides: list[str], message: str) -> None:
 )  # fmt: skip
 def test_what_is_right_beside_it_passes(names: str, overrides: list[str]) -> None:
     actual = problems(names.split(), overrides)
-    assert not [one.message for one in actual if "table of words" in one.message or "alpha" in one.message]
-    assert not [one.message for one in actual if "direction" in one.message]
+    assert not [
+        problem.message for problem in actual if "table of words" in problem.message or "alpha" in problem.message
+    ]
+    assert not [problem.message for problem in actual if "direction" in problem.message]
 
 
 def test_more_answers_than_a_table_has(tmp_path: Path) -> None:

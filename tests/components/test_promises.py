@@ -195,7 +195,7 @@ CASES: dict[str, list[Case]] = {
 
 def test_every_component_and_function_is_probed() -> None:
     built_in = registry.catalogue()  # other tests of this process may have declared kinds of their own
-    assert {name for name, one in built_in.items() if one.category in ("component", "function")} == CASES.keys()
+    assert {name for name, kind in built_in.items() if kind.category in ("component", "function")} == CASES.keys()
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_mistakes_in_a_slot_are_pointed_at(small_coca: Load, value: str, mark: s
     assert problem.message == message and problem.span is not None
     begin = override.index(mark, len("components.vision.ffn="))
     assert override[problem.span.column - 1 : problem.span.end_column - 1] == mark or problem.span.column == begin + 1
-    assert any(one.startswith(hint) for one in problem.hints) or not hint
+    assert any(line.startswith(hint) for line in problem.hints) or not hint
 
 
 def test_an_inner_part_is_no_component(small_coca: Load) -> None:

@@ -28,35 +28,37 @@ def adapted(settings: LoRA.Config, *, bias: bool = True, inputs: int = 12, outpu
 def test_the_map_is_w_plus_the_scaled_product_of_both_factors(
     rank: int, alpha: float | None, scale: float, bias: bool
 ) -> None:
-    one = adapted(LoRA.Config(rank=rank, alpha=alpha), bias=bias)
+    linear = adapted(LoRA.Config(rank=rank, alpha=alpha), bias=bias)
     x = torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
-    lora = one.adapter
+    lora = linear.adapter
     assert isinstance(lora, LoRA)
-    weight = one.own_weight + scale * (lora.up @ lora.down)
-    expected = x @ weight.T + (one.bias if bias else 0)
-    torch.testing.assert_close(one(x), expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(one.weight, weight, rtol=1e-12, atol=1e-12)
+    weight = linear.own_weight + scale * (lora.up @ lora.down)
+    expected = x @ weight.T + (linear.bias if bias else 0)
+    torch.testing.assert_close(linear(x), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(linear.weight, weight, rtol=1e-12, atol=1e-12)
     other = torch.randn(7, dtype=torch.float64)
-    torch.testing.assert_close(one.with_bias(x, other), x @ weight.T + other, rtol=1e-12, atol=1e-12)
-    mine, theirs = (torch.autograd.grad(y.square().sum(), [x, lora.up, lora.down]) for y in (one(x), expected))
-    for a, b in zip(mine, theirs, strict=True):
+    torch.testing.assert_close(linear.with_bias(x, other), x @ weight.T + other, rtol=1e-12, atol=1e-12)
+    gradients, expected_gradients = (
+        torch.autograd.grad(y.square().sum(), [x, lora.up, lora.down]) for y in (linear(x), expected)
+    )
+    for a, b in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
 def test_dropout_is_of_what_the_first_factor_sees_alone() -> None:
-    one = adapted(LoRA.Config(rank=4, alpha=8, dropout=0.25))
-    lora = one.adapter
+    linear = adapted(LoRA.Config(rank=4, alpha=8, dropout=0.25))
+    lora = linear.adapter
     assert isinstance(lora, LoRA)
     x = torch.randn(50, 12, dtype=torch.float64)
     torch.manual_seed(5)
-    computed = one(x)
+    computed = linear(x)
     torch.manual_seed(5)
     dropped = nn.functional.dropout(x, 0.25)
     assert ((dropped == 0) | torch.isclose(dropped, x / 0.75)).all() and (dropped == 0).any()
-    expected = x @ one.own_weight.T + one.bias + 2 * (dropped @ lora.down.T @ lora.up.T)
+    expected = x @ linear.own_weight.T + linear.bias + 2 * (dropped @ lora.down.T @ lora.up.T)
     torch.testing.assert_close(computed, expected, rtol=1e-12, atol=1e-12)
-    one.eval()
-    torch.testing.assert_close(one(x), x @ one.weight.T + one.bias, rtol=1e-12, atol=1e-12)
+    linear.eval()
+    torch.testing.assert_close(linear(x), x @ linear.weight.T + linear.bias, rtol=1e-12, atol=1e-12)
 
 
 def test_before_the_first_step_nothing_is_changed() -> None:
@@ -76,10 +78,10 @@ def test_a_rank_beyond_the_map_is_refused() -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_it_keeps_what_it_promises(dropout: float) -> None:
-    one = adapted(LoRA.Config(rank=4, dropout=dropout))
+    linear = adapted(LoRA.Config(rank=4, dropout=dropout))
     given: dict[str, Tensor] = {"x": torch.randn(3, 5, 12, dtype=torch.float64)}
-    call = lambda arguments: one(**arguments)  # noqa: E731
-    assert not state_unchanged(call, given, one)
+    call = lambda arguments: linear(**arguments)  # noqa: E731
+    assert not state_unchanged(call, given, linear)
     assert not rows_by_filling(call, given, frozenset({"x"}))
     assert not rows_by_derivative(call, given, frozenset({"x"}))
     assert bool(nothing_drawn(call, given)) == (dropout > 0), "as `noise` says"
@@ -104,7 +106,7 @@ def test_a_weight_that_is_read_past_its_map_is_the_merged_one() -> None:
 
 
 def test_noise_that_a_weight_cannot_have_is_refused() -> None:
-    one = adapted(LoRA.Config(rank=4, dropout=0.5))
+    linear = adapted(LoRA.Config(rank=4, dropout=0.5))
     with pytest.raises(UserError, match=r"the weight of part\.map is read past the map, where 'lora' cannot draw"):
-        _ = one.weight
-    assert one.eval().weight.shape == (7, 12)
+        _ = linear.weight
+    assert linear.eval().weight.shape == (7, 12)

@@ -20,9 +20,9 @@ WIDTH, CODES, CODE_WIDTH = 6, 5, 3
 
 def made(size: int = CODES, *, started: bool = True, decay: float = 0.9) -> Codebook:
     torch.manual_seed(4)
-    one = Codebook(Codebook.Config(size=size, code_width=CODE_WIDTH, decay=decay, width=WIDTH))
-    one.started.fill_(started)
-    return one
+    codebook = Codebook(Codebook.Config(size=size, code_width=CODE_WIDTH, decay=decay, width=WIDTH))
+    codebook.started.fill_(started)
+    return codebook
 
 
 def patches(rows: int = 4, tokens: int = 9) -> Sequence:
@@ -35,9 +35,9 @@ def unit(vector: list[float]) -> list[float]:
     return [x / length for x in vector]
 
 
-def by_hand(one: Codebook, x: Sequence) -> tuple[list[list[int]], list[list[list[float]]], list[float]]:
+def by_hand(codebook: Codebook, x: Sequence) -> tuple[list[list[int]], list[list[list[float]]], list[float]]:
     """Codes, vectors and commitments with nothing but loops."""
-    state = {name: tensor.tolist() for name, tensor in one.state_dict().items()}
+    state = {name: tensor.tolist() for name, tensor in codebook.state_dict().items()}
 
     def mapped(vector: list[float], layer: int) -> list[float]:
         weight, bias = state[f"projection.{layer}.weight"], state[f"projection.{layer}.bias"]
@@ -59,23 +59,23 @@ def by_hand(one: Codebook, x: Sequence) -> tuple[list[list[int]], list[list[list
 
 
 def test_codes_are_the_nearest_and_commitments_the_distances() -> None:
-    one = made().eval()
-    given = one(patches())
-    codes, _, commitments = by_hand(one, patches())
+    codebook = made().eval()
+    given = codebook(patches())
+    codes, _, commitments = by_hand(codebook, patches())
     assert given.codes.ids.tolist() == codes
     assert len({code for row in codes for code in row}) > 2
     torch.testing.assert_close(given.commitment.values, torch.tensor(commitments))
-    torch.testing.assert_close(given.quantised.features, one.codes[given.codes.ids])
+    torch.testing.assert_close(given.quantised.features, codebook.codes[given.codes.ids])
     assert given.quantised.parts == patches().parts
 
 
 def test_codes_move_towards_the_means_of_what_chose_them_and_the_others_stay() -> None:
-    one = made(12)
-    codes, vectors, _ = by_hand(one, patches())
-    before = one.codes.clone()
-    one(patches())
-    assert torch.equal(one.codes, before), "nothing moves before the step is done"
-    one.commit()
+    codebook = made(12)
+    codes, vectors, _ = by_hand(codebook, patches())
+    before = codebook.codes.clone()
+    codebook(patches())
+    assert torch.equal(codebook.codes, before), "nothing moves before the step is done"
+    codebook.commit()
     flat = [pair for pairs in zip(codes, vectors, strict=True) for pair in zip(*pairs, strict=True)]
     alone = set(range(12)) - {code for code, _ in flat}
     assert alone, "some code was chosen by nobody"
@@ -83,8 +83,8 @@ def test_codes_move_towards_the_means_of_what_chose_them_and_the_others_stay() -
         mine = [vector for code, vector in flat if code == number]
         mean = unit([sum(v) for v in zip(*mine, strict=True)]) if mine else old
         expected = unit([0.9 * a + 0.1 * b for a, b in zip(old, mean, strict=True)])
-        torch.testing.assert_close(one.codes[number], torch.tensor(expected))
-    torch.testing.assert_close(one.codes[sorted(alone)], before[sorted(alone)])
+        torch.testing.assert_close(codebook.codes[number], torch.tensor(expected))
+    torch.testing.assert_close(codebook.codes[sorted(alone)], before[sorted(alone)])
 
 
 def test_two_calls_of_a_step_count_as_one_on_all_their_rows() -> None:
@@ -99,36 +99,36 @@ def test_two_calls_of_a_step_count_as_one_on_all_their_rows() -> None:
 
 
 def test_gradients_go_through_codes_and_pull_positions_towards_them() -> None:
-    one = made()
+    codebook = made()
     x = patches()
     x.features.requires_grad_()
-    given = one(x)
+    given = codebook(x)
     weight = torch.randn_like(given.quantised.features)
     through = torch.autograd.grad((given.quantised.features * weight).sum(), x.features, retain_graph=True)[0]
-    projected = torch.nn.functional.normalize(one.projection(x.features), dim=-1)
+    projected = torch.nn.functional.normalize(codebook.projection(x.features), dim=-1)
     plain = torch.autograd.grad((projected * weight).sum(), x.features, retain_graph=True)[0]
     torch.testing.assert_close(through, plain)
     pulled = torch.autograd.grad(given.commitment.values.mean(), x.features, retain_graph=True)[0]
-    distance = (projected - one.codes[given.codes.ids]).square().mean()
+    distance = (projected - codebook.codes[given.codes.ids]).square().mean()
     torch.testing.assert_close(pulled, torch.autograd.grad(distance, x.features)[0])
 
 
 def test_the_first_batch_of_training_makes_the_codes() -> None:
-    one = made(started=False)
-    random = one.codes.clone()
-    given = one(patches())
-    projected = torch.nn.functional.normalize(one.projection(patches().features), dim=-1).flatten(0, 1).detach()
+    codebook = made(started=False)
+    random = codebook.codes.clone()
+    given = codebook(patches())
+    projected = torch.nn.functional.normalize(codebook.projection(patches().features), dim=-1).flatten(0, 1).detach()
     centres = kmeans(projected, CODES)
     assert given.codes.ids.flatten().tolist() == (projected @ centres.T).argmax(1).tolist()
-    assert torch.equal(one.codes, random)
-    assert not one.started
-    one.commit()
-    assert one.started
+    assert torch.equal(codebook.codes, random)
+    assert not codebook.started
+    codebook.commit()
+    assert codebook.started
     follower = made()
     follower.codes.copy_(centres)
     follower(patches())
     follower.commit()
-    torch.testing.assert_close(one.codes, follower.codes)
+    torch.testing.assert_close(codebook.codes, follower.codes)
 
 
 def test_centres_are_those_of_plain_loops() -> None:
@@ -151,43 +151,43 @@ def test_fewer_positions_than_codes_still_make_centres() -> None:
     torch.testing.assert_close(centres.norm(dim=1), torch.ones(9))
 
 
-def frozen(one: Codebook) -> Codebook:
-    return one.requires_grad_(False)
+def frozen(codebook: Codebook) -> Codebook:
+    return codebook.requires_grad_(False)
 
 
 @pytest.mark.parametrize("still", [Codebook.eval, frozen])
 def test_nothing_moves_where_it_is_frozen_or_evaluated(still: Any) -> None:
-    one = still(made(started=False))
-    before = {name: tensor.clone() for name, tensor in one.state_dict().items()}
-    one(patches())
-    one.commit()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in one.state_dict().items())
+    codebook = still(made(started=False))
+    before = {name: tensor.clone() for name, tensor in codebook.state_dict().items()}
+    codebook(patches())
+    codebook.commit()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in codebook.state_dict().items())
 
 
 def test_a_step_that_is_not_done_leaves_the_first_batch_to_the_next() -> None:
-    one = made(started=False)
-    first = one(patches()).codes.ids
-    assert torch.equal(one(patches()).codes.ids, first)
+    codebook = made(started=False)
+    first = codebook(patches()).codes.ids
+    assert torch.equal(codebook(patches()).codes.ids, first)
 
 
 def test_codes_are_found_in_float32_under_autocast() -> None:
-    one = made().float()
+    codebook = made().float()
     x = patches()
     x = x.with_features(x.features.float())
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rounded = one(x)
+        rounded = codebook(x)
     assert rounded.quantised.features.dtype == torch.float32
-    assert torch.equal(rounded.commitment.values, one(x).commitment.values)
+    assert torch.equal(rounded.commitment.values, codebook(x).commitment.values)
 
 
 def of_two(rank: int) -> dict[str, list[float]]:
     torch.set_default_dtype(torch.float64)
-    one = made(started=False)
+    codebook = made(started=False)
     x = patches()
     for _ in range(2):
-        one(Sequence(x.features[2 * rank : 2 * rank + 2], x.parts))
-        one.commit()
-    return {name: tensor.tolist() for name, tensor in one.state_dict().items()}
+        codebook(Sequence(x.features[2 * rank : 2 * rank + 2], x.parts))
+        codebook.commit()
+    return {name: tensor.tolist() for name, tensor in codebook.state_dict().items()}
 
 
 def test_two_processes_move_codes_as_one_does_by_the_whole_batch() -> None:

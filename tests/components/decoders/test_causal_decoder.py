@@ -249,10 +249,10 @@ VISION = SequenceType(width=12, parts=one_part("vision", 5))
 def test_words_read_what_came_before_and_all_of_the_context() -> None:
     config = Config(width=16, cls="last", cross_attention=True, **WORDS)
     other = replace(VISION, reads={"question": Flow.PAST})
-    said = registry.get(CausalDecoder.kind_name).output(config, {"x": CAPTION, "context": other})
-    (part,) = said.parts
+    output_type = registry.get(CausalDecoder.kind_name).output(config, {"x": CAPTION, "context": other})
+    (part,) = output_type.parts
     assert (part.name, part.length, part.cls, part.text) == ("language", 9, "last", CAPTION)
-    assert part.reads == said.reads == {"caption": Flow.PAST, "question": Flow.ALL}
+    assert part.reads == output_type.reads == {"caption": Flow.PAST, "question": Flow.ALL}
 
 
 def test_a_later_part_sees_all_of_an_earlier_one() -> None:
@@ -260,13 +260,13 @@ def test_a_later_part_sees_all_of_an_earlier_one() -> None:
         return PartType(root, 4, text=replace(CAPTION, root=root), reads={root: Flow.EACH})
 
     x = SequenceType(width=16, parts=(on("question"), on("answer")))
-    said = registry.get(CausalDecoder.kind_name).output(Config(width=16), {"x": x})
-    assert said.parts[0].reads == {"question": Flow.PAST}
-    assert said.parts[1].reads == {"question": Flow.ALL, "answer": Flow.PAST}
+    output_type = registry.get(CausalDecoder.kind_name).output(Config(width=16), {"x": x})
+    assert output_type.parts[0].reads == {"question": Flow.PAST}
+    assert output_type.parts[1].reads == {"question": Flow.ALL, "answer": Flow.PAST}
 
 
 @pytest.mark.parametrize(
-    ("settings", "ports", "said"),
+    ("settings", "ports", "message"),
     [
         ({"cross_attention": True}, {"x": CAPTION}, "`cross_attention` is true: give it a `context`"),
         ({}, {"x": CAPTION, "context": VISION}, "`cross_attention` is false: set it, or give no `context`"),
@@ -278,9 +278,9 @@ def test_a_later_part_sees_all_of_an_earlier_one() -> None:
     ],
 )
 def test_ports_that_do_not_fit_the_settings_are_told(
-    settings: dict[str, Any], ports: dict[str, Any], said: str
+    settings: dict[str, Any], ports: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         registry.get(CausalDecoder.kind_name).output(Config(width=16, **settings), ports)
 
 

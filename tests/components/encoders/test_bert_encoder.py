@@ -51,16 +51,16 @@ def blips(ours: Any) -> Any:
         num_hidden_layers=c.depth, num_attention_heads=c.heads, max_position_embeddings=c.length,
         hidden_act="gelu", layer_norm_eps=1e-12, attn_implementation="eager",
     )  # fmt: skip
-    theirs = BlipTextModel(config, add_pooling_layer=False).eval()
+    reference = BlipTextModel(config, add_pooling_layer=False).eval()
     state = {name.replace("embedding_norm.", "embeddings.LayerNorm."): t for name, t in ours.state_dict().items()}
     state["embeddings.word_embeddings.weight"] = state.pop("embedding.weight")
     state["embeddings.position_embeddings.weight"] = state.pop("positions")
     for name in [name for name in state if name.startswith("layers.")]:
         state |= _renamed(name, state.pop(name))
-    missing, unexpected = theirs.load_state_dict(state, strict=False)
+    missing, unexpected = reference.load_state_dict(state, strict=False)
     assert not unexpected
     assert all(name.endswith("position_ids") for name in missing)
-    return theirs
+    return reference
 
 
 def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:
@@ -123,8 +123,8 @@ def test_the_type_of_the_first_text_is_added_to_every_word() -> None:
         vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=9,
     )  # fmt: skip
-    theirs = sum(p.numel() for p in BertModel(config, add_pooling_layer=False).parameters())
-    assert sum(p.numel() for p in model.parameters()) == theirs
+    expected = sum(p.numel() for p in BertModel(config, add_pooling_layer=False).parameters())
+    assert sum(p.numel() for p in model.parameters()) == expected
 
 
 @pytest.mark.parametrize(("asked", "std"), [({}, 0.02), ({"init_std": 0.05}, 0.05)])
@@ -164,8 +164,8 @@ def test_two_pictures_are_averaged_in_lower_layers_and_mapped_in_upper_ones() ->
     for branch in branches:
         assert isinstance(branch, MergedCrossAttention)
         a, b = (
-            one(x, Scope(), View(seen.features, seen.valid))
-            for one, seen in zip(branch.attentions, (left, right), strict=True)
+            attention(x, Scope(), View(seen.features, seen.valid))
+            for attention, seen in zip(branch.attentions, (left, right), strict=True)
         )
         expected = (a + b) / 2 if branch.merge is None else branch.merge(torch.cat((a, b), -1))
         actual = branch(x, Scope(), [View(left.features, left.valid), View(right.features, right.valid)])
@@ -186,16 +186,16 @@ def test_where_the_map_begins_may_be_said() -> None:
 
 def test_two_like_pictures_are_one_where_averaged() -> None:
     """Averaged cross-attentions of equal weights at one picture are a single one: how BLIP's checkpoints start."""
-    one = perturbed(BertEncoder(BertEncoder.Config(**LOOKING)))
-    two = BertEncoder(BertEncoder.Config(**LOOKING, contexts=2, merge_from=2)).eval()
+    single = perturbed(BertEncoder(BertEncoder.Config(**LOOKING)))
+    double = BertEncoder(BertEncoder.Config(**LOOKING, contexts=2, merge_from=2)).eval()
     state = {}
-    for name, tensor in one.state_dict().items():
+    for name, tensor in single.state_dict().items():
         before, inside, after = name.partition("cross_attention.branch.")
         for copy in (f"{before}{inside}attentions.{i}.{after}" for i in (0, 1)) if inside else (name,):
             state[copy] = tensor
-    two.load_state_dict(state)
+    double.load_state_dict(state)
     text, seen = words(), picture()
-    assert torch.allclose(two(text, context=[seen, seen]).features, one(text, context=seen).features, atol=1e-6)
+    assert torch.allclose(double(text, context=[seen, seen]).features, single(text, context=seen).features, atol=1e-6)
 
 
 # --- word by word -------------------------------------------------------------------------------------------------
@@ -227,18 +227,20 @@ VISION = SequenceType(width=12, parts=one_part("vision", 5), reads={"image": Flo
 
 
 def test_every_word_reads_all_of_text_and_context() -> None:
-    said = registry.get(BertEncoder.kind_name).output(
+    output_type = registry.get(BertEncoder.kind_name).output(
         BertEncoder.Config(**LOOKING), {"x": CAPTION, "context": (VISION, VISION)}
     )
-    (part,) = said.parts
-    assert (part.name, part.length, part.cls, part.text, said.width) == ("language", 9, "first", CAPTION, 16)
-    assert part.reads == said.reads == {"caption": Flow.ALL, "image": Flow.ALL}
+    (part,) = output_type.parts
+    assert (part.name, part.length, part.cls, part.text, output_type.width) == ("language", 9, "first", CAPTION, 16)
+    assert part.reads == output_type.reads == {"caption": Flow.ALL, "image": Flow.ALL}
 
 
 def test_a_decoders_words_read_what_came_before() -> None:
-    said = registry.get(TextDecoder.kind_name).output(TextDecoder.Config(**LOOKING), {"x": CAPTION, "context": VISION})
-    assert said.parts[0].reads == {"caption": Flow.PAST, "image": Flow.ALL}
-    assert said.parts[0].cls == "none"
+    output_type = registry.get(TextDecoder.kind_name).output(
+        TextDecoder.Config(**LOOKING), {"x": CAPTION, "context": VISION}
+    )
+    assert output_type.parts[0].reads == {"caption": Flow.PAST, "image": Flow.ALL}
+    assert output_type.parts[0].cls == "none"
 
 
 @pytest.mark.parametrize("kind", [BertEncoder, TextDecoder])

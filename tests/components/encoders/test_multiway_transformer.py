@@ -43,26 +43,26 @@ def pair(on: Text | None = None, rows: int = 2) -> Sequence:
 
 @pytest.mark.parametrize("relative", [True, False])
 def test_a_picture_is_read_as_timms_beit_reads_it(relative: bool) -> None:
-    theirs = timm.models.beit.Beit(
+    reference = timm.models.beit.Beit(
         img_size=32, patch_size=8, embed_dim=48, depth=3, num_heads=4, num_classes=0, global_pool="token",
         init_values=0.1 if relative else None, use_abs_pos_emb=not relative, use_shared_rel_pos_bias=False,
         use_rel_pos_bias=relative,
     ).double().eval()  # fmt: skip
-    for parameter in theirs.parameters():
+    for parameter in reference.parameters():
         torch.nn.init.normal_(parameter.data, std=0.1)
     positions = {"positions": {"use": "relative", "frame": 9}, "grid": 4} if relative else {}
     ours = tower(layer_scale=0.1 if relative else None, key_bias=False, **positions)
     patches = PatchEmbedding(
         PatchEmbedding.Config(width=48, patch=8, size=32, positions="none" if relative else "learned")
     ).double()
-    state = theirs.state_dict()
+    state = reference.state_dict()
     with torch.no_grad():
         patches.cls.copy_(state["cls_token"][0, 0])
-        patches.stem.projection.load_state_dict(theirs.patch_embed.proj.state_dict())
+        patches.stem.projection.load_state_dict(reference.patch_embed.proj.state_dict())
         if not relative:
             patches.positions.copy_(state["pos_embed"][0])
-        ours.norm.load_state_dict(theirs.norm.state_dict())
-        for i, block in enumerate(theirs.blocks):
+        ours.norm.load_state_dict(reference.norm.state_dict())
+        for i, block in enumerate(reference.blocks):
             layer = ours.layers[i]
             layer.self_attention.norm.load_state_dict(block.norm1.state_dict())
             branch = layer.self_attention.branch
@@ -81,7 +81,7 @@ def test_a_picture_is_read_as_timms_beit_reads_it(relative: bool) -> None:
                 ours.relative_bias.table[: len(columns), i * 4 : (i + 1) * 4] = columns
     pixels = torch.randn(2, 3, 32, 32, dtype=torch.float64)
     actual = ours(patches(Image(pixels))).features
-    torch.testing.assert_close(actual, theirs.forward_features(pixels), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(actual, reference.forward_features(pixels), rtol=1e-9, atol=1e-9)
 
 
 def test_a_part_goes_to_the_expert_of_its_name_or_all_to_one() -> None:
@@ -212,13 +212,13 @@ TYPE = ("+graph.on_right=patches_of(image, type=1)", "+outputs.right=first(on_ri
     ],
 )  # fmt: skip
 def test_mistakes_have_a_message(overrides: list[str], message: str, hint: str) -> None:
-    written = {one.split("=")[0] for one in overrides}
-    base = [one for one in VLMO if one.split("=")[0] not in written]
+    written = {override.split("=")[0] for override in overrides}
+    base = [override for override in VLMO if override.split("=")[0] not in written]
     with pytest.raises(BlueprintError) as caught:
         Blueprint.load("vlmo_base", overrides=[*base, *overrides]).check()
     actual = [problem for problem in caught.value.problems if problem.message == message]
     assert actual, [problem.message for problem in caught.value.problems]
-    assert not hint or any(hint in one for one in actual[0].hints)
+    assert not hint or any(hint in line for line in actual[0].hints)
 
 
 @pytest.mark.parametrize(

@@ -74,14 +74,14 @@ def test_a_tower_gives_timms_own_features_through_our_attention(name: str, atten
     pixels = torch.randn(2, 3, size, size)
     out = tower(Image(pixels))
     assert len(attention_calls) == calls
-    theirs = timms_own(tower, pixels)
+    expected = timms_own(tower, pixels)
     assert len(attention_calls) == calls, "timm by itself does not go through us"
-    if theirs.ndim == 4:
-        theirs = theirs.flatten(1, 2) if theirs.shape[-1] == width else theirs.flatten(2).transpose(1, 2)
+    if expected.ndim == 4:
+        expected = expected.flatten(1, 2) if expected.shape[-1] == width else expected.flatten(2).transpose(1, 2)
     assert out.features.shape == (2, tokens, width)
-    assert_near(out.features[:, -1], theirs[:, -1], 1e-5)
+    assert_near(out.features[:, -1], expected[:, -1], 1e-5)
     if cls == "first":
-        assert_near(out.cls.features, theirs[:, 0], 1e-5)
+        assert_near(out.cls.features, expected[:, 0], 1e-5)
     assert out.parts[0].cls == cls
 
 
@@ -93,9 +93,9 @@ def test_gradients_through_our_attention_are_timms(name: str) -> None:
     ours = {n: p.grad.clone() for n, p in tower.named_parameters() if p.grad is not None}
     tower.zero_grad()
     tower.model(pixels).square().mean().backward()
-    theirs = {n: p.grad for n, p in tower.named_parameters() if p.grad is not None}
-    assert ours.keys() == theirs.keys() == dict(tower.named_parameters()).keys(), "and no weight is unused"
-    for parameter, gradient in theirs.items():
+    expected = {n: p.grad for n, p in tower.named_parameters() if p.grad is not None}
+    assert ours.keys() == expected.keys() == dict(tower.named_parameters()).keys(), "and no weight is unused"
+    for parameter, gradient in expected.items():
         assert_near(ours[parameter], gradient, 1e-5)
 
 

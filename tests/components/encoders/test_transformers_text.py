@@ -132,8 +132,8 @@ def test_what_it_says_of_later_words_is_so(name: str) -> None:
     model, text = tower(name), words((7, 7))
     ids = text.ids.clone()
     ids[:, -1] = ids[:, -1] % 40 + 5
-    one, other = model(text).features[:, :-1], model(Text(ids, text.lengths, 7)).features[:, :-1]
-    assert torch.allclose(one, other, atol=1e-6) is MODELS[name][1]
+    before, after = model(text).features[:, :-1], model(Text(ids, text.lengths, 7)).features[:, :-1]
+    assert torch.allclose(before, after, atol=1e-6) is MODELS[name][1]
 
 
 @pytest.mark.parametrize("name", [name for name, facts in MODELS.items() if facts[4]])

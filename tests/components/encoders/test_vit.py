@@ -28,33 +28,33 @@ def pictures(size: int = 32, rows: int = 2) -> Image:
 def test_what_is_said_beforehand_is_what_comes_out(stem: str, cls: str, tokens: int) -> None:
     tower = vit(stem=stem, cls=cls)
     out = tower(pictures())
-    said = registry.get(tower.kind_name).output(tower.config, {"image": ImageType(size=32)})
-    assert isinstance(said, SequenceType)
-    assert out.features.shape == (2, tokens, 16) == (2, said.sizes()["tokens"], said.width)
-    assert [(p.name, p.length, p.cls) for p in out.parts] == [(p.name, p.length, p.cls) for p in said.parts]
+    output_type = registry.get(tower.kind_name).output(tower.config, {"image": ImageType(size=32)})
+    assert isinstance(output_type, SequenceType)
+    assert out.features.shape == (2, tokens, 16) == (2, output_type.sizes()["tokens"], output_type.width)
+    assert [(p.name, p.length, p.cls) for p in out.parts] == [(p.name, p.length, p.cls) for p in output_type.parts]
     assert out.valid is None
 
 
 def test_without_a_size_the_number_of_tokens_is_open() -> None:
-    said = registry.get(VisionTransformer.kind_name).output(Config(), {"image": ImageType()})
-    assert said.parts[0].length is None
+    output_type = registry.get(VisionTransformer.kind_name).output(Config(), {"image": ImageType()})
+    assert output_type.parts[0].length is None
 
 
 def test_tokens_are_the_patches_row_by_row_after_the_cls() -> None:
     tower = vit(depth=0, final_norm=False, positions="none")
-    one = pictures(rows=1)
-    other = one.pixels.clone()
+    image = pictures(rows=1)
+    other = image.pixels.clone()
     other[:, :, 8:16, 24:32] += 1  # second row, last column
-    changed = (tower(one).features != tower(Image(other)).features).any(-1)[0]
+    changed = (tower(image).features != tower(Image(other)).features).any(-1)[0]
     assert changed.nonzero().flatten().tolist() == [1 + 4 + 3]
 
 
 def test_without_positions_the_order_of_patches_is_not_seen() -> None:
     blind, seeing = vit(positions="none", cls="first"), vit(cls="first")
-    one = pictures(rows=1)
-    flipped = Image(one.pixels.unflatten(2, (4, 8)).flip(2).flatten(2, 3))
-    assert torch.allclose(blind(one).cls.features, blind(flipped).cls.features, atol=1e-6)
-    assert not torch.allclose(seeing(one).cls.features, seeing(flipped).cls.features, atol=1e-3)
+    image = pictures(rows=1)
+    flipped = Image(image.pixels.unflatten(2, (4, 8)).flip(2).flatten(2, 3))
+    assert torch.allclose(blind(image).cls.features, blind(flipped).cls.features, atol=1e-6)
+    assert not torch.allclose(seeing(image).cls.features, seeing(flipped).cls.features, atol=1e-3)
 
 
 def test_settings_decide_which_weights_there_are() -> None:
@@ -82,10 +82,10 @@ def test_drop_path_rises_with_depth_and_rests_in_evaluation() -> None:
     tower = vit(depth=3, drop_path=0.4)
     rates = [layer.ffn.drop_path for layer in tower.layers]
     assert rates == pytest.approx([0.0, 0.2, 0.4])
-    one = pictures()
-    assert torch.equal(tower(one).features, tower(one).features)
+    image = pictures()
+    assert torch.equal(tower(image).features, tower(image).features)
     tower.train()
-    assert not torch.equal(tower(one).features, tower(one).features)
+    assert not torch.equal(tower(image).features, tower(image).features)
 
 
 def test_convolutions_upon_the_grid_come_after_the_halving_ones() -> None:

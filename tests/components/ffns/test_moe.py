@@ -45,9 +45,9 @@ def test_each_position_is_the_weighted_sum_of_its_likeliest_experts(top: int, in
     expected, _, _ = plainly(part, x)
     torch.testing.assert_close(part(x), expected)
     ours = torch.autograd.grad(part(x).square().sum(), (x, *part.parameters()))
-    theirs = torch.autograd.grad(expected.square().sum(), (x, *part.parameters()), allow_unused=True)
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, torch.zeros_like(one) if other is None else other)
+    references = torch.autograd.grad(expected.square().sum(), (x, *part.parameters()), allow_unused=True)
+    for gradient, reference in zip(ours, references, strict=True):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient) if reference is None else reference)
     assert float(ours[1].norm()) > 0, "the router learns from the results, of one expert too"
 
 
@@ -88,7 +88,7 @@ def test_padding_counts_in_no_loss_and_takes_no_ones_place() -> None:
     torch.testing.assert_close(together.features[0:1], apart[0][0].features)
     torch.testing.assert_close(together.features[1:2, :4], apart[1][0].features)
     for name in ("balance", "router_z"):
-        alone = auxiliary(tower, "moe", name, [one for _, one in apart])
+        alone = auxiliary(tower, "moe", name, [own_terms for _, own_terms in apart])
         torch.testing.assert_close(auxiliary(tower, "moe", name, [terms]).value, alone.value)
 
 

@@ -109,14 +109,14 @@ def test_add_average_and_concat_go_position_by_position() -> None:
     out = add([a, b])
     assert isinstance(out, Sequence)
     assert (out.parts, out.valid) == (a.parts, a.valid)
-    one = Embedding(torch.randn(2, 4))
-    assert torch.equal(average([one]).features, one.features)
+    embedding = Embedding(torch.randn(2, 4))
+    assert torch.equal(average([embedding]).features, embedding.features)
 
 
 def test_one_value_that_is_no_list_is_a_list_of_one() -> None:
-    one = Embedding(torch.randn(2, 4))
+    embedding = Embedding(torch.randn(2, 4))
     for function in (add, average, concat, rows):
-        assert torch.equal(function(one).features, one.features)  # type: ignore[arg-type]
+        assert torch.equal(function(embedding).features, embedding.features)  # type: ignore[arg-type]
 
 
 def test_averages_by_owner_have_a_row_for_each_owner() -> None:
@@ -124,8 +124,8 @@ def test_averages_by_owner_have_a_row_for_each_owner() -> None:
     assert average([x], Index(torch.tensor([1, 0, 1]))).features.tolist() == [[3.0, 4.0], [3.0, 4.0]]
     texts, lines = RowSpace("classes"), RowSpace("lines of classes")
     owner = IndexType(texts, points_at=lines)
-    said = type_of("average", values=(EmbeddingType(texts, width=2),), owner=owner)
-    assert (said.rows, said.width) == (lines, 2)
+    output_type = type_of("average", values=(EmbeddingType(texts, width=2),), owner=owner)
+    assert (output_type.rows, output_type.width) == (lines, 2)
     with pytest.raises(UserError, match="only vectors are put together by their owner"):
         type_of("average", values=(SequenceType(texts, width=2),), owner=owner)
 
@@ -137,12 +137,12 @@ def test_averages_by_owner_need_no_numbers_where_only_shapes_are_asked() -> None
 
 
 def test_scores_are_added_and_averaged() -> None:
-    one, two = torch.randn(2, 5), torch.randn(2, 5)
-    scores = average([Similarity(one, own=2, queued=1), Similarity(two, own=2, queued=1)])
-    assert isinstance(scores, Similarity) and torch.equal(scores.scores, (one + two) / 2)
+    left, right = torch.randn(2, 5), torch.randn(2, 5)
+    scores = average([Similarity(left, own=2, queued=1), Similarity(right, own=2, queued=1)])
+    assert isinstance(scores, Similarity) and torch.equal(scores.scores, (left + right) / 2)
     assert (scores.own, scores.queued) == (2, 1)
-    logits = add([Logits(one, TEXT), Logits(two, TEXT)])
-    assert isinstance(logits, Logits) and torch.equal(logits.scores, one + two) and logits.text is TEXT
+    logits = add([Logits(left, TEXT), Logits(right, TEXT)])
+    assert isinstance(logits, Logits) and torch.equal(logits.scores, left + right) and logits.text is TEXT
 
 
 @pytest.mark.parametrize("function", [add, average, concat])
@@ -254,5 +254,5 @@ def test_with_one_process_gathered_gives_what_it_is_given() -> None:
 
 
 def test_the_type_of_what_is_gathered_says_so() -> None:
-    said = type_of("gathered", x=EmbeddingType(width=4))
-    assert (said.width, said.rows) == (4, RowSpace("main", gathered=True))
+    output_type = type_of("gathered", x=EmbeddingType(width=4))
+    assert (output_type.width, output_type.rows) == (4, RowSpace("main", gathered=True))

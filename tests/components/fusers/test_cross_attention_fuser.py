@@ -91,9 +91,9 @@ def test_every_position_reads_every_other_and_all_of_the_context() -> None:
     caption = TextType(length=6, root="caption", reads={"caption": Flow.EACH})
     x = SequenceType(width=16, parts=one_part("language", 6, cls="first", text=caption, reads=[caption.reads]))
     vision = SequenceType(width=12, parts=one_part("vision", 5), reads={"image": Flow.EACH})
-    said = registry.get(CrossAttentionFuser.kind_name).output(Config(**SIZES), {"x": x, "context": vision})
-    assert said.parts[0].reads == said.reads == {"caption": Flow.ALL, "image": Flow.ALL}
-    assert (said.parts[0].text, said.parts[0].cls) == (caption, "first")
+    output_type = registry.get(CrossAttentionFuser.kind_name).output(Config(**SIZES), {"x": x, "context": vision})
+    assert output_type.parts[0].reads == output_type.reads == {"caption": Flow.ALL, "image": Flow.ALL}
+    assert (output_type.parts[0].text, output_type.parts[0].cls) == (caption, "first")
 
 
 def test_mistakes_are_told() -> None:

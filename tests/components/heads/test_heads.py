@@ -46,9 +46,9 @@ def test_a_projection_keeps_the_kind_of_what_it_is_given() -> None:
     projected = projection(sequence)
     assert isinstance(projected, Sequence)
     assert (projected.features.shape, projected.parts) == ((2, 4, 3), sequence.parts)
-    said = registry.get(Projection.kind_name).output(Projection.Config(out=3, width=6), {"x": words_type()})
-    assert isinstance(said, SequenceType)
-    assert (said.width, said.parts) == (3, words_type().parts)
+    output_type = registry.get(Projection.kind_name).output(Projection.Config(out=3, width=6), {"x": words_type()})
+    assert isinstance(output_type, SequenceType)
+    assert (output_type.width, output_type.parts) == (3, words_type().parts)
     assert registry.get(Projection.kind_name).output(
         Projection.Config(out=3), {"x": EmbeddingType(width=6)}
     ) == EmbeddingType(width=3)
@@ -130,9 +130,13 @@ def test_bounds_that_bound_nothing_are_refused(clamp: tuple[float, float]) -> No
 def test_a_similarity_remembers_its_two_sides() -> None:
     image = EmbeddingType(origins=frozenset({"image"}), reads={}, width=6)
     caption = EmbeddingType(RowSpace(gathered=True), {"caption": Flow.ALL}, frozenset({"caption"}), width=6)
-    said = registry.get(Similarity.kind_name).output(Similarity.Config(), {"x": image, "y": caption})
-    assert said.sides == (image.origins, caption.origins)
-    assert (said.rows, said.columns, said.reads) == (image.rows, caption.rows, {"caption": Flow.ALL})
+    output_type = registry.get(Similarity.kind_name).output(Similarity.Config(), {"x": image, "y": caption})
+    assert output_type.sides == (image.origins, caption.origins)
+    assert (output_type.rows, output_type.columns, output_type.reads) == (
+        image.rows,
+        caption.rows,
+        {"caption": Flow.ALL},
+    )
 
 
 # --- heads over classes and words -------------------------------------------------------------------------------

@@ -47,12 +47,12 @@ def test_gelu_is_the_exact_one_and_quick_gelu_is_clips() -> None:
 
 
 def test_self_attention_is_torchs() -> None:
-    ours, theirs = SelfAttention(8, 2), nn.MultiheadAttention(8, 2, batch_first=True)
+    ours, reference = SelfAttention(8, 2), nn.MultiheadAttention(8, 2, batch_first=True)
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(ours.qkv.weight)
-        theirs.out_proj.load_state_dict(ours.out.state_dict())
+        reference.in_proj_weight.copy_(ours.qkv.weight)
+        reference.out_proj.load_state_dict(ours.out.state_dict())
     x, valid = torch.randn(2, 5, 8), torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    expected = theirs(x, x, x, key_padding_mask=~valid)[0]
+    expected = reference(x, x, x, key_padding_mask=~valid)[0]
     assert torch.allclose(ours(x, Scope(valid)), expected, atol=1e-6)
 
 

@@ -54,9 +54,9 @@ def test_label_smoothing_is_torchs() -> None:
 
 
 def test_lists_of_different_lengths_are_refused() -> None:
-    one = Similarity(torch.randn(2, 2))
+    similarity = Similarity(torch.randn(2, 2))
     with pytest.raises(ValueError, match="zip"):
-        loss()([one, one], soft=[one])
+        loss()([similarity, similarity], soft=[similarity])
 
 
 def test_every_column_of_the_rows_id_is_right_in_equal_shares() -> None:
@@ -70,7 +70,7 @@ def test_every_column_of_the_rows_id_is_right_in_equal_shares() -> None:
 
 def test_one_direction_alone_needs_no_list() -> None:
     scores = Similarity(torch.randn(3, 3))
-    one = loss()
-    assert torch.equal(one(scores).value, one([scores]).value)  # type: ignore[arg-type]
-    taught = one(scores, soft=scores, alpha=0.5).value  # type: ignore[arg-type]
-    assert torch.equal(taught, one([scores], soft=[scores], alpha=0.5).value)
+    contrastive = loss()
+    assert torch.equal(contrastive(scores).value, contrastive([scores]).value)  # type: ignore[arg-type]
+    taught = contrastive(scores, soft=scores, alpha=0.5).value  # type: ignore[arg-type]
+    assert torch.equal(taught, contrastive([scores], soft=[scores], alpha=0.5).value)

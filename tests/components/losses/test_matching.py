@@ -10,10 +10,10 @@ from compose_vlp.values import Logits
 
 
 def test_mean_over_right_and_wrong_pairs() -> None:
-    right, one, two = torch.randn(3, 5, 2)
-    actual = Matching(Matching.Config())(Logits(right), [Logits(one), Logits(two)])
+    right, first_wrong, second_wrong = torch.randn(3, 5, 2)
+    actual = Matching(Matching.Config())(Logits(right), [Logits(first_wrong), Logits(second_wrong)])
     yes = -right.log_softmax(1)[:, 1]
-    no = -torch.cat((one, two)).log_softmax(1)[:, 0]
+    no = -torch.cat((first_wrong, second_wrong)).log_softmax(1)[:, 0]
     assert torch.allclose(actual.value, (yes.sum() + no.sum()) / 15)
 
 

@@ -51,11 +51,11 @@ def test_label_smoothing_is_torchs() -> None:
 @pytest.mark.parametrize("skip", ["padding", "pad_id"])
 def test_logits_at_the_places_that_it_selects_give_the_same_loss_and_gradients(skip: str) -> None:
     s = scores().requires_grad_()
-    one = loss(skip=skip)
-    at = one.selects(TEXT)
+    next_token = loss(skip=skip)
+    at = next_token.selects(TEXT)
     assert at.tolist() == ([0, 1, 2, 3, 5, 6] if skip == "padding" else [0, 2, 3, 5, 6])
-    whole = one(Logits(s, TEXT)).value
-    chosen = one(Logits(s.flatten(0, 1)[at], TEXT, at)).value
+    whole = next_token(Logits(s, TEXT)).value
+    chosen = next_token(Logits(s.flatten(0, 1)[at], TEXT, at)).value
     assert torch.allclose(whole, chosen)
     gradients = [torch.autograd.grad(value, s)[0] for value in (whole, chosen)]
     assert torch.allclose(*gradients)
@@ -88,19 +88,19 @@ def test_answers_weigh_what_they_are_given_and_questions_are_what_is_counted() -
         F.cross_entropy(s[0, :4], torch.tensor([5, 0, 3, 2]), label_smoothing=0.1, reduction="sum"),
         F.cross_entropy(s[1, :2], torch.tensor([4, 2]), label_smoothing=0.1, reduction="sum"),
     ]
-    one = loss(label_smoothing=0.1)
-    actual = one(Logits(s, TEXT), weights, questions)
+    next_token = loss(label_smoothing=0.1)
+    actual = next_token(Logits(s, TEXT), weights, questions)
     assert torch.allclose(actual.value, (0.25 * each[0] + 2 * each[1]) / 3)
-    at = one.selects(TEXT)
-    chosen = one(Logits(s.flatten(0, 1)[at], TEXT, at), weights, questions)
+    at = next_token.selects(TEXT)
+    chosen = next_token(Logits(s.flatten(0, 1)[at], TEXT, at), weights, questions)
     assert torch.allclose(chosen.value, actual.value)
 
 
 def test_a_teachers_words_are_foretold_in_part() -> None:
     s, taught, words = scores(), torch.randn(2, 5, 7, requires_grad=True), torch.tensor([5, 0, 3, 2, 4, 2])
-    mine, theirs = (torch.cat((x[0, :4], x[1, :2])) for x in (s, taught))
-    soft = -(theirs.softmax(1) * mine.log_softmax(1)).sum(1)
-    expected = (0.6 * F.cross_entropy(mine, words, reduction="none") + 0.4 * soft).mean()
+    student, teacher = (torch.cat((x[0, :4], x[1, :2])) for x in (s, taught))
+    soft = -(teacher.softmax(1) * student.log_softmax(1)).sum(1)
+    expected = (0.6 * F.cross_entropy(student, words, reduction="none") + 0.4 * soft).mean()
     s.requires_grad_()
     whole = loss()(Logits(s, TEXT), soft=Logits(taught, TEXT), alpha=0.4).value
     at = loss().selects(TEXT)

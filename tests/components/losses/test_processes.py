@@ -109,14 +109,14 @@ def test_two_processes_give_the_losses_and_gradients_of_one() -> None:
     loss = contrastive + foretold.value
     loss.backward()
     both = spawn(work, world=PROCESSES)
-    for one in both:
-        assert abs(one["loss"] - float(loss.detach())) < 1e-5
+    for report in both:
+        assert abs(report["loss"] - float(loss.detach())) < 1e-5
         for name, expected in gradients(whole).items():
-            assert torch.allclose(torch.tensor(one["gradients"][name]), expected, atol=1e-6), name
-        assert one["pictures"] == [0.0, 1.0]
-        assert one["texts"] == ([[5, 5, 7], [5, 5, 5]], [2, 3], [0, 1])
-        assert one["numbers"] == [10, 11]
-        assert one["sequence"] == ([[1, 1, 0], [2, 2, 2]], [[True, True, False], [True] * 3], 3)
-        assert one["of_text"] == [[5, 5, 7], [5, 5, 5]]
-        assert one["patches"] == ([[1, 1], [2, 2]], None)
-    assert [one["slope"] for one in both] == [[4.0] * 2, [8.0] * 3]  # twice the value, from both that used it
+            assert torch.allclose(torch.tensor(report["gradients"][name]), expected, atol=1e-6), name
+        assert report["pictures"] == [0.0, 1.0]
+        assert report["texts"] == ([[5, 5, 7], [5, 5, 5]], [2, 3], [0, 1])
+        assert report["numbers"] == [10, 11]
+        assert report["sequence"] == ([[1, 1, 0], [2, 2, 2]], [[True, True, False], [True] * 3], 3)
+        assert report["of_text"] == [[5, 5, 7], [5, 5, 5]]
+        assert report["patches"] == ([[1, 1], [2, 2]], None)
+    assert [report["slope"] for report in both] == [[4.0] * 2, [8.0] * 3]  # twice the value, from both that used it

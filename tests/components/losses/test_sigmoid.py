@@ -12,9 +12,9 @@ from compose_vlp.values import Number, Similarity
 
 
 def loss(bias: float = -10.0) -> Sigmoid:
-    one = Sigmoid(Sigmoid.Config(bias=bias)).double()
-    nn.init.constant_(one.bias, bias)  # in float64
-    return one
+    sigmoid = Sigmoid(Sigmoid.Config(bias=bias)).double()
+    nn.init.constant_(sigmoid.bias, bias)  # in float64
+    return sigmoid
 
 
 @torch.no_grad()
@@ -55,8 +55,8 @@ def test_columns_of_the_rows_own_id_belong_to_it() -> None:
 
 def test_the_bias_has_the_gradient_of_its_finite_difference() -> None:
     scores, step = torch.randn(4, 4, dtype=torch.float64), 1e-5
-    one = loss(-2.0)
-    one([Similarity(scores)]).value.backward()
+    sigmoid = loss(-2.0)
+    sigmoid([Similarity(scores)]).value.backward()
     around = [value(-2.0 + s, Similarity(scores)) for s in (step, -step)]
-    assert one.bias.grad is not None
-    assert float(one.bias.grad) == pytest.approx((around[0] - around[1]) / (2 * step), rel=1e-6)
+    assert sigmoid.bias.grad is not None
+    assert float(sigmoid.bias.grad) == pytest.approx((around[0] - around[1]) / (2 * step), rel=1e-6)

@@ -89,20 +89,20 @@ def test_similarity_that_leaves_no_weight_in_bf16_draws_any_wrong_one() -> None:
 
 
 def test_batch_of_one_is_refused() -> None:
-    one = Similarity(torch.ones(1, 1))
+    similarity = Similarity(torch.ones(1, 1))
     with pytest.raises(UserError, match="a batch of one has no wrong pair"):
-        miner()(one, one)
+        miner()(similarity, similarity)
 
 
 def test_batch_of_one_id_is_refused() -> None:
-    one = Similarity(torch.ones(3, 3))
+    similarity = Similarity(torch.ones(3, 3))
     with pytest.raises(UserError, match="every record of a batch has the same id"):
-        miner()(one, one, Number(torch.tensor([4, 4, 4])))
+        miner()(similarity, similarity, Number(torch.tensor([4, 4, 4])))
 
 
 def test_draws_follow_the_seed() -> None:
-    one = Similarity(torch.randn(8, 8))
+    similarity = Similarity(torch.randn(8, 8))
     torch.manual_seed(3)
-    first = miner()(one, one)
+    first = miner()(similarity, similarity)
     torch.manual_seed(3)
-    assert torch.equal(first.image.rows, miner()(one, one).image.rows)
+    assert torch.equal(first.image.rows, miner()(similarity, similarity).image.rows)

@@ -35,15 +35,15 @@ def test_each_answer_is_drawn_a_third_of_the_time() -> None:
 def test_others_are_drawn_in_proportion_to_their_softmax_and_two_without_replacement() -> None:
     scores = torch.tensor([[9.0, 2.0, 1.0, 0.0]] * 4)
     weights = scores[0, 1:].softmax(0)
-    one, first, second = torch.zeros(4), torch.zeros(4), torch.zeros(4)
+    single, first, second = torch.zeros(4), torch.zeros(4), torch.zeros(4)
     for actual in many(scores, 3000):
         left, right, answer = (int(value[0]) for value in (actual.left.rows, actual.right.rows, actual.answer.values))
         if answer == 2:
             first[left] += 1
             second[right] += 1
         else:
-            one[right if answer == 0 else left] += 1
-    assert torch.allclose(one[1:] / one.sum(), weights, atol=0.04)
+            single[right if answer == 0 else left] += 1
+    assert torch.allclose(single[1:] / single.sum(), weights, atol=0.04)
     assert torch.allclose(first[1:] / first.sum(), weights, atol=0.05)
     left_over = sum(weights[i] * weights / (1 - weights[i]) * (torch.arange(3) != i) for i in range(3))
     assert torch.allclose(second[1:] / second.sum(), left_over, atol=0.05)

@@ -31,10 +31,10 @@ def test_what_is_said_beforehand_is_what_comes_out(width: int | None, comes_out:
     out = pool(tokens())
     reads = {"caption": Flow.PAST}
     x = SequenceType(width=12, reads=reads, parts=one_part("vision", 5, reads=[reads], flow=Flow.EACH))
-    said = registry.get(pool.kind_name).output(pool.config, {"x": x})
-    assert out.features.shape == (2, 3, comes_out) == (2, said.sizes()["tokens"], said.width)
-    assert [(p.name, p.length, p.cls) for p in out.parts] == [(p.name, p.length, p.cls) for p in said.parts]
-    assert said.reads == {"caption": Flow.ALL}
+    output_type = registry.get(pool.kind_name).output(pool.config, {"x": x})
+    assert out.features.shape == (2, 3, comes_out) == (2, output_type.sizes()["tokens"], output_type.width)
+    assert [(p.name, p.length, p.cls) for p in out.parts] == [(p.name, p.length, p.cls) for p in output_type.parts]
+    assert output_type.reads == {"caption": Flow.ALL}
 
 
 def test_the_first_query_is_the_cls_where_it_is_said_so() -> None:
@@ -46,17 +46,17 @@ def test_the_first_query_is_the_cls_where_it_is_said_so() -> None:
 def test_it_is_one_attention_layer_between_norms() -> None:
     pool = pooler(width=8)
     x = tokens()
-    theirs = nn.MultiheadAttention(8, 2, kdim=12, vdim=12, batch_first=True)
+    reference = nn.MultiheadAttention(8, 2, kdim=12, vdim=12, batch_first=True)
     attention = pool.attention
     with torch.no_grad():
-        theirs.q_proj_weight.copy_(attention.q.weight)
-        theirs.k_proj_weight.copy_(attention.kv.weight[:8])
-        theirs.v_proj_weight.copy_(attention.kv.weight[8:])
-        theirs.in_proj_bias.copy_(torch.cat((attention.q.bias, attention.kv.bias)))
-        theirs.out_proj.load_state_dict(attention.out.state_dict())
+        reference.q_proj_weight.copy_(attention.q.weight)
+        reference.k_proj_weight.copy_(attention.kv.weight[:8])
+        reference.v_proj_weight.copy_(attention.kv.weight[8:])
+        reference.in_proj_bias.copy_(torch.cat((attention.q.bias, attention.kv.bias)))
+        reference.out_proj.load_state_dict(attention.out.state_dict())
     keys = nn.functional.layer_norm(x.features, (12,))
     queries = nn.functional.layer_norm(pool.queries, (8,)).expand(2, -1, -1)
-    expected = nn.functional.layer_norm(theirs(queries, keys, keys)[0], (8,))
+    expected = nn.functional.layer_norm(reference(queries, keys, keys)[0], (8,))
     assert torch.allclose(pool(x).features, expected, atol=1e-5)
 
 

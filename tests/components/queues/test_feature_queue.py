@@ -27,65 +27,65 @@ def batch(rows: int = 2) -> dict[str, Any]:
 
 
 def test_begins_with_random_vectors_of_length_one_that_are_nobodys() -> None:
-    one = queue(50)
-    assert torch.allclose(one.image.norm(dim=1), torch.ones(50))
-    assert len(one.text.unique(dim=0)) == 50
-    assert (one.id == NOBODY).all()
+    memory = queue(50)
+    assert torch.allclose(memory.image.norm(dim=1), torch.ones(50))
+    assert len(memory.text.unique(dim=0)) == 50
+    assert (memory.id == NOBODY).all()
 
 
 def test_gives_the_batch_and_then_the_queue_from_before_the_step() -> None:
-    one = queue()
-    before = one.image.clone()
+    memory = queue()
+    before = memory.image.clone()
     given = batch()
-    keys = one(**given)
+    keys = memory(**given)
     assert torch.equal(keys.image.features, torch.cat((given["image"].features, before)))
     assert keys.image.queued == keys.text.queued == 6
     assert not hasattr(keys, "id")
-    one.commit()
+    memory.commit()
     assert torch.equal(keys.image.features[2:], before), "what was given out does not change under its reader"
 
 
 def test_newest_replace_the_oldest_and_the_pointer_goes_round() -> None:
-    one = queue()
+    memory = queue()
     seen = [batch() for _ in range(4)]
     for number, given in enumerate(seen):
-        one(Number(torch.tensor([number, number])), **given)
-        one.commit()
-    assert one.pointer.item() == 2
+        memory(Number(torch.tensor([number, number])), **given)
+        memory.commit()
+    assert memory.pointer.item() == 2
     expected = torch.cat([seen[n]["image"].features for n in (3, 1, 2)])
-    assert torch.equal(one.image, expected)
-    assert one.id.tolist() == [3, 3, 1, 1, 2, 2]
+    assert torch.equal(memory.image, expected)
+    assert memory.id.tolist() == [3, 3, 1, 1, 2, 2]
 
 
 def test_ids_stand_beside_the_features() -> None:
-    one = queue()
-    keys = one(Number(torch.tensor([7, 8])), **batch())
+    memory = queue()
+    keys = memory(Number(torch.tensor([7, 8])), **batch())
     assert keys.id.values.tolist() == [7, 8, *[NOBODY] * 6]
 
 
 def test_nothing_enters_without_commit_nor_in_eval_mode_nor_twice() -> None:
-    one = queue()
-    before = one.image.clone()
-    one(**batch())
-    assert torch.equal(one.image, before)
-    one.commit()
-    after = one.image.clone()
+    memory = queue()
+    before = memory.image.clone()
+    memory(**batch())
+    assert torch.equal(memory.image, before)
+    memory.commit()
+    after = memory.image.clone()
     assert not torch.equal(after, before)
-    one.commit()
-    assert torch.equal(one.image, after)
-    one.eval()
-    one(**batch())
-    one.commit()
-    assert torch.equal(one.image, after)
+    memory.commit()
+    assert torch.equal(memory.image, after)
+    memory.eval()
+    memory(**batch())
+    memory.commit()
+    assert torch.equal(memory.image, after)
 
 
 def test_no_gradient_enters() -> None:
-    one = queue()
+    memory = queue()
     image = Embedding(torch.randn(2, 4, requires_grad=True))
-    keys = one(**{**batch(), "image": image})
+    keys = memory(**{**batch(), "image": image})
     assert not keys.image.features.requires_grad
-    one.commit()
-    assert not one.image.requires_grad
+    memory.commit()
+    assert not memory.image.requires_grad
 
 
 def test_batch_that_does_not_divide_it_is_refused_with_sizes_that_would_do() -> None:
@@ -96,41 +96,41 @@ def test_batch_that_does_not_divide_it_is_refused_with_sizes_that_would_do() -> 
 
 
 def test_state_is_saved_with_the_weights() -> None:
-    one, other = queue(), queue()
-    one(**batch())
-    one.commit()
-    other.load_state_dict(one.state_dict())
-    assert torch.equal(other.image, one.image)
+    memory, other = queue(), queue()
+    memory(**batch())
+    memory.commit()
+    other.load_state_dict(memory.state_dict())
+    assert torch.equal(other.image, memory.image)
     assert other.pointer.item() == 2
-    assert F.mse_loss(other.text, one.text) == 0
+    assert F.mse_loss(other.text, memory.text) == 0
 
 
 def test_any_number_of_queues_move_together() -> None:
-    one = FeatureQueue(FeatureQueue.Config(size=4, width=4, queues=("a", "b", "c")))
+    memory = FeatureQueue(FeatureQueue.Config(size=4, width=4, queues=("a", "b", "c")))
     given = {name: Embedding(torch.randn(2, 4)) for name in "abc"}
-    keys = one(**given)
-    one.commit()
+    keys = memory(**given)
+    memory.commit()
     for name, value in given.items():
         assert torch.equal(getattr(keys, name).features[:2], value.features)
-        assert torch.equal(getattr(one, name)[:2], value.features)
-    assert one.pointer.item() == 2
+        assert torch.equal(getattr(memory, name)[:2], value.features)
+    assert memory.pointer.item() == 2
 
 
 def entered(rank: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    one = queue(8)
-    start = {"image": one.image.clone(), "refused": ""}
+    memory = queue(8)
+    start = {"image": memory.image.clone(), "refused": ""}
     rows = torch.full((2, 4), float(rank))
-    keys = one(Number(torch.tensor([rank, rank])), image=Embedding(rows), text=Embedding(-rows))
-    one.commit()
+    keys = memory(Number(torch.tensor([rank, rank])), image=Embedding(rows), text=Embedding(-rows))
+    memory.commit()
     try:
-        one(**batch(3))
+        memory(**batch(3))
     except UserError as error:
         start["refused"] = error.problems[0].message
     local = torch.equal(keys.image.features, torch.cat((rows, start["image"])))
-    return {"local": local, "image": one.image[:, 0].tolist(), "text": one.text[:4, 0].tolist(), "id": one.id.tolist(),
-            "pointer": one.pointer.item(), "rest": torch.equal(one.image[4:], start["image"][4:]),
-            "refused": start["refused"]}  # fmt: skip
+    return {"local": local, "image": memory.image[:, 0].tolist(), "text": memory.text[:4, 0].tolist(),
+            "id": memory.id.tolist(), "pointer": memory.pointer.item(),
+            "rest": torch.equal(memory.image[4:], start["image"][4:]), "refused": start["refused"]}  # fmt: skip
 
 
 def test_rows_of_all_processes_enter_in_the_order_of_their_ranks() -> None:
@@ -148,9 +148,9 @@ def test_rows_of_all_processes_enter_in_the_order_of_their_ranks() -> None:
 def test_what_it_gives_has_the_batchs_rows_and_the_queues() -> None:
     config = FeatureQueue.Config(size=8, width=4)
     ports = {"image": EmbeddingType(width=4), "text": EmbeddingType(width=4), "id": NumberType()}
-    said = registry.get(FeatureQueue.kind_name).output(config, ports)
-    assert {name: type(field) for name, field in said.fields.items()} == {n: type(p) for n, p in ports.items()}
-    assert {field.rows for field in said.fields.values()} == {RowSpace("main", queue="kept")}
+    output_type = registry.get(FeatureQueue.kind_name).output(config, ports)
+    assert {name: type(field) for name, field in output_type.fields.items()} == {n: type(p) for n, p in ports.items()}
+    assert {field.rows for field in output_type.fields.values()} == {RowSpace("main", queue="kept")}
 
 
 def test_names_that_are_not_its_queues_are_told() -> None:
@@ -171,11 +171,11 @@ def test_what_it_gives_is_seen_through_by_whoever_walks_over_tensors() -> None:
 
 def gather_first(rank: int) -> list[list[float]]:
     """A step whose rows were gathered before they came to the queue."""
-    one = queue(8)
+    memory = queue(8)
     mine = Embedding(torch.full((2, 4), float(rank)))
-    keys = one(image=gathered(mine), text=gathered(mine))
-    one.commit()
-    return [[keys.image.own, one.pointer.item(), keys.image.queued], one.image[:4, 0].tolist()]
+    keys = memory(image=gathered(mine), text=gathered(mine))
+    memory.commit()
+    return [[keys.image.own, memory.pointer.item(), keys.image.queued], memory.image[:4, 0].tolist()]
 
 
 def test_gathered_rows_enter_once_and_know_where_their_own_stand() -> None:

@@ -35,7 +35,7 @@ TEXTS = [
 ]
 
 
-def theirs(text: str, length: int = 77) -> list[int]:
+def open_clip_ids(text: str, length: int = 77) -> list[int]:
     ids: list[int] = THEIRS([text], length)[0].tolist()
     end = ids.index(THEIRS.eot_token_id)
     return ids[: end + 1]
@@ -43,7 +43,7 @@ def theirs(text: str, length: int = 77) -> list[int]:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_ids_are_open_clips(text: str) -> None:
-    assert OURS.encode(text, 77) == theirs(text)
+    assert OURS.encode(text, 77) == open_clip_ids(text)
 
 
 @given(st.text(alphabet=st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs", "Cn", "Co"]), max_size=50))
@@ -51,19 +51,19 @@ def test_the_ids_are_open_clips(text: str) -> None:
 def test_the_ids_are_open_clips_for_any_text(text: str) -> None:
     # What ftfy takes for a text decoded wrongly may become characters that no version of Unicode has.
     cleaned = ftfy.fix_text(text)
-    assume(all(unicodedata.category(one) != "Cn" for one in cleaned))
+    assume(all(unicodedata.category(character) != "Cn" for character in cleaned))
     # open_clip takes its special tokens for themselves where a text has them; here they are words.
     assume(
         not any(
             token in html.unescape(html.unescape(cleaned)).lower() for token in ("<start_of_text>", "<end_of_text>")
         )
     )
-    assert OURS.encode(text, 77) == theirs(text)
+    assert OURS.encode(text, 77) == open_clip_ids(text)
 
 
 def test_texts_are_cut_as_open_clip_cuts_them() -> None:
     text = "word " * 200
-    assert OURS.encode(text, 76) == theirs(text, 76)
+    assert OURS.encode(text, 76) == open_clip_ids(text, 76)
     assert len(OURS.encode(text, 76)) == 76
 
 

@@ -50,7 +50,7 @@ def of(file: Path, **settings: Any) -> SentencePiece:
 
 
 @pytest.fixture(scope="module")
-def theirs(file: Path) -> Any:
+def xlm_r(file: Path) -> Any:
     from transformers import XLMRobertaTokenizer
 
     return XLMRobertaTokenizer.from_pretrained(str(file.parent))
@@ -67,22 +67,22 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_the_ids_are_xlm_rs(file: Path, theirs: Any, text: str) -> None:
-    assert of(file).encode(text, 100) == theirs(text).input_ids
+def test_the_ids_are_xlm_rs(file: Path, xlm_r: Any, text: str) -> None:
+    assert of(file).encode(text, 100) == xlm_r(text).input_ids
 
 
 @given(st.text(alphabet=st.sampled_from("A smallredbuecircq.,!3é ☃\t"), max_size=40))
 @settings(max_examples=200, deadline=None)
-def test_the_ids_are_xlm_rs_for_any_text(file: Path, theirs: Any, text: str) -> None:
-    assert of(file).encode(text, 200) == theirs(text).input_ids
+def test_the_ids_are_xlm_rs_for_any_text(file: Path, xlm_r: Any, text: str) -> None:
+    assert of(file).encode(text, 200) == xlm_r(text).input_ids
 
 
-def test_the_layout_is_xlm_rs(file: Path, theirs: Any) -> None:
+def test_the_layout_is_xlm_rs(file: Path, xlm_r: Any) -> None:
     ours = of(file)
     assert (ours.begin_id, ours.pad_id, ours.end_id, ours.id_of("<unk>")) == (0, 1, 2, 3)
-    assert ours.vocab_size == len(theirs) and ours.mask_id == theirs.mask_token_id == ours.vocab_size - 1
-    assert dict(ours.vocabulary()) == theirs.get_vocab()
-    assert ours.encode("a red square and 3 more", 5) == [*theirs("a red square and 3 more").input_ids[:4], 2]
+    assert ours.vocab_size == len(xlm_r) and ours.mask_id == xlm_r.mask_token_id == ours.vocab_size - 1
+    assert dict(ours.vocabulary()) == xlm_r.get_vocab()
+    assert ours.encode("a red square and 3 more", 5) == [*xlm_r("a red square and 3 more").input_ids[:4], 2]
     assert ours.encode("a red", 9, end=False)[-1] != 2
 
 
@@ -172,7 +172,7 @@ def test_a_file_that_is_missing_has_its_place_before_a_run_begins(tmp_path: Path
     changes = [f"data.captions.path={data}", "components.spm.file=nope.spm", "stages.finetune.batch=1"]
     with pytest.raises(BlueprintError) as error:
         Blueprint.load("beit3_base", "tasks/beit3/captioning", overrides=changes).train(out=tmp_path / "r", track=False)
-    (problem,) = (one for one in error.value.problems if "nope.spm" in one.message)
+    (problem,) = (reported for reported in error.value.problems if "nope.spm" in reported.message)
     assert problem.message == "no vocabulary file 'nope.spm'" and problem.span is not None
     assert not (tmp_path / "r").exists()
 
@@ -195,9 +195,9 @@ for act in (lambda: SentencePiece(SentencePiece.Config(vocab_size=99)).ready,
 
 
 def test_without_the_library_models_are_checked_and_the_rest_says_what_to_install(file: Path) -> None:
-    said = subprocess.run([sys.executable, "-c", LACKING, str(file)], capture_output=True, text=True, check=True)
-    assert said.stdout.count("needs the library of this name") == 2
-    assert said.stdout.count("uv pip install 'compose-vlp[sentencepiece]'") == 2
+    completed = subprocess.run([sys.executable, "-c", LACKING, str(file)], capture_output=True, text=True, check=True)
+    assert completed.stdout.count("needs the library of this name") == 2
+    assert completed.stdout.count("uv pip install 'compose-vlp[sentencepiece]'") == 2
 
 
 def test_a_file_runs_no_code(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,40 +38,40 @@ LEARNERS = pytest.mark.parametrize("kind", [WordPiece, BytePairs])
 
 @LEARNERS
 def test_known_words_come_back(kind: type[Tokenizer]) -> None:
-    one = make(kind)
-    ids = one.encode(WORDS, 64)
-    assert (ids[0], ids[-1]) == (one.begin_id, one.end_id)
-    assert one.decode(ids) == WORDS
-    assert one.decode([*ids, one.pad_id, one.pad_id, 17]) == WORDS, "nothing after the end"
+    tokenizer = make(kind)
+    ids = tokenizer.encode(WORDS, 64)
+    assert (ids[0], ids[-1]) == (tokenizer.begin_id, tokenizer.end_id)
+    assert tokenizer.decode(ids) == WORDS
+    assert tokenizer.decode([*ids, tokenizer.pad_id, tokenizer.pad_id, 17]) == WORDS, "nothing after the end"
 
 
 @LEARNERS
 def test_a_text_too_long_is_cut_and_keeps_its_end(kind: type[Tokenizer]) -> None:
-    one = make(kind)
-    whole, cut = one.encode(WORDS, 64), one.encode(WORDS, 6)
-    assert cut == [*whole[:5], one.end_id]
-    assert len(one.encode("star " * 10_000, 64)) == 64
-    assert one.encode("", 64) == [one.begin_id, one.end_id]
+    tokenizer = make(kind)
+    whole, cut = tokenizer.encode(WORDS, 64), tokenizer.encode(WORDS, 6)
+    assert cut == [*whole[:5], tokenizer.end_id]
+    assert len(tokenizer.encode("star " * 10_000, 64)) == 64
+    assert tokenizer.encode("", 64) == [tokenizer.begin_id, tokenizer.end_id]
 
 
 @LEARNERS
 def test_the_beginning_of_a_long_text_gives_the_ids_of_the_whole(kind: type[Tokenizer]) -> None:
-    one = make(kind)
+    tokenizer = make(kind)
     for text in (WORDS * 99, f"{WORDS}  \n" * 99, "x" * 5000 + f" {WORDS}" * 40, " " * 5000 + WORDS, "红圆" * 4000):
-        whole = one.pieces(one.clean(text))
+        whole = tokenizer.pieces(tokenizer.clean(text))
         for length in (4, 16, 64):
-            room = length - (one.begin_id is not None) - (one.end_id is not None)
-            ids = [i for i in one.encode(text, length) if i not in (one.begin_id, one.end_id)]
+            room = length - (tokenizer.begin_id is not None) - (tokenizer.end_id is not None)
+            ids = [i for i in tokenizer.encode(text, length) if i not in (tokenizer.begin_id, tokenizer.end_id)]
             assert ids == whole[:room]
 
 
 @LEARNERS
 def test_a_caption_of_ten_thousand_words_takes_no_longer_than_one_of_a_hundred(kind: type[Tokenizer]) -> None:
-    one = make(kind)
-    one.encode("warm up", 64)
+    tokenizer = make(kind)
+    tokenizer.encode("warm up", 64)
     began = time.process_time()
     for _ in range(5):
-        one.encode("a big cyan star " * 2500, 64)
+        tokenizer.encode("a big cyan star " * 2500, 64)
     assert time.process_time() - began < 5 * 0.02
 
 
@@ -79,11 +79,11 @@ def test_a_caption_of_ten_thousand_words_takes_no_longer_than_one_of_a_hundred(k
 @given(text=st.text(max_size=60))
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_has_ids_below_the_asserted_size(kind: type[Tokenizer], text: str) -> None:
-    one = TRAINED[kind]
-    ids = one.encode(text, 32)
-    assert all(0 <= number < one.vocab_size for number in ids)
+    tokenizer = TRAINED[kind]
+    ids = tokenizer.encode(text, 32)
+    assert all(0 <= number < tokenizer.vocab_size for number in ids)
     assert len(ids) <= 32
-    assert isinstance(one.decode(ids), str)
+    assert isinstance(tokenizer.decode(ids), str)
 
 
 TRAINED = {kind: make(kind, tokens=("[DEC]",)) for kind in (WordPiece, BytePairs)}
@@ -92,9 +92,9 @@ TRAINED = {kind: make(kind, tokens=("[DEC]",)) for kind in (WordPiece, BytePairs
 @given(text=st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40))
 @settings(max_examples=100, deadline=None)
 def test_byte_pairs_lose_nothing_of_any_script(text: str) -> None:
-    one = make(BytePairs, clean="none") if not (kept := KEPT.get("bpe")) else kept
-    KEPT["bpe"] = one
-    assert one.decode(one.encode(text, 1000)) == text.strip()
+    tokenizer = make(BytePairs, clean="none") if not (kept := KEPT.get("bpe")) else kept
+    KEPT["bpe"] = tokenizer
+    assert tokenizer.decode(tokenizer.encode(text, 1000)) == text.strip()
 
 
 KEPT: dict[str, Tokenizer] = {}
@@ -105,38 +105,38 @@ def test_a_learnt_vocabulary_may_be_smaller_and_extra_tokens_do_not_move(kind: t
     few, more = make(kind, tokens=("[DEC]", "[ENC]")), make(kind, tokens=("[DEC]", "[ENC]"), trained=False)
     more.train([*CORPUS, *("square ring cross blue green orange " * 3 for _ in range(3))])
     assert len(few.vocabulary()) < len(more.vocabulary()) < 400
-    for one in (few, more):
-        assert one.vocab_size == 402
-        assert (one.id_of("[DEC]"), one.id_of("[ENC]")) == (400, 401)
+    for tokenizer in (few, more):
+        assert tokenizer.vocab_size == 402
+        assert (tokenizer.id_of("[DEC]"), tokenizer.id_of("[ENC]")) == (400, 401)
     assert few.decode([few.id_of("[DEC]"), *few.encode("big star", 9)]) == "[DEC] big star"
 
 
 @LEARNERS
 def test_ids_that_were_never_given_out_leave_no_trace(kind: type[Tokenizer]) -> None:
-    one = make(kind)
-    ids = one.encode("big star", 9)
-    assert one.decode([ids[0], 399, *ids[1:]]) == "big star"
+    tokenizer = make(kind)
+    ids = tokenizer.encode("big star", 9)
+    assert tokenizer.decode([ids[0], 399, *ids[1:]]) == "big star"
 
 
 @LEARNERS
 def test_special_tokens_written_in_a_text_are_words(kind: type[Tokenizer]) -> None:
-    one = make(kind)
-    special = set(one.special.values())
-    written = " ".join(one.special)
-    assert special.isdisjoint(one.encode(f"a {written} star", 64)[1:-1])
+    tokenizer = make(kind)
+    special = set(tokenizer.special.values())
+    written = " ".join(tokenizer.special)
+    assert special.isdisjoint(tokenizer.encode(f"a {written} star", 64)[1:-1])
 
 
 @LEARNERS
 def test_what_is_stored_is_restored(kind: type[Tokenizer], tmp_path: Path) -> None:
-    one = make(kind, tokens=("[DEC]",))
-    one.save(tmp_path / "tokenizers" / "words")
+    tokenizer = make(kind, tokens=("[DEC]",))
+    tokenizer.save(tmp_path / "tokenizers" / "words")
     other = make(kind, tokens=("[DEC]",), trained=False)
     assert not other.ready
     other.restore(tmp_path / "tokenizers" / "words")
     assert other.ready
-    assert other.encode(WORDS, 64) == one.encode(WORDS, 64)
-    assert dict(other.special) == dict(one.special)
-    assert pickle.loads(pickle.dumps(one)).encode(WORDS, 64) == one.encode(WORDS, 64)
+    assert other.encode(WORDS, 64) == tokenizer.encode(WORDS, 64)
+    assert dict(other.special) == dict(tokenizer.special)
+    assert pickle.loads(pickle.dumps(tokenizer)).encode(WORDS, 64) == tokenizer.encode(WORDS, 64)
 
 
 @LEARNERS
@@ -161,11 +161,11 @@ def test_the_same_texts_give_the_same_vocabulary_in_every_process(kind: type[Tok
 
 @LEARNERS
 def test_before_it_is_trained_it_knows_its_size_and_says_that_it_has_no_words(kind: type[Tokenizer]) -> None:
-    one = make(kind, tokens=("[DEC]",), trained=False)
-    assert one.vocab_size == 401
-    assert kind.describe(one.config)["vocab_size"] == 401  # type: ignore[attr-defined]
+    tokenizer = make(kind, tokens=("[DEC]",), trained=False)
+    assert tokenizer.vocab_size == 401
+    assert kind.describe(tokenizer.config)["vocab_size"] == 401  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="no vocabulary yet"):
-        one.encode("a", 4)
+        tokenizer.encode("a", 4)
 
 
 @LEARNERS
@@ -189,9 +189,9 @@ def test_a_token_that_is_not_there_is_told_with_near_names(kind: type[Tokenizer]
 
 @LEARNERS
 def test_an_extra_token_that_is_there_already_is_told(kind: type[Tokenizer]) -> None:
-    one = make(kind, tokens=("a",) if kind is WordPiece else ("Ġa",))
+    tokenizer = make(kind, tokens=("a",) if kind is WordPiece else ("Ġa",))
     with pytest.raises(UserError, match=r"has .*a' already"):
-        one.encode("star", 9)
+        tokenizer.encode("star", 9)
 
 
 @LEARNERS
@@ -243,11 +243,11 @@ def test_berts_vocabulary_gives_berts_ids(tmp_path: Path) -> None:
     tokens = sorted(learnt.vocabulary(), key=lambda token: learnt.vocabulary()[token])
     file = tmp_path / "vocab.txt"
     file.write_text("\n".join(tokens) + "\n", encoding="utf-8")
-    theirs = transformers.BertTokenizer(vocab=str(file), do_lower_case=True)
+    reference = transformers.BertTokenizer(vocab=str(file), do_lower_case=True)
     ours = WordPiece(WordPiece.Config(file=str(file)))
     assert ours.vocab_size == len(tokens)
     for text in ["A Big RED star!", "Tiny  cyan\tcircles, é l'été 漢字", "star-star 12 unknownword", "", "ﬁ İ ß"]:
-        assert ours.encode(text, 64) == theirs(text)["input_ids"]
+        assert ours.encode(text, 64) == reference(text)["input_ids"]
 
 
 def test_a_file_without_berts_tokens_is_told(tmp_path: Path) -> None:

@@ -32,26 +32,26 @@ def opened(folder: Path, **config: Any) -> TransformersTokenizer:
 
 
 def test_the_ids_are_the_librarys_with_its_own_special_tokens(bert: Path) -> None:
-    theirs, ours = transformers.AutoTokenizer.from_pretrained(bert), opened(bert)
+    reference, ours = transformers.AutoTokenizer.from_pretrained(bert), opened(bert)
     for text in ["A big RED star", "the tiny circles, unknown!", ""]:
-        assert ours.encode(text, 64) == theirs(text)["input_ids"]
+        assert ours.encode(text, 64) == reference(text)["input_ids"]
     assert ours.decode(ours.encode("A big RED star", 64)) == "a big red star"
-    assert ours.vocab_size == len(theirs)
+    assert ours.vocab_size == len(reference)
     assert (ours.begin_id, ours.end_id, ours.pad_id, ours.mask_id) == (
-        theirs.cls_token_id,
-        theirs.sep_token_id,
-        theirs.pad_token_id,
-        theirs.mask_token_id,
+        reference.cls_token_id,
+        reference.sep_token_id,
+        reference.pad_token_id,
+        reference.mask_token_id,
     )
 
 
 def test_extra_tokens_follow_and_roles_can_be_named(bert: Path) -> None:
-    one = opened(bert, tokens=("[DEC]",), begin="[DEC]", end="[MASK]")
+    tokenizer = opened(bert, tokens=("[DEC]",), begin="[DEC]", end="[MASK]")
     size = opened(bert).vocab_size
-    assert one.vocab_size == size + 1
-    assert one.encode("star", 9)[0] == one.id_of("[DEC]") == size
-    assert one.encode("star", 9)[-1] == opened(bert).mask_id
-    assert TransformersTokenizer.describe(one.config) == {"vocab_size": size + 1}
+    assert tokenizer.vocab_size == size + 1
+    assert tokenizer.encode("star", 9)[0] == tokenizer.id_of("[DEC]") == size
+    assert tokenizer.encode("star", 9)[-1] == opened(bert).mask_id
+    assert TransformersTokenizer.describe(tokenizer.config) == {"vocab_size": size + 1}
 
 
 def test_long_texts_are_cut(bert: Path) -> None:
@@ -84,10 +84,10 @@ def test_without_a_pad_token_one_has_to_be_named(tmp_path: Path) -> None:
     backend = Backend(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     transformers.PreTrainedTokenizerFast(tokenizer_object=backend).save_pretrained(tmp_path)
-    one = opened(tmp_path)
-    assert one.encode("a b", 9) == [0, 1]
+    tokenizer = opened(tmp_path)
+    assert tokenizer.encode("a b", 9) == [0, 1]
     with pytest.raises(UserError, match="no pad token"):
-        _ = one.pad_id
+        _ = tokenizer.pad_id
     assert opened(tmp_path, pad="?").pad_id == 2
 
 

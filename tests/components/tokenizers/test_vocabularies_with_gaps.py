@@ -82,9 +82,9 @@ def test_ids_may_be_left_out(tmp_path: Path) -> None:
     vocabulary = {token: 10 * number for number, token in enumerate(WORDS)}
     file = json_file(tmp_path, vocabulary)
     names = {"begin": "[CLS]", "end": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
-    for one in (WordPiece(WordPiece.Config(file=file)), BytePairs(BytePairs.Config(file=file, **names))):
-        assert one.vocab_size == 81
-        every_id_has_a_row(one)
+    for tokenizer in (WordPiece(WordPiece.Config(file=file)), BytePairs(BytePairs.Config(file=file, **names))):
+        assert tokenizer.vocab_size == 81
+        every_id_has_a_row(tokenizer)
     library = TransformersTokenizer(TransformersTokenizer.Config(name=_folder(tmp_path), vocab_size=81, tokens=("x",)))
     assert library.vocab_size == 82
     every_id_has_a_row(library)
