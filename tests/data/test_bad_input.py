@@ -103,20 +103,20 @@ def loader(source: Source, **settings: Any) -> Loader:
 
 def test_pictures_of_every_kind_are_used_as_they_look_on_white(tmp_path: Path) -> None:
     save_pictures(tmp_path)
-    one = loader(save_table(tmp_path, dict.fromkeys(GOOD, "a picture")))
-    pixels = torch.cat([batch.values["image"].pixels for batch in one])
-    assert not one.skipped
+    data_loader = loader(save_table(tmp_path, dict.fromkeys(GOOD, "a picture")))
+    pixels = torch.cat([batch.values["image"].pixels for batch in data_loader])
+    assert not data_loader.skipped
     for seen, (name, colour) in zip(pixels, GOOD.items(), strict=True):
         assert abs(255 * seen - torch.tensor(colour).view(3, 1, 1)).max() <= 3, name
 
 
 def test_pictures_that_cannot_be_used_are_skipped_with_their_name_and_a_reason(tmp_path: Path) -> None:
     save_broken(tmp_path)
-    one = loader(save_table(tmp_path, {**dict.fromkeys(BROKEN, "a picture"), "whole.jpg": "the last"}))
+    data_loader = loader(save_table(tmp_path, {**dict.fromkeys(BROKEN, "a picture"), "whole.jpg": "the last"}))
     before = psutil.Process().memory_info().rss
-    assert [batch.rows for batch in one] == [(6,)]
+    assert [batch.rows for batch in data_loader] == [(6,)]
     assert psutil.Process().memory_info().rss - before < 150e6, "nothing huge was decoded"
-    for (index, reason), (name, says) in zip(one.skipped.items(), BROKEN.items(), strict=True):
+    for (index, reason), (name, says) in zip(data_loader.skipped.items(), BROKEN.items(), strict=True):
         assert name in reason
         assert any(word in reason for word in says.split("|")), reason
         assert index < 6
@@ -127,22 +127,22 @@ def test_captions_of_any_length_and_script_are_used_and_fast(tmp_path: Path) -> 
     for number in range(len(CAPTIONS)):
         shutil.copy(tmp_path / "a.png", tmp_path / f"{number}.png")
     rows = {f"{number}.png": words for number, words in enumerate(CAPTIONS.values())}
-    one = loader(save_table(tmp_path, rows))
+    data_loader = loader(save_table(tmp_path, rows))
     began = time.process_time()
-    (batch,) = one
+    (batch,) = data_loader
     assert time.process_time() - began < 0.5
     assert batch.values["caption"].lengths.tolist()[0] == 16
     assert batch.values["caption"].ids.shape == (3, 16)
-    assert not one.skipped
+    assert not data_loader.skipped
 
 
 @pytest.mark.parametrize("caption", ["", "   ", "\t\n"])
 def test_an_empty_caption_is_skipped(tmp_path: Path, caption: str) -> None:
     for name in ("a.png", "b.png"):
         Image.new("RGB", (9, 9)).save(tmp_path / name)
-    one = loader(save_table(tmp_path, {"a.png": caption, "b.png": "there"}))
-    assert [batch.rows for batch in one] == [(1,)]
-    assert one.skipped == {0: "caption is empty"}
+    data_loader = loader(save_table(tmp_path, {"a.png": caption, "b.png": "there"}))
+    assert [batch.rows for batch in data_loader] == [(1,)]
+    assert data_loader.skipped == {0: "caption is empty"}
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -150,13 +150,13 @@ def test_a_folder_that_moves_in_mid_run_stops_it_with_reasons(tmp_path: Path, wo
     (tmp_path / "pictures").mkdir()
     for number in range(40):
         Image.new("RGB", (9, 9)).save(tmp_path / "pictures" / f"{number}.png")
-    one = loader(
+    data_loader = loader(
         save_table(tmp_path, {f"pictures/{n}.png": "a picture" for n in range(40)}),
         train=True,
         skip_limit=None,
         workers=workers,
     )
-    batches = iter(one)
+    batches = iter(data_loader)
     next(batches)
     shutil.move(tmp_path / "pictures", tmp_path / "elsewhere")
     with pytest.raises(UserError, match="records are broken") as caught:

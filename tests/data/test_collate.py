@@ -54,20 +54,20 @@ def test_pictures_of_every_form_are_stacked(tmp_path: Path) -> None:
 
 
 def test_what_is_no_picture_is_a_bad_record(tmp_path: Path) -> None:
-    one = collator(image={"type": "image", "size": 8})
+    collate = collator(image={"type": "image", "size": 8})
     with pytest.raises(BadRecord, match="image is None, not a picture"):
-        one.read({"image": None})
+        collate.read({"image": None})
     with pytest.raises(BadRecord, match=r"missing\.png"):
-        one.read({"image": tmp_path / "missing.png"})
+        collate.read({"image": tmp_path / "missing.png"})
 
 
 def test_two_inputs_of_one_view_see_the_same_part_and_others_do_not() -> None:
     augment = {"crop": (0.1, 0.3), "flip": 0.5, "jitter": 0.4}
     small = {"type": "image", "size": 16, "from": "image", "augment": augment}
-    one = collator(train=True, low={**small, "view": "a"}, high={**small, "view": "a"}, other=small)
+    collate = collator(train=True, low={**small, "view": "a"}, high={**small, "view": "a"}, other=small)
     picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     for index in range(5):
-        low, high, other = one.read({"image": picture}, epoch=1, index=index)
+        low, high, other = collate.read({"image": picture}, epoch=1, index=index)
         assert np.array_equal(low, high)
         assert not np.array_equal(low, other)
 
@@ -170,9 +170,12 @@ def test_an_unknown_tokenizer_offers_the_nearest() -> None:
 
 
 def test_ids_labels_and_numbers() -> None:
-    one = collator(id={"type": "id"}, label={"type": "label", "classes": ("no", "yes")}, n={"type": "number"})
+    collate = collator(id={"type": "id"}, label={"type": "label", "classes": ("no", "yes")}, n={"type": "number"})
     values = batch(
-        one, {"id": "a", "label": "yes", "n": 1}, {"id": 7, "label": 0, "n": 2.5}, {"id": "a", "label": True, "n": 0}
+        collate,
+        {"id": "a", "label": "yes", "n": 1},
+        {"id": 7, "label": 0, "n": 2.5},
+        {"id": "a", "label": True, "n": 0},
     )
     assert values["id"].values.dtype == torch.int64
     assert values["id"].values[0] == values["id"].values[2] != values["id"].values[1] == 7

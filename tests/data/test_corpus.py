@@ -83,9 +83,9 @@ def test_scenes_are_learnt_in_seconds() -> None:
     prepare_tokenizers(tokenizers, {"x": text("w", **{"from": "caption"}), "caption": text("b")}, {"main": source})
     assert time.process_time() - began < 15
     words = source.record(3)["caption"]
-    for one in tokenizers.values():
-        ids = one.encode(words, 64)
-        assert one.decode(ids) == words
+    for tokenizer in tokenizers.values():
+        ids = tokenizer.encode(words, 64)
+        assert tokenizer.decode(ids) == words
         assert len(ids) <= len(words.split()) + 3, "frequent words are one token each"
 
 

@@ -90,11 +90,11 @@ def test_folders_of_pictures_by_class_and_with_metadata(tmp_path: Path) -> None:
     (tmp_path / "said").mkdir()
     (tmp_path / "said/1.png").write_bytes(png(7))
     (tmp_path / "said/metadata.csv").write_text("file_name,caption\n1.png,a cat\n")
-    said = opened(tmp_path / "said")
-    assert said.record(0)["caption"] == "a cat"
+    captioned = opened(tmp_path / "said")
+    assert captioned.record(0)["caption"] == "a cat"
     (tmp_path / "said/1.png").unlink()
     with pytest.raises(BadRecord, match=r"1\.png"):
-        open_picture(said.record(0)["image"])
+        open_picture(captioned.record(0)["image"])
 
 
 def test_pictures_that_are_missing_or_broken_are_bad_records(tmp_path: Path) -> None:
@@ -104,9 +104,11 @@ def test_pictures_that_are_missing_or_broken_are_bad_records(tmp_path: Path) -> 
     source = opened(tmp_path / "one")
     with pytest.raises(BadRecord, match="row 1, image is empty"):
         source.record(1)
-    one = Loader(source, {"image": parse_input({"type": "image", "size": 4})}, {}, batch=1, train=False, skip_limit=1)
-    assert [batch.rows for batch in one] == [(0,)]
-    assert "row 2, image (c): no picture of a known kind" in one.skipped[2]
+    data_loader = Loader(
+        source, {"image": parse_input({"type": "image", "size": 4})}, {}, batch=1, train=False, skip_limit=1
+    )
+    assert [batch.rows for batch in data_loader] == [(0,)]
+    assert "row 2, image (c): no picture of a known kind" in data_loader.skipped[2]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_plain_columns_of_bytes_are_pictures(tmp_path: Path, form: str) -> None:
         column = arrow.array(column, arrow.large_binary())
     elif form != "binary":
         held = [{"bytes": data, "path": None} if "struct" in form else data for data in column]
-        column = [[one] for one in held] if "list" in form else held
+        column = [[item] for item in held] if "list" in form else held
     source = opened(parquet(tmp_path / "a.parquet", jpg=column, txt=["a", "b", "c"]))
     renamed = shown(source, **{"from": "jpg"})
     (batch,) = renamed

@@ -64,9 +64,9 @@ def taken(batches: Iterator[Batch], count: int) -> list[Batch]:
     return list(islice(batches, count))
 
 
-def equal(one: Batch, other: Batch) -> bool:
-    a, b = one.values, other.values
-    return (one.rows, one.position, one.skipped) == (other.rows, other.position, other.skipped) and all(
+def equal(batch: Batch, other: Batch) -> bool:
+    a, b = batch.values, other.values
+    return (batch.rows, batch.position, batch.skipped) == (other.rows, other.position, other.skipped) and all(
         (torch.equal(a["image"].pixels, b["image"].pixels), torch.equal(a["caption"].ids, b["caption"].ids))
     )
 
@@ -76,11 +76,13 @@ BROKEN = Numbers(150, frozenset({3, 17, 18, 40, 77}))
 
 def test_batches_are_whole_and_an_epoch_reads_every_record() -> None:
     batches = taken(iter(loader(Numbers(22))), 5)
-    assert sorted(row for one in batches for row in one.rows)[:3] == sorted({r for b in batches for r in b.rows})[:3]
-    assert all(len(one.rows) == 4 for one in batches)
-    assert [one.position for one in batches[-2:]] == [Position(0, 16), Position(1, 0)]
-    for one in batches:
-        assert one.values["caption"].ids[:, 0].tolist() == list(one.rows)
+    assert (
+        sorted(row for batch in batches for row in batch.rows)[:3] == sorted({r for b in batches for r in b.rows})[:3]
+    )
+    assert all(len(batch.rows) == 4 for batch in batches)
+    assert [batch.position for batch in batches[-2:]] == [Position(0, 16), Position(1, 0)]
+    for batch in batches:
+        assert batch.values["caption"].ids[:, 0].tolist() == list(batch.rows)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -88,13 +90,13 @@ def test_workers_change_nothing(workers: int) -> None:
     alone = taken(iter(loader(BROKEN, seed=4)), 45)
     helped = taken(iter(loader(BROKEN, seed=4, workers=workers)), 45)
     assert all(equal(a, b) for a, b in zip(alone, helped, strict=True))
-    assert any(one.skipped for one in alone)
+    assert any(batch.skipped for batch in alone)
 
 
 def test_what_workers_hold_can_be_sent_to_a_process_of_its_own() -> None:
-    one = loader(BROKEN)
-    plan = next(iter(one.order.plans(Position())))
-    here, there = one.reader[plan], pickle.loads(pickle.dumps(one.reader))[plan]
+    data_loader = loader(BROKEN)
+    plan = next(iter(data_loader.order.plans(Position())))
+    here, there = data_loader.reader[plan], pickle.loads(pickle.dumps(data_loader.reader))[plan]
     assert isinstance(here, Batch)
     assert equal(here, there)
 
@@ -128,41 +130,43 @@ def test_resumed_is_the_same_trajectory(stop: int, workers: int) -> None:
 
 def test_a_second_iterator_goes_on_where_the_first_was_left() -> None:
     whole = taken(iter(loader(BROKEN)), 10)
-    one = loader(BROKEN)
-    again = [*taken(iter(one), 4), *taken(iter(one), 6)]
+    data_loader = loader(BROKEN)
+    again = [*taken(iter(data_loader), 4), *taken(iter(data_loader), 6)]
     assert all(equal(a, b) for a, b in zip(whole, again, strict=True))
 
 
 def test_processes_together_see_what_one_would() -> None:
     whole = taken(iter(loader(Numbers(50), batch=6, seed=2)), 9)
     parts = [taken(iter(loader(Numbers(50), batch=2, seed=2, rank=r, world=3)), 9) for r in range(3)]
-    for step, one in enumerate(whole):
-        assert sum((part[step].rows for part in parts), ()) == one.rows
-        assert torch.equal(torch.cat([part[step].values["image"].pixels for part in parts]), one.values["image"].pixels)
+    for step, batch in enumerate(whole):
+        assert sum((part[step].rows for part in parts), ()) == batch.rows
+        assert torch.equal(
+            torch.cat([part[step].values["image"].pixels for part in parts]), batch.values["image"].pixels
+        )
 
 
 # --- broken records ---------------------------------------------------------------------------------------------
 
 
 def test_broken_records_are_replaced_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    one = loader(BROKEN)
-    batches = taken(iter(one), 37)
+    data_loader = loader(BROKEN)
+    batches = taken(iter(data_loader), 37)
     assert all(len(b.rows) == len(set(b.rows)) == 4 for b in batches)
     assert not BROKEN.broken & {row for b in batches for row in b.rows}
-    skipped = one.state_dict()["skipped"]
+    skipped = data_loader.state_dict()["skipped"]
     assert set(skipped) <= BROKEN.broken
     assert len(skipped) >= 4
     assert skipped[17] == "number 17 is broken"
-    assert one.state_dict()["seen"] == 37 * 4 + sum(len(b.skipped) for b in batches)
+    assert data_loader.state_dict()["seen"] == 37 * 4 + sum(len(b.skipped) for b in batches)
     assert [r.getMessage() for r in caplog.records if "record 17" in r.getMessage()] == [
         "skipped record 17: number 17 is broken"
     ]
 
 
 def test_a_broken_record_counts_once_however_many_epochs_meet_it() -> None:
-    one = loader(Numbers(40, frozenset({3})), skip_limit=0.03)
-    taken(iter(one), 60)
-    assert set(one.state_dict()["skipped"]) == {3}
+    data_loader = loader(Numbers(40, frozenset({3})), skip_limit=0.03)
+    taken(iter(data_loader), 60)
+    assert set(data_loader.state_dict()["skipped"]) == {3}
 
 
 def test_more_than_the_set_share_stops_the_run() -> None:
@@ -193,9 +197,9 @@ def test_a_programming_error_is_never_skipped(workers: int) -> None:
 
 
 def test_without_training_once_through_unaugmented_and_skips_leave_gaps() -> None:
-    one = loader(BROKEN, batch=32, train=False)
+    data_loader = loader(BROKEN, batch=32, train=False)
     for _ in range(2):
-        batches = list(one)
+        batches = list(data_loader)
         rows = [row for b in batches for row in b.rows]
         assert rows == [i for i in range(150) if i not in BROKEN.broken]
         assert batches[0].values["image"].pixels.unique(dim=0).shape[0] == 1
@@ -203,8 +207,8 @@ def test_without_training_once_through_unaugmented_and_skips_leave_gaps() -> Non
 
 
 def test_a_batch_with_nothing_but_broken_records_is_left_out() -> None:
-    one = loader(Numbers(12, frozenset(range(4, 8))), train=False, skip_limit=0.5)
-    assert [b.rows for b in one] == [(0, 1, 2, 3), (8, 9, 10, 11)]
+    data_loader = loader(Numbers(12, frozenset(range(4, 8))), train=False, skip_limit=0.5)
+    assert [b.rows for b in data_loader] == [(0, 1, 2, 3), (8, 9, 10, 11)]
 
 
 def test_real_pictures_and_sentences(real_data: Callable[[str], Path]) -> None:
@@ -217,14 +221,14 @@ def test_real_pictures_and_sentences(real_data: Callable[[str], Path]) -> None:
     }
     words = WordPiece(WordPiece.Config(vocab_size=1000))
     prepare_tokenizers({"words": words}, inputs, {"main": source})
-    one = Loader(source, inputs, {"words": words}, batch=8)
-    for batch in taken(iter(one), 3):
+    data_loader = Loader(source, inputs, {"words": words}, batch=8)
+    for batch in taken(iter(data_loader), 3):
         assert batch.values["image"].pixels.shape == (8, 3, 64, 64)
         assert batch.values["label"].values.tolist() == [1] * 8
         sentence = source.record(batch.rows[0])["sentence"].lower()
-        said = words.decode(batch.values["caption"].ids[0].tolist())
-        assert said.replace(" ", "")[:20] == sentence.replace(" ", "")[:20]
-    assert not one.skipped
+        decoded = words.decode(batch.values["caption"].ids[0].tolist())
+        assert decoded.replace(" ", "")[:20] == sentence.replace(" ", "")[:20]
+    assert not data_loader.skipped
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------
@@ -238,12 +242,12 @@ def test_a_field_that_no_record_has_is_a_mistake_of_the_blueprint() -> None:
 
 
 def test_a_state_of_other_data_or_another_batch_is_refused() -> None:
-    one = loader(Numbers(50))
-    taken(iter(one), 3)
+    data_loader = loader(Numbers(50))
+    taken(iter(data_loader), 3)
     with pytest.raises(UserError, match="had 50 records when this run stopped, and has 51 now"):
-        loader(Numbers(51)).load_state_dict(one.state_dict())
+        loader(Numbers(51)).load_state_dict(data_loader.state_dict())
     with pytest.raises(UserError, match="stopped after 12 records of an epoch, no multiple of 5"):
-        loader(Numbers(50), batch=5).load_state_dict(one.state_dict())
+        loader(Numbers(50), batch=5).load_state_dict(data_loader.state_dict())
 
 
 # --- speed and memory -------------------------------------------------------------------------------------------
@@ -260,9 +264,9 @@ def test_scenes_are_batched_fast_enough() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs CUDA")
 def test_batches_are_pinned_for_cuda() -> None:
-    one = next(iter(loader(Numbers(20), workers=1, pin=True)))
-    assert one.values["image"].pixels.is_pinned()
-    assert one.values["caption"].ids.is_pinned()
+    batch = next(iter(loader(Numbers(20), workers=1, pin=True)))
+    assert batch.values["image"].pixels.is_pinned()
+    assert batch.values["caption"].ids.is_pinned()
 
 
 def test_readers_hear_no_signal_of_their_group() -> None:

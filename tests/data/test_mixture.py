@@ -39,7 +39,7 @@ class Words(Source):
 
 def mixed(**parts: tuple[Source, float]) -> Mixture:
     return Mixture(
-        {name: one for name, (one, _) in parts.items()}, {name: weight for name, (_, weight) in parts.items()}
+        {name: source for name, (source, _) in parts.items()}, {name: weight for name, (_, weight) in parts.items()}
     )
 
 
@@ -77,8 +77,8 @@ def test_shares_are_spread_over_the_epoch() -> None:
 
 
 def test_weights_in_the_proportion_of_the_lengths_show_every_record_once_an_epoch() -> None:
-    one = mixed(a=(Words("a", 10), 1), b=(Words("b", 30), 3))
-    assert sorted(order_of(one).permutation(4).tolist()) == list(range(40))
+    mixture = mixed(a=(Words("a", 10), 1), b=(Words("b", 30), 3))
+    assert sorted(order_of(mixture).permutation(4).tolist()) == list(range(40))
 
 
 def test_evaluated_the_parts_stand_one_after_the_other() -> None:
@@ -111,9 +111,9 @@ def test_resumed_in_mid_epoch_it_is_the_same_trajectory(stop: int, workers: int)
     source = mixed(coco=(Words("coco", 30, broken=29), 1), web=(Words("web", 90, broken=31), 2))
     source.skip_limit = 0.2
     whole = [batch.rows for batch in islice(loader(source, seed=5), 33)]
-    one = loader(source, seed=5, workers=workers)
-    begun = [batch.rows for batch in islice(one, stop)]
-    state = pickle.loads(pickle.dumps(one.state_dict()))
+    data_loader = loader(source, seed=5, workers=workers)
+    begun = [batch.rows for batch in islice(data_loader, stop)]
+    state = pickle.loads(pickle.dumps(data_loader.state_dict()))
     other = loader(source, seed=5, workers=workers)
     other.load_state_dict(state)
     assert begun + [batch.rows for batch in islice(other, 33 - stop)] == whole
@@ -135,25 +135,25 @@ def test_a_state_of_other_weights_is_refused() -> None:
 
 
 def test_substitutes_come_from_the_parts_by_their_weights() -> None:
-    one = mixed(small=(Words("small", 1000), 1), large=(Words("large", 9000), 1))
-    order = order_of(one, 4)
+    mixture = mixed(small=(Words("small", 1000), 1), large=(Words("large", 9000), 1))
+    order = order_of(mixture, 4)
     plan = next(iter(order.plans(Position())))
     taken = list(islice(order.substitutes(plan), 400))
     assert 140 < sum(row < 1000 for row in taken) < 260
 
 
 def test_fields_under_further_names_make_sources_of_different_makers_fit() -> None:
-    said = Renamed(Words("nlvr", 20, field="sentence"), {"caption": "sentence", "absent": "nothing"})
-    assert said.record(3) == {"sentence": "3", "caption": "3", "of": "nlvr"}
-    assert said.decodes is False
-    batch = next(iter(loader(mixed(a=(said, 1), b=(Words("b", 20), 1)))))
+    renamed = Renamed(Words("nlvr", 20, field="sentence"), {"caption": "sentence", "absent": "nothing"})
+    assert renamed.record(3) == {"sentence": "3", "caption": "3", "of": "nlvr"}
+    assert renamed.decodes is False
+    batch = next(iter(loader(mixed(a=(renamed, 1), b=(Words("b", 20), 1)))))
     assert len(batch.rows) == 8
 
 
 def test_a_part_without_the_field_is_named() -> None:
-    one = mixed(coco=(Words("coco", 20), 1), nlvr=(Words("nlvr", 20, field="sentence"), 1))
+    mixture = mixed(coco=(Words("coco", 20), 1), nlvr=(Words("nlvr", 20, field="sentence"), 1))
     with pytest.raises(UserError, match="reads the field 'caption', which the records of 'nlvr' do not have"):
-        loader(one)
+        loader(mixture)
 
 
 def test_a_weight_too_small_for_one_record_is_told() -> None:

@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_files_come_in_the_order_written_and_those_of_a_pattern_by_name(folder: Path) -> None:
     def names(*patterns: str) -> list[str]:
-        return [file.name for file in find_files(tuple(str(folder / one) for one in patterns))]
+        return [file.name for file in find_files(tuple(str(folder / pattern) for pattern in patterns))]
 
     assert names("b-10.tar", "b-8.tar") == ["b-10.tar", "b-8.tar"]
     assert names("a-*.tar") == ["a-08.tar", "a-09.tar", "a-10.tar"]

@@ -16,8 +16,11 @@ from compose_vlp.errors import UserError
 
 
 def reference(number: int, split: str, *sentences: str, thing: int = 7) -> dict[str, Any]:
-    said = [{"sent": one, "raw": one.upper(), "tokens": one.split(), "sent_id": i} for i, one in enumerate(sentences)]
-    return {"ref_id": number, "ann_id": thing, "image_id": 581, "split": split, "sentences": said, "category_id": 1}
+    entries = [
+        {"sent": sentence, "raw": sentence.upper(), "tokens": sentence.split(), "sent_id": i}
+        for i, sentence in enumerate(sentences)
+    ]
+    return {"ref_id": number, "ann_id": thing, "image_id": 581, "split": split, "sentences": entries, "category_id": 1}
 
 
 REFERENCES = [reference(1, "val", "man in red ", "the tall one"), reference(2, "train", "dog", thing=8)]

@@ -35,8 +35,11 @@ def everything(source: Source, index: int) -> dict[str, Any]:
     return {field: value(record, field) for field in record}
 
 
-def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return all(np.array_equal(one[f], other[f]) if isinstance(one[f], np.ndarray) else one[f] == other[f] for f in one)
+def same(record: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(
+        np.array_equal(record[f], other[f]) if isinstance(record[f], np.ndarray) else record[f] == other[f]
+        for f in record
+    )
 
 
 SCENES = [draw_scene(Draws("test", i), 1, 6) for i in range(300)]
@@ -46,7 +49,7 @@ def test_a_record_is_the_same_however_it_is_reached() -> None:
     source = scenes(max_objects=4, noise=0.3)
     forwards = [everything(source, i) for i in range(8)]
     backwards = [everything(pickle.loads(pickle.dumps(source)), i) for i in reversed(range(8))]
-    assert all(same(one, other) for one, other in zip(forwards, reversed(backwards), strict=True))
+    assert all(same(record, other) for record, other in zip(forwards, reversed(backwards), strict=True))
 
 
 def test_seed_and_split_give_other_pictures() -> None:
@@ -158,7 +161,7 @@ def test_captions_vary_and_few_pictures_share_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "said"),
+    ("x", "y", "expected"),
     [
         (0.9, 0.5, "to the right of"),
         (0.1, 0.55, "to the left of"),
@@ -168,9 +171,9 @@ def test_captions_vary_and_few_pictures_share_one() -> None:
         (0.2, 0.2, "to the upper left of"),
     ],
 )
-def test_direction_is_seen_from_the_other_thing(x: float, y: float, said: str) -> None:
+def test_direction_is_seen_from_the_other_thing(x: float, y: float, expected: str) -> None:
     here = Thing("red", "star", "small", 0.5, 0.5, 0.1)
-    assert direction(here._replace(x=x, y=y), here) == said
+    assert direction(here._replace(x=x, y=y), here) == expected
 
 
 # --- web-style noise --------------------------------------------------------------------------------------------

@@ -119,11 +119,14 @@ def test_an_epoch_has_every_record_once_and_each_process_few_shards(sizes: tuple
     assert len(set(epoch.tolist())) == len(epoch) == records // batch * batch
     assert not np.array_equal(epoch, order(batch).permutation(2))
     ranks = [order(4, rank=rank, world=at_once) for rank in range(at_once)]
-    met = [{runs.of(row) for plan in islice(one.plans(Position()), one.batches) for row in plan.rows} for one in ranks]
+    met = [
+        {runs.of(row) for plan in islice(share.plans(Position()), share.batches) for row in plan.rows}
+        for share in ranks
+    ]
     assert sum(map(len, met)) <= len(sizes) + at_once, "a run is read by two processes only where a lane ends in it"
-    for one in ranks:
-        plan = next(iter(one.plans(Position())))
-        assert {runs.of(row) for row in islice(one.substitutes(plan), 3)} <= {runs.of(row) for row in plan.everyone}
+    for share in ranks:
+        plan = next(iter(share.plans(Position())))
+        assert {runs.of(row) for row in islice(share.substitutes(plan), 3)} <= {runs.of(row) for row in plan.everyone}
 
 
 def test_shards_of_a_mixture_keep_its_weights(shards: str, tmp_path: Path) -> None:

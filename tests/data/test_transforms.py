@@ -138,8 +138,8 @@ def jpeg(folder: Path, width: int, height: int, orientation: int = 1) -> Path:
 def test_in_training_a_jpeg_is_decoded_no_larger_than_twice_what_is_needed(
     tmp_path: Path, settings: dict[str, Any], decoded: tuple[int, int]
 ) -> None:
-    one = transform(**{"augment": ImageAugment(crop=(0.25, 1)), **settings})
-    opened = open_reduced(jpeg(tmp_path, 2000, 1400), one.reducible)
+    image_transform = transform(**{"augment": ImageAugment(crop=(0.25, 1)), **settings})
+    opened = open_reduced(jpeg(tmp_path, 2000, 1400), image_transform.reducible)
     assert opened.picture.size == decoded
     assert (opened.width, opened.height) == (2000, 1400)
 
@@ -151,13 +151,13 @@ def test_a_turned_jpeg_decoded_small_is_turned_too(tmp_path: Path) -> None:
 
 
 def test_the_crop_of_a_small_decoded_picture_is_that_of_the_whole(tmp_path: Path) -> None:
-    one = transform(size=32, augment=ImageAugment(crop=(0.3, 0.6), flip=0.5))
+    image_transform = transform(size=32, augment=ImageAugment(crop=(0.3, 0.6), flip=0.5))
     whole = open_reduced(jpeg(tmp_path, 1603, 1201))
-    small = open_reduced(tmp_path / "a.jpg", one.reducible)
+    small = open_reduced(tmp_path / "a.jpg", image_transform.reducible)
     assert whole.picture.width > 4 * small.picture.width
     for seed in range(20):
-        near = one(whole.picture, Draws(seed)).astype(int)
-        far = one(small.picture, Draws(seed), (small.width, small.height)).astype(int)
+        near = image_transform(whole.picture, Draws(seed)).astype(int)
+        far = image_transform(small.picture, Draws(seed), (small.width, small.height)).astype(int)
         assert abs(near - far).max() <= 6
 
 
@@ -175,8 +175,8 @@ def test_png_pictures_and_small_jpegs_are_decoded_as_they_are(tmp_path: Path) ->
 @pytest.mark.parametrize("train", [False, True])
 def test_any_size_becomes_the_square(resize: str, size: tuple[int, int], train: bool) -> None:
     augment = ImageAugment(crop=(0.2, 1.0), flip=0.5)
-    one = transform(size=32, resize=resize, augment=augment)
-    pixels = one(gradient(*size), Draws(0) if train else None)
+    image_transform = transform(size=32, resize=resize, augment=augment)
+    pixels = image_transform(gradient(*size), Draws(0) if train else None)
     assert pixels.shape == (32, 32, 3)
     assert pixels.dtype == np.uint8
 
@@ -201,18 +201,18 @@ def test_stretch_crop_and_pad_keep_what_they_say() -> None:
 def test_crop_and_normalisation_are_open_clips_to_the_bit() -> None:
     open_clip = pytest.importorskip("open_clip")
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    theirs = open_clip.image_transform(224, is_train=False, mean=mean, std=std)
+    reference = open_clip.image_transform(224, is_train=False, mean=mean, std=std)
     ours = transform(size=224, resize="crop", mean=mean, std=std)
     for size in [(500, 375), (333, 500), (224, 224), (97, 101), (640, 113)]:
         picture = gradient(*size)
-        assert torch.equal(ours.normalise(np.stack([ours(picture)]))[0], theirs(picture))
+        assert torch.equal(ours.normalise(np.stack([ours(picture)]))[0], reference(picture))
 
 
 def test_normalise_is_per_channel() -> None:
-    one = transform(size=1, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 2.0))
+    image_transform = transform(size=1, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 2.0))
     pixels = np.full((2, 1, 1, 3), 255, np.uint8)
-    assert one.normalise(pixels).flatten(1).tolist() == [[1.0, 1.0, 0.0]] * 2
-    assert one.normalise(pixels).is_contiguous()
+    assert image_transform.normalise(pixels).flatten(1).tolist() == [[1.0, 1.0, 0.0]] * 2
+    assert image_transform.normalise(pixels).is_contiguous()
 
 
 # --- augmentation -----------------------------------------------------------------------------------------------
@@ -235,13 +235,13 @@ def test_a_box_that_cannot_be_had_is_the_centre_within_proportions() -> None:
 
 
 def test_flip_mirrors_and_its_rate_holds() -> None:
-    one = transform(size=32, augment=ImageAugment(flip=0.25))
+    image_transform = transform(size=32, augment=ImageAugment(flip=0.25))
     picture = gradient(32, 32)
-    straight = one(picture)
-    flipped = [bool((one(picture, Draws(seed)) != straight).any()) for seed in range(400)]
+    straight = image_transform(picture)
+    flipped = [bool((image_transform(picture, Draws(seed)) != straight).any()) for seed in range(400)]
     assert 0.2 < np.mean(flipped) < 0.3
     seed = flipped.index(True)
-    assert np.array_equal(one(picture, Draws(seed)), straight[:, ::-1])
+    assert np.array_equal(image_transform(picture, Draws(seed)), straight[:, ::-1])
 
 
 def test_equal_draws_show_the_same_part_at_two_sizes() -> None:
@@ -258,7 +258,7 @@ def test_jitter_is_torchvisions_three_factors_in_a_drawn_order() -> None:
 
     steps = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
     picture = gradient(40, 30)
-    one = transform(size=24, augment=ImageAugment(jitter=0.4))
+    image_transform = transform(size=24, augment=ImageAugment(jitter=0.4))
     orders = set()
     for seed in range(20):
         draws = Draws(seed)
@@ -266,7 +266,7 @@ def test_jitter_is_torchvisions_three_factors_in_a_drawn_order() -> None:
         expected, order = Image.fromarray(transform(size=24)(picture)), draws.shuffled(range(3))
         for number in order:
             expected = steps[number](expected, draws.between(0.6, 1.4))
-        assert np.array_equal(one(picture, Draws(seed)), np.asarray(expected))
+        assert np.array_equal(image_transform(picture, Draws(seed)), np.asarray(expected))
         orders.add(tuple(order))
     assert len(orders) > 3
 

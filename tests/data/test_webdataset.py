@@ -100,10 +100,10 @@ def test_records_are_those_of_the_webdataset_library(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "web-0.tar", "a") as tar:
         add(tar, "README", b"no dot, so no record")
         add(tar, "last.txt", b"alone")
-    theirs = list(webdataset.WebDataset(str(tmp_path / "web-0.tar"), shardshuffle=False))
+    samples = list(webdataset.WebDataset(str(tmp_path / "web-0.tar"), shardshuffle=False))
     ours = opened(tmp_path, "web-0.tar")
-    assert len(ours) == len(theirs) == 8
-    for number, sample in enumerate(theirs):
+    assert len(ours) == len(samples) == 8
+    for number, sample in enumerate(samples):
         record = ours.record(number)
         assert record["key"] == sample["__key__"]
         kinds = {kind for kind in sample if not kind.startswith("__")}
@@ -145,10 +145,10 @@ def test_a_cache_that_cannot_be_written_costs_only_time(folder: Path, caplog: py
 @pytest.mark.parametrize("stop", [3, 8, 13])
 def test_resumed_in_mid_epoch_it_is_the_same_trajectory(folder: Path, stop: int, workers: int) -> None:
     whole = [batch.rows for batch in islice(loader(opened(folder), seed=2), 20)]
-    one = loader(opened(folder), seed=2, workers=workers)
-    begun = [batch.rows for batch in islice(one, stop)]
+    data_loader = loader(opened(folder), seed=2, workers=workers)
+    begun = [batch.rows for batch in islice(data_loader, stop)]
     other = loader(opened(folder), seed=2, workers=workers)
-    other.load_state_dict(one.state_dict())
+    other.load_state_dict(data_loader.state_dict())
     assert begun + [batch.rows for batch in islice(other, 20 - stop)] == whole
 
 
@@ -194,11 +194,11 @@ def test_early_ends_are_counted_skips_and_training_goes_on(folder: Path) -> None
         (folder / name).write_bytes((folder / name).read_bytes()[:size])
     source = opened(folder)
     source.skip_limit = 0.5
-    one = loader(source, batch=2)
-    for _ in islice(one, 20):
+    data_loader = loader(source, batch=2)
+    for _ in islice(data_loader, 20):
         pass
-    assert len(one.skipped) == 3
-    assert sum("no tar file" in reason for reason in one.skipped.values()) == 1
+    assert len(data_loader.skipped) == 3
+    assert sum("no tar file" in reason for reason in data_loader.skipped.values()) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tar" * 200, bytes(10_240)])

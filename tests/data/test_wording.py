@@ -35,8 +35,8 @@ def test_every_rule_has_its_name_in_the_inputs() -> None:
 
 
 def test_words_are_counted_after_cleaning() -> None:
-    one = TextInput(tokenizer="t", max_length=9, clean="albef_caption", words=3)
-    assert prepared("A - well-known -- cat is here", one) == "a well known"
+    text_input = TextInput(tokenizer="t", max_length=9, clean="albef_caption", words=3)
+    assert prepared("A - well-known -- cat is here", text_input) == "a well known"
     assert prepared("A - well", TextInput(tokenizer="t", max_length=9, words=2)) == "A -"
     assert prepared(" As it is! ", TextInput(tokenizer="t", max_length=9)) == " As it is! "
 
