@@ -12,7 +12,7 @@ from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.kinds import Kind
 from tests.graph import support
 
-Said = list[tuple[str, str]]
+Messages = list[tuple[str, str]]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def child(tmp_path: Path) -> Callable[..., CheckedBlueprint]:
 
 
 @pytest.fixture
-def found(child: Callable[..., CheckedBlueprint]) -> Callable[..., tuple[tuple[Problem, ...], dict[str, object]]]:
+def problems_in(child: Callable[..., CheckedBlueprint]) -> Callable[..., tuple[tuple[Problem, ...], dict[str, object]]]:
     """The mistakes of `child.yaml` with the lines that they point into."""
 
     def load(text: str, *overrides: str, kinds: tuple[Kind, ...] = ()) -> tuple[tuple[Problem, ...], dict[str, object]]:
@@ -42,22 +42,22 @@ def found(child: Callable[..., CheckedBlueprint]) -> Callable[..., tuple[tuple[P
 
 
 @pytest.fixture
-def said(found: Callable[..., tuple[tuple[Problem, ...], dict[str, object]]]) -> Callable[..., Said]:
+def messages(problems_in: Callable[..., tuple[tuple[Problem, ...], dict[str, object]]]) -> Callable[..., Messages]:
     """Every mistake of `child.yaml` as (place and text under the carets, message)."""
 
-    def load(text: str, *overrides: str, kinds: tuple[Kind, ...] = ()) -> Said:
-        problems, lines = found(text, *overrides, kinds=kinds)
+    def load(text: str, *overrides: str, kinds: tuple[Kind, ...] = ()) -> Messages:
+        problems, lines = problems_in(text, *overrides, kinds=kinds)
         return [(support.pointed(problem, lines), problem.message) for problem in problems]
 
     return load
 
 
 @pytest.fixture
-def only(found: Callable[..., tuple[tuple[Problem, ...], dict[str, object]]]) -> Callable[..., Problem]:
+def only(problems_in: Callable[..., tuple[tuple[Problem, ...], dict[str, object]]]) -> Callable[..., Problem]:
     """The one mistake of `child.yaml`."""
 
     def load(text: str, *overrides: str, kinds: tuple[Kind, ...] = ()) -> Problem:
-        problems, _ = found(text, *overrides, kinds=kinds)
+        problems, _ = problems_in(text, *overrides, kinds=kinds)
         assert len(problems) == 1, [str(problem) for problem in problems]
         return problems[0]
 

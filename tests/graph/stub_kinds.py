@@ -55,7 +55,9 @@ class Library:
 
 def port(name: str, accepts: str = "", **more: Any) -> Port:
     """`port("x", "Text rows length | Sequence rows tokens width", flow=PAST)`; optional where it has a default."""
-    patterns = tuple(Pattern(kind, tuple(dims)) for kind, *dims in (one.split() for one in accepts.split("|") if one))
+    patterns = tuple(
+        Pattern(kind, tuple(dims)) for kind, *dims in (pattern.split() for pattern in accepts.split("|") if pattern)
+    )
     if more.get("literal_types") or more.get("choices"):
         more["literal"] = True
     return Port(name, patterns, **more)
@@ -90,7 +92,7 @@ def kind(
     flows: Callable[[Any], Mapping[str, Flow]] | None = None,
     **more: Any,
 ) -> Kind:
-    by_name = {one.name: one for one in ports}
+    by_name = {port.name: port for port in ports}
     result = Pattern(returns.split()[0], tuple(returns.split()[1:])) if returns else Pattern("Scalar")
     quiet = Traits("independent", "none", "none")
     made = Kind(
@@ -212,7 +214,7 @@ def text_sequence(x: Any, reads: Mapping[str, Flow], width: int | None, **more: 
 def context_reads(ports: Mapping[str, Any]) -> dict[str, Flow]:
     context = ports.get("context")
     several = context if isinstance(context, tuple) else (context,) if context is not None else ()
-    return merge_reads(*(one.reads for one in several), at_least=ALL)
+    return merge_reads(*(value.reads for value in several), at_least=ALL)
 
 
 TEXT_PARTS = {

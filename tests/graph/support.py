@@ -114,7 +114,7 @@ def _shape(arg: Arg, structure: dict[str, Any]) -> Any:
     if isinstance(arg, Ref):
         return (structure[arg.call], arg.path)
     if isinstance(arg, tuple):
-        return tuple(_shape(one, structure) for one in arg)
+        return tuple(_shape(item, structure) for item in arg)
     return arg if isinstance(arg, Constant) else str(arg)
 
 

@@ -36,7 +36,7 @@ def problems(name: str, *overrides: str) -> tuple[Problem, ...]:
     ids=["masker", "tokenizer", "picture of the tokenizer"],
 )
 def test_a_masker_or_tokenizer_of_another_grid_is_refused(overrides: list[str], message: str) -> None:
-    (actual,) = [one for one in problems("beit3_base", *overrides) if one.message == message]
+    (actual,) = [problem for problem in problems("beit3_base", *overrides) if problem.message == message]
     assert actual.span and actual.hints
 
 

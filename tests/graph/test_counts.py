@@ -59,14 +59,18 @@ def towers(tmp_path: Path) -> Load:
         text = TOWERS
         while True:
             whole = "\n".join((text, *changes))
-            unread = [one for one in DECLARED.finditer(text) if len(re.findall(rf"\b{one[1]}\b", whole)) < 2]
-            unread = [one for one in unread if one[1] not in ("loss", "words")]
+            unread = [match for match in DECLARED.finditer(text) if len(re.findall(rf"\b{match[1]}\b", whole)) < 2]
+            unread = [match for match in unread if match[1] not in ("loss", "words")]
             if not unread:
                 break
             text = text.replace(unread[0][0], "")
         (tmp_path / "towers.yaml").write_text(text, encoding="utf-8")
         loaded = Blueprint.load(str(tmp_path / "towers.yaml"), overrides=list(changes))
-        return check(loaded.document, registry, [one for one in loaded.problems if "nothing reads" not in one.message])
+        return check(
+            loaded.document,
+            registry,
+            [problem for problem in loaded.problems if "nothing reads" not in problem.message],
+        )
 
     return load
 
@@ -214,7 +218,7 @@ def test_scores_are_averaged_in_one_direction(towers: Load) -> None:
     i2t, t2i = "similar(x.cls, text(caption).cls)", "similar(text(caption).cls, x.cls)"
     towers(f"+graph.s=average([{i2t}, similar(mean(x), text(caption).cls)])", "+outputs.shown=s")
     actual = problems(towers, [f"+graph.s=average([{i2t}, {t2i}])", "+outputs.shown=s"])
-    assert any("one of these goes from rows to columns, another back" in one.message for one in actual)
+    assert any("one of these goes from rows to columns, another back" in problem.message for problem in actual)
 
 
 def test_what_nothing_reads_says_nothing_of_sizes(towers: Load) -> None:
@@ -226,7 +230,7 @@ def test_what_nothing_reads_says_nothing_of_sizes(towers: Load) -> None:
 
 def test_counts_that_are_not_known_go_with_all() -> None:
     text, grid = Count(12, 0, ("`caption`",)), Count(16, 16, grid=(4, 4))
-    for one in (text, grid, UNKNOWN):
-        assert one.may_be(UNKNOWN) and UNKNOWN.may_be(one) and one.may_be(one)
+    for count in (text, grid, UNKNOWN):
+        assert count.may_be(UNKNOWN) and UNKNOWN.may_be(count) and count.may_be(count)
     assert not text.may_be(Count(12, 12))
     assert not grid.may_be(Count(16, 16, grid=(2, 8))) and grid.may_be(Count(16, 16))

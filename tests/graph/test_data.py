@@ -9,7 +9,7 @@ import pytest
 from compose_vlp.errors import Problem
 
 Only = Callable[..., Problem]
-Said = Callable[..., list[tuple[str, str]]]
+Messages = Callable[..., list[tuple[str, str]]]
 BEGIN = "extends: coca\nstages: {a: {data: pairs, length: 1 epoch, losses: [contrastive]}}\ndata:\n"
 
 
@@ -34,8 +34,8 @@ BEGIN = "extends: coca\nstages: {a: {data: pairs, length: 1 epoch, losses: [cont
         ("pairs: {mix: {a: 0}}\n  a: {use: scenes}", "0", "`a` should be greater than 0; it is `0`"),
     ],
 )  # fmt: skip
-def test_what_no_source_could_be_opened_from(said: Said, lines: str, place: str, message: str) -> None:
-    actual = said(f"{BEGIN}  {lines}\n")
+def test_what_no_source_could_be_opened_from(messages: Messages, lines: str, place: str, message: str) -> None:
+    actual = messages(f"{BEGIN}  {lines}\n")
     assert [(where.split(" ", 1)[1], text) for where, text in actual] == [(place, message)]
 
 
@@ -43,9 +43,9 @@ def test_variables_of_the_shell_are_told_to_stay_there(only: Only) -> None:
     assert "variables of the shell are not read here" in only(f"{BEGIN}  pairs: {{use: jsonl, path: $HOME/x}}").hints[0]
 
 
-def test_a_param_that_only_data_reads_stays(child: Callable[..., object], said: Said) -> None:
-    assert said(f"{BEGIN}  pairs: {{use: jsonl, path: $where}}\nparams: {{where: x.jsonl}}\n") == []
+def test_a_param_that_only_data_reads_stays(child: Callable[..., object], messages: Messages) -> None:
+    assert messages(f"{BEGIN}  pairs: {{use: jsonl, path: $where}}\nparams: {{where: x.jsonl}}\n") == []
 
 
-def test_a_mixture_of_mixtures_is_no_circle(said: Said) -> None:
-    assert said(f"{BEGIN}  pairs: {{mix: {{a: 1, b: 1}}}}\n  a: {{mix: {{b: 2}}}}\n  b: {{use: scenes}}\n") == []
+def test_a_mixture_of_mixtures_is_no_circle(messages: Messages) -> None:
+    assert messages(f"{BEGIN}  pairs: {{mix: {{a: 1, b: 1}}}}\n  a: {{mix: {{b: 2}}}}\n  b: {{use: scenes}}\n") == []

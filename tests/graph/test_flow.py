@@ -90,8 +90,8 @@ def seen_beside(masked: str, other: str, losses: str = "") -> str:
 def test_words_that_another_draw_leaves_to_be_seen_leak(only: Only, masker: str) -> None:
     text = seen_beside("masked.text", f"{masker}(caption)")
     problem = only(text if masker == "masker_2" else text.replace("  masker_2: {use: mlm_masker}\n", ""))
-    said = "`other.text` has other words hidden, and reaches logits that must foretell those of `masked.text`"
-    assert problem.message.startswith(f"{said}, first in `text` at ")
+    leak = "`other.text` has other words hidden, and reaches logits that must foretell those of `masked.text`"
+    assert problem.message.startswith(f"{leak}, first in `text` at ")
     assert problem.hints == ("the way: other.text -> text -> second -> mlm_head",)
 
 
@@ -142,8 +142,8 @@ losses:
 """
 
 
-def test_scores_of_words_leave_out_a_cls_behind_them(said: Callable[[str], list[tuple[str, str]]]) -> None:
-    assert said(ONE_MORE) == []
+def test_scores_of_words_leave_out_a_cls_behind_them(messages: Callable[[str], list[tuple[str, str]]]) -> None:
+    assert messages(ONE_MORE) == []
 
 
 @pytest.mark.parametrize("name", ["vlmo", "beit3"])

@@ -27,7 +27,7 @@ def _names(name: str) -> Iterator[Span]:
                 yield node.name_span
             elif isinstance(node, Apply) and isinstance(node.callee, Name):
                 ports = paper(name).components.get(node.callee.name)
-                yield from (one.span for one in node.arguments if one.name and ports is not None)
+                yield from (argument.span for argument in node.arguments if argument.name and ports is not None)
 
 
 def _fields(name: str) -> Iterator[Span]:
@@ -90,7 +90,7 @@ def test_a_misspelt_section_is_one_message(name: str, to: str, tmp_path: Path) -
                 "\n".join([*lines[:number], wrong + line[len(word) :], *lines[number + 1 :]])
             )
             actual = problems(str(tmp_path / "broken.yaml"))
-            assert [one.message for one in actual] == [f"`{wrong}` is not a section of a blueprint"]
+            assert [problem.message for problem in actual] == [f"`{wrong}` is not a section of a blueprint"]
 
 
 def test_a_misspelt_section_hides_no_other_mistake(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_misspelt_section_hides_no_other_mistake(tmp_path: Path) -> None:
         "extends: albef\nlossess:\n  itc: {label_smoothing: 2}\nmodels: {a: {use: vit}}\n"
         "components:\n  vision: {dept: 3}\n  9a: {use: vit}\nbatch:\nprecision: fp8\n"
     )
-    assert [one.message.split(":")[0] for one in problems(str(file))] == [
+    assert [problem.message.split(":")[0] for problem in problems(str(file))] == [
         "`lossess` is not a section of a blueprint",
         "`label_smoothing` should be less than 1; it is `2`",
         "`models` is not a section of a blueprint",

@@ -16,7 +16,7 @@ from tests.graph.support import SMALL, checked, edited, paper, problems
 
 Child = Callable[..., CheckedBlueprint]
 Only = Callable[..., Problem]
-Said = Callable[..., list[tuple[str, str]]]
+Messages = Callable[..., list[tuple[str, str]]]
 
 
 def stored(blueprint: CheckedBlueprint, output: str) -> dict[str, list[str]]:
@@ -76,8 +76,8 @@ def test_settings_of_generation_are_typed() -> None:
          "`relevance` takes a score of each row, and this is Embedding"),
     ],
 )  # fmt: skip
-def test_an_output_that_means_nothing(said: Said, output: str, place: str, message: str | None) -> None:
-    actual = said(f"extends: coca\noutputs:\n  z: {output}\n")
+def test_an_output_that_means_nothing(messages: Messages, output: str, place: str, message: str | None) -> None:
+    actual = messages(f"extends: coca\noutputs:\n  z: {output}\n")
     assert len(actual) == 1, actual
     assert actual[0][0].split(" ", 1)[1] == place
     assert message is None or actual[0][1] == message
@@ -141,9 +141,9 @@ def test_what_keeps_nothing_of_earlier_words_cannot_write(child: Child) -> None:
          "`join` puts `image` behind `text`, which grows with every word"),
     ],
 )  # fmt: skip
-def test_what_a_new_word_would_change_is_named(said: Said, expression: str, message: str) -> None:
+def test_what_a_new_word_would_change_is_named(messages: Messages, expression: str, message: str) -> None:
     text = BESIDE.replace("EXPRESSION", expression)
     if "foreign" in text:
         text = text.replace("components:", "components:\n  foreign: {use: uncounted}")
-    actual = [problem for _, problem in said(text, kinds=(UNCOUNTED,)) if "word by word" in problem]
+    actual = [problem for _, problem in messages(text, kinds=(UNCOUNTED,)) if "word by word" in problem]
     assert actual == [f"{message}, so nothing can be written through it word by word"]

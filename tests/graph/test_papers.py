@@ -64,7 +64,7 @@ def test_shared_vocabulary_that_nothing_reads_is_checked_but_costs_nothing() -> 
     coca = paper("coca")
     assert "fused" in coca.values
     assert "pool_joint" not in {call.target for call in coca.training}
-    expected = [Ref(loss.call) for loss in coca.losses.values()] + [one.ref for one in coca.outputs.values()]
+    expected = [Ref(loss.call) for loss in coca.losses.values()] + [output.ref for output in coca.outputs.values()]
     assert "pool_joint" not in coca.reached_components(expected)
     assert "pool_joint" in coca.reached_components([coca.values["fused"]])
 

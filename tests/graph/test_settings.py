@@ -13,7 +13,7 @@ from tests.graph.support import SMALL, checked, edited, paper, problems
 
 Child = Callable[..., CheckedBlueprint]
 Only = Callable[..., Problem]
-Said = Callable[..., list[tuple[str, str]]]
+Messages = Callable[..., list[tuple[str, str]]]
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ Said = Callable[..., list[tuple[str, str]]]
     ],
 )  # fmt: skip
 def test_a_wrong_word_is_pointed_at(
-    said: Said, only: Only, line: str, place: str | None, message: str | None, hints: tuple[str, ...] | None
+    messages: Messages, only: Only, line: str, place: str | None, message: str | None, hints: tuple[str, ...] | None
 ) -> None:
     text = f"extends: albef\n{line}\n"
-    actual = [one for one in said(text) if "nothing reads" not in one[1]]
+    actual = [mistake for mistake in messages(text) if "nothing reads" not in mistake[1]]
     assert len(actual) == 1
     if place is not None:
         assert actual[0][0].split(" ", 1)[1] == place
@@ -66,9 +66,9 @@ def test_a_wrong_word_is_pointed_at(
         assert hints is None or only(text).hints == hints
 
 
-def test_a_setting_that_is_missing_points_at_the_component(said: Said) -> None:
+def test_a_setting_that_is_missing_points_at_the_component(messages: Messages) -> None:
     text = edited(SMALL, ("image_proj: {use: projection, out: 32}", "image_proj: {use: projection}"))
-    assert said(text) == [("child.yaml:9:3 image_proj", "`out` is missing")]
+    assert messages(text) == [("child.yaml:9:3 image_proj", "`out` is missing")]
 
 
 def test_a_component_without_use_says_what_there_is(only: Only) -> None:
@@ -94,10 +94,10 @@ def test_a_port_that_must_be_fed(only: Only) -> None:
         ("compare(ie, $scale)", "$scale", "`y` of `compare` takes no param"),
     ],
 )
-def test_an_argument_that_does_not_fit_its_port(said: Said, expression: str, place: str, message: str) -> None:
+def test_an_argument_that_does_not_fit_its_port(messages: Messages, expression: str, place: str, message: str) -> None:
     text = edited(SMALL, ("compare(ie, gathered(te))", expression)) + "params: {scale: {linear: [0, 1]}}\n"
     text += "optimizer: {lr: $scale}\n"
-    actual = said(text)
+    actual = messages(text)
     assert [(where.split(" ", 1)[1], what) for where, what in actual] == [(place, message)]
 
 
@@ -111,16 +111,16 @@ def test_a_wrong_kind_is_offered_the_usual_way_to_the_right_one(only: Only) -> N
     )
 
 
-def test_a_tower_without_a_cls_is_pointed_at_where_it_was_chosen(said: Said, only: Only) -> None:
+def test_a_tower_without_a_cls_is_pointed_at_where_it_was_chosen(messages: Messages, only: Only) -> None:
     text = "extends: albef\ncomponents: {vision: {use: swin}}\n"
-    ((place, message),) = said(text)
+    ((place, message),) = messages(text)
     assert (place, message) == ("child.yaml:2:28 swin", "this Sequence has no CLS")
     assert only(text).hints == ("`mean(v)` pools its tokens",)
 
 
-def test_a_literal_is_one_of_the_choices(said: Said) -> None:
+def test_a_literal_is_one_of_the_choices(messages: Messages) -> None:
     text = 'extends: beit3\ngraph:\n  joint: backbone(join(vision=patches, language=words), attention="prefx")\n'
-    assert [message for _, message in said(text)] == ["`attention` of `backbone` is not 'prefx'"]
+    assert [message for _, message in messages(text)] == ["`attention` of `backbone` is not 'prefx'"]
 
 
 def test_a_token_that_the_tokenizer_lacks_says_how_to_add_it(only: Only) -> None:
@@ -135,12 +135,12 @@ def test_functions_are_called_without_being_declared_and_their_names_are_taken(o
     assert problem.message == "`mean` is the name of a function"
 
 
-def test_a_kind_that_is_no_function_must_be_declared(said: Said) -> None:
+def test_a_kind_that_is_no_function_must_be_declared(messages: Messages) -> None:
     text = edited(SMALL, ("vision(image)", "vit(image)"))
     assert (
         "child.yaml:13:8 vit",
         "`vit` is a kind of component; only functions are called without being declared",
-    ) in said(text)
+    ) in messages(text)
 
 
 @pytest.mark.parametrize(
@@ -161,22 +161,22 @@ def test_a_kind_that_is_no_function_must_be_declared(said: Said) -> None:
     ],
 )  # fmt: skip
 def test_names_that_mean_nothing(
-    found: Callable[..., tuple[tuple[Problem, ...], dict[str, object]]],
-    said: Said, expression: str, place: str, message: str, hint: str | None,
+    problems_in: Callable[..., tuple[tuple[Problem, ...], dict[str, object]]],
+    messages: Messages, expression: str, place: str, message: str, hint: str | None,
 ) -> None:  # fmt: skip
     text = edited(SMALL, ("ie:  normalize(image_proj(v.cls))", f"ie:  {expression}"))
-    mistakes = [one for one in said(text) if "nothing reads" not in one[1]]
+    mistakes = [mistake for mistake in messages(text) if "nothing reads" not in mistake[1]]
     assert [(where.split(" ", 1)[1], what) for where, what in mistakes] == [(place, message)]
-    problem = next(one for one in found(text)[0] if one.message == message)
+    problem = next(mistake for mistake in problems_in(text)[0] if mistake.message == message)
     assert hint is None or hint in problem.hints
 
 
-def test_an_unknown_name_is_said_once(said: Said) -> None:
+def test_an_unknown_name_is_said_once(messages: Messages) -> None:
     text = edited(SMALL, ("v.cls", "zz.cls"), ("t.cls", "zz.cls"))
-    assert [message for _, message in said(text) if "zz" in message] == ["nothing is called `zz`"]
+    assert [message for _, message in messages(text) if "zz" in message] == ["nothing is called `zz`"]
 
 
-def test_all_mistakes_come_at_once(said: Said) -> None:
+def test_all_mistakes_come_at_once(messages: Messages) -> None:
     text = edited(
         SMALL,
         ("width: 64, depth: 1, heads: 4, patch: 16", "width: 64, dept: 1, heads: 4, patch: 16"),
@@ -185,7 +185,7 @@ def test_all_mistakes_come_at_once(said: Said) -> None:
         ("scores: [i2t, t2i]", "scores: [i2t, t2i], weight: heavy"),
         ("shown: ie", "shown: {generte: ie}"),
     )
-    places = [place.split(" ")[1] for place, _ in said(text) if place]
+    places = [place.split(" ")[1] for place, _ in messages(text) if place]
     assert places == ["dept", "clss", "normalise", "heavy", "{generte:"]
 
 
@@ -205,8 +205,8 @@ def test_all_mistakes_come_at_once(said: Said) -> None:
         ("text", "text", "`share` is a mapping of parts to their owners"),
     ],
 )
-def test_a_share_that_means_nothing(said: Said, share: str, place: str, message: str) -> None:
-    actual = said(f"extends: albef\ncomponents: {{mlm_head: {{share: {share}}}}}\n")
+def test_a_share_that_means_nothing(messages: Messages, share: str, place: str, message: str) -> None:
+    actual = messages(f"extends: albef\ncomponents: {{mlm_head: {{share: {share}}}}}\n")
     assert [(where.split(" ", 1)[1], what) for where, what in actual] == [(place, message)]
 
 

@@ -10,7 +10,7 @@ from tests.graph.support import SMALL, checked, edited, problems
 
 Child = Callable[..., CheckedBlueprint]
 Only = Callable[..., Problem]
-Said = Callable[..., list[tuple[str, str]]]
+Messages = Callable[..., list[tuple[str, str]]]
 
 DECODING = edited(
     SMALL,
@@ -98,12 +98,14 @@ def test_the_context_of_a_decoder(only: Only) -> None:
     assert only(text).message == "width 64 of v against context_width 48 of dec.context"
 
 
-def test_values_of_one_call_must_agree(said: Said) -> None:
-    actual = said(edited(SMALL, ("text_proj:  {use: projection, out: 32}", "text_proj:  {use: projection, out: 48}")))
+def test_values_of_one_call_must_agree(messages: Messages) -> None:
+    actual = messages(
+        edited(SMALL, ("text_proj:  {use: projection, out: 32}", "text_proj:  {use: projection, out: 48}"))
+    )
     assert actual == [("child.yaml:17:20 gathered(te)", "width 48 of gathered(te) against width 32 of ie")]
 
 
-def test_a_clash_silences_what_reads_it(said: Said) -> None:
+def test_a_clash_silences_what_reads_it(messages: Messages) -> None:
     """VLMo with a narrower patch embedding: four towers would not fit, and one line says so."""
     (problem,) = problems("vlmo", "components.patches_of.width=384")
     assert problem.message == "width 384 of patches against width 768 of words"

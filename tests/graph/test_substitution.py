@@ -12,7 +12,7 @@ from tests.graph.support import SMALL, checked, edited, paper, problems, shapes_
 
 Child = Callable[..., CheckedBlueprint]
 Only = Callable[..., Problem]
-Said = Callable[..., list[tuple[str, str]]]
+Messages = Callable[..., list[tuple[str, str]]]
 
 
 def albef(graph: str) -> str:
@@ -101,10 +101,10 @@ def test_previous_may_be_called_for_what_it_was(child: Child) -> None:
     ],
 )  # fmt: skip
 def test_a_call_that_means_nothing(
-    said: Said, only: Only, expression: str, place: str, message: str, hint: str | None
+    messages: Messages, only: Only, expression: str, place: str, message: str, hint: str | None
 ) -> None:
     text = albef(f"  wrong_text: {expression}\n")
-    actual = said(text)
+    actual = messages(text)
     assert [(where.split(" ", 1)[1], what) for where, what in actual] == [(place, message)]
     assert hint is None or hint in only(text).hints
 
@@ -135,9 +135,9 @@ def test_another_tokenizer_is_refused(only: Only) -> None:
 
 
 @pytest.mark.parametrize("name", ["t", "ad(t)"])
-def test_an_entry_that_reads_itself_is_offered_previous(said: Said, only: Only, name: str) -> None:
+def test_an_entry_that_reads_itself_is_offered_previous(messages: Messages, only: Only, name: str) -> None:
     text = f"extends: albef\ncomponents: {{ad: {{use: adapter}}}}\ngraph:\n  t: ad({name})\n"
-    (actual,) = said(text)
+    (actual,) = messages(text)
     assert actual[1] == "`t` reads itself"
     assert actual[0].endswith(" t")
     assert only(text).hints == ("the expression that is replaced is `previous`",)

@@ -11,7 +11,7 @@ from tests.graph.support import SMALL, checked, edited, paper, problems
 
 Child = Callable[..., CheckedBlueprint]
 Only = Callable[..., Problem]
-Said = Callable[..., list[tuple[str, str]]]
+Messages = Callable[..., list[tuple[str, str]]]
 
 STAGED = SMALL + "data:\n  pairs: {use: scenes}\nstages:\n  train: {data: pairs, length: 1 epoch, losses: [itc]}\n"
 
@@ -124,5 +124,5 @@ def test_stages_and_start_are_typed() -> None:
     vlmo = paper("vlmo")
     assert list(vlmo.stages) == ["language", "pairs"]
     assert vlmo.stages["pairs"].losses == ("itc", "itc_vl", "itm", "mlm")
-    assert [one.origin for one in vlmo.start] == ["weights/beit_base.safetensors", None]
+    assert [start.origin for start in vlmo.start] == ["weights/beit_base.safetensors", None]
     assert checked("beit3").settings["freeze"] == ("codebook",)

@@ -12,7 +12,7 @@ from tests.graph.support import paper, written
 
 Child = Callable[..., CheckedBlueprint]
 Only = Callable[..., Problem]
-Said = Callable[..., list[tuple[str, str]]]
+Messages = Callable[..., list[tuple[str, str]]]
 
 
 def test_a_teachers_value_is_the_same_value_in_its_weights() -> None:
@@ -54,8 +54,8 @@ def test_what_stands_on_inputs_alone_is_one_value_in_all_worlds(child: Child) ->
         ("itm_head(fsion.joint)", "fsion", "nothing is called `fsion`"),
     ],
 )  # fmt: skip
-def test_a_world_that_means_nothing(said: Said, expression: str, place: str, message: str) -> None:
-    actual = said(f"extends: albef\ngraph:\n  wrong_text: {expression}\n")
+def test_a_world_that_means_nothing(messages: Messages, expression: str, place: str, message: str) -> None:
+    actual = messages(f"extends: albef\ngraph:\n  wrong_text: {expression}\n")
     assert [(where.split(" ", 1)[1], what) for where, what in actual] == [(place, message)]
 
 
