@@ -29,12 +29,12 @@ def random(model: nn.Module) -> nn.Module:
     return model
 
 
-def assert_same_branch(ours: Any, theirs: Any, side: int) -> None:
+def assert_same_branch(ours: Any, reference: Any, side: int) -> None:
     """Features and gradients of pixels, in float64."""
     torch.manual_seed(2)
     pixels = torch.randn(2, 3, side, side, dtype=torch.double)
     actual = []
-    for branch in (ours, theirs):
+    for branch in (ours, reference):
         given = pixels.clone().requires_grad_()
         features: Tensor = branch(given)
         (features * torch.linspace(0, 1, features.numel(), dtype=torch.double).view_as(features)).sum().backward()
@@ -48,13 +48,13 @@ def assert_same_branch(ours: Any, theirs: Any, side: int) -> None:
 @pytest.mark.parametrize("relative", [True, False], ids=["relative", "absolute"])
 def test_vlmos_pictures_are_timms_beit(relative: bool, scaled: bool, tmp_path: Path) -> None:
     torch.manual_seed(1)
-    theirs = random(
+    reference = random(
         timm.create_model(
             "beit_base_patch16_224", embed_dim=16, depth=3, num_heads=2, img_size=64, num_classes=0, global_pool="",
             use_rel_pos_bias=relative, use_abs_pos_emb=not relative, init_values=0.1 if scaled else 0.0,
         )
     ).eval()  # fmt: skip
-    save_file(theirs.state_dict(), tmp_path / "beit.safetensors")
+    save_file(reference.state_dict(), tmp_path / "beit.safetensors")
     scales = [f"components.{stack}.layer_scale={0.1 if scaled else 'null'}" for stack in ("lower", "upper")]
     scales += ["~stages.language"] if relative else []  # it names these scales
     start = BEIT.format(file=tmp_path / "beit.safetensors")
@@ -63,7 +63,7 @@ def test_vlmos_pictures_are_timms_beit(relative: bool, scaled: bool, tmp_path: P
     m = model.double().eval().student
     nn.init.zeros_(m.patches_of.types)  # BEiT has none
     assert_same_branch(
-        lambda pixels: m.upper(m.lower(m.patches_of(Image(pixels)))).features, theirs.double().forward_features, 64
+        lambda pixels: m.upper(m.lower(m.patches_of(Image(pixels)))).features, reference.double().forward_features, 64
     )
 
 
@@ -84,7 +84,7 @@ def test_beit3s_pictures_are_timms(name: str) -> None:
     own = {path: tensor for path, tensor in weights_of(model).items() if path.split(".")[0] in READ}
     layout = beit3.Layout(task="pretrain", depth=3, final_norm=False, words=False, codes=False)
     official = to_theirs(beit3.rules(layout), own)
-    theirs = timm.create_model(
+    reference = timm.create_model(
         name,
         embed_dim=16,
         depth=3,
@@ -95,10 +95,10 @@ def test_beit3s_pictures_are_timms(name: str) -> None:
         global_pool="",
         final_norm=False,
     ).eval()
-    theirs.load_state_dict(checkpoint_filter_fn(dict(official), theirs))
+    reference.load_state_dict(checkpoint_filter_fn(dict(official), reference))
     m = model.double().eval().student  # type: ignore[union-attr]
     assert_same_branch(
-        lambda pixels: m.backbone(m.patches_of(Image(pixels))).features, theirs.double().forward_features, side
+        lambda pixels: m.backbone(m.patches_of(Image(pixels))).features, reference.double().forward_features, side
     )
 
 

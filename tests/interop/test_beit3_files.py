@@ -72,12 +72,12 @@ def random(checked: CheckedBlueprint) -> Model:
 @pytest.mark.parametrize("task", TASKS)
 def test_each_class_goes_to_the_authors_names_and_back(task: names.Task) -> None:
     ours = weights_of(random(small(TASKS[task])))
-    theirs = names.export_state(ours)
-    layout = names.Layout.of(theirs)
+    exported = names.export_state(ours)
+    layout = names.Layout.of(exported)
     assert layout.task == task
     assert (layout.words, layout.codes) == ((True, True) if task == "pretrain" else (False, False))
     assert layout.final_norm == (task not in ("vqa", "classification"))
-    back = names.import_state(theirs).tensors
+    back = names.import_state(exported).tensors
     assert all(torch.equal(tensor, ours[name]) for name, tensor in back.items())
     left = {name.split(".")[0] for name in ours.keys() - back.keys()}
     assert left <= {"code_patches", "code_tower", "codebook", "word_head", "code_head"}, "all else has a name"
@@ -108,13 +108,13 @@ def test_a_file_in_half_precision_fills_its_class_and_names_what_none_has(
 
 @pytest.mark.parametrize(("before", "after"), [(224, 480), (64, 32)])
 def test_a_file_of_another_size_of_picture_fills_a_model(before: int, after: int, tmp_path: Path) -> None:
-    theirs = weights_of(random(small("nlvr2", side=before)))
-    torch.save(names.export_state(theirs), tmp_path / "beit3.pth")
+    stored = weights_of(random(small("nlvr2", side=before)))
+    torch.save(names.export_state(stored), tmp_path / "beit3.pth")
     ours = weights_of(started(tmp_path / "beit3.pth", "nlvr2", after)[0])
-    own, positions = set(names.import_state(names.export_state(theirs)).tensors), "patches_of.positions"
-    assert all(torch.equal(ours[name], theirs[name]) for name in own - {positions})
-    assert torch.equal(ours[positions][0], theirs[positions][0])
-    patches = resize_grid(theirs[positions][1:], (after // 16) ** 2, antialias=False)
+    own, positions = set(names.import_state(names.export_state(stored)).tensors), "patches_of.positions"
+    assert all(torch.equal(ours[name], stored[name]) for name in own - {positions})
+    assert torch.equal(ours[positions][0], stored[positions][0])
+    patches = resize_grid(stored[positions][1:], (after // 16) ** 2, antialias=False)
     assert torch.equal(ours[positions][1:], patches)
 
 

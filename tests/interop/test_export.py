@@ -70,9 +70,9 @@ def test_the_merged_file_is_the_adapted_model_without_adapters(paper: str, tmp_p
     assert not any("lora" in name for name in load_file(file))
     base, notes = begun(plain, file)
     assert not any("left over" in line for line in notes)
-    mine, theirs, without = losses(plain, base), losses(adapted, model), losses(plain, build(plain, seed=3))
-    for name in theirs:
-        assert_near(mine[name], theirs[name], within=1e-5)  # merged in float32
+    mine, reference, without = losses(plain, base), losses(adapted, model), losses(plain, build(plain, seed=3))
+    for name in reference:
+        assert_near(mine[name], reference[name], within=1e-5)  # merged in float32
     assert any(float((mine[name] - without[name]).abs()) > 1e-3 for name in mine), "the adapters did something"
 
 

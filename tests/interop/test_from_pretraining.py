@@ -35,7 +35,7 @@ def begun(form: str, folder: Path, tasks: list[str], start: str, *overrides: str
     _, sizes = FOLDERS[form].settings(read_oracle(folder))
     weights = start.replace("FILE", f'"{folder / "model.safetensors"}"').replace("FORM", form)
     known = Blueprint.load(form, *tasks).document.components.names
-    own = [one for one in sizes if one.startswith("inputs.") or one.split(".")[1].split("=")[0] in known]
+    own = [size for size in sizes if size.startswith("inputs.") or size.split(".")[1].split("=")[0] in known]
     blueprint = Blueprint.load(form, *tasks, overrides=[*own, f"start={weights}", *overrides]).check()
     model, notes = build(blueprint, seed=0), list[str]()
     initialiser(blueprint, notes.append)(model)

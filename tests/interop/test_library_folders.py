@@ -74,8 +74,8 @@ def embeddings(asker: Asker) -> tuple[Any, Any, Tensor, Tensor]:
     return image["image"], text["caption"], *actual
 
 
-def assert_same_words(theirs: Tensor, ours: Any) -> None:
-    for row, own, length in zip(theirs.tolist(), ours.ids.tolist(), ours.lengths.tolist(), strict=True):
+def assert_same_words(expected: Tensor, ours: Any) -> None:
+    for row, own, length in zip(expected.tolist(), ours.ids.tolist(), ours.lengths.tolist(), strict=True):
         assert row[:length] == own[:length]
 
 
@@ -112,14 +112,14 @@ def test_a_pretrained_blip_is_a_captioner_and_a_matcher_of_transformers(tmp_path
     captioner = BlipForConditionalGeneration.from_pretrained(written.folder)
     assert captioner.generation_config.num_beams == 3 and captioner.generation_config.max_length == 28
     for how in ({"num_beams": 1}, {"num_beams": 3, "length_penalty": 0.0}):
-        theirs = captioner.generate(pixel_values=pixels, max_length=28, **how)
+        expected = captioner.generate(pixel_values=pixels, max_length=28, **how)
         ours = {"beams": how["num_beams"], **{key: how[key] for key in how if key != "num_beams"}}
-        said = processor.batch_decode(theirs[:, 1:], skip_special_tokens=True)
+        captions = processor.batch_decode(expected[:, 1:], skip_special_tokens=True)
         own = asker.ids_of_batch("caption", {"image": batch["image"]}, **ours)
-        assert [asker.tokenizers["bert"].decode(row) for row in theirs[:, 1:].tolist()] == [
+        assert [asker.tokenizers["bert"].decode(row) for row in expected[:, 1:].tolist()] == [
             asker.tokenizers["bert"].decode(row) for row in own[:, 1:].tolist()
         ]
-        assert len(set(said)) > 1
+        assert len(set(captions)) > 1
 
 
 @pytest.mark.parametrize("more", [(), (LEARNT.replace("400", "400, end: </a>, tokens: [</a>]"),)], ids=["clip", "bpe"])
@@ -174,7 +174,7 @@ def test_a_clip_goes_there_and_comes_back(form: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "small", "library", "said"),
+    ("line", "small", "library", "difference"),
     [
         ("tiny/blip", (), "transformers", "components.vision.stem is convolution, where it has patch"),
         ("tiny/coca", (), "open_clip", "components.vision.cls is none, where it has first"),
@@ -195,7 +195,7 @@ def test_a_clip_goes_there_and_comes_back(form: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_model_of_another_shape_is_told_in_what_it_departs(
-    tmp_path: Path, line: str, small: Sequence[str], library: str, said: str
+    tmp_path: Path, line: str, small: Sequence[str], library: str, difference: str
 ) -> None:
     name, *change = line.split(maxsplit=1) if LEARNT in line else line.split()
     asker = tiny(name, small=small, overrides=change)
@@ -204,7 +204,7 @@ def test_a_model_of_another_shape_is_told_in_what_it_departs(
     with pytest.raises(UserError, match=f"has not the shape of .* in {library}") as caught:
         exported(asker, tmp_path, library)
     hints = caught.value.problems[0].hints
-    assert any(said in hint for hint in hints), hints
+    assert any(difference in hint for hint in hints), hints
     assert "it can be exported as safetensors, onnx" in hints[-1] and not list(tmp_path.iterdir())
 
 

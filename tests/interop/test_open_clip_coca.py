@@ -126,7 +126,7 @@ SIZES: dict[str, dict[str, Any]] = {
 class Pair:
     """open_clip's model with random weights, ours with the same, and one batch for both."""
 
-    theirs: Any
+    library: Any
     blueprint: CheckedBlueprint
     ours: Model
     image: Tensor
@@ -146,25 +146,25 @@ class Pair:
 def pair(request: pytest.FixtureRequest, double: None) -> Pair:
     open_clip = pytest.importorskip("open_clip")
     config = SIZES[request.param]
-    theirs = open_clip.coca_model.CoCa(**config)
-    for parameter in theirs.parameters():
+    library = open_clip.coca_model.CoCa(**config)
+    for parameter in library.parameters():
         torch.nn.init.normal_(parameter, std=0.2)  # one of open_clip's own begins as uninitialised memory
-    theirs.logit_scale.data.fill_(2.0)
+    library.logit_scale.data.fill_(2.0)
     words, frame = config["text_cfg"]["vocab_size"], config["text_cfg"]["context_length"]
     tokenizer = f"components.clip={{use: ids, vocab_size: {words}, begin: '{words - 2}', end: '{words - 1}'}}"
     blueprint = checked(names.BLUEPRINT, [*names.overrides(config), tokenizer])
     ours = build(blueprint)
-    load_weights(ours, names.import_state(theirs.state_dict()))
+    load_weights(ours, names.import_state(library.state_dict()))
     ids = torch.randint(1, words, (4, frame))
     for row, length in enumerate((frame, frame - 1, frame // 2, 2)):  # full, one place of padding, half, two words
         ids[row, length:] = 0
     ids[0, 2] = ids[2, 1] = 0  # "!", whose id is the padding's
-    return Pair(theirs, blueprint, ours, torch.randn(4, 3, *theirs.visual.image_size), ids)
+    return Pair(library, blueprint, ours, torch.randn(4, 3, *library.visual.image_size), ids)
 
 
 def test_features_and_logits_are_equal(pair: Pair) -> None:
     with torch.no_grad():
-        expected = pair.theirs(pair.image, pair.ids)
+        expected = pair.library(pair.image, pair.ids)
         actual = pair.values("image_embedding", "text_embedding", "logits")
     assert_near(actual["image_embedding"].features, expected["image_features"])
     assert_near(actual["text_embedding"].features, expected["text_features"])
@@ -174,7 +174,7 @@ def test_features_and_logits_are_equal(pair: Pair) -> None:
 def test_losses_and_all_gradients_are_equal(pair: Pair) -> None:
     from open_clip.loss import CoCaLoss
 
-    out = pair.theirs(pair.image, pair.ids)
+    out = pair.library(pair.image, pair.ids)
     contrastive, captioning = CoCaLoss(caption_loss_weight=2.0, clip_loss_weight=1.0)(**out)
     (contrastive + captioning).backward()
     actual = pair.ours(compile_stage(pair.blueprint, "pretrain").run, pair.batch())
@@ -183,7 +183,7 @@ def test_losses_and_all_gradients_are_equal(pair: Pair) -> None:
     assert_near(actual["contrastive"].value, contrastive)
     assert_near(2 * actual["captioning"].value, captioning)
     gradients = names.export_state(gradients_of(pair.ours))
-    for name, parameter in pair.theirs.named_parameters():
+    for name, parameter in pair.library.named_parameters():
         assert_near(gradients[name], parameter.grad, floor=1e-12, what=name)
 
 
@@ -192,7 +192,7 @@ def test_texts_trimmed_to_the_longest_and_one_place_of_padding_give_the_same(pai
     trimmed = ids[:, : int((ids != 0).sum(1).max()) + 2]  # a "!" within, and the spare place
     assert trimmed.shape[1] < ids.shape[1]
     with torch.no_grad():
-        expected = pair.theirs.encode_text(ids)
+        expected = pair.library.encode_text(ids)
         batch = {"caption": Text(trimmed, text_of(ids, 0).lengths, ids.shape[1])}
         actual = pair.values("text_embedding", batch=batch)
     assert_near(actual["text_embedding"].features, expected)
@@ -212,11 +212,13 @@ def test_what_is_exported_loads_strictly_and_gives_the_same_features(pair: Pair)
 
 
 def width(pair: Pair) -> int:
-    return int(pair.theirs.visual.output_dim)
+    return int(pair.library.visual.output_dim)
 
 
 def test_a_blueprint_starts_from_open_clips_file(pair: Pair, tmp_path: Path) -> None:
-    torch.save({"state_dict": {f"module.{n}": t for n, t in pair.theirs.state_dict().items()}}, tmp_path / "epoch_1.pt")
+    torch.save(
+        {"state_dict": {f"module.{n}": t for n, t in pair.library.state_dict().items()}}, tmp_path / "epoch_1.pt"
+    )
     fresh, notes = build(pair.blueprint), list[str]()
     item = Start.model_validate({"from": str(tmp_path / "epoch_1.pt"), "as": "open_clip_coca"})
     initialiser(dataclasses.replace(pair.blueprint, start=(item,)), notes.append)(fresh)
@@ -226,7 +228,7 @@ def test_a_blueprint_starts_from_open_clips_file(pair: Pair, tmp_path: Path) -> 
 
 
 def test_there_and_back_leaves_every_tensor_as_it_was(pair: Pair) -> None:
-    state = pair.theirs.state_dict()
+    state = pair.library.state_dict()
     back = names.export_state(names.import_state(state))
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
@@ -244,10 +246,10 @@ def test_the_blueprint_has_the_settings_and_shapes_of_open_clips_own_configurati
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nothing is initialised on the meta device
         config.pop("custom_text")
-        theirs = open_clip.coca_model.CoCa(**config).state_dict()
-    shapes = {name: tensor.shape for name, tensor in names.import_state(theirs).items()}
-    for one in (own, derived):
-        assert {name: tensor.shape for name, tensor in weights_of(build(one, "meta")).items()} == shapes
+        state = open_clip.coca_model.CoCa(**config).state_dict()
+    shapes = {name: tensor.shape for name, tensor in names.import_state(state).items()}
+    for variant in (own, derived):
+        assert {name: tensor.shape for name, tensor in weights_of(build(variant, "meta")).items()} == shapes
     heads = {name: part.config.heads for name, part in own.components.items() if hasattr(part.config, "heads")}
     assert heads == {n: p.config.heads for n, p in derived.components.items() if hasattr(p.config, "heads")}
     assert own.inputs["caption"].max_length == derived.inputs["caption"].max_length == 76  # type: ignore[union-attr]
@@ -260,7 +262,7 @@ def changed(section: str, key: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value", "said"),
+    ("section", "key", "value", "phrase"),
     [
         ("vision_cfg", "timm_model_name", "resnet50", "`vision_cfg.timm_model_name` is nothing that this layout has"),
         ("text_cfg", "hf_model_name", "roberta-base", "`text_cfg.hf_model_name` is nothing that this layout has"),
@@ -271,10 +273,10 @@ def changed(section: str, key: str, value: Any) -> dict[str, Any]:
         ("", "vision_cfg", None, "`vision_cfg` is missing"),
     ],
 )
-def test_a_configuration_of_another_layout_is_refused(section: str, key: str, value: Any, said: str) -> None:
+def test_a_configuration_of_another_layout_is_refused(section: str, key: str, value: Any, phrase: str) -> None:
     with pytest.raises(UserError, match="no CoCa") as caught:
         names.overrides(changed(section, key, value))
-    assert any(said in hint for hint in caught.value.problems[0].hints)
+    assert any(phrase in hint for hint in caught.value.problems[0].hints)
 
 
 def test_open_clips_mended_mask_is_the_correct_one() -> None:
@@ -282,12 +284,12 @@ def test_open_clips_mended_mask_is_the_correct_one() -> None:
 
 
 def test_the_correct_mask_is_open_clips_mended_one(pair: Pair) -> None:
-    pair.theirs.text.correct_cls_mask = True
+    pair.library.text.correct_cls_mask = True
     pair.ours.student.unimodal.config = pair.ours.student.unimodal.config.model_copy(update={"cls_mask": "correct"})
     ids = pair.ids.clone()
     ids[0, 2] = ids[2, 1] = 1  # where no word has the padding's id
     with torch.no_grad():
-        expected = pair.theirs.encode_text(ids)
+        expected = pair.library.encode_text(ids)
         actual = pair.values("text_embedding", batch=pair.batch(ids))
     assert_near(actual["text_embedding"].features, expected)
 

@@ -28,28 +28,28 @@ def state() -> dict[str, torch.Tensor]:
 
 
 def test_tensors_are_stacked_split_turned_and_named() -> None:
-    theirs = state()
-    ours = to_ours(RULES, theirs)
+    stored = state()
+    ours = to_ours(RULES, stored)
     assert ours["map.weight"].shape == (2, 4)
     assert ours["scale"].shape == (1,)
-    assert torch.equal(ours["q"], theirs["in_proj"][:3])
-    assert torch.equal(ours["kv"], theirs["in_proj"][3:])
-    assert torch.equal(ours["own_kv"], torch.cat((theirs["k"], theirs["v"])))
+    assert torch.equal(ours["q"], stored["in_proj"][:3])
+    assert torch.equal(ours["kv"], stored["in_proj"][3:])
+    assert torch.equal(ours["own_kv"], torch.cat((stored["k"], stored["v"])))
 
 
 def test_there_and_back_is_the_same_bit_for_bit() -> None:
-    theirs = state()
-    back = to_theirs(RULES, to_ours(RULES, theirs))
-    assert back.keys() == theirs.keys()
-    assert all(torch.equal(back[name], tensor) for name, tensor in theirs.items())
-    assert all(back[name].shape == tensor.shape for name, tensor in theirs.items())
+    stored = state()
+    back = to_theirs(RULES, to_ours(RULES, stored))
+    assert back.keys() == stored.keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in stored.items())
+    assert all(back[name].shape == tensor.shape for name, tensor in stored.items())
 
 
 def test_a_missing_and_an_unexpected_tensor_are_named_together() -> None:
-    theirs = state()
-    theirs["ln.wieght"] = theirs.pop("ln.weight")
+    stored = state()
+    stored["ln.wieght"] = stored.pop("ln.weight")
     with pytest.raises(UserError, match="1 missing and 1 unexpected of 7 tensors") as caught:
-        to_ours(RULES, theirs)
+        to_ours(RULES, stored)
     assert caught.value.problems[0].hints == (
         "missing: ln.weight",
         "unexpected: ln.wieght did you mean 'ln.weight'?",

@@ -32,7 +32,7 @@ def two_towers(words: int = 6) -> dict[str, Component]:
 
 
 def items(*written: dict[str, Any]) -> list[Start]:
-    return [Start.model_validate(one) for one in written]
+    return [Start.model_validate(item) for item in written]
 
 
 def put(tmp_path: Path, tensors: dict[str, torch.Tensor], name: str = "w.safetensors") -> str:

@@ -45,11 +45,11 @@ def one_step(checked: CheckedBlueprint, model: Model) -> dict[str, Any]:
 
 def test_a_timm_tower_of_a_paper_starts_from_timms_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3, embed_dim=32, depth=1, num_heads=4).eval()
-    save_file(theirs.state_dict(), tmp_path / "vit.safetensors")
+    library = timm.create_model("vit_tiny_patch16_224", num_classes=3, embed_dim=32, depth=1, num_heads=4).eval()
+    save_file(library.state_dict(), tmp_path / "vit.safetensors")
     start = f'start=[{{from: "{tmp_path / "vit.safetensors"}", to: vision}}, {{new: ["**"]}}]'
     checked, model, notes = begun(TIMM, start)
-    assert torch.equal(model.student.vision.model.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
+    assert torch.equal(model.student.vision.model.blocks[0].attn.qkv.weight, library.blocks[0].attn.qkv.weight)
     assert notes[0].startswith("18 weights of vision from ")
     assert "vision.model.pos_embed: [1, 197, 32] made [1, 17, 32] by timm" in notes
     assert any(line.endswith("vit.safetensors: head.bias, head.weight") for line in notes)
@@ -61,12 +61,12 @@ def test_a_timm_tower_of_a_paper_starts_from_timms_file(tmp_path: Path) -> None:
 
 def test_a_transformers_tower_of_a_paper_starts_from_its_folder(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    theirs = transformers.GPT2Model(transformers.GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=500))
-    theirs.save_pretrained(tmp_path)
+    library = transformers.GPT2Model(transformers.GPT2Config(n_embd=32, n_layer=1, n_head=4, vocab_size=500))
+    library.save_pretrained(tmp_path)
     tower = f'components.unimodal={{use: transformers, model: "{tmp_path}"}}'
     start = f'start=[{{from: "{tmp_path}", to: unimodal}}, {{new: ["**"]}}]'
     checked, model, notes = begun(tower, *GPT2, start)
-    assert torch.equal(model.student.unimodal.embedding.weight[:500], theirs.wte.weight)
+    assert torch.equal(model.student.unimodal.embedding.weight[:500], library.wte.weight)
     assert any("12 tokens more than in" in line for line in notes)
     assert one_step(checked, model)["captioning"].value.isfinite()
 
@@ -84,8 +84,8 @@ class Notes(Silent):
 @pytest.mark.training
 def test_training_begins_from_what_start_brings_and_tells_it(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=3, embed_dim=32, depth=1, num_heads=4)
-    save_file(theirs.state_dict(), tmp_path / "vit.safetensors")
+    library = timm.create_model("vit_tiny_patch16_224", num_classes=3, embed_dim=32, depth=1, num_heads=4)
+    save_file(library.state_dict(), tmp_path / "vit.safetensors")
     start = f'start=[{{from: "{tmp_path / "vit.safetensors"}", to: vision}}, {{new: ["**"]}}]'
     short = ("stages.pretrain.length=1 steps", "stages.pretrain.batch=8", "lr=0.0", "stages.pretrain.freeze=[vision]")
     notes = Notes()
@@ -93,7 +93,7 @@ def test_training_begins_from_what_start_brings_and_tells_it(tmp_path: Path) -> 
     blueprint.train(out=tmp_path / "run", track=False, listener=notes)
     (saved,) = (tmp_path / "run" / "checkpoints").glob("*/model.safetensors")
     kept = load_file(saved)["components.vision.model.blocks.0.attn.qkv.weight"]
-    assert torch.equal(kept, theirs.blocks[0].attn.qkv.weight)
+    assert torch.equal(kept, library.blocks[0].attn.qkv.weight)
     assert any(note.startswith("18 weights of vision from ") for note in notes.notes)
 
 
@@ -102,8 +102,8 @@ def test_a_blueprint_without_start_begins_anew_and_says_nothing() -> None:
 
 
 def test_what_start_forgets_is_an_error(tmp_path: Path) -> None:
-    theirs = timm.create_model("vit_tiny_patch16_224", num_classes=0, embed_dim=32, depth=1, num_heads=4)
-    save_file(theirs.state_dict(), tmp_path / "vit.safetensors")
+    library = timm.create_model("vit_tiny_patch16_224", num_classes=0, embed_dim=32, depth=1, num_heads=4)
+    save_file(library.state_dict(), tmp_path / "vit.safetensors")
     with pytest.raises(UserError, match="no file has a weight for pool_many"):
         begun(TIMM, f'start=[{{from: "{tmp_path / "vit.safetensors"}", to: vision}}]')
 

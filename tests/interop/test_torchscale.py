@@ -52,11 +52,11 @@ class Both:
             normalize_output=last_norm, max_source_positions=self.length + 2, layernorm_eps=1e-5, dropout=0.0,
             attention_dropout=0.0, activation_dropout=0.0, drop_path_rate=0.0, checkpoint_activations=False,
         )  # fmt: skip
-        self.theirs = nn.ModuleDict({"beit3": torchscale.BEiT3(config), "mlm_head": nn.Linear(width, WORDS)}).double()
+        self.library = nn.ModuleDict({"beit3": torchscale.BEiT3(config), "mlm_head": nn.Linear(width, WORDS)}).double()
         with torch.no_grad():
-            for parameter in self.theirs.parameters():
+            for parameter in self.library.parameters():
                 parameter.add_(torch.randn_like(parameter) * 0.2)
-        self.state = {name: tensor.clone() for name, tensor in self.theirs.state_dict().items()}
+        self.state = {name: tensor.clone() for name, tensor in self.library.state_dict().items()}
         norms = f"sub_norm: {str(sub_norm).lower()}, final_norm: {str(last_norm).lower()}"
         self.blueprint: CheckedBlueprint = Blueprint.load(
             "beit3_base",
@@ -88,7 +88,7 @@ class Both:
 
     def gradients(self) -> dict[str, Tensor]:
         """Of the official parameters: zeros where none arrived."""
-        return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.theirs.named_parameters()}
+        return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in self.library.named_parameters()}
 
     def seen_before(self) -> Tensor:
         """What must not be attended to, as the official captioner has it: 1, and 0 elsewhere."""
@@ -101,7 +101,7 @@ class Both:
     def run_theirs(self, what: str) -> Tensor:
         image = None if what == "text" else self.pixels
         text = None if what in ("image", "hidden") else self.text.ids
-        actual: Tensor = self.theirs.beit3(  # type: ignore[operator]
+        actual: Tensor = self.library.beit3(  # type: ignore[operator]
             textual_tokens=text,
             visual_tokens=image,
             text_padding_position=None if text is None else self.padding,
@@ -130,13 +130,13 @@ def near(actual: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("what", ["image", "hidden", "text", "pair", "hidden pair", "prefix"])
 def test_each_pass_and_all_its_gradients_are_torchscales(both: Both, what: str) -> None:
-    theirs, ours = both.run_theirs(what), both.run_ours(what)
-    valid = torch.ones(theirs.shape[:2], dtype=torch.bool) if ours.valid is None else ours.valid
-    near(ours.features[valid], theirs.detach()[valid])
-    along = torch.randn(int(valid.sum()), theirs.shape[-1], dtype=torch.float64)
-    both.theirs.zero_grad()
+    reference, ours = both.run_theirs(what), both.run_ours(what)
+    valid = torch.ones(reference.shape[:2], dtype=torch.bool) if ours.valid is None else ours.valid
+    near(ours.features[valid], reference.detach()[valid])
+    along = torch.randn(int(valid.sum()), reference.shape[-1], dtype=torch.float64)
+    both.library.zero_grad()
     both.ours.zero_grad()
-    (theirs[valid] * along).sum().backward()
+    (reference[valid] * along).sum().backward()
     (ours.features[valid] * along).sum().backward()
     expected = both.gradients()
     actual = to_theirs(
@@ -155,7 +155,7 @@ class Decoded:
 
     def __init__(self, both: Both) -> None:
         self.both = both
-        self.kept: dict[int, dict[str, Tensor]] = {n: {} for n in range(len(both.theirs.beit3.encoder.layers))}  # type: ignore[union-attr, arg-type, operator]
+        self.kept: dict[int, dict[str, Tensor]] = {n: {} for n in range(len(both.library.beit3.encoder.layers))}  # type: ignore[union-attr, arg-type, operator]
         self.length = 0
 
     def __call__(self, new: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class Decoded:
         seen[:, : both.patches] = 1
         seen[both.patches :, both.patches :] = torch.ones(length, length).tril()
         mask = (1 - seen) * -1e8
-        actual = both.theirs.beit3(  # type: ignore[operator]
+        actual = both.library.beit3(  # type: ignore[operator]
             textual_tokens=ids,
             visual_tokens=both.pixels if first else None,
             attn_mask=mask if first else mask[-ids.shape[1] :],
@@ -178,7 +178,7 @@ class Decoded:
             for name in layer:
                 layer[name] = layer[name][:, :, :-1]
         self.length += new.shape[1]
-        scores: Tensor = both.theirs.mlm_head(actual[:, -1])  # type: ignore[operator]
+        scores: Tensor = both.library.mlm_head(actual[:, -1])  # type: ignore[operator]
         return scores
 
 
@@ -189,8 +189,8 @@ def test_every_step_of_decoding_gives_torchscales_scores(both: Both, kind: Calla
     how = Search(end=END, pad=PAD, max_length=both.length, mask=MASK)
     start = torch.full((ROWS, 1), BEGIN)
     ours = kind(both.ours, programs, {"image": Image(both.pixels)}, start, how, both.length)
-    theirs = Decoded(both)
-    near(ours.begin(start)[1], theirs(start))
+    reference = Decoded(both)
+    near(ours.begin(start)[1], reference(start))
     for _ in range(both.length - 2):
         word = torch.randint(4, WORDS, (ROWS, 1))
-        near(ours.step(word), theirs(word))
+        near(ours.step(word), reference(word))

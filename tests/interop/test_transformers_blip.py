@@ -60,7 +60,7 @@ class Pair:
     """A model of the library's with random weights, ours with the same, and one batch for both."""
 
     model_class: names.ModelClass
-    theirs: Any
+    library: Any
     blueprint: CheckedBlueprint
     ours: Model
     image: Tensor
@@ -136,7 +136,7 @@ def values(
     program = compile_plan(blueprint, "values", expected, trainable=lambda _: False)
     with evaluating(model):
         actual = model(program.run, batch)
-    return {name: one.scores if isinstance(one, Logits) else one.features for name, one in actual.items()}
+    return {name: value.scores if isinstance(value, Logits) else value.features for name, value in actual.items()}
 
 
 def config_of(sizes: Mapping[str, Any], model_class: names.ModelClass) -> Any:
@@ -170,46 +170,46 @@ def blueprint_of(model_class: names.ModelClass, config: Any) -> CheckedBlueprint
 def pair(request: pytest.FixtureRequest) -> Pair:
     model_class, sizes = request.param
     config = config_of(SIZES[sizes], model_class)
-    theirs = their_model(model_class, config, 0)
+    library = their_model(model_class, config, 0)
     blueprint = blueprint_of(model_class, config)
     ours = build(blueprint, seed=1)
     kind = blueprint.components["bert"]
     ours.double()
-    theirs.double()
+    library.double()
     ours.tokenizers = {"bert": kind.kind.implementation(kind.config)}
-    load_weights(ours, names.import_state(theirs.state_dict()), spare=set(blueprint.components) - READ[model_class])
+    load_weights(ours, names.import_state(library.state_dict()), spare=set(blueprint.components) - READ[model_class])
     frame = config.text_config.max_position_embeddings
     ids = torch.randint(3, WORDS - 2, (3, frame))
     ids[:, 0] = 1
     mask = (torch.arange(frame) < torch.tensor([[frame], [frame // 2], [2]])).long()
     size = config.vision_config.image_size
-    return Pair(model_class, theirs, blueprint, ours, torch.randn(3, 3, size, size).double(), ids * mask, mask)
+    return Pair(model_class, library, blueprint, ours, torch.randn(3, 3, size, size).double(), ids * mask, mask)
 
 
 def test_outputs_are_equal(pair: Pair) -> None:
-    assert_close(pair, pair.outputs(), pair.of_theirs(pair.theirs))
+    assert_close(pair, pair.outputs(), pair.of_theirs(pair.library))
 
 
 def test_what_is_exported_loads_strictly_and_gives_the_same(pair: Pair) -> None:
     for parameter in pair.ours.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    fresh = their_model(pair.model_class, pair.theirs.config, 3).double()
+    fresh = their_model(pair.model_class, pair.library.config, 3).double()
     fresh.load_state_dict(names.export_state(weights_of(pair.ours), pair.model_class), strict=True)
     assert_close(pair, pair.outputs(), pair.of_theirs(fresh))
 
 
-def assert_close(pair: Pair, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+def assert_close(pair: Pair, ours: Mapping[str, Tensor], reference: Mapping[str, Tensor]) -> None:
     """In float64, within 1e-10 of the norm, wherever no padding stands."""
-    assert ours.keys() == theirs.keys()
+    assert ours.keys() == reference.keys()
     for name, actual in ours.items():
-        expected = theirs[name]
+        expected = reference[name]
         if expected.ndim == 3:
-            actual, expected = (one[pair.mask.bool()] for one in (actual, expected))
+            actual, expected = (features[pair.mask.bool()] for features in (actual, expected))
         assert_near(actual, expected, 1e-10, what=name)
 
 
 def test_a_blueprint_starts_from_a_folder_of_the_librarys(pair: Pair, tmp_path: Path) -> None:
-    pair.theirs.save_pretrained(tmp_path)
+    pair.library.save_pretrained(tmp_path)
     fresh, notes = build(pair.blueprint, seed=2).double(), list[str]()
     whole = Start.model_validate({"from": str(tmp_path), "as": "transformers_blip"})
     rest = Start.model_validate({"new": ["**"]})
@@ -250,14 +250,14 @@ LENGTHS: list[dict[str, Any]] = [
 def test_captions_after_a_prompt_are_the_librarys(how: dict[str, Any], seed: int) -> None:
     """Beams are not divided by a length here: the library leaves the prompt out of it, the authors' code does not."""
     config = config_of(SIZES["small"], CAPTIONS)
-    theirs = their_model(CAPTIONS, config, seed).double()
+    library = their_model(CAPTIONS, config, seed).double()
     with torch.no_grad():
-        for parameter in theirs.parameters():
+        for parameter in library.parameters():
             parameter.mul_(3)  # so that words differ from picture to picture
-        theirs.text_decoder.cls.predictions.bias[2] += 5  # so that texts end
+        library.text_decoder.cls.predictions.bias[2] += 5  # so that texts end
     words = " ".join(map(str, PROMPT))
     asker = captioner(
-        config, names.import_state(theirs.state_dict()), f"prompted=logits(caption=prompt('{words}', caption))"
+        config, names.import_state(library.state_dict()), f"prompted=logits(caption=prompt('{words}', caption))"
     )
     image = torch.randn(4, 3, 16, 16).double()
     chosen: dict[str, Any] = {
@@ -270,7 +270,7 @@ def test_captions_after_a_prompt_are_the_librarys(how: dict[str, Any], seed: int
     if chosen["num_beams"] > 1:
         chosen.setdefault("length_penalty", 0.0)  # one beam has nothing to put in order, and is refused it
     begun = torch.tensor([[1, *PROMPT, 2]]).repeat(4, 1)
-    expected = theirs.generate(pixel_values=image, input_ids=begun, do_sample=False, **chosen)
+    expected = library.generate(pixel_values=image, input_ids=begun, do_sample=False, **chosen)
     actual = asker.ids_of_batch("caption", {"image": Image(image)}, beams=chosen.pop("num_beams"), **chosen)
     assert [to_end(row[1:]) for row in actual.tolist()] == [to_end(row[1 + len(PROMPT) :]) for row in expected.tolist()]
 
@@ -298,14 +298,14 @@ class Runs:
 
 
 def test_there_and_back_leaves_every_tensor_as_it_was(pair: Pair) -> None:
-    state = pair.theirs.state_dict()
+    state = pair.library.state_dict()
     back = names.export_state(names.import_state(state), pair.model_class)
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
 
 
 def test_numbers_of_positions_in_older_files_are_left_out(pair: Pair) -> None:
-    state = pair.theirs.state_dict()
+    state = pair.library.state_dict()
     tables = [name for name in state if name.endswith("position_embeddings.weight")]
     older = {name.replace("position_embeddings.weight", "position_ids"): torch.arange(9)[None] for name in tables}
     assert len(older) == len(tables) > 0
@@ -313,7 +313,7 @@ def test_numbers_of_positions_in_older_files_are_left_out(pair: Pair) -> None:
 
 
 def test_a_tensor_too_few_or_too_many_is_named(pair: Pair) -> None:
-    state = pair.theirs.state_dict()
+    state = pair.library.state_dict()
     gone = {name: tensor for name, tensor in state.items() if name != "vision_model.post_layernorm.bias"}
     with pytest.raises(UserError, match="1 missing"):
         names.import_state(gone)

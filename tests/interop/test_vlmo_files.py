@@ -59,9 +59,9 @@ CLASSES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 def settled(task: str, *overrides: str) -> list[str]:
     """The settings of a small model and these, of which the last of a path counts."""
-    by_path = {one.partition("=")[0]: one for one in (*SMALL, *CLASSES[task][1], *overrides)}
-    dropped = tuple(one.removeprefix("~") for one in overrides if one.startswith("~"))
-    return [one for path, one in by_path.items() if not dropped or not path.startswith(dropped)]
+    by_path = {override.partition("=")[0]: override for override in (*SMALL, *CLASSES[task][1], *overrides)}
+    dropped = tuple(override.removeprefix("~") for override in overrides if override.startswith("~"))
+    return [override for path, override in by_path.items() if not dropped or not path.startswith(dropped)]
 
 
 def made(task: str, *overrides: str, seed: int | None = 0) -> Model:
@@ -153,19 +153,19 @@ def test_a_file_of_another_size_of_picture_fills_a_model(task: str, before: int,
     save_file(vlmo.export_state(weights_of(model)), tmp_path / "vlmo.safetensors")
     start = f'[{{from: "{tmp_path / "vlmo.safetensors"}", as: vlmo}}]'
     again, notes = begun(task, start, f"inputs.image.size={after}")
-    ours, theirs = weights_of(again), weights_of(model)
+    ours, stored = weights_of(again), weights_of(model)
     tables = {name for name in ours if name.endswith("relative_bias.table") or name == "patches_of.positions"}
-    assert tables and all(torch.equal(ours[name], theirs[name]) for name in ours.keys() - tables)
+    assert tables and all(torch.equal(ours[name], stored[name]) for name in ours.keys() - tables)
     for name in tables:
         assert any(line.startswith(name) and "resized" in line for line in notes)
         if name == "patches_of.positions":
-            assert torch.equal(ours[name][0], theirs[name][0])
-            patches = resize_grid(theirs[name][1:], (after // 16) ** 2, antialias=False)
+            assert torch.equal(ours[name][0], stored[name][0])
+            patches = resize_grid(stored[name][1:], (after // 16) ** 2, antialias=False)
             assert torch.equal(ours[name][1:], patches)
             continue
         sides = [2 * (size // 16) - 1 for size in (before, after)]
-        assert torch.equal(ours[name][sides[1] ** 2 :], theirs[name][sides[0] ** 2 :])
-        assert torch.equal(ours[name][: sides[1] ** 2], resize_distances(theirs[name][: sides[0] ** 2], *sides))
+        assert torch.equal(ours[name][sides[1] ** 2 :], stored[name][sides[0] ** 2 :])
+        assert torch.equal(ours[name][: sides[1] ** 2], resize_distances(stored[name][: sides[0] ** 2], *sides))
 
 
 def test_a_second_picture_begins_with_the_type_of_the_first(tmp_path: Path) -> None:
@@ -195,8 +195,8 @@ def test_where_upper_begins_is_read_off_the_model_for_a_file_of_the_stage_of_wor
     other = ("components.lower.depth=1", "components.lower.layers_after=2", "components.upper.depth=2",
              "components.upper.layers_before=1")  # fmt: skip
     moved, _ = begun("pretrain", f'[{file}, {{new: ["**"]}}]', *other)
-    ours, theirs = moved.student.upper.layers[0].ffn_scale, words.student.lower.layers[1].ffn_scale
-    assert torch.equal(ours, theirs), "the same file, where upper begins a layer earlier"
+    ours, expected = moved.student.upper.layers[0].ffn_scale, words.student.lower.layers[1].ffn_scale
+    assert torch.equal(ours, expected), "the same file, where upper begins a layer earlier"
     save_file(vlmo.export_state(weights_of(words)), tmp_path / "pairs.safetensors")
     with pytest.raises(UserError, match="begins at layer 2, and `upper` of this model at 1") as caught:
         begun("pretrain", f'[{{from: "{tmp_path / "pairs.safetensors"}", as: vlmo}}, {{new: ["**"]}}]', *other)
@@ -322,14 +322,14 @@ def header_starts() -> list[tuple[str, str]]:
         for line in text.split("\n"):
             if line.startswith("compose-vlp train"):
                 lists += [w.removeprefix("start=") for w in shlex.split(line) if w.startswith("start=")]
-        actual += [(file.stem, one) for one in lists]
+        actual += [(file.stem, start) for start in lists]
     return actual
 
 
 def test_headers_say_how_their_models_start() -> None:
     starts = header_starts()
     assert {name for name, _ in starts} == {"vlmo_base", "vlmo_base_plus", "vlmo_large", "nlvr2", "vqa"}
-    assert sum("as: beit" in one for _, one in starts) == 1 and sum("stage2" in one for _, one in starts) == 1
+    assert sum("as: beit" in start for _, start in starts) == 1 and sum("stage2" in start for _, start in starts) == 1
 
 
 @pytest.mark.parametrize(("name", "start"), header_starts(), ids=lambda text: text[:60])

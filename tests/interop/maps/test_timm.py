@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("double")
 SIZES = {"img_size": 32, "embed_dim": 32, "depth": 2, "num_heads": 4}
 
 
-def theirs(name: str = "vit_tiny_patch16_224", **options: Any) -> Any:
+def timm_model(name: str = "vit_tiny_patch16_224", **options: Any) -> Any:
     """A model of timm's with random weights, its biases and positions included."""
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=7, **{**SIZES, **options}).eval()
@@ -53,7 +53,7 @@ def saved(model: torch.nn.Module, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("form", ["timm", None])
 def test_our_vit_gives_timms_numbers(tmp_path: Path, form: str | None) -> None:
-    model, vit = theirs(), ours()
+    model, vit = timm_model(), ours()
     notes = bring(vit, "vit", saved(model, tmp_path), form=form)
     pixels = torch.randn(3, 3, 32, 32)
     assert_near(vit(Image(pixels)).features, model.forward_features(pixels))
@@ -62,7 +62,7 @@ def test_our_vit_gives_timms_numbers(tmp_path: Path, form: str | None) -> None:
 
 
 def test_our_vit_gives_the_numbers_of_clips_layout_in_timm(tmp_path: Path) -> None:
-    model = theirs("vit_base_patch16_clip_224", global_pool="token")
+    model = timm_model("vit_base_patch16_clip_224", global_pool="token")
     vit = ours(embedding_norm=True, patch_bias=False, norm_eps=1e-5)
     bring(vit, "vit", saved(model, tmp_path))
     pixels = torch.randn(3, 3, 32, 32)
@@ -71,7 +71,7 @@ def test_our_vit_gives_the_numbers_of_clips_layout_in_timm(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("size", [16, 48, 64])
 def test_positions_are_resized_as_timm_resizes_them(tmp_path: Path, size: int) -> None:
-    model, vit = theirs(), ours(size=size)
+    model, vit = timm_model(), ours(size=size)
     notes = bring(vit, "vit", saved(model, tmp_path))
     larger = timm.create_model("vit_tiny_patch16_224", num_classes=7, **{**SIZES, "img_size": size}).eval()
     filtered = timm.models.vision_transformer.checkpoint_filter_fn(model.state_dict(), larger)
@@ -83,7 +83,7 @@ def test_positions_are_resized_as_timm_resizes_them(tmp_path: Path, size: int) -
 
 
 def test_a_vit_without_a_cls_leaves_the_files_out_and_says_so(tmp_path: Path) -> None:
-    model, vit = theirs(), ours(cls="none")
+    model, vit = timm_model(), ours(cls="none")
     notes = bring(vit, "vit", saved(model, tmp_path))
     assert torch.equal(vit.positions.detach(), model.pos_embed[0, 1:].detach())
     assert "vision.positions: the row of the CLS is left out" in notes.lines()
@@ -91,14 +91,14 @@ def test_a_vit_without_a_cls_leaves_the_files_out_and_says_so(tmp_path: Path) ->
 
 
 def test_a_cls_that_the_file_has_not_is_an_error(tmp_path: Path) -> None:
-    model = theirs("vit_base_patch16_siglip_224")
+    model = timm_model("vit_base_patch16_siglip_224")
     with pytest.raises(UserError, match="has no row for a CLS"):
         bring(ours(), "vit", saved(model, tmp_path))
 
 
 def test_a_shallower_vit_takes_the_first_layers_and_lists_the_others(tmp_path: Path) -> None:
     vit = ours(depth=1)
-    notes = bring(vit, "vit", saved(theirs(), tmp_path))
+    notes = bring(vit, "vit", saved(timm_model(), tmp_path))
     assert any(name.startswith("blocks.1.") for name in notes.unused[str(tmp_path / "timm.safetensors")])
 
 
@@ -113,12 +113,12 @@ def test_a_shallower_vit_takes_the_first_layers_and_lists_the_others(tmp_path: P
 )
 def test_what_our_vit_does_not_compute_is_refused(tmp_path: Path, name: str, options: Any, thing: str) -> None:
     with pytest.raises(UserError, match=thing):
-        bring(ours(), "vit", saved(theirs(name, **options), tmp_path))
+        bring(ours(), "vit", saved(timm_model(name, **options), tmp_path))
 
 
 def test_another_width_is_told_with_both_shapes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other shape") as caught:
-        bring(ours(width=64), "vit", saved(theirs(), tmp_path))
+        bring(ours(width=64), "vit", saved(timm_model(), tmp_path))
     assert any("vision.cls is [64] here and [32] in" in hint for hint in caught.value.problems[0].hints)
 
 
@@ -150,7 +150,7 @@ def test_a_timm_tower_is_filled_from_timms_own_file(tmp_path: Path, name: str, o
 
 
 def test_a_timm_tower_of_another_size_is_resized_by_timm_and_told(tmp_path: Path) -> None:
-    model = theirs(depth=1)
+    model = timm_model(depth=1)
     options = {"embed_dim": 32, "depth": 1, "num_heads": 4}
     tower = TimmEncoder(TimmEncoder.Config(model="vit_tiny_patch16_224", options=options, size=64))
     notes = bring(tower, "timm", saved(model, tmp_path))
@@ -161,7 +161,7 @@ def test_a_timm_tower_of_another_size_is_resized_by_timm_and_told(tmp_path: Path
 def test_a_timm_tower_of_a_wrapped_checkpoint_is_resized_all_the_same(tmp_path: Path, prefix: str) -> None:
     options = {"embed_dim": 32, "depth": 1, "num_heads": 4}
     tower = TimmEncoder(TimmEncoder.Config(model="vit_tiny_patch16_224", options=options, size=64))
-    state = {f"{prefix}{name}": tensor for name, tensor in theirs(depth=1).state_dict().items()}
+    state = {f"{prefix}{name}": tensor for name, tensor in timm_model(depth=1).state_dict().items()}
     torch.save({"state_dict": state, "pytorch-lightning_version": "2.0"}, tmp_path / "last.ckpt")
     notes = bring(tower, "timm", tmp_path / "last.ckpt")
     assert "vision.model.pos_embed: [1, 5, 32] made [1, 17, 32] by timm" in notes.lines()
@@ -169,7 +169,7 @@ def test_a_timm_tower_of_a_wrapped_checkpoint_is_resized_all_the_same(tmp_path: 
 
 
 def test_an_official_deit_file_with_its_wrapper_is_read(tmp_path: Path) -> None:
-    model, vit = theirs(), ours()
+    model, vit = timm_model(), ours()
     torch.save({"model": model.state_dict()}, tmp_path / "deit.pth")
     bring(vit, "vit", tmp_path / "deit.pth")
     pixels = torch.randn(1, 3, 32, 32)

@@ -43,7 +43,7 @@ SIZES = {
 TOWER = {"width": WIDTH, "heads": 4, "vocab_size": WORDS, "length": LENGTH}
 
 
-def theirs(name: str = "BertForMaskedLM", family: str = "Bert", **more: Any) -> Any:
+def library_model(name: str = "BertForMaskedLM", family: str = "Bert", **more: Any) -> Any:
     """A small model of the library's with random weights, its norms and biases included."""
     config = getattr(transformers, f"{family}Config")(**{"vocab_size": WORDS, **SIZES, **more})
     return drawn(getattr(transformers, name)(config))
@@ -120,7 +120,7 @@ def close(ours: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("form", ["transformers", None])
 @torch.no_grad()
 def test_our_encoder_gives_berts_numbers(tmp_path: Path, name: str, form: str | None) -> None:
-    model, text = theirs(name), encoder()
+    model, text = library_model(name), encoder()
     notes = bring({"text": text}, saved(model, tmp_path), **({"as": form} if form else {}))
     actual = text.module(texts()).features
     close(actual, getattr(model, "bert", model)(**inputs(texts())).last_hidden_state)
@@ -131,7 +131,7 @@ def test_our_encoder_gives_berts_numbers(tmp_path: Path, name: str, form: str | 
 
 @torch.no_grad()
 def test_text_and_fuser_are_berts_halves(tmp_path: Path) -> None:
-    model, halves = theirs(), {"text": encoder(DEPTH // 2), "fusion": fuser()}
+    model, halves = library_model(), {"text": encoder(DEPTH // 2), "fusion": fuser()}
     notes = bring(halves, saved(model, tmp_path), "fusion.layers.*.cross_attention")
     states = model.bert(**inputs(texts()), output_hidden_states=True).hidden_states
     words = halves["text"].module(texts())
@@ -142,12 +142,12 @@ def test_text_and_fuser_are_berts_halves(tmp_path: Path) -> None:
 
 
 def test_a_fuser_has_the_last_layers_tensor_by_tensor(tmp_path: Path) -> None:
-    model, fusion = theirs(), fuser()
+    model, fusion = library_model(), fuser()
     bring({"fusion": fusion}, saved(model, tmp_path), "fusion.layers.*.cross_attention")
     for mine, layer in zip(fusion.module.layers, model.bert.encoder.layer[DEPTH // 2 :], strict=True):
         attention, state = layer.attention, mine.state_dict()
         for kind in ("weight", "bias"):
-            maps = [getattr(getattr(attention.self, one), kind) for one in ("query", "key", "value")]
+            maps = [getattr(getattr(attention.self, role), kind) for role in ("query", "key", "value")]
             expected = {
                 "self_attention.branch.qkv": torch.cat(maps),
                 "self_attention.branch.out": getattr(attention.output.dense, kind),
@@ -163,7 +163,7 @@ def test_a_fuser_has_the_last_layers_tensor_by_tensor(tmp_path: Path) -> None:
 @pytest.mark.parametrize("head", [mlm_head, lm_head])
 @pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForPreTraining"])
 def test_heads_give_the_logits_of_berts(tmp_path: Path, head: Any, name: str) -> None:
-    model, mine = theirs(name), head()
+    model, mine = library_model(name), head()
     assert bring({"head": mine}, saved(model, tmp_path)).new == []
     features = torch.randn(3, LENGTH, WIDTH)
     close(mine.module(standing_on(texts(), features)).scores, model.cls.predictions(features))
@@ -171,7 +171,7 @@ def test_heads_give_the_logits_of_berts(tmp_path: Path, head: Any, name: str) ->
 
 @torch.no_grad()
 def test_our_decoder_and_head_give_the_logits_of_berts_decoder(tmp_path: Path) -> None:
-    model, parts = theirs("BertLMHeadModel", is_decoder=True), {"decoder": decoder(), "lm_head": lm_head()}
+    model, parts = library_model("BertLMHeadModel", is_decoder=True), {"decoder": decoder(), "lm_head": lm_head()}
     bring(parts, saved(model, tmp_path))
     actual = parts["lm_head"].module(parts["decoder"].module(texts())).scores
     close(actual, model(**inputs(texts())).logits)
@@ -179,7 +179,7 @@ def test_our_decoder_and_head_give_the_logits_of_berts_decoder(tmp_path: Path) -
 
 @torch.no_grad()
 def test_cross_attention_is_taken_where_the_file_has_it(tmp_path: Path) -> None:
-    model = theirs("BertLMHeadModel", is_decoder=True, add_cross_attention=True)
+    model = library_model("BertLMHeadModel", is_decoder=True, add_cross_attention=True)
     parts = {"decoder": decoder(context_width=WIDTH), "lm_head": lm_head()}
     assert bring(parts, saved(model, tmp_path)).new == []
     context = torch.randn(3, 5, WIDTH)
@@ -192,7 +192,7 @@ def test_cross_attention_is_taken_where_the_file_has_it(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_the_file_of_2018_is_read(tmp_path: Path) -> None:
-    model, parts = theirs("BertForPreTraining"), {"text": encoder(), "mlm_head": mlm_head()}
+    model, parts = library_model("BertForPreTraining"), {"text": encoder(), "mlm_head": mlm_head()}
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): tensor
         for name, tensor in model.state_dict().items()
@@ -207,7 +207,7 @@ def test_the_file_of_2018_is_read(tmp_path: Path) -> None:
 
 
 def test_a_shallower_tower_takes_the_first_layers(tmp_path: Path) -> None:
-    model = theirs()
+    model = library_model()
     for name, part in {"encoder": encoder(1), "decoder": decoder(depth=1)}.items():
         notes = bring({name: part}, saved(model, tmp_path))
         first = model.bert.encoder.layer[0].output.dense.weight
@@ -216,7 +216,7 @@ def test_a_shallower_tower_takes_the_first_layers(tmp_path: Path) -> None:
 
 
 def test_layers_that_stand_once_for_each_context_take_the_same_weights(tmp_path: Path) -> None:
-    model, fusion = theirs(), fuser(contexts=2)
+    model, fusion = library_model(), fuser(contexts=2)
     bring({"fusion": fusion}, saved(model, tmp_path), "fusion.layers.*.cross_attention")
     for i, layer in enumerate(fusion.module.layers):
         expected = model.bert.encoder.layer[DEPTH // 2 + i // 2].output.dense.weight
@@ -227,7 +227,7 @@ def test_added_tokens_start_anew_in_table_head_and_bias(tmp_path: Path) -> None:
     parts = {"decoder": decoder(vocab_size=WORDS + 2), "lm_head": lm_head(WORDS + 2)}
     fresh = {name: part.module.state_dict() for name, part in parts.items()}
     fresh = {name: {path: t.clone() for path, t in state.items()} for name, state in fresh.items()}
-    model = theirs()
+    model = library_model()
     notes = bring(parts, saved(model, tmp_path))
     table = model.bert.embeddings.word_embeddings.weight
     for name, path, given in (
@@ -242,7 +242,7 @@ def test_added_tokens_start_anew_in_table_head_and_bias(tmp_path: Path) -> None:
 
 
 def test_token_types_that_the_component_has_not_are_told(tmp_path: Path) -> None:
-    notes = bring({"text": encoder(token_types=False)}, saved(theirs(), tmp_path))
+    notes = bring({"text": encoder(token_types=False)}, saved(library_model(), tmp_path))
     assert "text.token_types: the file's are left out" in notes.lines()
     assert "bert.embeddings.token_type_embeddings.weight" in notes.unused[str(tmp_path / "bert")]
 
@@ -256,24 +256,24 @@ def hints_of(caught: pytest.ExceptionInfo[UserError]) -> str:
 
 def test_cross_attention_that_the_file_lacks_is_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no file has a weight for fusion\.layers\.0\.cross_attention"):
-        bring({"fusion": fuser()}, saved(theirs(), tmp_path))
+        bring({"fusion": fuser()}, saved(library_model(), tmp_path))
 
 
 def test_layers_that_the_file_lacks_are_missing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no file has a weight for text\.layers\.4\.self_attention"):
-        bring({"text": encoder(DEPTH + 1)}, saved(theirs(), tmp_path))
+        bring({"text": encoder(DEPTH + 1)}, saved(library_model(), tmp_path))
 
 
 def test_positions_for_longer_texts_than_the_files_are_another_shape(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other shape") as caught:
-        bring({"text": encoder(length=30)}, saved(theirs(), tmp_path))
+        bring({"text": encoder(length=30)}, saved(library_model(), tmp_path))
     assert "text.positions is [30, 32] here and [20, 32] in" in hints_of(caught)
 
 
 def test_a_head_without_berts_transform_or_biases_is_refused(tmp_path: Path) -> None:
     for lacking in ({"transform": False}, {"bias": False}):
         with pytest.raises(UserError, match="which this component has not") as caught:
-            bring({"lm_head": lm_head(**lacking)}, saved(theirs(), tmp_path))
+            bring({"lm_head": lm_head(**lacking)}, saved(library_model(), tmp_path))
         assert "`transform: true, bias: true`" in hints_of(caught)
 
 
@@ -283,15 +283,15 @@ def test_other_models_names_are_refused_with_the_formats_that_there_are(
     tmp_path: Path, name: str, family: str, part: Any
 ) -> None:
     sizes = {} if family == "Roberta" else {"dim": WIDTH, "n_layers": 1, "n_heads": 4, "hidden_dim": 64}
-    one = part()
-    with pytest.raises(UserError, match=f"are of no format that is known for a '{one.kind}'") as caught:
-        bring({"part": one}, saved(theirs(name, family, **sizes), tmp_path))
+    tower = part()
+    with pytest.raises(UserError, match=f"are of no format that is known for a '{tower.kind}'") as caught:
+        bring({"part": tower}, saved(library_model(name, family, **sizes), tmp_path))
     assert "formats for it: transformers, ours" in hints_of(caught)
 
 
 @pytest.mark.parametrize("part", [encoder, fuser])
 def test_roberta_under_berts_names_is_refused(tmp_path: Path, part: Any) -> None:
-    model = theirs("RobertaModel", "Roberta", type_vocab_size=1)
+    model = library_model("RobertaModel", "Roberta", type_vocab_size=1)
     with pytest.raises(UserError, match="but 1 and not BERT's two") as caught:
         bring({"part": part()}, saved(model, tmp_path), "part")
     assert "RoBERTa" in hints_of(caught)
@@ -301,14 +301,16 @@ def test_roberta_under_berts_names_is_refused(tmp_path: Path, part: Any) -> None
     "more", ["encoder.layer.0.attention.self.distance_embedding.weight", "embeddings.task_type_embeddings.weight"]
 )
 def test_what_bert_does_not_compute_is_refused(tmp_path: Path, more: str) -> None:
-    save_file({**theirs("BertModel").state_dict(), more: torch.ones(2, WIDTH)}, tmp_path / "relative.safetensors")
+    save_file(
+        {**library_model("BertModel").state_dict(), more: torch.ones(2, WIDTH)}, tmp_path / "relative.safetensors"
+    )
     with pytest.raises(UserError, match=f"the file's model has `{more}`, which BERT has not"):
         bring({"text": encoder()}, tmp_path / "relative.safetensors")
 
 
 def test_a_bert_without_a_head_fills_no_head(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="are of no format that is known for a 'mlm_head'"):
-        bring({"mlm_head": mlm_head()}, saved(theirs("BertModel"), tmp_path))
+        bring({"mlm_head": mlm_head()}, saved(library_model("BertModel"), tmp_path))
 
 
 # --- the lists of the docs ----------------------------------------------------------------------------------------
@@ -334,7 +336,7 @@ def pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> t
     deit = drawn(timm.create_model("deit_base_patch16_224", embed_dim=WIDTH, depth=2, num_heads=4))
     Path("deit").mkdir()
     save_file(deit.state_dict(), "deit/model.safetensors")
-    model = theirs("BertForPreTraining", vocab_size=len(VOCABULARY), max_position_embeddings=512)
+    model = library_model("BertForPreTraining", vocab_size=len(VOCABULARY), max_position_embeddings=512)
     model.save_pretrained("bert-base-uncased")
     Path("bert-base-uncased/vocab.txt").write_text("\n".join(VOCABULARY), encoding="utf-8")
     return deit, model
@@ -343,7 +345,7 @@ def pretrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> t
 def begun(paper: str, depth: int) -> tuple[CheckedBlueprint, Model, Started]:
     """The page's blueprint, narrow; its model; and what `start` did to that."""
     here = Blueprint.load(f"my_{paper}.yaml").check().components
-    narrow = [f"components.{name}.{one}" for name, sizes in NARROW.items() if name in here for one in sizes]
+    narrow = [f"components.{name}.{size}" for name, sizes in NARROW.items() if name in here for size in sizes]
     sizes = [*narrow, f"components.text.depth={depth}", f"components.bert.vocab_size={len(VOCABULARY)}"]
     sizes.append("stages.pretrain.batch=8")  # which divides the queue
     checked = Blueprint.load(f"my_{paper}.yaml", overrides=sizes).check()
