@@ -123,7 +123,7 @@ def test_with_noise_both_passes_over_a_piece_draw_alike(small_coca: Load) -> Non
         getattr(model.student, name).register_forward_hook(lambda _m, _g, result: handed.append(result.features))
     gradients_of(model, InPieces(Engine(model), pieces, 2, ALONE, FLOAT32), batch)
     first, again = handed[: len(handed) // 2], handed[len(handed) // 2 :]
-    assert all(not one.requires_grad for one in first) and all(one.requires_grad for one in again)
+    assert all(not features.requires_grad for features in first) and all(features.requires_grad for features in again)
     for before, after in zip(first, again, strict=True):
         assert_near(before, after)
     assert not torch.equal(first[0], first[2]), "each piece has masks of its own"
@@ -163,10 +163,10 @@ def test_a_stage_that_accumulates_learns_what_it_learns_otherwise(small_coca: Lo
     # a small eps makes steps out of the rounding of gradients that are 0 (biases of keys)
     steps = ("stages.pretrain.length=3 steps", "optimizer.eps=1e-4", *STEPS[1:])
     with runs_in_float64():
-        one = train(small_coca(*steps), tmp_path / "whole", whole)
+        at_once = train(small_coca(*steps), tmp_path / "whole", whole)
         other = train(small_coca(*steps, "stages.pretrain.accumulate=3"), tmp_path / "cut", cut)
     assert cut.totals == pytest.approx(whole.totals, rel=1e-6)
-    for name, tensor in one.asker.model.state_dict().items():
+    for name, tensor in at_once.asker.model.state_dict().items():
         assert_near(other.asker.model.state_dict()[name], tensor, 1e-6, floor=1e-7, what=name)
 
 
@@ -206,7 +206,7 @@ def test_a_queue_a_teacher_a_miner_and_masked_words_in_pieces(monkeypatch: pytes
         model.zero_grad()
         losses = way(batch, weights, step)
         actual.append((losses.values, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
-        queues.append([one.features for one in model.student.memory.pending.values()])
+        queues.append([embedding.features for embedding in model.student.memory.pending.values()])
     (whole, expected), (cut, gradients) = actual
     assert cut == pytest.approx(dict(whole), rel=1e-5)
     assert gradients.keys() == expected.keys()

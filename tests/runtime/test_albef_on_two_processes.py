@@ -68,10 +68,10 @@ def recorded(rank: int, world: int, *, local: bool = False) -> Iterator[dict[str
         ids[:, 0] = 1
         hidden = (torch.rand(ROWS, LENGTH, generator=noise) < 0.3) & (ids > 3)
         hidden[:, 1] = True
-        one = ROWS // 2 if local else ROWS
-        shift = torch.randint(1, one, (2, ROWS), generator=noise)
+        span = ROWS // 2 if local else ROWS
+        shift = torch.randint(1, span, (2, ROWS), generator=noise)
         row = torch.arange(ROWS)
-        neg = (row % one + shift) % one
+        neg = (row % span + shift) % span
         mine = slice(rank * ROWS // world, (rank + 1) * ROWS // world)
         masked = Text(ids.where(~hidden, 3)[mine], lengths[mine], LENGTH)
         labels = Labels(ids.where(hidden, torch.tensor(-100))[mine])
@@ -138,11 +138,11 @@ def by_hand() -> Result:
             actual.append(model(compiled.run, half["inputs"], step))
             entering.append(memory.pending)
         words = torch.tensor([float(half["choices"]["masked"].labels.ids.ge(0).sum()) for half in halves])
-        means = {name: torch.stack([one[name].value for one in actual]).mean() for name in ("itc", "itm")}
-        means["mlm"] = torch.stack([one["mlm"].value for one in actual]) @ words / words.sum()
+        means = {name: torch.stack([computed[name].value for computed in actual]).mean() for name in ("itc", "itm")}
+        means["mlm"] = torch.stack([computed["mlm"].value for computed in actual]) @ words / words.sum()
         torch.stack(list(means.values())).sum().backward()
         memory.pending = {
-            name: Embedding(torch.cat([one[name].features for one in entering])) for name in ("image", "text")
+            name: Embedding(torch.cat([entered[name].features for entered in entering])) for name in ("image", "text")
         }
         model.commit()
         adamw.step()

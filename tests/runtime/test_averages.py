@@ -30,9 +30,9 @@ def blueprint(load: Load, length: int, update: str = "after", *overrides: str) -
     return load(*(overrides or steps), average, *own)
 
 
-def train(one: Blueprint, out: Path, *, resume: bool = False, watch: Watch | None = None) -> Run:
+def train(paper: Blueprint, out: Path, *, resume: bool = False, watch: Watch | None = None) -> Run:
     options = TrainOptions(seed=1, device="cpu", checkpoint_every=2)
-    return one.train(out=out, options=options, track=False, listener=watch or Watch(), resume=resume)
+    return paper.train(out=out, options=options, track=False, listener=watch or Watch(), resume=resume)
 
 
 def weights(run: Run) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ from tests.models import TOWERS
 
 PAPERS = ("tiny/albef", "tiny/blip")
 FRAME, WORDS = 6, 40
-SMALL = (*(one for one in TOWERS if "vocab_size" not in one), "components.memory.size=8")
+SMALL = (*(setting for setting in TOWERS if "vocab_size" not in setting), "components.memory.size=8")
 BATCH = "stages.pretrain.batch=4"
 DATA = ("data.pairs.count=20", "data.pairs.size=16", "components.bert.vocab_size=90")
 

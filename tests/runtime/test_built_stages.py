@@ -44,7 +44,7 @@ def test_what_is_frozen_costs_no_backward_and_is_told(small_coca: Load) -> None:
     assert frozen.flops["step"] < plain.flops["step"]
     assert frozen.memory["activations"] < plain.memory["activations"]
     assert frozen.parameters["frozen"] == ["vision"] and plain.parameters["frozen"] == []
-    notes = {one["name"]: one["note"] for one in frozen.passes}
+    notes = {compiler_pass["name"]: compiler_pass["note"] for compiler_pass in frozen.passes}
     assert "visual.vision" in notes["frozen"]
 
 
@@ -65,7 +65,7 @@ def test_a_stage_of_another_size_is_built_at_that_size(small_coca: Load, tmp_pat
         for stage in ("pretrain", "larger")
     ]
     assert actual[1].parameters["total"] - actual[0].parameters["total"] == 12 * 32, "rows of positions"
-    assert [one.parameters["frozen"] for one in actual] == [[], ["vision"]]
+    assert [report.parameters["frozen"] for report in actual] == [[], ["vision"]]
 
 
 def test_the_program_in_a_runs_folder_is_the_one_that_trains(small_coca: Load, tmp_path: Path) -> None:

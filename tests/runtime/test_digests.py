@@ -32,9 +32,9 @@ def test_what_a_file_holds_decides(small_coca: Load, tmp_path: Path, monkeypatch
     blueprint = small_coca(f"data.pairs={{use: jsonl, path: {file}}}")
     absent = of(blueprint)
     file.write_text(json.dumps({"image": "a.png", "caption": "one"}) + "\n")
-    one = of(blueprint)
+    earlier = of(blueprint)
     file.write_text(json.dumps({"image": "a.png", "caption": "two"}) + "\n")
-    assert len({str(actual) for actual in (absent, one, of(blueprint))}) == 3
+    assert len({str(actual) for actual in (absent, earlier, of(blueprint))}) == 3
     monkeypatch.setattr(digests, "WHOLE", 10)
     monkeypatch.setattr(digests, "END", 4)
     monkeypatch.setattr(digests, "SAMPLES", 0)

@@ -189,7 +189,7 @@ def test_training_goes_on_bit_for_bit_on_as_many_processes_and_to_rounding_on_ot
 
 def test_it_is_whole_or_absent(run: tuple[Path, list[dict[str, Any]]], tmp_path: Path) -> None:
     folder, reports = run
-    assert [one.name for one in sorted((folder / "fsdp").iterdir())] == ["step-00000003"], "nothing is left aside"
+    assert [file.name for file in sorted((folder / "fsdp").iterdir())] == ["step-00000003"], "nothing is left aside"
     for report in reports:
         assert "No space left on device; the checkpoint before it is whole: " in report["full disk"]
     path = shutil.copytree(folder / "fsdp/step-00000003", tmp_path / "step-00000003")

@@ -72,7 +72,10 @@ def test_a_picture_s_text_does_not_depend_on_its_company(
     asker: Asker, pictures: dict[str, Image], how: dict[str, Any]
 ) -> None:
     together = asker.texts_of_batch("caption", pictures, **how)
-    alone = [asker.texts_of_batch("caption", {"image": Image(one[None])}, **how)[0] for one in pictures["image"].pixels]
+    alone = [
+        asker.texts_of_batch("caption", {"image": Image(picture[None])}, **how)[0]
+        for picture in pictures["image"].pixels
+    ]
     assert together == alone
 
 
@@ -121,7 +124,9 @@ def test_settings_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(UserError) as refused:
         asker.texts_of_batch("caption", pictures, **how)
-    assert says in str(refused.value) or any(says in hint for one in refused.value.problems for hint in one.hints)
+    assert says in str(refused.value) or any(
+        says in hint for problem in refused.value.problems for hint in problem.hints
+    )
 
 
 def test_what_the_caller_asks_for_replaces_the_blueprint_s_way(

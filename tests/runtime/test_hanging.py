@@ -91,11 +91,11 @@ def watch(rank: int, doing: Doing, store: Any, notes: Queue[str], patience: floa
 def test_one_process_tells_and_all_end() -> None:
     store, notes = HashStore(), Queue[str]()
     watches = [watch(rank, doing, store, notes) for rank, doing in enumerate((COMPUTING, READING))]
-    for one in watches:
-        one.start()
+    for watcher in watches:
+        watcher.start()
     lines = [notes.get(timeout=WAIT_S) for _ in range(4)]
-    for one in watches:
-        one.close()
+    for watcher in watches:
+        watcher.close()
     assert lines[0].startswith("0 says: process 1 on ") and lines[0].endswith("within 1.5 s (`--patience`)")
     assert ": the run ends. `train --resume RUN` goes on" in lines[1]
     assert {line[:6] for line in lines[2:]} == {"0 ends", "1 ends"}
@@ -125,8 +125,8 @@ class Dead(HashStore):
 
 def test_a_store_that_does_not_answer_is_told_and_ends_the_run() -> None:
     notes = Queue[str]()
-    one = watch(0, COMPUTING, Dead(), notes)
-    one.start()
+    watcher = watch(0, COMPUTING, Dead(), notes)
+    watcher.start()
     lines = [notes.get(timeout=WAIT_S) for _ in range(3)]
     assert "where the processes of this run meet, has not answered for" in lines[0]
     assert "the run ends." in lines[1] and lines[2].startswith("0 ends")

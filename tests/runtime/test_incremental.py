@@ -88,23 +88,23 @@ def differences(blueprint: CheckedBlueprint, output: str, beams: int = 2, mask: 
     with torch.no_grad():
         both = [kind(model, programs, batch, start, how, spec.max_length) for kind in (Cached, Recomputed)]
         begun = start.repeat_interleave(beams, 0)
-        (words, kept), (again, whole) = (one.begin(begun) for one in both)
+        (words, kept), (again, whole) = (decoder.begin(begun) for decoder in both)
         assert torch.equal(words, again)
         actual.append(apart(kept, whole))
         for _ in range(min(WORDS, spec.max_length - words.shape[1])):
             order = torch.randint(beams, (ROWS, beams), generator=generator) + torch.arange(ROWS)[:, None] * beams
-            for one in both:
-                one.reorder(order.flatten())
+            for decoder in both:
+                decoder.reorder(order.flatten())
             new = torch.randint(4, vocabulary, (ROWS * beams, 1), generator=generator)
-            kept, whole = (one.step(new) for one in both)
+            kept, whole = (decoder.step(new) for decoder in both)
             actual.append(apart(kept, whole))
             assert apart(whole, whole.roll(beams, 0)) > 1e-6, "rows are told apart, or nothing is proved"
     return actual
 
 
-def apart(one: Tensor, other: Tensor) -> float:
-    assert one.shape == other.shape
-    return float((one - other).abs().max() / other.std(-1).min())
+def apart(scores: Tensor, other: Tensor) -> float:
+    assert scores.shape == other.shape
+    return float((scores - other).abs().max() / other.std(-1).min())
 
 
 PAPERS = [
@@ -232,10 +232,10 @@ def joined(tmp_path: Path, **graph: str) -> CheckedBlueprint:
     graph = {"v": "vision(image)", **graph} if re.search(r"\bv\b", " ".join(graph.values())) else graph
     named = set(re.findall(r"\w+", " ".join(graph.values())))
     sections = {
-        "inputs": {name: one for name, one in INPUTS.items() if name in named},
+        "inputs": {name: spec for name, spec in INPUTS.items() if name in named},
         "components": {"words": "{use: wordpiece, vocab_size: 60}"}
-        | {name: one for name, one in COMPONENTS.items() if name in named},
-        "graph": {name: f"'{one}'" for name, one in graph.items()},
+        | {name: spec for name, spec in COMPONENTS.items() if name in named},
+        "graph": {name: f"'{expression}'" for name, expression in graph.items()},
         "losses": {"lm": "{use: next_token, logits: logits}"},
         "outputs": {"said": "{generate: logits, over: caption}"},
     }

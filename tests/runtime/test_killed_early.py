@@ -151,8 +151,8 @@ def test_a_folder_without_its_blueprint_is_told_how_to_start(
         "FAILED"
     )
     assert run_command(["train", "--resume", str(tmp_path / "run")]) == 2
-    said = capsys.readouterr().err
-    assert "nothing had begun there" in said and "start it again: compose-vlp train tiny/coca --out run" in said
+    printed = capsys.readouterr().err
+    assert "nothing had begun there" in printed and "start it again: compose-vlp train tiny/coca --out run" in printed
 
 
 def test_a_mistake_while_the_folder_is_filled_leaves_none(tmp_path: Path) -> None:

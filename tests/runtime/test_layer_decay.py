@@ -28,7 +28,7 @@ RATE = 0.5
 def factors(name: str, *order: str | tuple[str, ...], overrides: tuple[str, ...] = ()) -> dict[str, float]:
     """Of every parameter of a blueprint, by its path."""
     parts = build(Blueprint.load(*name.split(), overrides=overrides).check(), "meta").parts()
-    decay = LayerDecay(rate=RATE, order=tuple((one,) if isinstance(one, str) else one for one in order))
+    decay = LayerDecay(rate=RATE, order=tuple((item,) if isinstance(item, str) else item for item in order))
     actual = layer_factors(decay, parts)
     return {path: actual.get(id(parameter), 1.0) for path, parameter in parameter_paths(parts).items()}
 

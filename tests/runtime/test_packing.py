@@ -107,17 +107,17 @@ def test_an_optimizer_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None
         layer(torch.randn(2, 4, generator=torch.Generator().manual_seed(seed))).square().sum().backward()
         optimizer.step()
 
-    one, of_one = make()
-    step(one, of_one, 1)
-    save(tmp_path / "one", {"model": one.state_dict(), "optimizer": of_one.state_dict()}, step=1)
+    whole, of_whole = make()
+    step(whole, of_whole, 1)
+    save(tmp_path / "one", {"model": whole.state_dict(), "optimizer": of_whole.state_dict()}, step=1)
     saved = load(tmp_path / "one")
     other, of_other = make()
     other.load_state_dict(saved["model"])
     of_other.load_state_dict(saved["optimizer"])
-    step(one, of_one, 2)
+    step(whole, of_whole, 2)
     step(other, of_other, 2)
-    assert torch.equal(one.weight, other.weight)
-    assert torch.equal(of_one.state[one.weight]["exp_avg_sq"], of_other.state[other.weight]["exp_avg_sq"])
+    assert torch.equal(whole.weight, other.weight)
+    assert torch.equal(of_whole.state[whole.weight]["exp_avg_sq"], of_other.state[other.weight]["exp_avg_sq"])
 
 
 def test_what_a_checkpoint_cannot_hold_is_named_with_its_place() -> None:

@@ -28,7 +28,7 @@ TOLD: dict[int, int] = {}
 steps = StageLoop.run
 
 
-def told(self: StageLoop, first: int, last: int) -> Iterator[StepReport]:
+def interrupted(self: StageLoop, first: int, last: int) -> Iterator[StepReport]:
     for report in steps(self, first, last):
         if report.step == TOLD.get(int(os.environ["RANK"])):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -63,7 +63,7 @@ def lacks_the_folder(rank: int, out: Path) -> str:
 
 def in_each(rank: int, out: Path) -> dict[str, Any]:
     """A run that nobody stops; one of which the second process alone is told to end, again and then of both, and on."""
-    StageLoop.run = told  # type: ignore[method-assign]
+    StageLoop.run = interrupted  # type: ignore[method-assign]
     runs: dict[str, Any] = {"refused": lacks_the_folder(rank, out / "unseen")}
     for engine in ENGINES:
         runs[engine] = [learn(out / f"{engine}-whole", engine)]

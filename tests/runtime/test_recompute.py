@@ -159,8 +159,8 @@ def test_a_run_says_what_it_computes_again_and_learns_the_same(small_coca: Load,
     plain, again = Watch(), Watch()
     train(small_coca(*steps), tmp_path / "plain", plain)
     run = train(small_coca(*steps, "recompute=[vision, multimodal]"), tmp_path / "again", again)
-    (said,) = [note for note in again.notes if note.startswith("computed again")]
-    assert said == "computed again in the backward: vision (1 layer), multimodal (2 layers), as `recompute` names them"
+    (note,) = [note for note in again.notes if note.startswith("computed again")]
+    assert note == "computed again in the backward: vision (1 layer), multimodal (2 layers), as `recompute` names them"
     assert not any("computed again" in note for note in plain.notes)
     assert plain.totals == again.totals
     assert run.blueprint.settings["recompute"] == ("vision", "multimodal")

@@ -39,14 +39,14 @@ def written_out(asker: Asker, layer: int, text: str, picture: Any) -> tuple[Tens
     parts, batch = asker.model.student, asker.batch("where", {"image": [picture], "caption": [text]})
     v, x = parts.vision(batch["image"]).features, parts.text(batch["caption"]).features
     kept = torch.empty(0)
-    for number, one in enumerate(parts.fusion.layers):
-        x = one.self_attention(x, Scope())
-        cross = one.cross_attention.branch
+    for number, block in enumerate(parts.fusion.layers):
+        x = block.self_attention(x, Scope())
+        cross = block.cross_attention.branch
         queries, (keys, values) = cross.q(x).unflatten(-1, (4, 8)), cross.kv(v).unflatten(-1, (2, 4, 8)).unbind(2)
         weights = (torch.einsum("bnhd,bmhd->bhnm", queries, keys) / 8**0.5).softmax(-1)
         kept = weights if number == layer else kept
         looked = cross.out(torch.einsum("bhnm,bmhd->bnhd", weights, values).flatten(2))
-        x = one.ffn(one.cross_attention.norm(x + looked))
+        x = block.ffn(block.cross_attention.norm(x + looked))
     score = parts.itm_head(Embedding(x[:, 0])).scores[0, 1]
     (slope,) = torch.autograd.grad(score, kept)
     return (kept * slope.relu())[0].mean(0)[:, 1:].unflatten(1, (2, 2)).detach(), score.detach()
@@ -91,14 +91,14 @@ def test_nothing_has_to_be_trainable_and_nothing_is_changed() -> None:
     asker = albef()
     before = explain(asker).whole
     parameters = list(asker.model.parameters())
-    trainable = [one.requires_grad for one in parameters]
+    trainable = [parameter.requires_grad for parameter in parameters]
     try:
         asker.model.requires_grad_(False)
         assert_near(explain(asker).whole, before)
     finally:
-        for one, was in zip(parameters, trainable, strict=True):
-            one.requires_grad_(was)
-    assert all(one.grad is None for one in parameters)
+        for parameter, was in zip(parameters, trainable, strict=True):
+            parameter.requires_grad_(was)
+    assert all(parameter.grad is None for parameter in parameters)
 
 
 @pytest.mark.parametrize("pairing", ["alternate", "merge"])
@@ -119,10 +119,10 @@ def test_of_two_pictures_each_has_its_own_map(pairing: str) -> None:
     )
     given = {"left": PICTURES[:1], "right": PICTURES[1:], "statement": TEXTS[:1]}
     branches = [layer.cross_attention.branch for layer in asker.model.student.fusion.layers]
-    one, two = Explainer(asker, "one"), Explainer(asker, "two")
+    first, second = Explainer(asker, "one"), Explainer(asker, "two")
     expected = branches[:2] if pairing == "alternate" else list(branches[0].attentions)
-    assert [one._attention, two._attention] == expected
-    assert not torch.allclose(one.maps(given).whole, two.maps(given).whole)
+    assert [first._attention, second._attention] == expected
+    assert not torch.allclose(first.maps(given).whole, second.maps(given).whole)
 
 
 def test_what_is_explained_is_a_match_or_the_likeliest_class_or_a_row_s_own_column() -> None:

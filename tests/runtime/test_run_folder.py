@@ -51,9 +51,9 @@ def test_a_run_folder_says_what_it_is(tmp_path: Path) -> None:
         "reports",
         "artifacts",
     }
-    said = json.loads((folder.path / "run.json").read_text())
-    assert (said["blueprint"], said["seed"], said["command"]) == ("tiny/coca", 7, ["train", "tiny/coca"])
-    assert said["versions"]["torch"]
+    contents = json.loads((folder.path / "run.json").read_text())
+    assert (contents["blueprint"], contents["seed"], contents["command"]) == ("tiny/coca", 7, ["train", "tiny/coca"])
+    assert contents["versions"]["torch"]
     folder.update(step=5)
     folder.finish("FINISHED")
     read = RunFolder.open(folder.path)
@@ -74,11 +74,11 @@ def test_many_runs_started_at_once_have_folders_of_their_own(tmp_path: Path) -> 
 def test_two_processes_started_at_once_in_one_given_folder_one_is_refused(tmp_path: Path) -> None:
     at = tmp_path / "mine"
     processes = [start(tmp_path, str(at)) for _ in range(2)]
-    said = sorted(first_line(process) for process in processes)
+    answers = sorted(first_line(process) for process in processes)
     for process in processes:
         process.communicate("")
-    assert said[0] == str(at)
-    assert said[1].startswith(f"refused: another process is working on the run in {at}")
+    assert answers[0] == str(at)
+    assert answers[1].startswith(f"refused: another process is working on the run in {at}")
 
 
 def test_a_given_folder_with_a_run_in_it_is_refused(tmp_path: Path) -> None:
@@ -105,12 +105,12 @@ def test_a_run_whose_process_is_gone_has_failed_and_can_be_gone_on_with(tmp_path
 
 
 def test_what_is_no_run_folder_is_said_with_the_runs_there_are(tmp_path: Path) -> None:
-    one = create(tmp_path)
+    run = create(tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"is not a run folder: it has no run\.json") as caught:
         RunFolder.open(tmp_path / "empty")
-    assert str(one.path) in caught.value.problems[0].hints[0]
-    one.finish("FINISHED")
+    assert str(run.path) in caught.value.problems[0].hints[0]
+    run.finish("FINISHED")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 1, "command": [], "nope": 1}'])

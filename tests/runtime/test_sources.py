@@ -15,13 +15,13 @@ Small = Callable[..., Blueprint]
 
 
 def test_a_mixture_names_other_entries_with_weights(small_coca: Small) -> None:
-    one = small_coca(
+    blueprint = small_coca(
         "+data.few={use: scenes, count: 100, seed: 3}",
         "+data.all={mix: {pairs: 1, few: 3}, skip_limit: 0.2}",
         "data.pairs.count=300",
         "stages.pretrain.data=all",
     )
-    source = declared_source(one.check(), "all")
+    source = declared_source(blueprint.check(), "all")
     assert isinstance(source, Mixture)
     assert [(part.name, part.records, part.each_epoch) for part in source.parts] == [
         ("pairs", 300, 100),
@@ -32,8 +32,8 @@ def test_a_mixture_names_other_entries_with_weights(small_coca: Small) -> None:
 
 
 def test_fields_are_renamed_and_the_limit_of_broken_records_is_the_entrys(small_coca: Small) -> None:
-    one = small_coca("data.pairs.fields={caption: statement, words: caption}", "data.pairs.skip_limit=0.5")
-    source = declared_source(one.check(), "pairs")
+    blueprint = small_coca("data.pairs.fields={caption: statement, words: caption}", "data.pairs.skip_limit=0.5")
+    source = declared_source(blueprint.check(), "pairs")
     record = source.record(0)
     assert callable(record["caption"])
     assert record["caption"]() == record["statement"]()

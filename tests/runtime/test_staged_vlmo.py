@@ -52,8 +52,8 @@ class Told(Silent):
 
 
 def train(out: Path, notes: Told, *overrides: str, resume: bool = False) -> Run:
-    written = [one.partition("=")[0].strip("~+") for one in overrides]
-    small = [one for one in SMALL if not any(one.startswith((f"{gone}.", f"{gone}=")) for gone in written)]
+    written = [override.partition("=")[0].strip("~+") for override in overrides]
+    small = [setting for setting in SMALL if not any(setting.startswith((f"{gone}.", f"{gone}=")) for gone in written)]
     blueprint = Blueprint.load("tiny/vlmo", overrides=[*small, *overrides])
     options = TrainOptions(seed=1, device="cpu", checkpoint_every=2)
     return blueprint.train(out=out, options=options, track=False, listener=notes, resume=resume)

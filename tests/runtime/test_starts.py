@@ -17,10 +17,10 @@ SHORT = ("data.pairs={use: scenes, size: 16, count: 40}", "stages.pretrain.batch
 SECOND = "+stages.second={data: more, losses: [captioning], length: 2 steps, batch: 4}"
 
 
-def told(small_coca: Small, out: Path, *overrides: str) -> list[tuple[str, str]]:
+def refusals(small_coca: Small, out: Path, *overrides: str) -> list[tuple[str, str]]:
     """What `train` refuses, as (text under the carets, message); no folder is left."""
-    given = {one.split("=")[0] for one in overrides}
-    blueprint = small_coca(*(one for one in SHORT if one.split("=")[0] not in given), *overrides)
+    given = {override.split("=")[0] for override in overrides}
+    blueprint = small_coca(*(setting for setting in SHORT if setting.split("=")[0] not in given), *overrides)
     with pytest.raises(BlueprintError) as error:
         blueprint.train(out=out, track=False)
     assert not out.exists()
@@ -57,7 +57,7 @@ def told(small_coca: Small, out: Path, *overrides: str) -> list[tuple[str, str]]
 def test_what_is_wrong_is_told_before_a_run_begins(
     small_coca: Small, tmp_path: Path, overrides: list[str], place: str, message: str
 ) -> None:
-    ((where, text),) = told(small_coca, tmp_path / "run", *overrides)
+    ((where, text),) = refusals(small_coca, tmp_path / "run", *overrides)
     assert place in where
     assert text.replace(f"{Path.cwd()}/", "").startswith(message)
 
@@ -69,13 +69,15 @@ def test_a_source_without_the_modality_is_told_with_whose_records_they_are(tmp_p
         with pytest.raises(BlueprintError, match="reads the field 'image', which the records do not have") as error:
             Blueprint.load(name, overrides=[change]).train(out=tmp_path / "run", track=False)
         (problem,) = error.value.problems
-        ((said, place),) = problem.related
-        assert said == f"these are the records of `{source}`" and place.file == "command line"
+        ((remark, place),) = problem.related
+        assert remark == f"these are the records of `{source}`" and place.file == "command line"
 
 
 def test_everything_is_told_at_once_of_all_stages(small_coca: Small, tmp_path: Path) -> None:
     overrides = [SECOND, "+data.more={use: csv, path: none.csv}", "start=[{from: nope.pt}]", "stages.pretrain.batch=41"]
-    messages = {message.replace(f"{Path.cwd()}/", "") for _, message in told(small_coca, tmp_path / "run", *overrides)}
+    messages = {
+        message.replace(f"{Path.cwd()}/", "") for _, message in refusals(small_coca, tmp_path / "run", *overrides)
+    }
     assert messages == {
         "no file 'none.csv'", "no file 'nope.pt'", "a step takes 41 records, and the source has 40",
     }  # fmt: skip

@@ -42,8 +42,8 @@ class Signals(Watch):
     def step(self, report: StepReport) -> None:
         super().step(report)
         if report.step == self.at:
-            for one in self.signals:
-                os.kill(os.getpid(), one)
+            for number in self.signals:
+                os.kill(os.getpid(), number)
 
 
 def learn(out: Path, watch: Watch, *, resume: bool = False, workers: int = 0, overrides: tuple[str, ...] = ()) -> Run:
@@ -94,11 +94,11 @@ def test_a_signal_saves_at_the_end_of_the_step(
     whole: Whole, tmp_path: Path, asked: signal.Signals, not_under_nohup: None
 ) -> None:
     watch, after = Signals(3, asked), Watch()
-    before = [signal.getsignal(one) for one in SIGNALS]
+    before = [signal.getsignal(number) for number in SIGNALS]
     with pytest.raises(Stopped) as stopped:
         learn(tmp_path / "run", watch)
     assert stopped.value.code == 128 + asked
-    assert before == [signal.getsignal(one) for one in SIGNALS]
+    assert before == [signal.getsignal(number) for number in SIGNALS]
     assert RunFolder.open(tmp_path / "run").info.status == "KILLED"
     assert f"go on with `compose-vlp train --resume {tmp_path / 'run'}`" in watch.notes[-1]
     assert "step 4 of 8" in watch.notes[-1]

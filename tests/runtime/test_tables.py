@@ -87,7 +87,7 @@ def test_settings_without_weights_may_change(small_coca: Load) -> None:
 @pytest.mark.parametrize("size", [24, 32])
 def test_a_grid_with_a_cls_is_interpolated_behind_it(small_coca: Load, size: int) -> None:
     before, after = fitted(small_coca("components.vision.cls=first", stage(**{"inputs.image.size": size})))
-    small, large = (one.student.vision.positions.detach() for one in (before, after))
+    small, large = (model.student.vision.positions.detach() for model in (before, after))
     assert torch.equal(large[0], small[0])
     assert_near(large[1:], resize_grid(small[1:], (size // 8) ** 2))
 
@@ -103,7 +103,7 @@ def test_a_table_of_a_part_of_ones_own_is_resized_where_it_is_named(tmp_path: Pa
         return Blueprint.load(tmp_path / "mine.yaml", overrides=overrides, plugins=[tmp_path / f"{kind}.py"])
 
     before, after = fitted(blueprint("placed"))
-    small, large = (one.student.places.places.detach() for one in (before, after))
+    small, large = (model.student.places.places.detach() for model in (before, after))
     assert_near(large, resize_grid(small, 16))
     with pytest.raises(BlueprintError, match=r"makes places.places \[16, 32\], which is \[4, 32\]: parameters keep"):
         blueprint("unnamed").check()
@@ -116,7 +116,7 @@ def test_a_table_of_biases_is_resized_in_its_pictures_rows(size: int) -> None:
     before = build(checked, seed=1)
     torch.nn.init.normal_(before.student.upper.relative_bias.table)
     after, notes = fit(before, checked, checked.of_stage("pairs"), 0)
-    small, large = (one.student.upper.relative_bias.table.detach() for one in (before, after))
+    small, large = (model.student.upper.relative_bias.table.detach() for model in (before, after))
     places = [(2 * (side // 8) - 1) ** 2 for side in (64, size)]
     assert torch.equal(large[places[1] :], small[places[0] :]), "rows of words, across and of the CLS stay"
     assert_near(large[: places[1]], resize_distances(small[: places[0]], 15, 2 * (size // 8) - 1))
@@ -138,7 +138,7 @@ def test_timms_positions_are_resized_as_timm_resizes_them() -> None:
     sizes = {"inputs.image.size": 32, "components.vision.options": larger}
     blueprint = Blueprint.load("tiny/coca", overrides=["inputs.image.size=16", vision, stage(**sizes)])
     before, after = fitted(blueprint)
-    small, large = (one.student.vision.model.pos_embed.detach() for one in (before, after))
+    small, large = (model.student.vision.model.pos_embed.detach() for model in (before, after))
     assert_near(large, resample_abs_pos_embed(small, [4, 4], num_prefix_tokens=1))
 
 

@@ -32,7 +32,7 @@ def kept(stored: Stored, asker: Asker, name: str, values: list[Any], at_once: in
     rows: list[Row] = []
     for start in range(0, len(values), at_once):
         rows += stored.keep(
-            name, collator.stack([collator.read({name: one}) for one in values[start : start + at_once]])
+            name, collator.stack([collator.read({name: value}) for value in values[start : start + at_once]])
         )
     return rows
 
@@ -40,7 +40,10 @@ def kept(stored: Stored, asker: Asker, name: str, values: list[Any], at_once: in
 def whole(asker: Asker, shown: list[Any]) -> Tensor:
     """[pictures, texts, 2], each pair by itself through the whole program."""
     return torch.stack(
-        [torch.cat([asker.value("match", {"image": [one], "caption": [text]}) for text in TEXTS]) for one in shown]
+        [
+            torch.cat([asker.value("match", {"image": [picture], "caption": [text]}) for text in TEXTS])
+            for picture in shown
+        ]
     )
 
 
@@ -55,9 +58,9 @@ def test_pairs_of_kept_rows_score_as_the_whole_program_does(asker: Asker) -> Non
 def test_logits_are_what_the_output_is_the_softmax_of(asker: Asker) -> None:
     stored, logits = Stored(asker, "match"), Stored(asker, "match", logits=True)
     scores = []
-    for one in (stored, logits):
-        images, texts = kept(one, asker, "image", pictures(2), 2), kept(one, asker, "caption", list(TEXTS[:2]), 2)
-        scores.append(one.ask(list(zip(images, texts, strict=True))))
+    for cache in (stored, logits):
+        images, texts = kept(cache, asker, "image", pictures(2), 2), kept(cache, asker, "caption", list(TEXTS[:2]), 2)
+        scores.append(cache.ask(list(zip(images, texts, strict=True))))
     assert_near(scores[1].softmax(-1), scores[0])
     assert not torch.allclose(scores[1].sum(-1), torch.ones(2)), "these are no probabilities"
 

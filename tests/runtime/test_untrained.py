@@ -25,7 +25,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(overrides: tuple[str, ...]) -> list[str]:
-    return [one for one in overrides if "memory" not in one]
+    return [override for override in overrides if "memory" not in override]
 
 
 def test_weights_and_words_are_those_that_it_starts_with(pretrained: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_bias_is_learnt_unless_it_is_frozen(
 
 def test_the_plugin_of_the_docs_learns_its_bias(small_coca: Load, tmp_path: Path, root: Path) -> None:
     page = blocks(root / "docs" / "extending.md")
-    (tmp_path / "sigmoid.py").write_text(next(one.body for one in page if one.file == "sigmoid.py"))
+    (tmp_path / "sigmoid.py").write_text(next(block.body for block in page if block.file == "sigmoid.py"))
     overrides = (*SHORT[:-1], "losses.contrastive={use: my_sigmoid, scores: i2t}")
     run = train(small_coca(*overrides, plugins=[tmp_path / "sigmoid.py"]), tmp_path / "run")
     assert bias_of(run) != -10

@@ -71,8 +71,8 @@ def run_inline(
     monkeypatch.setattr(work, "_run", command_here)
     monkeypatch.setattr(session, "engine", lambda *_: engine)
     monkeypatch.setattr("compose_vlp.sweep.running.POLL_S", 0)
-    said = Options(device="cpu", track=False, train=("--no-track", "--checkpoint-every", "2"), **options)
-    made = Session(sweep, said, notes.append)
+    chosen = Options(device="cpu", track=False, train=("--no-track", "--checkpoint-every", "2"), **options)
+    made = Session(sweep, chosen, notes.append)
     made.run(Quiet(), asked)
     return made, engine, notes
 
@@ -80,13 +80,13 @@ def run_inline(
 def command_here(command: Sequence[str], trial: TrialFolder, _: Any, *, keep: bool = False) -> str:
     """What `work` does with a command, in this process."""
     words = list(command[command.index("compose_vlp") + 1 :])
-    said = io.StringIO()
+    printed = io.StringIO()
     with (
         trial.output.open("a") as log,
-        contextlib.redirect_stdout(said if keep else log),
+        contextlib.redirect_stdout(printed if keep else log),
         contextlib.redirect_stderr(log),
     ):
         code = run_command(words)
     if code:
         raise work.Failed(f"{words[0]} ended with exit code {code}")
-    return said.getvalue()
+    return printed.getvalue()

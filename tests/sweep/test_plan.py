@@ -201,5 +201,5 @@ def test_a_level_may_be_a_kind_of_a_plugin_whose_code_is_part_of_the_cell(writte
     assert len({cell.identity.blueprint for cell in first}) == 2
     file.write_text(GATED.replace("NAME", "swept_gated") + "# other code\n")
     second = plan(sweep, [file]).cells
-    for one, two in zip(first, second, strict=True):
-        assert one.identity.differences(two.identity) == ["code"]
+    for before, after in zip(first, second, strict=True):
+        assert before.identity.differences(after.identity) == ["code"]

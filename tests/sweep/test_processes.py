@@ -90,10 +90,10 @@ def test_a_sweep_that_is_killed_leaves_no_process_and_goes_on(folder: Path) -> N
     wait(lambda: output.read_text().count("resuming from step-") == 2)
     sweep.send_signal(signal.SIGINT)
     assert sweep.wait(PATIENCE_S) == 130
-    said = Path("second.log").read_text()
-    assert "baseline, seed 0: failed" in said
-    assert "training was killed by SIGKILL" in said
-    assert "baseline, seed 0: running, attempt 2" in said
-    assert "the same command goes on" in said
+    second_log = Path("second.log").read_text()
+    assert "baseline, seed 0: failed" in second_log
+    assert "training was killed by SIGKILL" in second_log
+    assert "baseline, seed 0: running, attempt 2" in second_log
+    assert "the same command goes on" in second_log
     assert json.loads(run.read_text())["status"] == "KILLED"
     assert not of_folder(folder)

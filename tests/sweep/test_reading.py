@@ -36,8 +36,8 @@ def test_the_command_line_says_the_same_as_the_file(written: Written) -> None:
     assert line.seeds == file.seeds
     for mine, yours in zip(line.factors, file.factors, strict=True):
         assert mine.name == yours.name
-        assert [(one.name, [w.text for w in one.words]) for one in mine.levels] == [
-            (one.name, [w.text for w in one.words]) for one in yours.levels
+        assert [(level.name, [w.text for w in level.words]) for level in mine.levels] == [
+            (level.name, [w.text for w in level.words]) for level in yours.levels
         ]
 
 

@@ -194,8 +194,10 @@ def test_what_was_running_goes_on_bit_for_bit(ran: Written, monkeypatch: pytest.
     twin = TrialFolder(trained / "trials" / mine.path.name)
     assert "resuming from step-" in mine.output.read_text()
     assert mine.scores() == twin.scores()
-    one, two = (checkpoint.load(checkpoint.latest(trial.run / "checkpoints"))["model"] for trial in (mine, twin))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    resumed, unbroken = (
+        checkpoint.load(checkpoint.latest(trial.run / "checkpoints"))["model"] for trial in (mine, twin)
+    )
+    assert all(torch.equal(resumed[name], unbroken[name]) for name in resumed)
 
 
 def test_a_stopped_sweep_starts_no_more_runs(ran: Written, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,10 +312,10 @@ def test_a_sweep_whose_runs_all_failed_says_why(ran: Written, capsys: pytest.Cap
     for trial in Path("runs/sweep-question/trials").iterdir():
         TrialFolder(trial).fail("training was killed by SIGKILL")
     assert run_command(["report", "question"]) == 2
-    said = capsys.readouterr().err
-    assert "no run has been measured" in said
-    assert "baseline: seed 0 failed: training was killed by SIGKILL" in said
-    assert "the sweep's command again" in said
+    printed = capsys.readouterr().err
+    assert "no run has been measured" in printed
+    assert "baseline: seed 0 failed: training was killed by SIGKILL" in printed
+    assert "the sweep's command again" in printed
 
 
 def test_a_measure_that_is_no_number_is_null_and_said(ran: Written, capsys: pytest.CaptureFixture[str]) -> None:
