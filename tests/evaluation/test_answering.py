@@ -53,7 +53,7 @@ def test_written_and_ranked_answers_are_held_against_the_records(asker: Asker, s
         assert ranked.said == ranker.texts[int(ranker.rank(batch).texts[0, 0])]
         assert ranked.given == dict(record["answers"]())
         assert ranked.accuracy == vqa_accuracy(ranked.said, record["answers"]())
-    mean = sum(one.accuracy for one in actual.outputs["ranked"]) / COUNT
+    mean = sum(answer.accuracy for answer in actual.outputs["ranked"]) / COUNT
     assert actual.flat()["ranked_vqa_accuracy"] == pytest.approx(mean)
 
 
@@ -67,7 +67,7 @@ def test_the_page_shows_what_was_said(asker: Asker, source: Source) -> None:
 def test_records_without_answers_are_left_out(asker: Asker, source: Source) -> None:
     records = [{**source.record(n), "answers": answers} for n, answers in enumerate([["red"], [], None])]
     actual = evaluate_answering(asker, Given(records))
-    assert [one.row for one in actual.outputs["answer"]] == [0]
+    assert [answer.row for answer in actual.outputs["answer"]] == [0]
     records[0]["answers"] = []
     with pytest.raises(UserError, match="has an answer in its field 'answers'"):
         evaluate_answering(asker, Given(records))
@@ -107,9 +107,9 @@ def test_a_list_without_the_true_answer_gives_its_likeliest_which_is_wrong(asker
         def record(self, index: int) -> dict[str, object]:
             return {**source.record(index), "answers": ["purple"]}
 
-    said = evaluate_answering(asker, Unlisted(None)).outputs["ranked"]
-    assert len(said) == 3
-    assert all(one.said in Ranker(asker, "ranked").texts and one.accuracy == 0.0 for one in said)
+    answers = evaluate_answering(asker, Unlisted(None)).outputs["ranked"]
+    assert len(answers) == 3
+    assert all(answer.said in Ranker(asker, "ranked").texts and answer.accuracy == 0.0 for answer in answers)
 
 
 ANSWERS = ("red", "blue", "yes", "no", "2", "3")
@@ -143,7 +143,7 @@ def test_numbers_of_classes_are_their_names(chooser: Asker, source: Source) -> N
     given = [[0, 0, "blue"], {1: 1.0}, 3]
     records = [{**source.record(n), "answers": answers} for n, answers in enumerate(given)]
     actual = evaluate_answering(chooser, Given(records)).outputs["answer_of"]
-    assert [dict(one.given) for one in actual] == [{"red": 2.0, "blue": 1.0}, {"blue": 1.0}, {"no": 1.0}]
+    assert [dict(answer.given) for answer in actual] == [{"red": 2.0, "blue": 1.0}, {"blue": 1.0}, {"no": 1.0}]
 
 
 def test_a_classifier_without_names_is_told_to_have_some(source: Source) -> None:

@@ -65,7 +65,7 @@ def blip() -> Asker:
 
 
 def test_a_survey_and_training_leave_the_same_records_out(blip: Asker) -> None:
-    inputs = {name: one for name, one in blip.blueprint.inputs.items() if name in ("image", "caption")}
+    inputs = {name: spec for name, spec in blip.blueprint.inputs.items() if name in ("image", "caption")}
     source, collator = Patient(RECORDS), Collator(inputs, blip.tokenizers)
     looked = survey(source, range(len(RECORDS)), collator=collator)
     assert tuple(sorted(set(range(len(RECORDS))) - set(looked.broken))) == GOOD
@@ -93,7 +93,12 @@ def test_capfilt_counts_them_as_broken(blip: Asker, tmp_path: Path) -> None:
     done = capfilt(Patient(RECORDS), judge, captioner, tmp_path, Settings(block=8), described={})
     assert (done.records, done.broken, done.pictures) == (len(RECORDS), len(BROKEN), len(GOOD))
     kept = sorted((tmp_path / "pictures").rglob("*.*"))
-    assert [(int(one.stem), one.suffix) for one in kept][:4] == [(1, ".png"), (3, ".avif"), (5, ".jpg"), (7, ".png")]
+    assert [(int(picture.stem), picture.suffix) for picture in kept][:4] == [
+        (1, ".png"),
+        (3, ".avif"),
+        (5, ".jpg"),
+        (7, ".png"),
+    ]
 
 
 def test_capfilt_keeps_no_text_that_no_tokenizer_takes(blip: Asker, tmp_path: Path) -> None:

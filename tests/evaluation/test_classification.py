@@ -45,19 +45,23 @@ def test_the_label_is_that_of_the_loss_that_teaches_the_output(pairs: Asker) -> 
 def test_accuracy_is_that_of_records_asked_one_by_one(pairs: Asker, source: Source) -> None:
     actual = evaluate_classification(pairs, source, COUNT)
     records = [source.record(n) for n in range(COUNT)]
-    said = [
+    predicted = [
         int(
             pairs.value(
                 "truth_of",
-                {"left": [one["left"]()], "right": [one["right"]()], "pair_statement": [one["pair_statement"]()]},
+                {
+                    "left": [record["left"]()],
+                    "right": [record["right"]()],
+                    "pair_statement": [record["pair_statement"]()],
+                },
             ).argmax()
         )
-        for one in records
+        for record in records
     ]
-    truth = [int(one["pair_right"]()) for one in records]
+    truth = [int(record["pair_right"]()) for record in records]
     chosen = actual.outputs["truth_of"]
-    assert list(chosen.truth) == truth and list(chosen.said) == said
-    share = sum(a == b for a, b in zip(truth, said, strict=True)) / COUNT
+    assert list(chosen.truth) == truth and list(chosen.said) == predicted
+    share = sum(a == b for a, b in zip(truth, predicted, strict=True)) / COUNT
     assert actual.flat() == {
         "accuracy": pytest.approx(share),
         "accuracy_of_commonest_class": max(sum(truth), COUNT - sum(truth)) / COUNT,
@@ -89,12 +93,12 @@ def test_outputs_that_choose_no_class_are_told() -> None:
 
 
 def test_several_outputs_are_named_in_the_numbers() -> None:
-    one = Choices("label", ("no", "yes"), (0, 1, 2, 3), (0, 1, 1, 1), (0, 0, 1, 1))
-    assert Classified({"a": one}).flat() == {"accuracy": 0.75, "accuracy_of_commonest_class": 0.75}
-    assert set(Classified({"a": one, "b": one}).flat()) == {
+    choices = Choices("label", ("no", "yes"), (0, 1, 2, 3), (0, 1, 1, 1), (0, 0, 1, 1))
+    assert Classified({"a": choices}).flat() == {"accuracy": 0.75, "accuracy_of_commonest_class": 0.75}
+    assert set(Classified({"a": choices, "b": choices}).flat()) == {
         "a_accuracy",
         "a_accuracy_of_commonest_class",
         "b_accuracy",
         "b_accuracy_of_commonest_class",
     }
-    assert one.per_class == {"no": 1.0, "yes": pytest.approx(2 / 3)}
+    assert choices.per_class == {"no": 1.0, "yes": pytest.approx(2 / 3)}

@@ -89,7 +89,7 @@ def test_a_scene_s_box_is_around_the_thing_that_the_phrase_names() -> None:
         if "phrase" not in record:
             continue
         left, top, width, height = record["box"]
-        (named,) = [one for one in record["scene"].things if f"{one.colour} {one.shape}" in record["phrase"]]
+        (named,) = [thing for thing in record["scene"].things if f"{thing.colour} {thing.shape}" in record["phrase"]]
         assert (left + width / 2, top + height / 2) == pytest.approx((named.x, named.y))
         assert width == height == pytest.approx(2 * named.radius)
 

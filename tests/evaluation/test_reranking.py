@@ -40,7 +40,7 @@ def asker(request: pytest.FixtureRequest) -> Asker:
 def test_one_vlmo_serves_both_embeddings_and_the_match(source: Source) -> None:
     asker = tiny("vlmo_base", overrides=["+outputs.raw=matched"], small=SMALL_VLMO)
     records = [source.record(n) for n in range(3)]
-    pictures, texts = [one["image"]() for one in records], [one["caption"] for one in records]
+    pictures, texts = [record["image"]() for record in records], [record["caption"] for record in records]
     image = asker.value("image_embedding", {"image": pictures})
     text = asker.value("text_embedding", {"caption": texts})
     assert image.shape == text.shape == (3, 16)
@@ -62,8 +62,10 @@ def source() -> Source:
 def brute_force(asker: Asker, source: Source, top: int, add: bool) -> tuple[list[int], list[int]]:
     """Of each picture the place of its text among all, and of each text of its picture; unscored ones come last."""
     records = [source.record(n) for n in range(COUNT)]
-    pictures, texts = [one["image"]() for one in records], [one["caption"] for one in records]
-    raw = torch.stack([asker.value("raw", {"image": [one] * COUNT, "caption": texts})[:, 1] for one in pictures])
+    pictures, texts = [record["image"]() for record in records], [record["caption"] for record in records]
+    raw = torch.stack(
+        [asker.value("raw", {"image": [picture] * COUNT, "caption": texts})[:, 1] for picture in pictures]
+    )
     cosines = asker.value("image_embedding", {"image": pictures}) @ asker.value("text_embedding", {"caption": texts}).T
 
     def places(raw: Tensor, cosines: Tensor) -> list[int]:
@@ -93,9 +95,9 @@ def test_candidates_are_put_in_order_by_match(asker: Asker, source: Source, top:
 
 
 def test_one_candidate_leaves_the_first_of_the_embeddings_first(asker: Asker, source: Source) -> None:
-    one, plain = evaluate_reranking(asker, source, COUNT, Rerank(top=1)), evaluate_retrieval(asker, source, COUNT)
-    assert one.first == plain.first
-    assert one.recall.image_to_text[1] == plain.recall.image_to_text[1]
+    reranked, plain = evaluate_reranking(asker, source, COUNT, Rerank(top=1)), evaluate_retrieval(asker, source, COUNT)
+    assert reranked.first == plain.first
+    assert reranked.recall.image_to_text[1] == plain.recall.image_to_text[1]
 
 
 def test_each_pair_is_judged_once_picture_after_picture(asker: Asker, source: Source, monkeypatch: Any) -> None:

@@ -54,13 +54,13 @@ def test_equal_vectors_tie_whatever_rounding_makes_of_their_products() -> None:
 def test_blocks_of_queries_find_what_all_at_once_do(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, texts = torch.randn(30, 8), torch.randn(75, 8)
     captions = [[f"{picture} {number % 2}" for number in range(3)] for picture in range(30)]  # one of them twice
-    said = [text for own in captions for text in own]
-    matches = Matches(captions, said)
+    sentences = [text for own in captions for text in own]
+    matches = Matches(captions, sentences)
     whole = rankings(pictures, texts.repeat(2, 1)[:90], matches)
     share = matches.share()
     monkeypatch.setattr(retrieval, "BLOCK", 7)
-    for one, other in zip(whole, rankings(pictures, texts.repeat(2, 1)[:90], matches), strict=True):
-        assert torch.equal(one.before, other.before) and torch.equal(one.first, other.first)
+    for ranking, other in zip(whole, rankings(pictures, texts.repeat(2, 1)[:90], matches), strict=True):
+        assert torch.equal(ranking.before, other.before) and torch.equal(ranking.first, other.first)
     assert matches.share() == share == pytest.approx(1 / 30)
 
 
@@ -120,23 +120,23 @@ def test_texts_of_all_scripts_are_cut_into_words(text: str, words: str) -> None:
 @pytest.mark.parametrize("scripts", ["\u0915{} \u0916{}", "\u0b95{}", "\u0e01{}"])
 def test_words_that_differ_in_a_mark_alone_are_different(scripts: str) -> None:
     marks = {"\u0915": "\u093e\u0940", "\u0b95": "\u0bbe\u0bbf", "\u0e01": "\u0e34\u0e35"}[scripts[0]]
-    one, other = (scripts.replace("{}", mark) for mark in marks)
-    assert caption_scores([one], [[other]]).exact == caption_scores([one], [[other]]).rouge_l == 0.0
-    assert caption_scores([one], [[one]]).exact == 1.0
+    text, other = (scripts.replace("{}", mark) for mark in marks)
+    assert caption_scores([text], [[other]]).exact == caption_scores([text], [[other]]).rouge_l == 0.0
+    assert caption_scores([text], [[text]]).exact == 1.0
 
 
 def test_one_letter_of_nine_costs_a_ninth() -> None:
-    said, true = (
+    caption, true = (
         "\u4e00\u53ea\u7ea2\u8272\u7684\u732b\u5750\u7740\u4e86",
         "\u4e00\u53ea\u7ea2\u8272\u7684\u732b\u7ad9\u7740\u4e86",
     )
-    actual = caption_scores([said], [[true]])
+    actual = caption_scores([caption], [[true]])
     assert actual.bleu[0] == pytest.approx(8 / 9) == pytest.approx(actual.rouge_l)
 
 
-@pytest.mark.parametrize(("said", "true"), [("!", "?"), ("", "?"), ("\U0001f431", "\U0001f436"), (".", ",")])
-def test_texts_without_words_are_equal_to_no_others(said: str, true: str) -> None:
-    actual = caption_scores([said, "a cat"], [[true], ["a cat"]])
+@pytest.mark.parametrize(("caption", "true"), [("!", "?"), ("", "?"), ("\U0001f431", "\U0001f436"), (".", ",")])
+def test_texts_without_words_are_equal_to_no_others(caption: str, true: str) -> None:
+    actual = caption_scores([caption, "a cat"], [[true], ["a cat"]])
     assert actual.exact == 0.5 == pytest.approx(actual.rouge_l)
 
 

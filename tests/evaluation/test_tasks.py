@@ -158,8 +158,8 @@ def test_a_class_is_the_normalised_mean_of_its_normalised_texts(seer: Seer, monk
     def embed(self: Seer, output: str, batch: Mapping[str, Any]) -> Tensor:
         if output == "image_embedding":
             return torch.tensor([[0.1, 0.8, 0.62]]).expand(batch["image"].pixels.shape[0], -1)
-        said = [" ".join(self.tokenizers["bpe"].decode(ids).split()) for ids in batch["caption"].ids.tolist()]
-        return torch.tensor([vectors[one] for one in said])
+        texts = [" ".join(self.tokenizers["bpe"].decode(ids).split()) for ids in batch["caption"].ids.tolist()]
+        return torch.tensor([vectors[text] for text in texts])
 
     monkeypatch.setattr(Seer, "value_of_batch", embed)
     asked = ZeroShot(classes=("red", "blue"), templates=("{} a", "{} b"))

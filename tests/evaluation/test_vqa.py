@@ -64,16 +64,16 @@ def official_words(text: str) -> str:
     return " ".join(actual)
 
 
-def official_accuracy(said: str, given: Sequence[str]) -> float:
+def official_accuracy(answer: str, given: Sequence[str]) -> float:
     """Each of ten people is left out in turn; an answer is right for them if three of the others gave it."""
-    given = [one.replace("\n", " ").replace("\t", " ").strip() for one in given]
-    said = said.replace("\n", " ").replace("\t", " ").strip()
-    if any(one != given[0] for one in given):
-        given, said = [official_words(one) for one in given], official_words(said)
+    given = [text.replace("\n", " ").replace("\t", " ").strip() for text in given]
+    answer = answer.replace("\n", " ").replace("\t", " ").strip()
+    if any(text != given[0] for text in given):
+        given, answer = [official_words(text) for text in given], official_words(answer)
     turns = []
     for left_out in range(len(given)):
-        others = [one for place, one in enumerate(given) if place != left_out]
-        turns.append(min(1.0, others.count(said) / 3))
+        others = [text for place, text in enumerate(given) if place != left_out]
+        turns.append(min(1.0, others.count(answer) / 3))
     return sum(turns) / len(turns)
 
 
@@ -94,14 +94,14 @@ def test_every_answer_scores_what_the_official_script_gives_it() -> None:
     for _ in range(6000):
         few = [answer() for _ in range(draw.choice([1, 2, 3, 5]))]
         given = draw.choices(few, k=10)
-        said = draw.choice(
+        guess = draw.choice(
             [draw.choice(given), draw.choice(given).upper(), draw.choice(given).replace("'", ""), answer()]
         )
-        expected = official_accuracy(said, given)
+        expected = official_accuracy(guess, given)
         right += expected > 0
-        counts = {one: given.count(one) for one in given}
-        for weights in (counts, {one: n / 10 for one, n in counts.items()}):
-            assert vqa_accuracy(said, weights) == pytest.approx(expected, abs=1e-9), (said, given)
+        counts = {text: given.count(text) for text in given}
+        for weights in (counts, {text: n / 10 for text, n in counts.items()}):
+            assert vqa_accuracy(guess, weights) == pytest.approx(expected, abs=1e-9), (guess, given)
     assert right > 1000
 
 
@@ -113,7 +113,7 @@ def test_of_many_periods_the_script_leaves_out_32(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "given", "accuracy"),
+    ("answer", "given", "accuracy"),
     [
         ("two", {"2": 1.0}, 0.0),
         ("2", {"two": 0.4, "three": 0.6}, 1.0),
@@ -139,8 +139,8 @@ def test_of_many_periods_the_script_leaves_out_32(count: int) -> None:
         ("cafe\u0301", {"caf\u00e9": 0.5, "bar": 0.5}, 1.0),
     ],
 )
-def test_accuracies_by_hand(said: str, given: dict[str, float], accuracy: float) -> None:
-    assert vqa_accuracy(said, given) == pytest.approx(accuracy, abs=1e-3)
+def test_accuracies_by_hand(answer: str, given: dict[str, float], accuracy: float) -> None:
+    assert vqa_accuracy(answer, given) == pytest.approx(accuracy, abs=1e-3)
 
 
 def test_what_weights_mean_is_read_off_all_records() -> None:

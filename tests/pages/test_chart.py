@@ -26,9 +26,9 @@ def test_chart_is_well_formed_and_keeps_its_curves_inside() -> None:
 
 def test_values_under_the_pointer_are_those_of_the_curve() -> None:
     drawn = ET.fromstring(curves([Series("<loss>", [(0, 3.5), (10, 1)])]))
-    (one,) = json.loads(drawn.get("data-series", ""))
-    assert one["name"] == "<loss>"
-    assert [point[:2] for point in one["points"]] == [[0, 3.5], [10, 1]]
+    (series,) = json.loads(drawn.get("data-series", ""))
+    assert series["name"] == "<loss>"
+    assert [point[:2] for point in series["points"]] == [[0, 3.5], [10, 1]]
 
 
 def test_single_curve_needs_no_key() -> None:

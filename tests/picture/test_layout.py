@@ -87,14 +87,17 @@ def overlaps(placed: Arranged) -> list[tuple[str, str]]:
 def test_papers_are_laid_out_without_overlaps_and_downwards(name: str) -> None:
     placed = arrange(diagram_of(paper(name)))
     assert overlaps(placed) == []
-    boxes = {one.box.id: one for one in placed.boxes}
+    boxes = {rectangle.box.id: rectangle for rectangle in placed.boxes}
     for route in placed.routes:
         source, target = boxes[route.arrow.source], boxes[route.arrow.target]
         assert source.y + source.height < target.y
         assert route.runs[0][0] == source.x
         assert abs(route.runs[-1][0] - target.x) <= target.width / 2
         assert route.runs[-1][2] == target.y
-    assert all(one.x - one.width / 2 >= 0 and one.x + one.width / 2 <= placed.width + 1e-6 for one in placed.boxes)
+    assert all(
+        rectangle.x - rectangle.width / 2 >= 0 and rectangle.x + rectangle.width / 2 <= placed.width + 1e-6
+        for rectangle in placed.boxes
+    )
 
 
 @pytest.mark.parametrize("name", FIVE)
@@ -104,9 +107,11 @@ def test_long_arrows_pass_between_boxes(name: str) -> None:
     for route in placed.routes:
         for x, top, end in route.runs[1:-1]:
             touched = [
-                one.box.id
-                for one in placed.boxes
-                if abs(one.x - x) < one.width / 2 and top < one.y + one.height and one.y < end
+                rectangle.box.id
+                for rectangle in placed.boxes
+                if abs(rectangle.x - x) < rectangle.width / 2
+                and top < rectangle.y + rectangle.height
+                and rectangle.y < end
             ]
             assert touched == []
 

@@ -9,7 +9,7 @@ from tests.graph.support import checked, paper
 
 def box(diagram: Diagram, title: str, name: str = "") -> Box:
     """The one box of that title that gives the value of that name."""
-    (actual,) = [one for one in diagram.boxes if one.title == title and name in ("", one.name)]
+    (actual,) = [box for box in diagram.boxes if box.title == title and name in ("", box.name)]
     return actual
 
 
@@ -31,13 +31,13 @@ def test_box_names_its_kind_its_value_and_its_shape() -> None:
 
 def test_calls_of_a_teacher_are_in_its_world() -> None:
     diagram = diagram_of(paper("albef"))
-    worlds = {one.world for one in diagram.boxes if one.title == "vision"}
+    worlds = {box.world for box in diagram.boxes if box.title == "vision"}
     assert worlds == {"", "momentum"}
 
 
 def test_what_nothing_asks_for_is_pruned() -> None:
     diagram = diagram_of(paper("coca"))
-    assert [one.title for one in diagram.boxes if one.pruned] == ["pool_joint", "first"]
+    assert [box.title for box in diagram.boxes if box.pruned] == ["pool_joint", "first"]
 
 
 def test_loss_without_weight_prunes_what_it_alone_reads() -> None:
@@ -50,7 +50,7 @@ def test_component_that_no_stage_trains_is_frozen() -> None:
     stages = "+stages.only={data: pairs, losses: [captioning, contrastive], length: 1 epoch, freeze: [vision]}"
     data = "+data.pairs={use: jsonl, path: x}"
     diagram = diagram_of(checked("coca", stages, data))
-    assert [one.title for one in diagram.boxes if one.frozen] == ["vision"]
+    assert [box.title for box in diagram.boxes if box.frozen] == ["vision"]
 
 
 def test_arrows_carry_ports_fields_and_where_gradients_stop() -> None:
@@ -67,13 +67,13 @@ def test_literals_and_weights_are_notes() -> None:
 
 
 def test_index_names_what_it_picks_where_that_has_a_name() -> None:
-    titles = {one.title for one in diagram_of(paper("albef")).boxes}
+    titles = {box.title for box in diagram_of(paper("albef")).boxes}
     assert {"v[neg.image]", "t[neg.text]"} <= titles
-    assert "[neg.image]" in {one.title for one in diagram_of(paper("vlmo")).boxes}
+    assert "[neg.image]" in {box.title for box in diagram_of(paper("vlmo")).boxes}
 
 
 def test_output_that_writes_says_what_it_writes() -> None:
-    (output,) = [one for one in diagram_of(paper("coca")).boxes if one.id == "output:caption"]
+    (output,) = [box for box in diagram_of(paper("coca")).boxes if box.id == "output:caption"]
     assert output.notes == ("generate caption",)
 
 
@@ -87,7 +87,7 @@ def test_details_tell_settings_positions_and_the_place_in_the_blueprint() -> Non
 
 
 def test_row_spaces_other_than_the_batch_keep_their_names() -> None:
-    carried = {one.carries for one in diagram_of(paper("beit3")).boxes}
+    carried = {box.carries for box in diagram_of(paper("beit3")).boxes}
     assert "Image images × 3 × 224 × 224" in carried
-    assert "Similarity B × all B" in {one.carries for one in diagram_of(paper("coca")).boxes}
-    assert "Similarity B × (B + memory)" in {one.carries for one in diagram_of(paper("albef")).boxes}
+    assert "Similarity B × all B" in {box.carries for box in diagram_of(paper("coca")).boxes}
+    assert "Similarity B × (B + memory)" in {box.carries for box in diagram_of(paper("albef")).boxes}

@@ -269,5 +269,5 @@ def proxy() -> Iterator[Callable[..., Proxy]]:
         return made[-1]
 
     yield make
-    for one in made:
-        one.close()
+    for relay in made:
+        relay.close()

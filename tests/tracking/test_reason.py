@@ -10,7 +10,7 @@ NETWORK = (
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("message", "words"),
     [
         (f"{NETWORK} (Caused by NewConnectionError('[Errno 111] Connection refused'))", "the connection was refused"),
         (f"{NETWORK} (Caused by ReadTimeoutError('Read timed out. (read timeout=3)'))", "no answer: timed out"),
@@ -25,5 +25,5 @@ NETWORK = (
         ("x" * 1000, f"ValueError: {'x' * 288}"),
     ],
 )
-def test_a_common_cause_is_said_in_a_few_words_and_others_in_their_first_line(said: str, words: str) -> None:
-    assert reason(ValueError(said)) == words
+def test_a_common_cause_is_said_in_a_few_words_and_others_in_their_first_line(message: str, words: str) -> None:
+    assert reason(ValueError(message)) == words

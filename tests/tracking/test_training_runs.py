@@ -75,8 +75,8 @@ def test_a_run_that_is_killed_has_failed_and_goes_on_in_its_run(
     assert there.status(run_id) == "FAILED"
     assert there.steps(run_id, "pretrain/loss")[:12] == list(range(12))
     process = train(tmp_path, "--resume", "run")
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
     sync(tmp_path / "run")
     assert mlflow_run_id(tmp_path / "run") == run_id
     assert there.status(run_id) == "FINISHED"
@@ -104,10 +104,10 @@ def test_a_server_that_is_not_there_slows_no_step_and_gets_everything_later(
     wait_for_step(process, STEPS - 1)
     steps_took = time.monotonic() - began
     assert steps_took < 60, "one request to a server that is gone takes minutes"
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
     assert time.monotonic() - began - steps_took < 60
-    assert re.search(r"records have not reached MLflow at", said)
+    assert re.search(r"records have not reached MLflow at", output)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     sync(tmp_path / "run")
     there = look(store)
