@@ -75,9 +75,9 @@ class Message:
     module: Path
     about: str
 
-    def fits(self, said: str) -> bool:
+    def fits(self, printed: str) -> bool:
         """Tell whether a message that was printed is this one."""
-        return re.fullmatch(".+".join(map(re.escape, self.text.split(YOURS))), said, re.DOTALL) is not None
+        return re.fullmatch(".+".join(map(re.escape, self.text.split(YOURS))), printed, re.DOTALL) is not None
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -123,9 +123,13 @@ def read(code: str, module: Path) -> Iterator[Message]:
     seen: set[str] = set()
     for scope, call in _calls(tree, {}):
         values = [_texts(value, scope) for value in call.args]
-        texts = [told for told in values if told] if _called(call.func) == "refuse" or (values and values[0]) else []
+        texts = (
+            [choices for choices in values if choices]
+            if _called(call.func) == "refuse" or (values and values[0])
+            else []
+        )
         hints = [hint for word in call.keywords if word.arg in ("hint", "hints") for hint in _texts(word.value, scope)]
-        ways = map(_plain, [*(hint for told in texts[1:] for hint in told), *hints])
+        ways = map(_plain, [*(hint for choices in texts[1:] for hint in choices), *hints])
         ways_out = tuple(dict.fromkeys(way for way in ways if way.strip(f"{YOURS} ")))
         before = f"`{YOURS}`: " if _called(call.func) == "Clash" else ""  # the checker names the component
         for text in map(_plain, texts[0] if texts else ()):

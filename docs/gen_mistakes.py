@@ -179,10 +179,10 @@ def _section(mistake: Mistake) -> Iterator[str]:
     if mistake.changes:
         quoted = " ".join(f"'{change}'" for change in mistake.changes)
         yield f"```bash\ncompose-vlp check tiny/coca {quoted}\n```\n"
-    yield f"```text\n{said(mistake)}```\n"
+    yield f"```text\n{printed_for(mistake)}```\n"
 
 
-def said(mistake: Mistake) -> str:
+def printed_for(mistake: Mistake) -> str:
     """What the command prints for a mistake.
 
     Raises:

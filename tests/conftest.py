@@ -150,8 +150,8 @@ def small_coca() -> Callable[..., Blueprint]:
     def load(*overrides: str, plugins: Sequence[Path] = ()) -> Blueprint:
         from compose_vlp.api import Blueprint
 
-        written = {one.split("=")[0] for one in overrides}
-        chosen = [one for one in SMALL if one.split("=")[0] not in written]
+        written = {override.split("=")[0] for override in overrides}
+        chosen = [override for override in SMALL if override.split("=")[0] not in written]
         return Blueprint.load("tiny/coca", overrides=[*chosen, *overrides], plugins=plugins)
 
     return load

@@ -51,14 +51,14 @@ def assert_near(
         assert torch.equal(actual, expected), what or "numbers that count differ"
         return
     within = within or {torch.float64: 1e-10, torch.float32: 1e-5}[expected.dtype]
-    difference, scale = (float(one.detach().double().norm()) for one in (actual - expected, expected))
+    difference, scale = (float(tensor.detach().double().norm()) for tensor in (actual - expected, expected))
     limit = within * scale + floor * expected.numel() ** 0.5
     assert difference <= limit, f"{what or 'tensors'} differ by {difference:.3g}, of {scale:.3g}"
 
 
 def in_float64(batch: dict[str, Any]) -> dict[str, Any]:
     """The batch with pictures in float64, where two ways of computing differ by far less than what they compute."""
-    return pytree.tree_map_only(Tensor, lambda one: one.double() if one.is_floating_point() else one, batch)
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor.double() if tensor.is_floating_point() else tensor, batch)
 
 
 def silence(model: nn.Module) -> None:

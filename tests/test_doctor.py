@@ -16,27 +16,27 @@ from compose_vlp.components.attention import attend, eager
 from compose_vlp.doctor import Finding
 
 
-def found(findings: Any, topic: str) -> Finding:
-    return next(one for one in findings if one.topic.strip() == topic)
+def finding_of(findings: Any, topic: str) -> Finding:
+    return next(finding for finding in findings if finding.topic.strip() == topic)
 
 
 def test_it_tells_the_backend_that_auto_takes_and_why() -> None:
-    one = found(doctor.attention(), "attention on cpu, float32")
-    assert (one.found, one.state) == ("sdpa", "fine")
-    assert one.why == "xformers has no operator for cpu tensors"
+    finding = finding_of(doctor.attention(), "attention on cpu, float32")
+    assert (finding.found, finding.state) == ("sdpa", "fine")
+    assert finding.why == "xformers has no operator for cpu tensors"
 
 
 def test_one_thread_is_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    for number, said in ((1, "1 thread"), (2, "2 threads")):
+    for number, shown in ((1, "1 thread"), (2, "2 threads")):
         monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
-        assert found(doctor._torch(), "cpu").found == said
+        assert finding_of(doctor._torch(), "cpu").found == shown
 
 
 def test_each_backend_is_tried_against_eager() -> None:
     findings = list(doctor.attention())
-    assert found(findings, "sdpa on cpu").found == "works"
-    assert "bfloat16 to" in found(findings, "sdpa on cpu").why
-    assert found(findings, "xformers on cpu") == Finding(
+    assert finding_of(findings, "sdpa on cpu").found == "works"
+    assert "bfloat16 to" in finding_of(findings, "sdpa on cpu").why
+    assert finding_of(findings, "xformers on cpu") == Finding(
         "  xformers on cpu", "not here", "xformers has no operator for cpu tensors", "note"
     )
 
@@ -54,9 +54,9 @@ def test_a_backend_that_gives_nan_for_an_empty_row_is_wrong(monkeypatch: pytest.
         return eager.attend(*tensors, **options).masked_fill(~options["valid"].any(1)[:, None, None, None], torch.nan)
 
     monkeypatch.setitem(attend.BACKENDS, "sdpa", careless)
-    one = doctor.tried("sdpa", "cpu")
-    assert one.state == "wrong"
-    assert "nan" in one.why
+    finding = doctor.tried("sdpa", "cpu")
+    assert finding.state == "wrong"
+    assert "nan" in finding.why
 
 
 def test_a_backend_that_fails_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,13 +71,13 @@ def test_a_backend_that_fails_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_variable_that_asks_for_what_is_not_here_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(attend.VARIABLE, "xformers")
-    one = found(doctor.attention(), "attention on cpu, float32")
-    assert one.state == "wrong"
-    assert attend.VARIABLE in one.why
+    finding = finding_of(doctor.attention(), "attention on cpu, float32")
+    assert finding.state == "wrong"
+    assert attend.VARIABLE in finding.why
 
 
 def test_everything_is_looked_at(tmp_path: Path) -> None:
-    topics = [one.topic.strip() for one in doctor.examine(tmp_path)]
+    topics = [finding.topic.strip() for finding in doctor.examine(tmp_path)]
     assert {"platform", "torch", "cpu", "bf16 on cpu", "gpu", "xformers", "tokenizers", "memory", "disk"} <= {
         *topics,
         *(["gpu"] if torch.cuda.is_available() else []),
@@ -88,13 +88,13 @@ def test_everything_is_looked_at(tmp_path: Path) -> None:
 def test_little_room_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 10**9, 10**9))
-    one = found(doctor.examine(tmp_path), "disk")
-    assert (one.found, one.state) == ("1.00 GB free", "note")
+    finding = finding_of(doctor.examine(tmp_path), "disk")
+    assert (finding.found, finding.state) == ("1.00 GB free", "note")
 
 
 def test_a_folder_that_cannot_be_written_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert found(doctor.examine(tmp_path), "disk").state == "wrong"
+    assert finding_of(doctor.examine(tmp_path), "disk").state == "wrong"
 
 
 def test_lines_stand_in_columns() -> None:
@@ -117,6 +117,6 @@ def test_little_shared_memory_is_noted(
 ) -> None:
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * free, free, free))
-    line = found(doctor.examine(tmp_path), "shared memory")
+    line = finding_of(doctor.examine(tmp_path), "shared memory")
     assert line.state == state and "free of" in line.found
     assert ("--shm-size" in line.why) == (state == "note")

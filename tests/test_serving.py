@@ -58,9 +58,9 @@ def finished(small_coca: Callable[..., Blueprint], tmp_path_factory: pytest.Temp
         sync(run.folder.path)  # where a busy machine took longer than training waits
         run_id = mlflow_run_id(run.folder.path)
         assert run_id is not None
-        said = run.caption(picture), run.text_embedding("a red circle").tolist()
+        answers = run.caption(picture), run.text_embedding("a red circle").tolist()
         shutil.rmtree(folder / "run")
-        yield Finished(f"sqlite:///{folder / 'mlflow.db'}", run_id, picture, *said)
+        yield Finished(f"sqlite:///{folder / 'mlflow.db'}", run_id, picture, *answers)
 
 
 def packed(picture: Path) -> str:
@@ -80,8 +80,8 @@ def test_it_says_of_a_picture_what_its_run_said(finished: Finished, model: Any) 
     held = packed(finished.picture)
     pictures = [held, f"data:image/png;base64,{held}"]
     assert model.predict(pandas.DataFrame({"image": pictures})) == [finished.caption] * 2
-    for one in (held, finished.picture.read_bytes()):
-        assert model.predict({"image": [one]}) == [finished.caption]
+    for encoded in (held, finished.picture.read_bytes()):
+        assert model.predict({"image": [encoded]}) == [finished.caption]
 
 
 def test_the_example_that_mlflow_shows_is_answered(finished: Finished, model: Any) -> None:
@@ -187,11 +187,11 @@ def test_mlflow_serves_it(finished: Finished, tmp_path: Path) -> None:
             time.sleep(0.3)
         records = [{"image": packed(finished.picture)}, {"image": "red.png"}]
         assert ask({"dataframe_records": records}) == (200, {"predictions": [finished.caption] * 2})
-        status, said = ask({"dataframe_records": [{"image": "bm8="}]})
-        assert status == 400 and "the picture sent" in json.dumps(said)
+        status, refusal = ask({"dataframe_records": [{"image": "bm8="}]})
+        assert status == 400 and "the picture sent" in json.dumps(refusal)
         answers = [ask({"dataframe_records": [{"image": path}]}) for path in (str(finished.picture), "/no/such.png")]
         assert [status for status, _ in answers] == [400, 400]
-        here, nowhere = (json.dumps(said).replace(repr(path), "PATH") for path, (_, said) in zip(
+        here, nowhere = (json.dumps(answer).replace(repr(path), "PATH") for path, (_, answer) in zip(
             (str(finished.picture), "/no/such.png"), answers, strict=True))  # fmt: skip
         assert "no picture in the folder that this server opens" in here
         assert here.partition("Error:")[2] == nowhere.partition("Error:")[2], "nobody learns which files there are"
@@ -215,8 +215,8 @@ def test_a_blueprint_may_keep_its_model_to_itself(
     settings = ("tracking.model=false", "tracking.experiment=mine", "tracking.run_name=first")
     run = small_coca(*STEPS, *settings).train(out="run", options=TrainOptions(seed=1, device="cpu"))
     records = [json.loads(line) for line in (run.folder.path / "tracking" / "outbox.jsonl").read_text().splitlines()]
-    assert "model" not in {one["kind"] for one in records}
+    assert "model" not in {record["kind"] for record in records}
     target = json.loads((run.folder.path / "tracking" / "target.json").read_text())
     assert (target["experiment"], target["run_name"]) == ("mine", "first")
-    tags = {name: value for one in records if one["kind"] == "tags" for name, value in one["values"].items()}
+    tags = {name: value for record in records if record["kind"] == "tags" for name, value in record["values"].items()}
     assert tags["data.pairs"].startswith("scenes ")

@@ -72,13 +72,14 @@ def tiny_paper(paper: str, *overrides: str, plugins: Sequence[Path] = (), batch:
     name, small = PAPERS[paper]
     document = Blueprint.load(name, overrides=small).document
     data = [
-        f"data.{one}={{use: scenes, size: 16, count: 24, fields: {{text: caption}}}}" for one in document.data.names
+        f"data.{source}={{use: scenes, size: 16, count: 24, fields: {{text: caption}}}}"
+        for source in document.data.names
     ]
     lengths = [
-        f"stages.{stage}.{said}"
+        f"stages.{stage}.{setting}"
         for stage in document.stages.names
-        for said in (f"batch={batch}", f"length={steps} steps")
+        for setting in (f"batch={batch}", f"length={steps} steps")
     ]
-    given = {one.split("=")[0] for one in overrides}
-    chosen = [one for one in (*small, *data, *lengths) if one.split("=")[0] not in given]
+    given = {override.split("=")[0] for override in overrides}
+    chosen = [override for override in (*small, *data, *lengths) if override.split("=")[0] not in given]
     return Blueprint.load(name, overrides=[*chosen, *overrides], plugins=plugins)

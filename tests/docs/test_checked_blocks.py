@@ -46,7 +46,7 @@ def test_a_blueprint_that_a_page_shows_passes_check(
     assert announced in ("check", "save"), f"{place}: its announcement has to be <!-- check: BLUEPRINT ... -->"
     if named == "wrong.yaml":
         pytest.skip("tests/blueprint/test_language_page.py holds it to its messages")
-    run = "".join(one.body for one in blocks(ROOT / place.partition(":")[0]) if one.file is None)
+    run = "".join(block.body for block in blocks(ROOT / place.partition(":")[0]) if block.file is None)
     if announced == "save" and named in run:
         pytest.skip("the page's own commands run it")
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from compose_vlp.data import open_source
 from compose_vlp.report.loose import study_of
 from compose_vlp.report.runs import find_runs
 from docs.gen_messages import Message, messages, page, read
-from docs.gen_mistakes import MISTAKES, Mistake, said
+from docs.gen_mistakes import MISTAKES, Mistake, printed_for
 from tests.report.made import make_run
 
 ALL = messages()
@@ -27,7 +27,7 @@ def entries(message: str) -> list[Message]:
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.title)
 def test_every_message_of_the_gallery_can_be_looked_up(mistake: Mistake) -> None:
-    printed = PRINTED.findall(said(mistake))
+    printed = PRINTED.findall(printed_for(mistake))
     assert printed
     assert [message for message in printed if not entries(message)] == []
 

@@ -28,12 +28,12 @@ GALLERY = load()
 
 @pytest.mark.parametrize("mistake", GALLERY.MISTAKES, ids=lambda mistake: mistake.title)
 def test_mistake_is_shown_with_its_place_and_carets(mistake) -> None:
-    said = GALLERY.said(mistake)
-    count = int(re.search(r"^(\d+) mistakes?$", said, re.MULTILINE)[1])  # type: ignore[index]
-    places = re.findall(r"^(?:[\w/]+\.yaml:\d+:\d+|command line): ", said, re.MULTILINE)
+    printed = GALLERY.printed_for(mistake)
+    count = int(re.search(r"^(\d+) mistakes?$", printed, re.MULTILINE)[1])  # type: ignore[index]
+    places = re.findall(r"^(?:[\w/]+\.yaml:\d+:\d+|command line): ", printed, re.MULTILINE)
     assert len(places) == count
-    assert len(re.findall(r"^ +\| +\^+$", said, re.MULTILINE)) == count
-    assert str(Path.cwd()) not in said
+    assert len(re.findall(r"^ +\| +\^+$", printed, re.MULTILINE)) == count
+    assert str(Path.cwd()) not in printed
 
 
 def test_page_has_every_mistake(tmp_path: Path) -> None:
@@ -44,4 +44,4 @@ def test_page_has_every_mistake(tmp_path: Path) -> None:
 
 def test_example_that_is_no_mistake_breaks_the_page() -> None:
     with pytest.raises(ValueError, match="nothing is wrong with this"):
-        GALLERY.said(GALLERY.Mistake("sound", "", text="extends: tiny/coca\n"))
+        GALLERY.printed_for(GALLERY.Mistake("sound", "", text="extends: tiny/coca\n"))

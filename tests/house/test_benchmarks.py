@@ -36,8 +36,8 @@ def test_a_race_compares_before_it_times(monkeypatch: pytest.MonkeyPatch, capsys
         return {**losses, "mlm": type(losses["mlm"])(1.01 * losses["mlm"].value)}
 
     assert run(Paper("vlmo_base", "vlmo_base", other, vlmo_step.QUIET, **right)) == 1
-    said = capsys.readouterr().out
-    assert "the numbers differ" in said and "official / ours" not in said
+    printed = capsys.readouterr().out
+    assert "the numbers differ" in printed and "official / ours" not in printed
 
 
 def test_products_of_attention_count_on_a_cpu() -> None:

@@ -20,7 +20,11 @@ def calls(root: Path) -> Iterator[tuple[str, str, dict[str, ast.expr]]]:
                 if isinstance(node, ast.Call):
                     function = node.func
                     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-                    yield f"{file}:{node.lineno}", name, {one.arg: one.value for one in node.keywords if one.arg}
+                    yield (
+                        f"{file}:{node.lineno}",
+                        name,
+                        {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg},
+                    )
 
 
 def test_transformers_is_told_to_trust_no_code(root: Path) -> None:
@@ -48,5 +52,5 @@ def test_pickles_are_read_nowhere(root: Path, name: str, argument: str, value: b
                     and isinstance(node.func.value, ast.Name)
                     and node.func.value.id == library
                 ):
-                    said = {one.arg: one.value for one in node.keywords}.get(argument)
-                    assert isinstance(said, ast.Constant) and said.value is value, f"{file}:{node.lineno}"
+                    given = {keyword.arg: keyword.value for keyword in node.keywords}.get(argument)
+                    assert isinstance(given, ast.Constant) and given.value is value, f"{file}:{node.lineno}"

@@ -13,10 +13,10 @@ from tools.techniques import PAPERS, TECHNIQUES, Technique
 BUILT_IN = Technique("the FFN that towers name as their default", "mlp", "components.*.ffn=mlp")
 
 
-@pytest.mark.parametrize("one", TECHNIQUES, ids=lambda one: one.kind)
-def test_a_technique_is_one_file_of_which_no_other_knows(one: Technique) -> None:
-    assert one.known_by(sources()) == []
-    assert 15 < one.lines() < 150
+@pytest.mark.parametrize("technique", TECHNIQUES, ids=lambda technique: technique.kind)
+def test_a_technique_is_one_file_of_which_no_other_knows(technique: Technique) -> None:
+    assert technique.known_by(sources()) == []
+    assert 15 < technique.lines() < 150
 
 
 def test_a_file_that_knows_of_a_kind_is_found(tmp_path: Path) -> None:
@@ -29,8 +29,8 @@ def test_a_file_that_knows_of_a_kind_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_one_override_reaches_every_paper_at_full_size(paper: str) -> None:
-    for one in TECHNIQUES:
-        assert one.reaches(paper), f"{one.title} does not reach {paper}"
+    for technique in TECHNIQUES:
+        assert technique.reaches(paper), f"{technique.title} does not reach {paper}"
     assert len(TECHNIQUES[0].reaches(paper)) == len(BUILT_IN.reaches(paper))
 
 
@@ -38,6 +38,6 @@ def test_the_table_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: p
     monkeypatch.setattr(techniques, "PAPERS", {"CoCa": PAPERS["CoCa"]})
     techniques.main()
     table = capsys.readouterr().out
-    for one in TECHNIQUES:
-        (line,) = [line for line in table.splitlines() if line.startswith(one.title)]
-        assert line.split()[-3] == str(one.lines()) and line.split()[-2] == "0" and int(line.split()[-1]) > 0
+    for technique in TECHNIQUES:
+        (line,) = [line for line in table.splitlines() if line.startswith(technique.title)]
+        assert line.split()[-3] == str(technique.lines()) and line.split()[-2] == "0" and int(line.split()[-1]) > 0
