@@ -83,8 +83,8 @@ class LibraryCandidate(Candidate):
 
     def named(self, read: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:
         own = {name: tensor for name, tensor in super().named(read).items() if name in self.ours}
-        theirs = {**self._imported(self.captions, read), **self._imported(self.matches, read)}
-        towers = {f"components.{name}": tensor for name, tensor in theirs.items() if name.split(".")[0] in TOWERS}
+        imported = {**self._imported(self.captions, read), **self._imported(self.matches, read)}
+        towers = {f"components.{name}": tensor for name, tensor in imported.items() if name.split(".")[0] in TOWERS}
         return {**own, **{name: tensor for name, tensor in towers.items() if name in self.ours}}
 
     def _imported(self, model: nn.Module, read: Callable[[nn.Parameter], Tensor | None]) -> dict[str, Tensor]:

@@ -78,8 +78,8 @@ def main(words: Sequence[str] | None = None) -> int:
     flops = {name: flops_of(partial(_backward, candidate, data[0])) for name, candidate in counted.items()}
     _print(times, flops, arguments)
     if arguments.json:
-        found = {"title": arguments.model, "seconds": times, "flops": flops, "peak_gb": {}}
-        Path(arguments.json).write_text(json.dumps(found), encoding="utf-8")
+        figures = {"title": arguments.model, "seconds": times, "flops": flops, "peak_gb": {}}
+        Path(arguments.json).write_text(json.dumps(figures), encoding="utf-8")
     return 0
 
 

@@ -112,8 +112,8 @@ def in_a_process(row: Row, batch: int, arguments: argparse.Namespace) -> Found:
     if done.returncode == 0:
         result: Found = json.loads(done.stdout.splitlines()[-1])
         return result
-    said = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
-    return {"row": row.name, "batch": batch, "beside": row.beside, "failed": said[-1][:200]}
+    errors = done.stderr.strip().splitlines() or [f"ended with {done.returncode}"]
+    return {"row": row.name, "batch": batch, "beside": row.beside, "failed": errors[-1][:200]}
 
 
 def measure_all(
@@ -183,8 +183,8 @@ def _beside(results: list[Found]) -> list[str]:
         apart = max(abs(ours["losses"][name] - loss) / abs(loss) for name, loss in result["losses"].items())
         same = apart <= AGREE and ours["batch"] == result["batch"]
         factors += [factor] if same else []
-        said = f"{apart:.1e}" if same else f"{apart:.1e}, batches {ours['batch']} and {result['batch']}: does not count"
-        lines.append(f"| {result['row']} | {factor:.2f} | {said} |")
+        note = f"{apart:.1e}" if same else f"{apart:.1e}, batches {ours['batch']} and {result['batch']}: does not count"
+        lines.append(f"| {result['row']} | {factor:.2f} | {note} |")
     if not lines:
         return []
     head = ["", "| opponent | pictures/s of ours, by its | losses differ by |", "|---|---|---|"]

@@ -117,9 +117,9 @@ def coca(size: str) -> tuple[Any, Asker]:
     """open_clip's CoCa, and ours with its weights."""
     import open_clip
 
-    theirs: Any = open_clip.create_model(COCA[size]).eval()
-    nn.init.normal_(theirs.text_decoder.text_projection, std=theirs.text_decoder.width**-0.5)
-    return theirs, asker(open_clip_coca.BLUEPRINT, [], open_clip_coca.import_state(theirs.state_dict()))
+    library: Any = open_clip.create_model(COCA[size]).eval()
+    nn.init.normal_(library.text_decoder.text_projection, std=library.text_decoder.width**-0.5)
+    return library, asker(open_clip_coca.BLUEPRINT, [], open_clip_coca.import_state(library.state_dict()))
 
 
 def blip(size: str, model_class: names.ModelClass) -> tuple[Any, Asker]:
@@ -131,16 +131,16 @@ def blip(size: str, model_class: names.ModelClass) -> tuple[Any, Asker]:
     text = {**settings["text_config"], "vocab_size": words + 2, "bos_token_id": words, "sep_token_id": 102,
             "eos_token_id": 102, "pad_token_id": 0}  # fmt: skip
     config = transformers.BlipConfig(**{**settings, "text_config": text})
-    theirs = getattr(transformers, model_class)(config).eval()
+    library = getattr(transformers, model_class)(config).eval()
     for (
         parameter
-    ) in theirs.parameters():  # its own first weights of the picture tower are of 1e-10, which hide what differs
+    ) in library.parameters():  # its own first weights of the picture tower are of 1e-10, which hide what differs
         nn.init.normal_(parameter, std=0.05)
     ids = f"{{use: ids, vocab_size: {words}, begin: '101', end: '102', pad: '0', tokens: ['[DEC]', '[ENC]']}}"
     overrides = [*names.overrides(config.to_dict(), model_class), f"components.bert={ids}"]
     if model_class == "BlipForConditionalGeneration":
         overrides.append(f"prompted=logits(caption=prompt('{' '.join(map(str, PROMPT))}', caption))")
-    return theirs, asker(names.BLUEPRINTS[model_class], overrides, names.import_state(theirs.state_dict()))
+    return library, asker(names.BLUEPRINTS[model_class], overrides, names.import_state(library.state_dict()))
 
 
 def asker(blueprint: Any, overrides: list[str], weights: dict[str, Tensor] | None = None) -> Asker:
@@ -165,8 +165,8 @@ def embedding(arguments: argparse.Namespace) -> Iterator[Rival]:
     """Pictures of one batch."""
     count = arguments.pictures
     if arguments.size == "base":
-        theirs, ours = coca(arguments.size)
-        yield of_pictures("CoCa ViT-B/32, beside open_clip", ours, theirs.encode_image, count)
+        reference, ours = coca(arguments.size)
+        yield of_pictures("CoCa ViT-B/32, beside open_clip", ours, reference.encode_image, count)
     library, ours = blip(arguments.size, "BlipForImageTextRetrieval")
 
     def embed(pixels: Tensor) -> Tensor:
@@ -239,15 +239,15 @@ def writing(arguments: argparse.Namespace) -> Iterator[Rival]:
 
 def written_by_coca(arguments: argparse.Namespace) -> Iterator[Rival]:
     """Greedily, by the calls that open_clip's `generate` makes: release 3.3 refuses to run it beside transformers 5."""
-    theirs, ours = coca(arguments.size)
+    library, ours = coca(arguments.size)
     pixels = torch.randn(arguments.pictures, 3, 224, 224)
-    begin, end = theirs.text.vocab_size - 2, theirs.text.vocab_size - 1
+    begin, end = library.text.vocab_size - 2, library.text.vocab_size - 1
 
     def write() -> Tensor:
-        latent, seen = theirs._encode_image(pixels)  # noqa: SLF001 (as `generate` calls it)
+        latent, seen = library._encode_image(pixels)  # noqa: SLF001 (as `generate` calls it)
         ids = torch.full((len(pixels), 1), begin)
         for _ in range(LENGTH - 1):
-            read = theirs(pixels, ids, image_latent=latent, image_embs=seen, output_labels=False)
+            read = library(pixels, ids, image_latent=latent, image_embs=seen, output_labels=False)
             scores = read["logits"][:, -1]
             scores[:, end] = -torch.inf
             ids = torch.cat((ids, scores.argmax(-1, keepdim=True)), 1)

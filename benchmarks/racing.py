@@ -86,8 +86,8 @@ def race(title: str, makers: Makers, data: Sequence[Any], arguments: argparse.Na
     peaks = {name: _peak(name) for name in makers} if arguments.peak else {}
     _print(title, times, flops, peaks, arguments)
     if arguments.json:
-        found = {"title": title, "seconds": times, "flops": flops, "peak_gb": peaks}
-        Path(arguments.json).write_text(json.dumps(found), encoding="utf-8")
+        figures = {"title": title, "seconds": times, "flops": flops, "peak_gb": peaks}
+        Path(arguments.json).write_text(json.dumps(figures), encoding="utf-8")
     return 0
 
 
@@ -120,13 +120,13 @@ def in_float64(data: Any) -> Any:
 Gradients = tuple[dict[str, float], dict[str, Tensor]]
 
 
-def _agree(found: Mapping[str, Gradients], losses_within: float, gradients_within: float) -> bool:
+def _agree(numbers: Mapping[str, Gradients], losses_within: float, gradients_within: float) -> bool:
     """Do all give the losses and gradients of the first one? A weight without a gradient counts as one of 0."""
-    ours, *others = found
-    losses, gradients = found[ours]
+    ours, *others = numbers
+    losses, gradients = numbers[ours]
     fine = True
     for name in others:
-        other_losses, other_gradients = found[name]
+        other_losses, other_gradients = numbers[name]
         largest = max(float(g.norm()) for g in other_gradients.values())
         apart = max(abs(losses[n] - loss) / abs(loss) for n, loss in other_losses.items())
         steep = 0.0
