@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from compose_vlp.blueprint.schedules import Schedule
@@ -206,14 +207,15 @@ def build(blueprint: CheckedBlueprint, device: torch.device | str = "cpu", seed:
 class _Uninitialised(TorchFunctionMode):
     """Within it `nn.init` does nothing: on the meta device there is nothing to fill, and 2.1B parameters take 2 s.
 
-    Nor do the draws of those functions of it that no mode sees: torch would import its compiler for them, for a second.
+    Nor do functions that keep a shape, by which initialisation draws or scales: torch would import its compiler for them.
     """
 
-    DRAWS: Final = (Tensor.normal_, Tensor.uniform_)
+    KEEP_SHAPE: Final = (Tensor.normal_, Tensor.uniform_, functional.normalize)
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init" or func in self.DRAWS:
-            return (kwargs or {}).get("tensor", args[0] if args else None)
+        if getattr(func, "__module__", "") == "torch.nn.init" or func in self.KEEP_SHAPE:
+            named = kwargs or {}
+            return args[0] if args else named.get("tensor", named.get("input"))
         return func(*args, **(kwargs or {}))
 
 

@@ -62,3 +62,9 @@ def test_show_costs_little(root: Path) -> None:
 @pytest.mark.parametrize("words", [("show", "tiny/coca"), ("diff", "coca", "coca_base"), ("components",)])
 def test_looking_imports_no_heavy_library(root: Path, words: tuple[str, ...]) -> None:
     assert modules(root, *words).isdisjoint(HEAVY)
+
+
+def test_checking_imports_no_compiler_of_torch(root: Path) -> None:
+    loaded = modules(root, "check", "tiny/albef")
+    assert "torch" in loaded
+    assert "torch._dynamo" not in loaded, "it takes a second"
