@@ -207,7 +207,7 @@ def build(blueprint: CheckedBlueprint, device: torch.device | str = "cpu", seed:
 class _Uninitialised(TorchFunctionMode):
     """Within it `nn.init` does nothing: on the meta device there is nothing to fill, and 2.1B parameters take 2 s.
 
-    Nor do functions that keep a shape, by which initialisation draws or scales: torch would import its compiler for them.
+    Nor do functions that keep a shape, that draw or scale: torch would import its compiler for them.
     """
 
     KEEP_SHAPE: Final = (Tensor.normal_, Tensor.uniform_, functional.normalize)
