@@ -137,7 +137,7 @@ def is_address(text: object) -> bool:
 
 def shown_address(text: str) -> str:
     """Write an address as messages show it: without what signs it, and without names and passwords."""
-    return _SECRET.sub(lambda found: found[1] or "?...", text)
+    return _SECRET.sub(lambda secret: secret[1] or "?...", text)
 
 
 def folder_of(address: str) -> StoreFolder:

@@ -44,8 +44,8 @@ def blueprints_of_values(
             continue
         blueprints[level.name] = loaded
     if problems:
-        told = [_with_values(problem, factor.name, values) for problem, values in problems.items()]
-        raise BlueprintError(told, lines)
+        with_values = [_with_values(problem, factor.name, values) for problem, values in problems.items()]
+        raise BlueprintError(with_values, lines)
     return factor.name, blueprints
 
 
