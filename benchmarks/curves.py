@@ -139,8 +139,9 @@ class Kept:
 
 
 def points_of(axes: Mapping[str, Mapping[str, Sequence[Point]]]) -> Iterator[Point]:
-    """Give each point once: that from which all is varied is on three axes."""
-    yield from dict.fromkeys(point for own in axes.values() for points in own.values() for point in points)
+    """Give each point once, those of several processes first: what a race held does not all go back to the machine."""
+    points = dict.fromkeys(point for own in axes.values() for points in own.values() for point in points)
+    yield from sorted(points, key=lambda point: point.processes, reverse=True)
 
 
 def measure(point: Point, arguments: argparse.Namespace) -> Times | None:

@@ -24,7 +24,8 @@ CoCa, in turns ([what the candidates are](steps.md)); `+` has our optimiser, and
 {threads} of {processor}, torch {torch}; medians of {steps} after one that warms up, and in parentheses the lowest and
 the highest ratio, pair by pair. All captions of a point have the same length. Depth is that of ALBEF's picture tower,
 whose texts and fusion have half as many layers each, and of CoCa's three towers. Nothing was timed whose losses differ
-by more than 1e-5 or gradients by more than 1e-4.
+by more than 1e-5 or gradients by more than 1e-4. Ratios are of steps in turns; points stand minutes apart, so that the
+seconds of two points also hold what the machine's speed did in between.
 
 Over processes ours is alone: `ddp` over gloo, with as many rows in each, and at every point {each} in each.
 
