@@ -244,7 +244,7 @@ def _distances(a: tuple[Any, dict[str, Tensor]], b: tuple[Any, dict[str, Tensor]
 
 
 def shape(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """What is not as the model's name says: configurations for open_clip, and overrides for us, that mean the same."""
+    """Give what is not as the model's name says: configurations for open_clip, and overrides for us that equal them."""
     config = open_clip.get_model_config(arguments.model)
     parts = ("vision_cfg", "text_cfg", "multimodal_cfg")
     changes: dict[str, dict[str, Any]] = {part: {} for part in parts}
@@ -306,7 +306,7 @@ def _print(times: dict[str, list[float]], flops: dict[str, int], arguments: argp
 
 
 def command_line() -> argparse.ArgumentParser:
-    """What the command line takes."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="coca_ViT-B-32", choices=("coca_ViT-B-32", "coca_ViT-L-14"))
     parser.add_argument("--size", default="base", choices=("base", "tiny"), help="tiny: to try the benchmark itself")

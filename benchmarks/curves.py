@@ -61,7 +61,7 @@ class Grid:
     middle: tuple[int, int, int]
 
     def axes(self, paper: str) -> dict[str, list[Point]]:
-        """The points along each axis."""
+        """Give the points along each axis."""
         middle = Point(paper, *self.middle)
         values = {"batch": self.batch, "words": self.words, "depth": self.depth, "processes": self.processes}
         return {axis: [replace(middle, **{axis: value}) for value in own] for axis, own in values.items()}
@@ -92,7 +92,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if kept.otherwise:
         parser.error(f"{file} was measured with {kept.otherwise}; `--out` names another folder")
     axes = {paper: grid.axes(paper) for paper in arguments.papers or PAPERS}
-    failed = [point.name for point in points_of(axes) if not kept.has(point, lambda own: measure(own, arguments))]
+    failed = [point.name for point in points_of(axes) if not kept.ensure(point, lambda own: measure(own, arguments))]
     drawn = {paper: grid.axes(paper) for paper in PAPERS}
     curves = [curve for paper, own in drawn.items() for curve in curves_of(paper, own, kept.points)]
     if curves:
@@ -105,7 +105,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def about(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What all points of a file have in common."""
+    """Collect what all points of a file have in common."""
     return {
         "size": arguments.size,
         "rounds": arguments.rounds,
@@ -126,8 +126,8 @@ class Kept:
         other = {name: value for name, value in before["about"].items() if self.about.get(name) != value}
         self.otherwise = ", ".join(f"{name} {value}" for name, value in other.items())
 
-    def has(self, point: Point, measure: Callable[[Point], Times | None]) -> bool:
-        """Measure a point that is not there yet, and keep it; says whether it is there now."""
+    def ensure(self, point: Point, measure: Callable[[Point], Times | None]) -> bool:
+        """Measure a point that is not there yet, and keep it; tell whether it is there now."""
         if point.name not in self.points:
             print(f"\n{point.name}", flush=True)
             times = measure(point)
@@ -145,7 +145,7 @@ def points_of(axes: Mapping[str, Mapping[str, Sequence[Point]]]) -> Iterator[Poi
 
 
 def measure(point: Point, arguments: argparse.Namespace) -> Times | None:
-    """Seconds of each step of each candidate; None where their numbers differ, which is printed."""
+    """Time each step of each candidate, in seconds; None where their numbers differ, which is printed."""
     gc.collect()  # models refer to themselves, and two points need not be in memory at a time
     if point.processes:
         return alone(point, arguments)
@@ -162,13 +162,13 @@ def measure(point: Point, arguments: argparse.Namespace) -> Times | None:
 
 
 def alone(point: Point, arguments: argparse.Namespace) -> Times:
-    """Seconds of each step of ours in so many processes, each with the point's rows."""
+    """Time each step of ours in so many processes, each with the point's rows."""
     (measured,) = bench_processes(request(point, arguments), [point.processes]).points.values()
     return {"ours": list(measured.programs[0].seconds)}
 
 
 def request(point: Point, arguments: argparse.Namespace) -> Request:
-    """What each of the processes times: the compiled program, texts as long as their frame."""
+    """Ask each of the processes for the compiled program, with texts as long as their frame."""
     if point.paper == "albef":
         paper = albef_step.PAPER
         name, changes = getattr(paper, arguments.size), [*paper.quiet, *paper.layers(point.depth)]
@@ -189,7 +189,7 @@ def request(point: Point, arguments: argparse.Namespace) -> Request:
 def curves_of(
     paper: str, axes: Mapping[str, Sequence[Point]], points: Mapping[str, Times]
 ) -> Iterator[curves_page.Curve]:
-    """The curves of which all points are there."""
+    """Give the curves of which all points are there."""
     for axis, own in axes.items():
         if all(point.name in points for point in own):
             held = {name: getattr(own[0], name) for name in ("batch", "words", "depth") if name != axis}

@@ -50,7 +50,7 @@ class Curve:
     held: Mapping[str, int]
 
     def panel(self) -> Panel:
-        """For the drawing: medians."""
+        """Give the drawing's panel: medians."""
         series: dict[str, list[tuple[str, float]]] = {}
         for value, times in self.points.items():
             for name, seconds in times.items():
@@ -58,7 +58,7 @@ class Curve:
         return Panel(NAMES[self.paper], AXES[self.axis], series, "{:.3g} s".format)
 
     def table(self) -> Iterator[str]:
-        """For the page, line by line: medians, and each opponent's time beside ours, pair by pair."""
+        """Write the page's table line by line: medians, and each opponent's time beside ours, pair by pair."""
         names = list(next(iter(self.points.values())))
         others = [name for name in names if name != OURS]
         rates = ["rows a second"] if self.axis == "processes" else []
@@ -74,7 +74,7 @@ class Curve:
 
 
 def write(curves: Sequence[Curve], about: Mapping[str, Any]) -> tuple[str, str]:
-    """Page and drawing; a row of panels for each axis, with the papers beside each other."""
+    """Write page and drawing; a row of panels for each axis, with the papers beside each other."""
     panels = [curve.panel() for axis in AXES for curve in curves if curve.axis == axis]
     papers = len({curve.paper for curve in curves})
     picture = for_file(panels_plot("seconds of a training step", panels, columns=max(papers, 1)))

@@ -85,7 +85,7 @@ def runs_in_float64() -> Iterator[None]:
 
 
 def forked_context() -> Any:
-    """Processes of it are forked from one that has imported what they need, so that they start within a moment."""
+    """Give a context whose processes are forked from one that has imported what they need, and so start at once."""
     context = processes.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED_ONCE)
     return context

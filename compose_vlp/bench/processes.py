@@ -45,7 +45,7 @@ class Request:
         return Blueprint.load(*self.names, overrides=self.overrides, plugins=self.plugins).check()
 
     def of(self, number: int, stage: str, rows: int) -> Request:
-        """The same in so many processes of `rows` each: the stage's batch is that of all of them."""
+        """Ask for the same in so many processes of `rows` each: the stage's batch is that of all of them."""
         own = {f"stages.{stage}.batch": number * rows, f"stages.{stage}.accumulate": 1}
         others = [text for text in self.overrides if text.partition("=")[0].lstrip("+~") not in own]
         overrides = (*others, *(f"{path}={value}" for path, value in own.items()))

@@ -17,7 +17,7 @@ from compose_vlp.compiler.materialise import SPARE, free_memory
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.compiler.passes import PASSES
 from compose_vlp.compiler.recompute import recomputed_layers
-from compose_vlp.compiler.report import NotCounted, measure_step
+from compose_vlp.compiler.report import measure_where_possible
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -93,7 +93,7 @@ class Prepared:
     def costs(self) -> dict[str, tuple[int | None, int | None]]:
         """FLOPs of a step of each program, and the bytes that it keeps for the backward; None where not known."""
         return {
-            title: _counted(self.own, self.meta, program, self.rows, self.again)
+            title: measure_where_possible(self.own, self.meta, program, self.rows, self.again)
             for title, program in self.programs.items()
         }
 
@@ -230,17 +230,7 @@ def _stage(blueprint: CheckedBlueprint, name: str | None) -> str:
 
 
 def _held(meta: Model) -> int:
-    """Bytes of weights, their gradients and moments, in float32."""
+    """Count the bytes of weights, their gradients and moments, in float32."""
     trained = {id(parameter): parameter.numel() for parameter in meta.parameters() if parameter.requires_grad}
     held = {id(parameter): parameter.numel() for parameter in meta.parameters()}
     return FLOAT32 * (sum(held.values()) + 3 * sum(trained.values()))
-
-
-def _counted(
-    blueprint: CheckedBlueprint, model: Model, program: Compiled, rows: int, recompute: Collection[str]
-) -> tuple[int | None, int | None]:
-    try:
-        cost = measure_step(blueprint, model, program, rows, recompute)
-    except NotCounted:
-        return None, None
-    return cost.flops, cost.kept

@@ -14,7 +14,7 @@ from compose_vlp.compiler.compile import Compiled, compile_stage
 from compose_vlp.compiler.materialise import choose_precision, free_memory
 from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.passes import PASSES
-from compose_vlp.compiler.report import NotCounted, measure_step
+from compose_vlp.compiler.report import measure_where_possible
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -72,22 +72,14 @@ def explain(
     different = {program.source: program for program in programs}
     seconds = dict(zip(different, timer([*different.values()]) if timer else [None] * len(different), strict=True))
     own = blueprint.of_stage(stage)
-    costs = {source: _measured(own, model, program, rows, recompute) for source, program in different.items()}
+    costs = {
+        source: measure_where_possible(own, model, program, rows, recompute) for source, program in different.items()
+    }
     stages = [Measured(program.plan.counted(), *costs[program.source], seconds[program.source]) for program in programs]
     notes = {applied.name: applied.note for applied in programs[-1].passes}
     return tuple(
         Effect(name, notes[name], before, after) for name, before, after in zip(names, stages, stages[1:], strict=False)
     )
-
-
-def _measured(
-    blueprint: CheckedBlueprint, model: Model, program: Compiled, rows: int, recompute: Collection[str] = ()
-) -> tuple[int | None, int | None]:
-    try:
-        cost = measure_step(blueprint, model, program, rows, recompute)
-    except NotCounted:
-        return None, None
-    return cost.flops, cost.kept
 
 
 @dataclass(frozen=True)
@@ -136,7 +128,7 @@ class StepTimer:
 
     def _make_sure_it_fits(self, own: CheckedBlueprint, program: Compiled) -> None:
         meta = build(own, "meta")
-        kept = _measured(own, meta, program, self.rows)[1] or 0
+        kept = measure_where_possible(own, meta, program, self.rows)[1] or 0
         count = sum(parameter.numel() for parameter in meta.parameters())
         if choose_precision(count, kept, free_memory(self.device))[0] != torch.float32:
             hint = "fewer rows (`--batch`), a machine with more memory, or the figures without `--time`"

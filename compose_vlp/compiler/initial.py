@@ -84,6 +84,10 @@ class _Keyed(_Numbered):
         super().__init__()
         self._name, self._paths, self._seed = name, paths, seed
         self._count: dict[str, int] = {}
+        # `torch.manual_seed` seeds every device, and notes a traceback for each that is not in use yet: for each draw,
+        # that took half the time in which a small model is made.
+        is_cpu = torch.get_default_device().type == "cpu"
+        self._reseed = torch.default_generator.manual_seed if is_cpu else torch.manual_seed
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -91,18 +95,8 @@ class _Keyed(_Numbered):
             path = self._paths.get(self.draws, f"draw {self.draws}")
             self.draws += 1
             self._count[path] = self._count.get(path, 0) + 1
-            _seed(seed_of(self._seed, f"{self._name}.{path}", self._count[path]))
+            self._reseed(seed_of(self._seed, f"{self._name}.{path}", self._count[path]))
         return func(*args, **kwargs)
-
-
-def _seed(number: int) -> None:
-    """Seed the generators that draws come from; `torch.manual_seed` notes a traceback for every device not yet in use.
-
-    For each draw, these take half the time in which a small model is made.
-    """
-    torch.default_generator.manual_seed(number)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(number)
 
 
 def seed_of(*key: int | str) -> int:

@@ -102,6 +102,17 @@ def measure_step(
         return StepCost(counter.total, kept.total, kept.most(gradients=False), kept.most(gradients=True))
 
 
+def measure_where_possible(
+    blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int, recompute: Collection[str] = ()
+) -> tuple[int | None, int | None]:
+    """Measure a step's FLOPs and the bytes that it keeps for its backward; None for both where it cannot be run."""
+    try:
+        cost = measure_step(blueprint, model, compiled, rows, recompute)
+    except NotCounted:
+        return None, None
+    return cost.flops, cost.kept
+
+
 def build_report(
     blueprint: CheckedBlueprint,
     model: Model,

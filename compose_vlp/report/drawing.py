@@ -28,18 +28,18 @@ _WHITE: Final = '<rect width="100%" height="100%" fill="#ffffff"/>'
 
 
 def for_page(svg: str) -> str:
-    """A drawing to be put into a page, whose variables colour it."""
+    """Colour a drawing by the variables of the page that it is put into."""
     return re.sub(r"^.*?(?=<svg)", "", _coloured(svg, _VARIABLES), flags=re.DOTALL)
 
 
 def for_file(svg: str) -> str:
-    """A drawing for a file of its own, in the light colours on white, to be read on dark pages too."""
+    """Colour a drawing for a file of its own: light colours on white, to be read on dark pages too."""
     return re.sub(r"<svg\b[^>]*>", rf"\g<0>{_WHITE}", _coloured(svg, _LIGHT), count=1)
 
 
 @contextmanager
 def drawing(title: str, height: float, down: int = 1, across: int = 1) -> Iterator[tuple[list[Axes], list[str]]]:
-    """Axes to draw into, row by row; the list has the SVG when the block is left.
+    """Give axes to draw into, row by row; the list has the SVG when the block is left.
 
     Nothing of pyplot's global state is touched.
     """

@@ -59,7 +59,7 @@ def _written(write: Callable[[float], str]) -> Callable[[float, float], str]:
 
 
 def places_of(texts: Sequence[str]) -> dict[str, float]:
-    """Where values stand on an axis: numbers by their size, anything else one after the other."""
+    """Place values on an axis: numbers by their size, anything else one after the other."""
     try:
         return {text: float(text) for text in texts}
     except ValueError:

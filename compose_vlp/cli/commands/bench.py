@@ -132,7 +132,7 @@ def _along(how: _How, vary: str) -> Curve:
     from compose_vlp.bench.curve import bench_values
     from compose_vlp.sweep.values import blueprints_of_values
 
-    sort_words(how.words)
+    sort_words(how.words)  # refuses a line that names no blueprint
     path, loaded = blueprints_of_values(how.words, vary, how.plugins)
     checked = {value: blueprint.check() for value, blueprint in loaded.items()}
     notes = [note for value, blueprint in loaded.items() for note in (*blueprint.notes, *checked[value].notes)]
