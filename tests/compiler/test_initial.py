@@ -58,12 +58,12 @@ def test_layers_that_two_depths_share_begin_alike() -> None:
 
 
 def test_where_another_device_is_drawn_on_all_generators_are_seeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    on_the_cpu = weights("tiny/coca", *TINY)
+    on_the_cpu = weights("tiny/albef", *TINY)
     seeds: list[int] = []
     seed_all = torch.manual_seed
     monkeypatch.setattr(torch, "get_default_device", lambda: torch.device("xpu"))
     monkeypatch.setattr(torch, "manual_seed", lambda seed: (seeds.append(seed), seed_all(seed))[1])
-    assert unlike(on_the_cpu, weights.__wrapped__("tiny/coca", *TINY)) == []
+    assert unlike(on_the_cpu, weights.__wrapped__("tiny/albef", *TINY)) == []
     assert len(set(seeds)) > 10, "one for each draw"
 
 
