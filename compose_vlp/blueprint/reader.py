@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
+KEPT_LENGTH = 50_000
+"""Texts of at most so many characters are read once; the papers' have a tenth of it."""
 MAX_MENDS = 20
 """So many mistakes of syntax are mended to find the next one; each costs a pass over the text."""
 _STYLES: dict[str | None, str] = {"": "plain", "'": "single", '"': "double", "|": "literal", ">": "folded"}
@@ -89,6 +92,15 @@ def read_file(path: Path, name: str | None = None) -> Reading:
             span=Span(name, line, column, column + 1),
             hints=("save the file as UTF-8",),
         ) from None
+    if len(text) > KEPT_LENGTH:
+        return read_text(text, name)
+    known = _read_once(text, name)
+    return replace(known, problems=[*known.problems])
+
+
+@lru_cache(maxsize=256)
+def _read_once(text: str, name: str) -> Reading:
+    """Keep what was read, which nobody changes: a sweep or a server reads the same papers for each of its models."""
     return read_text(text, name)
 
 

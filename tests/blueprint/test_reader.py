@@ -378,3 +378,21 @@ def test_any_text_is_read_or_refused_with_a_place(text: str) -> None:
         assert problem.span is not None
         assert 1 <= problem.span.line <= text.count("\n") + 1
         assert problem.span.column < problem.span.end_column
+
+
+def test_a_file_is_read_anew_where_its_text_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("name: a\nname: b\n")
+    first, again = read_file(file, "a.yaml"), read_file(file, "a.yaml")
+    assert first == again and len(first.problems) == 1
+    first.problems.clear()
+    assert len(read_file(file, "a.yaml").problems) == 1, "what a reader does with its list is its own affair"
+    assert read_file(file, "b.yaml").root.span.file == "b.yaml"
+    file.write_text("name: b\n")
+    assert scalar_of(read_file(file, "a.yaml").root) == "b"
+
+
+def scalar_of(root: Mapping) -> str:
+    node = root.get("name")
+    assert isinstance(node, Scalar)
+    return node.text
