@@ -1,9 +1,10 @@
 """One training step of our open_clip-shaped CoCa beside open_clip's own.
 
 Same weights, same pictures and captions (8 to 24 tokens in a frame of 76), same precision; whole optimiser steps of the
-candidates alternate in one process. Times are printed only where losses and gradients agree in that precision, and
-where, with `--weights`, losses, gradients and the weights after 5 steps agree in float64: in float32 AdamW makes steps
-of full size out of the rounding of every element whose gradient is near its epsilon, so that weights say nothing there.
+candidates alternate, each in a process of its own. Times are printed only where losses and gradients agree in that
+precision, and where, with `--weights`, losses, gradients and the weights after 5 steps agree in float64: in float32
+AdamW makes steps of full size out of the rounding of every element whose gradient is near its epsilon, so that weights
+say nothing there.
 
     ours        the compiled blueprint: texts trimmed to the longest plus a column of padding, logits at labelled
                 positions only, fused AdamW
@@ -16,10 +17,8 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from benchmarks.racing import flops_of
+from benchmarks.racing import flops_of, print_pairs
+from benchmarks.turns import Times, add_turns, pairs_of_times, take_turns
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler.model import build
 from compose_vlp.interop import open_clip_coca
@@ -61,21 +61,19 @@ def main(words: Sequence[str] | None = None) -> int:
         "open_clip": lambda model, precision: OpenClip(copy.deepcopy(model), precision, fused=False, trimmed=False),
         "open_clip+": lambda model, precision: OpenClip(copy.deepcopy(model), precision, fused=True, trimmed=True),
     }
+    data = list(data_of(reference, arguments.batch, STEPS, arguments.words))
+    if arguments.turns:
+        take_turns(arguments.turns, lambda: _steps(makers[arguments.turns](reference, arguments.precision), data))
+        return 0
     if arguments.weights and not _agree_exactly(makers, reference):
         return 1
     candidates = {name: make(reference, arguments.precision) for name, make in makers.items()}
-    data = list(data_of(reference, arguments.batch, STEPS, arguments.words))
     if not _agree(candidates, data[0], arguments.precision):
         return 1
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(arguments.rounds + 1):
-        for name, candidate in candidates.items():
-            began = time.perf_counter()
-            candidate.step(data[number % STEPS])
-            if number:  # the first round warms up
-                times[name].append(time.perf_counter() - began)
     counted = {} if arguments.no_flops else candidates
     flops = {name: flops_of(partial(_backward, candidate, data[0])) for name, candidate in counted.items()}
+    del candidates, counted
+    times = pairs_of_times(list(makers), arguments.rounds)
     _print(times, flops, arguments)
     if arguments.json:
         figures = {"title": arguments.model, "seconds": times, "flops": flops, "peak_gb": {}}
@@ -169,6 +167,10 @@ class Rows(nn.Module):
 
     def forward(self, table: Tensor) -> Tensor:
         return table if self.kept is None else table[self.kept]
+
+
+def _steps(candidate: Any, data: Sequence[Data]) -> Callable[[int], object]:
+    return lambda number: candidate.step(data[number % len(data)])
 
 
 def _backward(candidate: Any, data: Data) -> None:
@@ -290,19 +292,10 @@ def _autocast(precision: str, device: torch.device) -> Any:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def _print(times: dict[str, list[float]], flops: dict[str, int], arguments: argparse.Namespace) -> None:
+def _print(times: Mapping[str, Times], flops: Mapping[str, int], arguments: argparse.Namespace) -> None:
     print(f"{arguments.model}, batch {arguments.batch}, {arguments.precision}, {torch.get_num_threads()} threads, "
           f"torch {torch.__version__}, median of {arguments.rounds} steps")  # fmt: skip
-    for name, seconds in times.items():
-        done = f"   {flops[name] / 1e9:7.0f} GFLOP" if name in flops else ""
-        print(f"{name:11} {statistics.median(seconds):6.2f} s{done}")
-    for name in ("open_clip", "open_clip+"):
-        pairs = [
-            seconds_there / seconds_here for seconds_there, seconds_here in zip(times[name], times["ours"], strict=True)
-        ]
-        share = f"; FLOPs {flops[name] / flops['ours']:.2f}" if name in flops else ""
-        print(f"{name} / ours: {statistics.median(pairs):.2f} "
-              f"(pair by pair {min(pairs):.2f} to {max(pairs):.2f}){share}")  # fmt: skip
+    print_pairs(times, flops)
 
 
 def command_line() -> argparse.ArgumentParser:
@@ -318,6 +311,7 @@ def command_line() -> argparse.ArgumentParser:
     parser.add_argument("--no-flops", action="store_true", help="count none, which takes as long as a step of each")
     parser.add_argument("--json", help="also write the figures into this file")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    add_turns(parser)
     return parser
 
 

@@ -14,8 +14,8 @@ drawing are made.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +25,8 @@ from typing import Any
 
 import torch
 
-from benchmarks import albef_step, coca_step, curves_page, official_order
+from benchmarks import albef_step, coca_step, curves_page
+from benchmarks.turns import Times
 from compose_vlp.bench.processes import Request, bench_processes, threads_of_each
 from compose_vlp.bench.steps import COMPILED
 from compose_vlp.files import write_atomic, write_together
@@ -36,7 +37,7 @@ OUT = {"base": "docs/results", "tiny": "build/curves"}
 
 @dataclass(frozen=True)
 class Point:
-    """What a step is given: of several processes each; `processes` of 0 is a race, in this process."""
+    """What a step is given: of several processes each; `processes` of 0 is a race."""
 
     paper: str
     batch: int
@@ -72,7 +73,7 @@ GRIDS = {
     "tiny": Grid((2, 4), (8, 16), (1, 2), (1, 2), (2, 8, 2)),
 }
 
-Times = dict[str, list[float]]
+RACES = {"albef": "benchmarks.albef_step --all", "coca": "benchmarks.coca_step"}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -139,26 +140,25 @@ class Kept:
 
 
 def points_of(axes: Mapping[str, Mapping[str, Sequence[Point]]]) -> Iterator[Point]:
-    """Give each point once, those of several processes first: what a race held does not all go back to the machine."""
-    points = dict.fromkeys(point for own in axes.values() for points in own.values() for point in points)
-    yield from sorted(points, key=lambda point: point.processes, reverse=True)
+    """Give each point once."""
+    yield from dict.fromkeys(point for own in axes.values() for points in own.values() for point in points)
 
 
 def measure(point: Point, arguments: argparse.Namespace) -> Times | None:
     """Time each step of each candidate, in seconds; None where their numbers differ, which is printed."""
-    gc.collect()  # models refer to themselves, and two points need not be in memory at a time
     if point.processes:
         return alone(point, arguments)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "race.json"
-        line = (f"--size {arguments.size} --rounds {arguments.rounds} --batch {point.batch} --depth {point.depth} "
-                f"--words {point.words} {point.words} --no-flops --json {file}").split()  # fmt: skip
-        if point.paper == "albef":
-            code = official_order.run(albef_step.PAPER, ["--all", *line])
-        else:
-            code = coca_step.main(line)
-        times: Times | None = json.loads(file.read_text(encoding="utf-8"))["seconds"] if code == 0 else None
-    return times
+        line = f"{RACES[point.paper]} --size {arguments.size} --rounds {arguments.rounds} --no-flops --json {file}"
+        shape = f"--batch {point.batch} --depth {point.depth} --words {point.words} {point.words}"
+        code = subprocess.run([sys.executable, "-m", *f"{line} {shape}".split()], check=False).returncode
+        pairs: dict[str, Times] = json.loads(file.read_text(encoding="utf-8"))["seconds"] if code == 0 else {}
+    measured: Times = {}
+    for pair in pairs.values():
+        for name, seconds in pair.items():
+            measured.setdefault(name, seconds)  # each pair has ours, of which the first stands for all
+    return measured or None
 
 
 def alone(point: Point, arguments: argparse.Namespace) -> Times:

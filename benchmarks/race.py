@@ -63,7 +63,7 @@ def main() -> int:
 def _run(paper: str, arguments: argparse.Namespace) -> dict[str, Any] | None:
     module, extra = RACES[paper]
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "found.json"
+        file = Path(folder) / "figures.json"
         command = [sys.executable, "-m", f"benchmarks.{module}", "--rounds", str(arguments.rounds), *extra,
                    "--batch", str(arguments.batch), "--size", arguments.size, "--json", str(file)]  # fmt: skip
         command += ["--weights"] if arguments.weights else []
@@ -78,15 +78,12 @@ def _print(results: list[dict[str, Any]]) -> None:
     print("| race | opponent | ours, s | its, s | times as long | our FLOPs of its |\n|---|---|---|---|---|---|")
     factors = []
     for race in results:
-        ours, *others = race["seconds"]
-        for name in others:
-            pairs = [b / a for a, b in zip(race["seconds"][ours], race["seconds"][name], strict=True)]
-            mine, its = (statistics.median(race["seconds"][candidate]) for candidate in (ours, name))
-            share = race["flops"][ours] / race["flops"][name]
-            print(
-                f"| {race['title']} | {name} | {mine:.2f} | {its:.2f} | {statistics.median(pairs):.2f} | {share:.2f} |"
-            )
-            factors += [] if name.endswith("+") else [statistics.median(pairs)]
+        for name, (ours, its) in ((name, pair.values()) for name, pair in race["seconds"].items()):
+            ratio = statistics.median(there / here for here, there in zip(ours, its, strict=True))
+            share = race["flops"]["ours"] / race["flops"][name]
+            medians = f"{statistics.median(ours):.2f} | {statistics.median(its):.2f}"
+            print(f"| {race['title']} | {name} | {medians} | {ratio:.2f} | {share:.2f} |")
+            factors += [] if name.endswith("+") else [ratio]
     if factors:
         mean = math.exp(statistics.fmean(map(math.log, factors)))
         print(f"\ngeometric mean over the opponents as they are: {mean:.2f}")

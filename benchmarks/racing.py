@@ -1,4 +1,4 @@
-"""Candidates that make the same optimiser step in turns: what all benchmarks of a step have in common.
+"""Candidates that make the same optimiser step: what all benchmarks of a step have in common.
 
 The first candidate is ours. Times are printed only where losses and gradients agree, and, with `--weights`, the weights
 after five steps in float64: in float32 AdamW makes steps of full size out of the rounding of every element whose
@@ -12,7 +12,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from benchmarks.turns import OURS, Times, add_turns, pairs_of_times, take_turns
 
 ADAMW: dict[str, Any] = {"lr": 1e-5, "weight_decay": 0.02}
 LOSSES, GRADIENTS = 1e-5, 1e-4
@@ -68,6 +69,9 @@ Makers = Mapping[str, Callable[[], Raced]]
 
 def race(title: str, makers: Makers, data: Sequence[Any], arguments: argparse.Namespace) -> int:
     """Compare, time, print; 1 where the numbers differ."""
+    if arguments.turns:
+        take_turns(arguments.turns, lambda: _steps(makers[arguments.turns](), data))
+        return 0
     if arguments.alone:
         candidate = makers[arguments.alone]()
         for batch in data[:2]:
@@ -81,8 +85,8 @@ def race(title: str, makers: Makers, data: Sequence[Any], arguments: argparse.Na
         return 1
     counted = {} if arguments.no_flops else candidates
     flops = {name: flops_of(partial(candidate.gradients, data[0])) for name, candidate in counted.items()}
-    times = _times(candidates, data, arguments.rounds)
-    del candidates
+    del candidates, counted
+    times = pairs_of_times(list(makers), arguments.rounds)
     peaks = {name: _peak(name) for name in makers} if arguments.peak else {}
     _print(title, times, flops, peaks, arguments)
     if arguments.json:
@@ -103,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser, words: tuple[int, int]) -> ar
     parser.add_argument("--no-flops", action="store_true", help="count none, which takes as long as a step of each")
     parser.add_argument("--json", help="also write the figures into this file")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
+    add_turns(parser)
     return parser
 
 
@@ -176,16 +181,8 @@ def _agree_exactly(makers: Makers, data: Sequence[Any]) -> bool:
 # --- measuring
 
 
-def _times(candidates: Mapping[str, Raced], data: Sequence[Any], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step; candidates take turns, and the first round warms up."""
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(rounds + 1):
-        for name, candidate in candidates.items():
-            began = time.perf_counter()
-            candidate.step(data[number % len(data)])
-            if number:
-                times[name].append(time.perf_counter() - began)
-    return times
+def _steps(candidate: Raced, data: Sequence[Any]) -> Callable[[int], None]:
+    return lambda number: candidate.step(data[number % len(data)])
 
 
 def flops_of(step: Callable[[], object]) -> int:
@@ -228,7 +225,7 @@ def _most_memory() -> int:
 
 def _print(
     title: str,
-    times: Mapping[str, list[float]],
+    times: Mapping[str, Times],
     flops: Mapping[str, int],
     peaks: Mapping[str, float],
     arguments: argparse.Namespace,
@@ -236,13 +233,19 @@ def _print(
     low, high = arguments.words
     print(f"{title}, {arguments.size}, batch {arguments.batch}, captions of {low} to {high} tokens, float32, median of "
           f"{arguments.rounds} steps; {torch.get_num_threads()} threads, torch {torch.__version__}")  # fmt: skip
-    for name, seconds in times.items():
-        peak = f"   {peaks[name]:5.1f} GB at most" if name in peaks else ""
-        done = f"   {flops[name] / 1e9:7.0f} GFLOP" if name in flops else ""
-        print(f"{name:11} {statistics.median(seconds):7.3f} s{done}{peak}")
-    ours, *others = times
-    for name in others:
-        pairs = [there / here for there, here in zip(times[name], times[ours], strict=True)]
-        share = f"; FLOPs of {ours} {flops[ours] / flops[name]:.2f} of its" if name in flops else ""
-        ratio = statistics.median(pairs)
-        print(f"{name} / {ours}: {ratio:.2f} (pair by pair {min(pairs):.2f} to {max(pairs):.2f}){share}")
+    for name, peak in peaks.items():
+        print(f"{name:11} {peak:5.1f} GB at most")
+    print_pairs(times, flops)
+
+
+def print_pairs(times: Mapping[str, Times], flops: Mapping[str, int]) -> None:
+    """Print each opponent beside us: medians, work, and how many times as long its steps took."""
+    for opponent, pair in times.items():
+        for name, seconds in pair.items():
+            done = f"   {flops[name] / 1e9:7.0f} GFLOP" if name in flops else ""
+            print(f"{name:11} {statistics.median(seconds):7.3f} s{done}")
+        ours, its = pair.values()
+        ratios = [there / here for there, here in zip(its, ours, strict=True)]
+        share = f"; FLOPs of {OURS} {flops[OURS] / flops[opponent]:.2f} of its" if opponent in flops else ""
+        print(f"{opponent} / {OURS}: {statistics.median(ratios):.2f} (pair by pair {min(ratios):.2f} to "
+              f"{max(ratios):.2f}){share}")  # fmt: skip

@@ -43,6 +43,7 @@ def examine(folder: Path) -> Iterator[Finding]:
     yield from attention()
     yield _tokenizers()
     yield _memory()
+    yield _kept()
     yield _shared_memory()
     yield _disk(folder)
 
@@ -202,6 +203,14 @@ def _memory() -> Finding:
 
     memory = psutil.virtual_memory()
     return Finding("memory", f"{storage(memory.available)} free of {storage(memory.total)}")
+
+
+def _kept() -> Finding:
+    """What training on the CPU does with memory that a step gives up."""
+    from compose_vlp.allocator import explain
+
+    choice = explain()
+    return Finding("freed memory", "kept" if choice.kept else "given back", choice.reason)
 
 
 def _shared_memory() -> Finding:

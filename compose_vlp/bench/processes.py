@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import start_processes
 
+from compose_vlp.allocator import keep_memory
 from compose_vlp.api import Blueprint
 from compose_vlp.bench.curve import PROCESSES, Curve
 from compose_vlp.bench.steps import COMPILED, PLAIN, Prepared
@@ -89,6 +90,7 @@ def _together(request: Request, world: int) -> dict[str, list[float]]:
 
 def _work(rank: int, world: int, folder: str, request: Request) -> None:
     os.dup2(2, 1)  # gloo greets on standard output, which is for results
+    keep_memory()
     torch.set_num_threads(request.threads)
     if world > 1:
         meeting = (Path(folder) / "meeting").as_uri()

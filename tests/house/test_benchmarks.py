@@ -1,6 +1,7 @@
 """The commands that the pages give for measurements find them, whatever other packages are called."""
 
 import argparse
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks.racing import flops_of
+from benchmarks.turns import Times
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -84,14 +86,49 @@ def test_depth_is_that_of_all_towers() -> None:
     assert coca_step.shape(coca_step.command_line().parse_args([]))[1] == []
 
 
+def test_open_clips_numbers_are_compared_before_its_steps_take_turns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import coca_step
+
+    turns = {"open_clip": {"ours": [1.0, 1.0], "open_clip": [2.0, 3.0]}}
+    monkeypatch.setattr(coca_step, "pairs_of_times", lambda *_: turns)
+    assert coca_step.main(["--size", "tiny", "--rounds", "2", "--batch", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "ours and open_clip+: losses differ by" in printed
+    assert "open_clip / ours: 2.50 (pair by pair 2.00 to 3.00); FLOPs of ours 0." in printed
+
+
+def test_a_race_of_curves_is_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import curves
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        pairs = {"official": {"ours": [1.0], "official": [2.0]}, "official+": {"ours": [3.0], "official+": [4.0]}}
+        Path(command[command.index("--json") + 1]).write_text(json.dumps({"seconds": pairs}), encoding="utf-8")
+        assert command[2] == "benchmarks.albef_step"
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(curves.subprocess, "run", run)
+    arguments = argparse.Namespace(size="tiny", rounds=1)
+    assert curves.measure(curves.Point("albef", 2, 8, 1), arguments) == {
+        "ours": [1.0], "official": [2.0], "official+": [4.0]
+    }  # fmt: skip
+
+
 def test_curves_go_on_with_the_points_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from benchmarks import curves
 
+    def measured(point: curves.Point, _: object) -> Times:
+        if point.processes:
+            return {"ours": [0.5 * point.processes]}
+        opponent = "official" if point.paper == "albef" else "open_clip"
+        return {"ours": [1.0], opponent: [1.5], f"{opponent}+": [1.25]}
+
     grid = curves.Grid((2,), (8,), (1,), (1, 2), (2, 8, 1))
     monkeypatch.setitem(curves.GRIDS, "tiny", grid)
-    monkeypatch.setattr(curves, "alone", lambda point, _: {"ours": [0.5 * point.processes]})
+    monkeypatch.setattr(curves, "measure", measured)
     line = ["--size", "tiny", "--rounds", "1", "--out", str(tmp_path)]
     assert curves.main(line) == 0
     files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}

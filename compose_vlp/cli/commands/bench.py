@@ -76,12 +76,16 @@ def command(
     compiled program and the one without passes take turns, so that both meet the machine in the same moods. Work is
     counted from shapes, and set beside what a large matrix product reaches here.
     """
+    from compose_vlp.allocator import keep_memory
     from compose_vlp.bench.steps import bench
     from compose_vlp.runtime.device import choose_device
 
+    where = choose_device(named(device))
+    if where.type == "cpu":
+        keep_memory()
     if vary is not None or processes is not None:
         _judge(vary, processes, batch, picture)
-        how = _How(tuple(words), stage, batch, rounds, choose_device(named(device)), tuple(plugins or ()), verbose)
+        how = _How(tuple(words), stage, batch, rounds, where, tuple(plugins or ()), verbose)
         curve = _in_processes(how, processes) if processes is not None else _along(how, str(vary))
         _tell(curve, picture, as_json=as_json)
         return
@@ -90,7 +94,7 @@ def command(
     blueprint = load(words, plugins)
     checked = blueprint.check()
     print_notes((*blueprint.notes, *checked.notes), verbose=verbose)
-    measured = bench(checked, stage=stage, batch=batch, rounds=rounds, device=choose_device(named(device)))
+    measured = bench(checked, stage=stage, batch=batch, rounds=rounds, device=where)
     if as_json:
         print_json(measured.as_json())
     else:

@@ -113,7 +113,9 @@ def command(
     (`--max-restarts`) go on from the last checkpoint. A blueprint without stages
     keeps the weights that its `start` brings, to be measured.
     """
+    from compose_vlp.allocator import keep_memory
     from compose_vlp.cli.progress import TrainProgress
+    from compose_vlp.runtime.device import choose_device
     from compose_vlp.runtime.processes import leave_processes
     from compose_vlp.runtime.restarts import run_before_restart
     from compose_vlp.runtime.state.carried import carried
@@ -148,6 +150,8 @@ def command(
         patience=patience,
     )
     blueprint = load(words or (), used)
+    if choose_device(options.device).type == "cpu":
+        keep_memory()
     with TrainProgress() as progress:
         for note in blueprint.notes:
             progress.note(f"note: {in_brief(note, verbose=verbose)}")
