@@ -10,6 +10,8 @@ from compose_vlp.report.drawing import INK, SERIES, drawing
 
 HEIGHT: Final = 2.3
 """Inches of a row of panels."""
+HEADROOM: Final = 1.08
+"""How much higher than its highest point a panel is, so that the point is drawn whole."""
 LONG: Final = 14
 """Letters of an axis's marks together, beyond which they are written aslant."""
 
@@ -42,7 +44,8 @@ def panels_plot(title: str, panels: Sequence[Panel], columns: int) -> str:
                 axes.plot(across, [y for _, y in points], "o-", color=colour, linewidth=1.5, markersize=4, label=name)
             slant: dict[str, Any] = {"rotation": 30, "ha": "right"} if sum(map(len, texts)) > LONG else {}
             axes.set_xticks([places[text] for text in texts], texts, **slant)
-            axes.set_ylim(bottom=0)
+            highest = max((y for points in panel.series.values() for _, y in points), default=0.0)
+            axes.set_ylim(0, HEADROOM * highest or None)
             axes.yaxis.set_major_formatter(_written(panel.write))
             axes.set_title(panel.title, fontsize=9, loc="left")
             axes.set_xlabel(panel.across)

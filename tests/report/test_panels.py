@@ -28,3 +28,22 @@ def test_a_drawing_is_the_same_file_each_time_and_needs_no_other() -> None:
         assert words in texts
     assert texts.count("ours") == 1, "a legend stands where a series is new"
     assert re.findall(r'(?:href|src)="([^"#][^"]*)"|url\((?!#)', svg) == []
+
+
+def test_points_that_lie_close_are_drawn_whole() -> None:
+    """The highest of them stands below the panel's upper edge by more than half of its mark."""
+    svg = panels_plot("a step", [Panel("p", "processes", {"ours": [("1", 10.3), ("2", 10.4)]}, "{:g}".format)], 1)
+    namespace = "{http://www.w3.org/2000/svg}"
+    edges = [float(rect.get("y", 0)) for clip in ET.fromstring(svg).iter(f"{namespace}clipPath") for rect in clip]
+    marks = [
+        float(mark.get("y", 0))
+        for group in ET.fromstring(svg).iter(f"{namespace}g")
+        if group.get("clip-path")
+        for mark in group.iter(f"{namespace}use")
+    ]
+    assert len(marks) == 2
+    assert min(marks) - max(edges) > 2.5
+
+
+def test_a_panel_of_nothing_but_zeros_is_drawn() -> None:
+    assert "nothing" in panels_plot("p", [Panel("nothing", "rows", {"ours": [("1", 0.0)]}, "{:g}".format)], 1)
