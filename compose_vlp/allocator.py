@@ -26,7 +26,7 @@ PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 OVERCOMMIT: Final = Path("/proc/sys/vm/overcommit_memory")
 STRICT: Final = "2"
 """The system promises no more memory than it has."""
-RESERVED: Final = 0.5
+RESERVED: Final = 0.9
 """Of the memory that is free, the addresses that get large pages; what nobody writes to takes none of it."""
 
 
