@@ -31,7 +31,7 @@ Scores = Annotated[
     typer.Option(
         "--score",
         metavar="NAME",
-        help="Report this score; several times, the main one first. If left out, all in files, and a few here.",
+        help="Report this score; several times, the main one first. Left out: all in files, and here one of each task.",
     ),
 ]
 
@@ -68,14 +68,16 @@ def command(
 
 
 def show(summary: Summary, *, as_json: bool, chosen: bool, verbose: bool) -> None:
-    """Print a summary's tables, or all its numbers; of scores that nobody has `chosen` the first of each task."""
+    """Print a summary's tables, or all its numbers; of scores that nobody has `chosen` the main one of each task."""
     from compose_vlp.report import tables
+    from compose_vlp.report.main_scores import main_scores
 
     if as_json:
         print_json(tables.as_json(summary))
         return
-    first = {own.score.partition(".")[0]: own for own in reversed(summary.scores)}
-    shown = [own for own in summary.scores if chosen or own in first.values()]
+    names = [own.score for own in summary.scores]
+    main = names if chosen else main_scores(names)
+    shown = [own for own in summary.scores if own.score in main]
     for own in shown:
         out().print(own.score, style="bold")
         _print(tables.cell_table(summary, own))
