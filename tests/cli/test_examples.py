@@ -90,7 +90,15 @@ def lines() -> list[str]:
     return [line for line in actual if not PLACEHOLDERS & set(shlex.split(line, comments=True)) and "..." not in line]
 
 
-@pytest.mark.parametrize("line", lines())
+LINES = lines()
+
+
+def _cells(line: str) -> str:
+    """A sweep's line without what changes none of its cells."""
+    return re.sub(r" --(no-track|dry-run|jobs \d+)\b", "", line)
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_an_example_works(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text("extends: albef\n")
@@ -103,6 +111,8 @@ def test_an_example_works(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     if files or any(str(word).startswith("runs/") for word in words):
         return  # the reader's own
     if name == "sweep":
+        if line != next(other for other in LINES if _cells(other) == _cells(line)):
+            return  # its cells are checked for the first of these lines
         assert run([name, *arguments, "--dry-run"]) == 0
     elif words and not is_data(words[0]):
         request = sort_words(words)

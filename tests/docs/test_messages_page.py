@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,22 @@ from docs.gen_messages import Message, messages, page, read
 from docs.gen_mistakes import MISTAKES, Mistake, printed_for
 from tests.report.made import make_run
 
-ALL = messages()
 PRINTED = re.compile(r"^(?:[\w/]+\.yaml:\d+:\d+|command line): (.*)$", re.MULTILINE)
 
 
+@cache
+def every() -> list[Message]:
+    """All messages; reading them takes two seconds, of which other processes of the suite have no use."""
+    return messages()
+
+
+@pytest.fixture(scope="module")
+def written() -> str:
+    return page()
+
+
 def entries(message: str) -> list[Message]:
-    return [entry for entry in ALL if entry.fits(message)]
+    return [entry for entry in every() if entry.fits(message)]
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.title)
@@ -49,7 +60,7 @@ MADE: list[tuple[Callable[[], object], str]] = [
 
 @pytest.mark.parametrize(("mistake", "begins"), MADE, ids=[begins for _, begins in MADE])
 def test_a_mistake_is_found_by_its_first_words_with_its_way_out(
-    mistake: Callable[[], object], begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mistake: Callable[[], object], begins: str, written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError) as caught:
@@ -58,7 +69,7 @@ def test_a_mistake_is_found_by_its_first_words_with_its_way_out(
     fitting = [entry for entry in entries(problem.message) if entry.text.startswith(begins)]
     assert fitting, problem.message
     assert not problem.hints or any(entry.hints for entry in fitting)
-    assert f"\n{fitting[0].text}\n" in page()
+    assert f"\n{fitting[0].text}\n" in written
 
 
 CODE = '''

@@ -13,8 +13,8 @@ from compose_vlp.blueprint.locate import LIBRARY
 from compose_vlp.cli.commands.sweep import _sum_up
 from compose_vlp.cli.run import run
 from compose_vlp.cli.sweep_table import SweepTable
+from compose_vlp.sweep.designs import combinations_of
 from compose_vlp.sweep.folder import TrialFolder
-from compose_vlp.sweep.plan import plan
 from compose_vlp.sweep.reading import read_sweep_file
 from compose_vlp.sweep.running import Job
 
@@ -62,13 +62,15 @@ def test_a_mistake_is_told_with_its_place(words: list[str], message: str, capsys
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_the_built_in_sweeps_are_sound() -> None:
+def test_the_built_in_sweeps_ask_a_question_and_say_how_they_are_run() -> None:
+    """That all of their cells pass `check` is seen where the commands in their headers are tried."""
     files = sorted((LIBRARY / "sweeps").glob("*.yaml"))
     assert files
     for file in files:
-        planned = plan(read_sweep_file(file))
-        assert len(planned.cells) > 1
-        assert planned.sweep.question.endswith("?")
+        sweep = read_sweep_file(file)
+        assert len(combinations_of(sweep)) > 1
+        assert sweep.question.endswith("?")
+        assert f"\n#   compose-vlp sweep sweeps/{file.stem}" in file.read_text(encoding="utf-8")
 
 
 def job(folder: Path, name: str, state: str, **more: object) -> Job:
