@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import traceback
@@ -140,6 +141,8 @@ def _work(results: Any, rank: int, world: int, port: int, joined: bool, function
     )  # fmt: skip
     import torch.distributed as dist
 
+    gc.freeze()  # what was imported is shared with the others, and looking through it would copy it
+    gc.set_threshold(50_000)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     try:

@@ -27,7 +27,10 @@ def texts_of(source: Source, fields: Sequence[str], most: int = MOST_RECORDS) ->
 
 
 def prepare_tokenizers(
-    tokenizers: Mapping[str, Tokenizer], inputs: Mapping[str, Input], sources: Mapping[str, Source]
+    tokenizers: Mapping[str, Tokenizer],
+    inputs: Mapping[str, Input],
+    sources: Mapping[str, Source],
+    most: int = MOST_RECORDS,
 ) -> tuple[str, ...]:
     """Make every tokenizer ready: those without a vocabulary learn one from the texts that their inputs read.
 
@@ -35,6 +38,7 @@ def prepare_tokenizers(
         tokenizers: by name.
         inputs: all inputs, by name.
         sources: by the name that inputs give them (`main`).
+        most: records of a source that are read, spread evenly over it.
 
     Returns:
         The names of those that were trained.
@@ -48,7 +52,7 @@ def prepare_tokenizers(
         readers = {
             n: reader for n, reader in inputs.items() if isinstance(reader, TextInput) and reader.tokenizer == name
         }
-        corpus = list(_corpus(readers, sources))
+        corpus = list(_corpus(readers, sources, most))
         if not corpus:
             hint = f"components.{name}.file: a vocabulary"
             if not readers:
@@ -78,7 +82,7 @@ def find_tokenizer(name: str, settings: TextInput, tokenizers: Mapping[str, Toke
     return tokenizers[settings.tokenizer]
 
 
-def _corpus(readers: Mapping[str, TextInput], sources: Mapping[str, Source]) -> Iterator[str]:
+def _corpus(readers: Mapping[str, TextInput], sources: Mapping[str, Source], most: int) -> Iterator[str]:
     """Yield the texts of tables, then those of each source."""
     fields: dict[str, list[str]] = {}
     for name, settings in readers.items():
@@ -89,7 +93,7 @@ def _corpus(readers: Mapping[str, TextInput], sources: Mapping[str, Source]) -> 
     for source, names in fields.items():
         if source not in sources:
             raise UserError(f"input source {source!r} is not among those given: {', '.join(sources)}")
-        yield from texts_of(sources[source], names)
+        yield from texts_of(sources[source], names, most)
 
 
 def _why_no_text(field: str, source: Source) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping as Dict
 from collections.abc import Set
 from pathlib import Path
@@ -11,7 +12,7 @@ from compose_vlp.blueprint.nodes import Entry, Mapping
 from compose_vlp.blueprint.sections import DataSource, Evaluate, Stage, field_names
 from compose_vlp.blueprint.typed import read_model
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
-from compose_vlp.data.corpus import prepare_tokenizers
+from compose_vlp.data.corpus import MOST_RECORDS, prepare_tokenizers
 from compose_vlp.data.mixture import Mixture
 from compose_vlp.data.renamed import Renamed
 from compose_vlp.data.source import Source
@@ -19,6 +20,7 @@ from compose_vlp.errors import BlueprintError, UserError, did_you_mean
 from compose_vlp.files import folder_aside
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.registry import get, names
+from compose_vlp.runtime.stage import CUT, CUT_RECORDS
 
 MAIN = "main"
 COMMON = field_names(DataSource)
@@ -98,7 +100,8 @@ def open_tokenizers(blueprint: CheckedBlueprint, stored: Path | None = None) -> 
 def ready_tokenizers(blueprint: CheckedBlueprint, stored: Path, sources: Dict[str, Source]) -> dict[str, Tokenizer]:
     """Tokenizers with a vocabulary: the run's own, else from their files, else learnt from the sources; then stored."""
     tokenizers = open_tokenizers(blueprint, stored)
-    prepare_tokenizers(tokenizers, blueprint.inputs, sources)
+    most = CUT_RECORDS if os.environ.get(CUT) else MOST_RECORDS
+    prepare_tokenizers(tokenizers, blueprint.inputs, sources, most)
     for name, tokenizer in tokenizers.items():
         if not (stored / name).is_dir():
             with folder_aside(stored / name) as folder:

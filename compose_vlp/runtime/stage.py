@@ -24,6 +24,8 @@ from compose_vlp.runtime.schedules import Schedule
 
 CUT = "COMPOSE_VLP_DOCS_STEPS"
 """Environment variable that ends every stage after so many steps: examples run in tests at that length."""
+CUT_RECORDS = 2_000
+"""So many records at most are read for a vocabulary where the stages are cut."""
 
 
 @dataclass(frozen=True)

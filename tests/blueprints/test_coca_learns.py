@@ -41,6 +41,7 @@ OVERRIDES = (
     "stages.pretrain.batch=32",
     "params.lr={cosine: [2e-3, 2e-5], warmup: 30 steps}",
     "inputs.image.size=32",
+    "data.pairs.count=10000",
     *(f"data.pairs.{name}={value}" for name, value in ONE_THING.items()),
 )
 

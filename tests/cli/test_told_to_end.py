@@ -16,18 +16,24 @@ from tests.conftest import SMALL
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 PACE = """
-import os, sys, time
-from compose_vlp.cli.run import run
-from compose_vlp.runtime.training.loop import StageLoop
+import gc, os, sys, time
+from compose_vlp.ending import end_with
 
-steps = StageLoop.run
-def slowly(self, *args):
-    for report in steps(self, *args):
-        os.write(1, f"step {report.step}\\n".encode())
-        time.sleep(0.1)
-        yield report
-StageLoop.run = slowly
-sys.exit(run(sys.argv[1:]))
+def program():
+    from compose_vlp.cli.run import run
+    from compose_vlp.runtime.training.loop import StageLoop
+
+    steps = StageLoop.run
+    def slowly(self, *args):
+        for report in steps(self, *args):
+            os.write(1, f"step {report.step}\\n".encode())
+            time.sleep(0.1)
+            yield report
+    StageLoop.run = slowly
+    return run(sys.argv[1:])
+
+gc.set_threshold(10_000)
+end_with(program)  # both as the command does, before it imports
 """
 SHORT = ("data.pairs.size=16", "data.pairs.count=24", "stages.pretrain.batch=6", "stages.pretrain.length=30 steps")
 
@@ -86,18 +92,24 @@ def test_all_processes_of_a_run_save_together(tmp_path: Path) -> None:
 
 
 DIES = """
-import os, signal, sys
-from compose_vlp.cli.run import run
-from compose_vlp.runtime.training.loop import StageLoop
+import gc, os, signal, sys
+from compose_vlp.ending import end_with
 
-steps = StageLoop.run
-def until_killed(self, *args):
-    for report in steps(self, *args):
-        if report.step == 5 and (os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]) == ("0", "1"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        yield report
-StageLoop.run = until_killed
-sys.exit(run(sys.argv[1:]))
+def program():
+    from compose_vlp.cli.run import run
+    from compose_vlp.runtime.training.loop import StageLoop
+
+    steps = StageLoop.run
+    def until_killed(self, *args):
+        for report in steps(self, *args):
+            if report.step == 5 and (os.environ["TORCHELASTIC_RESTART_COUNT"], os.environ["RANK"]) == ("0", "1"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield report
+    StageLoop.run = until_killed
+    return run(sys.argv[1:])
+
+gc.set_threshold(10_000)
+end_with(program)  # both as the command does, before it imports
 """
 
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from compose_vlp.api import Blueprint
+from compose_vlp.components.tokenizers.bpe import BytePairs
 from compose_vlp.errors import UserError
 from compose_vlp.run import Run
+from compose_vlp.runtime import sources
 from compose_vlp.runtime.state.run_folder import RunFolder
 from compose_vlp.runtime.training.listener import Silent
 from compose_vlp.runtime.training.loop import StepReport
@@ -114,11 +116,18 @@ def test_a_batch_larger_than_the_source_is_refused(small_coca: Load, tmp_path: P
         train(small_coca(*STEPS[:1], *STEPS[2:], "stages.pretrain.batch=50"), tmp_path / "run", Watch())
 
 
-def test_docs_variable_cuts_every_stage(small_coca: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_docs_variable_cuts_every_stage_and_what_vocabularies_are_learnt_from(
+    small_coca: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COMPOSE_VLP_DOCS_STEPS", "2")
+    monkeypatch.setattr(sources, "CUT_RECORDS", 5)
+    lengths: list[int] = []
+    learn = BytePairs.train
+    monkeypatch.setattr(BytePairs, "train", lambda self, texts: lengths.append(len(texts)) or learn(self, texts))
     watch = Watch()
     train(small_coca(*STEPS), tmp_path / "run", watch)
     assert list(watch.totals) == [0, 1]
+    assert lengths == [5]
 
 
 def test_a_run_with_a_teacher_goes_on_bit_for_bit(tmp_path: Path) -> None:

@@ -24,18 +24,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 STEPS = 40
 DATA = ("data.pairs.size=16", "data.pairs.count=64", "stages.pretrain.batch=4")
 PACE = """
-import sys, time
-from compose_vlp.cli.run import run
-from compose_vlp.runtime.training.loop import StageLoop
+import gc, sys, time
+from compose_vlp.ending import end_with
 
-steps = StageLoop.run
-def slowly(self, *args):
-    for report in steps(self, *args):
-        print("step", report.step, flush=True)
-        time.sleep(0.05)
-        yield report
-StageLoop.run = slowly
-sys.exit(run(sys.argv[1:]))
+def program():
+    from compose_vlp.cli.run import run
+    from compose_vlp.runtime.training.loop import StageLoop
+
+    steps = StageLoop.run
+    def slowly(self, *args):
+        for report in steps(self, *args):
+            print("step", report.step, flush=True)
+            time.sleep(0.05)
+            yield report
+    StageLoop.run = slowly
+    return run(sys.argv[1:])
+
+gc.set_threshold(10_000)
+end_with(program)  # both as the command does, before it imports
 """
 
 
