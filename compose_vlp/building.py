@@ -136,7 +136,7 @@ def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | N
     from compose_vlp.compiler.report import build_report, report_without_stages
     from compose_vlp.runtime.layer_decay import layer_levels
     from compose_vlp.runtime.memory import recompute_of_stage
-    from compose_vlp.runtime.stage import stage_model
+    from compose_vlp.runtime.stage import precision_of_stage, stage_model
 
     if stage is None or compiled is None:
         return report_without_stages(checked, build_model(checked, "meta"), batch)
@@ -146,7 +146,8 @@ def measure(checked: CheckedBlueprint, stage: str | None, compiled: Compiled | N
     decay = optimizer.layer_decay if optimizer is not None else None
     levels = [asdict(level) for level in layer_levels(decay, model.parts())] if decay is not None else []
     recompute = recompute_of_stage(checked, stage).as_json()
-    return build_report(checked.of_stage(stage), model, compiled, plain, batch, levels, recompute)
+    precision = precision_of_stage(checked, stage)
+    return build_report(checked.of_stage(stage), model, compiled, plain, batch, levels, recompute, precision)
 
 
 def explain(
@@ -167,7 +168,7 @@ def explain(
     from compose_vlp.compiler.explain import StepTimer
     from compose_vlp.compiler.explain import explain as explain_passes
     from compose_vlp.runtime.memory import recompute_of_stage
-    from compose_vlp.runtime.stage import choose_of_stage, stage_model
+    from compose_vlp.runtime.stage import choose_of_stage, precision_of_stage, stage_model
 
     name = _stage(list(checked.stages), stage)
     if name is None:
@@ -179,7 +180,15 @@ def explain(
         timer = StepTimer(checked, name, lambda made: choose_of_stage(made, own, name), device, batch)
     recompute = recompute_of_stage(checked, name).names
     return explain_passes(
-        checked, name, model, trainable, rows=batch, without=without, recompute=recompute, timer=timer
+        checked,
+        name,
+        model,
+        trainable,
+        rows=batch,
+        without=without,
+        recompute=recompute,
+        precision=precision_of_stage(checked, name),
+        timer=timer,
     )
 
 

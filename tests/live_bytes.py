@@ -41,3 +41,24 @@ class LiveBytes(TorchDispatchMode):
     def _freed(self, key: int, size: int) -> None:
         self._seen.discard(key)
         self.now -= size
+
+
+class ResizedBytes(LiveBytes):
+    """The same where storages are emptied and filled again, as shards do with weights: each operator counts anew."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alive: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        result = super().__torch_dispatch__(func, types, args, kwargs)
+        self.now = sum(storage.nbytes() for storage in self._alive.values())
+        self.most = max(self.most, self.now)
+        return result
+
+    def _track(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._seen:
+            self._seen.add(storage._cdata)
+            self._alive[storage._cdata] = storage
+            weakref.finalize(storage, self._seen.discard, storage._cdata)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from compose_vlp.components.layers.precision import full, full_precision
+from compose_vlp.components.layers.precision import autocast_kind, full, full_precision
 from compose_vlp.values import Logits
 from compose_vlp.values.unscored import UnscoredLogits
 
@@ -96,9 +96,8 @@ def _in_chunks(logits: UnscoredLogits, targets: Targets, places: Tensor | None, 
 
 def _working_dtype(features: Tensor) -> torch.dtype:
     """The type of products here: under autocast its own."""
-    kind = features.device.type
-    on = kind != "meta" and torch.is_autocast_enabled(kind)
-    return torch.get_autocast_dtype(kind) if on else features.dtype
+    kind = autocast_kind(features.device)
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
 
 
 @dataclass(frozen=True)

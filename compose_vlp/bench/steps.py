@@ -93,13 +93,15 @@ class Prepared:
     def costs(self) -> dict[str, tuple[int | None, int | None]]:
         """FLOPs of a step of each program, and the bytes that it keeps for the backward; None where not known."""
         return {
-            title: measure_where_possible(self.own, self.meta, program, self.rows, self.again)
+            title: measure_where_possible(self.own, self.meta, program, self.rows, self.again, self.plan.precision)
             for title, program in self.programs.items()
         }
 
     @property
     def needed(self) -> int:
-        """Bytes that a step holds: weights, their gradients and moments in float32, and activations where known."""
+        """Bytes that a step holds: weights, their gradients and moments in float32, and in the stage's precision
+        activations, where known.
+        """
         return _held(self.meta) + (self.costs[PLAIN][1] or 0)
 
     def make_sure_it_fits(self, device: torch.device, what: str = "", processes: int = 1) -> None:
@@ -108,10 +110,10 @@ class Prepared:
         Raises:
             UserError: so many processes hold more than is free; `what` says of which of several steps.
         """
-        needed, free = processes * self.needed, free_memory(device)
+        needed, free, precision = processes * self.needed, free_memory(device), self.plan.precision
         if needed > SPARE * free:
             raise UserError(
-                f"{what or 'a step'} holds some {storage(needed)}, and {storage(free)} are free",
+                f"{what or 'a step'} holds some {storage(needed)} in {precision}, and {storage(free)} are free",
                 hints=("fewer rows: `--batch`", "`build --explain` counts without weights"),
             )
 

@@ -38,12 +38,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Effect:
-    """A pass, what it said, and the program before and after it."""
+    """A pass, what it said, and the program before and after it, with what is kept counted in a `precision`."""
 
     name: str
     note: str
     before: Measured
     after: Measured
+    precision: str = "fp32"
 
 
 def explain(
@@ -55,13 +56,14 @@ def explain(
     rows: int,
     without: Collection[str] = (),
     recompute: Collection[str] = (),
+    precision: str = "fp32",
     timer: Timer | None = None,
 ) -> tuple[Effect, ...]:
     """Measure a stage's program after each of its passes, in the order in which they run.
 
     The first is measured before all passes, and the last one after it is the program that runs. `model` is the stage's,
-    without numbers; `without` names passes to leave out, `recompute`
-    the components whose layers run again in the backward.
+    without numbers; `without` names passes to leave out, `recompute` the components whose layers run again in the
+    backward, and what is kept is that of the `precision`.
     """
     names = [name for name in PASSES if name not in without]
     programs = [
@@ -73,12 +75,14 @@ def explain(
     seconds = dict(zip(different, timer([*different.values()]) if timer else [None] * len(different), strict=True))
     own = blueprint.of_stage(stage)
     costs = {
-        source: measure_where_possible(own, model, program, rows, recompute) for source, program in different.items()
+        source: measure_where_possible(own, model, program, rows, recompute, precision)
+        for source, program in different.items()
     }
     stages = [Measured(program.plan.counted(), *costs[program.source], seconds[program.source]) for program in programs]
     notes = {applied.name: applied.note for applied in programs[-1].passes}
     return tuple(
-        Effect(name, notes[name], before, after) for name, before, after in zip(names, stages, stages[1:], strict=False)
+        Effect(name, notes[name], before, after, precision)
+        for name, before, after in zip(names, stages, stages[1:], strict=False)
     )
 
 

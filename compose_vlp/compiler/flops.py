@@ -108,26 +108,25 @@ COUNTS: dict[Callable[..., Any], Callable[..., Count]] = {
 
 
 class _Keeps(torch.autograd.Function):
-    """A result of a shape, for whose gradient the inputs and itself are kept; its backward is never run."""
+    """A result of a shape, for whose gradient the inputs are kept, and itself if asked; its backward is never run."""
 
     @staticmethod
-    def forward(ctx: Any, shape: tuple[int, ...], *inputs: Tensor) -> Tensor:
+    def forward(ctx: Any, shape: tuple[int, ...], itself: bool, *inputs: Tensor) -> Tensor:
         result = inputs[0].new_empty(shape)
-        ctx.save_for_backward(*inputs, result)
+        ctx.save_for_backward(*inputs, *([result] if itself else []))
         return result
 
 
 def _normed(x: Tensor, *rest: Any, **named: Any) -> Tensor:
     weights = [t for t in (*rest, *named.values()) if isinstance(t, Tensor)]
-    kept: Tensor = _Keeps.apply(x.shape, x, *weights)  # type: ignore[no-untyped-call]
-    return kept
+    result: Tensor = _Keeps.apply(x.shape, False, x, *weights)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _attended(queries: Tensor, keys: Tensor, values: Tensor, *_: Any, **__: Any) -> Tensor:
-    kept: Tensor = _Keeps.apply(  # type: ignore[no-untyped-call]
-        (*queries.shape[:-1], values.shape[-1]), queries, keys, values
-    )
-    return kept
+    shape = (*queries.shape[:-1], values.shape[-1])
+    result: Tensor = _Keeps.apply(shape, True, queries, keys, values)  # type: ignore[no-untyped-call]
+    return result
 
 
 STAND_INS: dict[Callable[..., Any], Callable[..., Tensor]] = {

@@ -1,42 +1,40 @@
-"""Counting what a step holds beside weights and moments: what its forward keeps, and the gradients its backward makes.
-
-A backward goes the forward's way back: what was kept last is given up first, and a weight has its gradient from where
-it was used last. So the most that both take together is less than their sum.
-"""
+"""Counting what a forward holds as it runs: what it keeps for its backward, and what is there for a moment."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from compose_vlp.compiler.backward import Backward, Moment, Waiting
 
 
-class Waiting(NamedTuple):
-    """The gradient of a tensor that was made at a moment of the forward, where it is passed on: `bytes` until then."""
+class Passing:
+    """Storages that functions made and that nothing keeps for a backward; `bytes` are those that are not freed yet."""
 
-    storage: int
-    made: int
-    bytes: int
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._sizes: dict[int, int] = {}
 
+    def add(self, tensor: Tensor) -> None:
+        """Hold one until it is freed."""
+        storage = tensor.untyped_storage()
+        key, size = _identity(tensor), storage.nbytes()
+        if key not in self._sizes:
+            self._sizes[key] = size
+            self.bytes += size
+            weakref.finalize(storage, self.give_up, key)
 
-class Moment(NamedTuple):
-    """Something that a forward did, as its backward will see it.
-
-    `kept` are bytes kept from here on, `used` parameters that have a gradient once the backward has come here,
-    `passing` bytes that are there only while the backward is here: the gradient of what was kept, or all that a layer
-    makes which runs again. `waiting` are gradients that are there from here on: those of contexts, to which all layers
-    of a tower add before it is passed on.
-    """
-
-    kept: int = 0
-    used: tuple[nn.Parameter, ...] = ()
-    passing: int = 0
-    waiting: tuple[Waiting, ...] = ()
+    def give_up(self, key: int) -> None:
+        """Forget one that is freed, or kept from now on."""
+        self.bytes -= self._sizes.pop(key, 0)
 
 
 class KeptBytes(TorchFunctionMode):
@@ -49,6 +47,9 @@ class KeptBytes(TorchFunctionMode):
         super().__init__()
         self.moments: list[Moment] = []
         self._known = {_identity(parameter) for parameter in parameters}
+        self._left_out = set[int]()
+        self._passing = Passing()
+        self._before = self._now = self._highest = 0
         self._held: list[Tensor] = []
         self._made: dict[int, int] = {}
         self._clock: Callable[[], int] = lambda: 0
@@ -58,21 +59,21 @@ class KeptBytes(TorchFunctionMode):
     @property
     def total(self) -> int:
         """Bytes that are kept when the forward is done."""
-        return sum(moment.kept for moment in self.moments)
+        return self.backward().kept
 
-    def most(self, *, gradients: bool) -> int:
-        """Bytes that are there at most in the backward: what is still kept, what passes, and `gradients`, if asked."""
-        held, made, seen = self.total, 0, set[int]()
-        highest, waiting = held, set[Waiting]()
-        for number, moment in reversed(list(enumerate(self.moments))):
-            for parameter in moment.used if gradients else ():
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    made += parameter.nbytes
-            waiting = {each for each in (*waiting, *moment.waiting) if each.made <= number}
-            highest = max(highest, held + made + moment.passing + sum(each.bytes for each in waiting))
-            held -= moment.kept
-        return highest
+    def backward(self) -> Backward:
+        """Tell what the forward until now held, and its backward will."""
+        return Backward(tuple(self.moments), self._highest)
+
+    def add(self, moment: Moment) -> None:
+        """Note what the forward did."""
+        self.moments.append(moment)
+        self._now += moment.kept + moment.rounded
+        self._look()
+
+    def leave_out(self, tensor: Tensor) -> None:
+        """Count a tensor as little as parameters are counted; somebody else holds it."""
+        self._left_out.add(_identity(tensor))
 
     def waiting_for(self, tensors: Iterable[Tensor]) -> tuple[Waiting, ...]:
         """The gradients of tensors, until the backward comes to where they were made."""
@@ -84,8 +85,9 @@ class KeptBytes(TorchFunctionMode):
         kept = 0
         for tensor in tensors:
             storage = _identity(tensor)
-            if storage not in self._known:
+            if storage not in self._known and storage not in self._left_out:
                 self._known.add(storage)
+                self._passing.give_up(storage)
                 kept += tensor.untyped_storage().nbytes()
             self._held.append(tensor)
         return kept
@@ -97,7 +99,8 @@ class KeptBytes(TorchFunctionMode):
         That one's `reached` is what the clock says whenever something is kept.
         """
         other = KeptBytes(())
-        other._known, other._clock = set(self._known), clock
+        other._known, other._left_out, other._clock = set(self._known), self._left_out, clock
+        other._passing, other._before = self._passing, self._passing.bytes
         with other._hooks:
             yield other
         other._held.clear()
@@ -106,16 +109,27 @@ class KeptBytes(TorchFunctionMode):
         kwargs = kwargs or {}
         used = tuple(x for x in (*args, *kwargs.values()) if isinstance(x, nn.Parameter) and x.requires_grad)
         if used and torch.is_grad_enabled():
-            self.moments.append(Moment(used=used))
+            self.add(Moment(used=used))
         result = func(*args, **kwargs)
-        if isinstance(result, Tensor) and not result._is_view():  # noqa: SLF001 (it has no public way)
-            self._made[_identity(result)] = len(self.moments)
+        for tensor in (result,) if isinstance(result, Tensor) else pytree.tree_leaves(result):
+            if isinstance(tensor, Tensor) and not tensor._is_view():  # noqa: SLF001 (it has no public way)
+                self._note(tensor)
         return result
+
+    def _note(self, tensor: Tensor) -> None:
+        storage = _identity(tensor)
+        self._made[storage] = len(self.moments)
+        if storage not in self._known and storage not in self._left_out:
+            self._passing.add(tensor)
+            self._look()
+
+    def _look(self) -> None:
+        self._highest = max(self._highest, self._now + self._passing.bytes - self._before)
 
     def _pack(self, tensor: Tensor) -> Tensor:
         self.reached = self._clock()
         if kept := self.keep((tensor,)):
-            self.moments.append(Moment(kept, passing=kept))
+            self.add(Moment(kept, passing=kept))
         return tensor
 
     def __enter__(self) -> KeptBytes:

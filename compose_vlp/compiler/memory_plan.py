@@ -1,7 +1,8 @@
 """Memory of one process before it is needed: what a stage holds on each of many devices, and what would make it fit.
 
-Weights, gradients and moments are counted from the model; what a step keeps for its backward pass is measured on the
-meta device at the rows that one process has. What is gathered from the others is counted from the shapes of the graph.
+Weights, gradients and moments are counted from the model, in float32; what a step keeps for its backward pass is
+measured on the meta device, in the stage's precision, at the rows that one process has. What is gathered from the
+others is counted from the shapes of the graph.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ class MemoryPlan:
     """Bytes that one of `world` processes holds, at `rows` records at a time, under an engine; `card` is a limit.
 
     `rows` are those of one of `accumulate` pieces in which a process computes its part of the batch of `stage`;
-    `backward` is the most that gradients and activations take together. The layers of the components `recompute` run
-    again in the backward; `smaller` is the same with more of them, where the card does not hold it without.
+    `activations` are in the stage's `precision`. `whole_layers` are what a process that has a piece of the model holds
+    whole for a moment: layers, and their gradients until these are scattered. `backward` is the most that gradients,
+    activations and these take together. The layers of the components `recompute` run again in the backward; `smaller`
+    is the same with more of them, where the card does not hold it without.
     """
 
     engine: str
@@ -56,10 +59,12 @@ class MemoryPlan:
     optimizer: int
     activations: int | None
     gathered: int
+    whole_layers: int
     backward: int
     card: int | None = None
     stage: str = ""
     accumulate: int = 1
+    precision: str = "fp32"
     recompute: tuple[str, ...] = ()
     smaller: MemoryPlan | None = None
 
@@ -123,18 +128,20 @@ def memory_plan(
     card: int | None = None,
     stage: str = "",
     accumulate: int = 1,
+    precision: str = "fp32",
     recompute: tuple[str, ...] = (),
 ) -> MemoryPlan:
     """Divide what a report counts (`weights`, `gradients`, `optimizer`, `activations`, in bytes) under an engine.
 
     `ddp` holds all of it in every process (its buckets are the gradients); shards hold their part of weights, gradients
-    and moments, without the layers that are gathered where they run. `shards`, a divisor of `world`, are those of
-    `hybrid`. One process makes gradients while it gives up activations, and `backward` of both are there at most; in
-    buckets, shards and pieces of a batch gradients are there throughout.
+    and moments, and `whole_layers` for a moment. `shards`, a divisor of `world`, are those of `hybrid`. One process
+    makes gradients while it gives up activations, and so do shards, and `backward` is what is there at most; in buckets
+    and pieces of a batch gradients are there throughout.
     """
-    pieces = {"fsdp": world, "hybrid": shards}.get(engine, 1)
+    pieces = pieces_of_model(engine, world, shards)
     gradients = ceil((memory["gradients"] or 0) / pieces)
-    together = memory.get("backward") if world == 1 and accumulate == 1 else None
+    whole_layers = memory.get("whole_layers") or 0
+    together = memory.get("backward") if pieces > 1 or (world == 1 and accumulate == 1) else None
     return MemoryPlan(
         engine=engine,
         world=world,
@@ -145,12 +152,19 @@ def memory_plan(
         optimizer=ceil((memory["optimizer"] or 0) / pieces),
         activations=memory["activations"],
         gathered=gathered,
-        backward=gradients + (memory["activations"] or 0) if together is None else together,
+        whole_layers=whole_layers,
+        backward=gradients + (memory["activations"] or 0) + whole_layers if together is None else together,
         card=card,
         stage=stage,
         accumulate=accumulate,
+        precision=precision,
         recompute=recompute,
     )
+
+
+def pieces_of_model(engine: str, world: int, shards: int = MACHINE) -> int:
+    """Count the pieces into which an engine divides a model; 1 where every process has all of it."""
+    return {"fsdp": world, "hybrid": shards}.get(engine, 1)
 
 
 def gathered_bytes(shapes: Iterable[Sequence[str | int]], rows: int, world: int) -> int:
@@ -190,7 +204,8 @@ def ways_out(plan: MemoryPlan, other: Sequence[MemoryPlan]) -> list[str]:
 
 def pieces_within(plan: MemoryPlan, limit: float) -> list[str]:
     """Say in how many pieces of the batch a process would hold no more than `limit` bytes; nothing where none are."""
-    held, activations = plan.weights + plan.gradients + plan.optimizer + plan.gathered, plan.activations or 0
+    held = plan.weights + plan.gradients + plan.optimizer + plan.gathered + plan.whole_layers
+    activations = plan.activations or 0
     if limit <= held:
         return []
     parts = max(ceil(activations / (limit - held)), 2)
@@ -206,19 +221,27 @@ def _recomputing(plan: MemoryPlan) -> str:
     return f"stages.{plan.stage}.recompute=[{', '.join(plan.recompute)}]"
 
 
+def _counted_in(plan: MemoryPlan) -> str:
+    return "in float32" if plan.precision == "fp32" else f"activations in {plan.precision}, the rest in float32"
+
+
 def plans_text(plans: Sequence[MemoryPlan]) -> Group:
     """Write the plans for people: a line an engine, and what would help where none fits."""
     first = plans[0]
-    heading = f"at {several(first.rows, 'record')} at a time, in float32; `at most` are there at one time"
+    heading = f"at {several(first.rows, 'record')} at a time, {_counted_in(first)}; `at most` are there at one time"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    for name in ("engine", "weights", "gradients", "moments", "activations", "gathered", "at most", ""):
+    for name in ("engine", "weights", "gradients", "moments", "activations", "whole layers", "gathered", "at most", ""):
         table.add_column(name, justify="left" if name in ("engine", "") else "right")
     for plan in plans:
         activations = "not known" if plan.activations is None else storage(plan.activations)
         verdict = {True: "fits", False: "too large", None: ""}[plan.fits]
         held = (plan.weights, plan.gradients, plan.optimizer)
         table.add_row(
-            plan.engine, *map(storage, held), activations, storage(plan.gathered), storage(plan.total), verdict
+            plan.engine,
+            *map(storage, held),
+            activations,
+            *map(storage, (plan.whole_layers, plan.gathered, plan.total)),
+            verdict,
         )
     chosen = dict.fromkeys(plan.recompute for plan in plans)
     again = [f"computed again: {', '.join(names) or 'nothing'}" for names in chosen if len(chosen) > 1 or names]

@@ -16,8 +16,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from compose_vlp.compiler.autocast import Autocast
+from compose_vlp.compiler.backward import Moment
 from compose_vlp.compiler.flops import FlopCounter
-from compose_vlp.compiler.kept import KeptBytes, Moment
+from compose_vlp.compiler.kept import KeptBytes
 from compose_vlp.compiler.recompute import Recomputed, replaced_forwards, tensors_in
 
 FEWEST = 3
@@ -35,6 +37,7 @@ class _Cost:
     backward: int = 0
     kept: int = 0
     passing: int = 0
+    rounded: int = 0
     waits: bool = False
     given: Any = None
 
@@ -54,8 +57,9 @@ class _Stack:
         cost.forward, cost.backward = counter.forward - before[0], counter.backward - before[1]
         moments = kept.moments[before[2] :]
         cost.kept, cost.passing = sum(m.kept for m in moments), max((m.passing for m in moments), default=0)
+        cost.rounded = sum(m.rounded for m in moments)
         cost.waits = any(m.waiting for m in moments)
-        same = args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and result.shape == args[0].shape
+        same = args and isinstance(args[0], Tensor) and isinstance(result, Tensor) and _kind(result) == _kind(args[0])
         cost.given = _given(args, kwargs) if same else None
         return result
 
@@ -65,8 +69,12 @@ class _Stack:
         self.counter.forward += self.cost.forward
         self.counter.backward += self.cost.backward
         waiting = self.kept.waiting_for(tensors_in((args[1:], kwargs))) if self.cost.waits else ()
-        self.kept.moments.append(Moment(self.cost.kept, _trained(layer), self.cost.passing, waiting))
+        self.kept.add(Moment(self.cost.kept, _trained(layer), self.cost.passing, waiting, self.cost.rounded))
         return args[0]
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.dtype
 
 
 def _given(args: Any, kwargs: Any) -> Any:
@@ -74,7 +82,7 @@ def _given(args: Any, kwargs: Any) -> Any:
     leaves, spec = pytree.tree_flatten((args, kwargs))
     plain = int | float | str | bool | None
     words = [
-        (tuple(leaf.shape), leaf.requires_grad)
+        (*_kind(leaf), leaf.requires_grad)
         if isinstance(leaf, Tensor)
         else leaf
         if isinstance(leaf, plain)
@@ -101,19 +109,22 @@ def measured_once(model: nn.Module, counter: FlopCounter, kept: KeptBytes) -> It
 
 
 @contextmanager
-def counted_again(layers: Collection[Recomputed], counter: FlopCounter, kept: KeptBytes) -> Iterator[None]:
+def counted_again(
+    layers: Collection[Recomputed], counter: FlopCounter, autocast: Autocast, kept: KeptBytes
+) -> Iterator[None]:
     """Within it, these layers keep what they are given, and cost a second forward as far as it goes."""
 
     def counted(each: Recomputed, run: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not each.needs_gradients(args, kwargs):
             return run(*args, **kwargs)
         given = kept.keep(tensors_in((args, kwargs)))
-        before = counter.forward
+        before, rounded = counter.forward, autocast.rounded
         with kept.aside(lambda: counter.forward) as inner:
             result = run(*args, **kwargs)
         counter.backward += max(inner.reached - before, 0)  # the second run ends where the last tensor is kept
         waiting = kept.waiting_for(tensors_in((args[1:], kwargs)))
-        kept.moments.append(Moment(given, _trained(each.layer), inner.most(gradients=False), waiting))
+        again, rounded = inner.backward().most(), autocast.rounded - rounded
+        kept.add(Moment(given, _trained(each.layer), again, waiting, rounded))
         return result
 
     with replaced_forwards({each.layer: partial(counted, each, each.layer.forward) for each in layers}):

@@ -6,7 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from compose_vlp.compiler.adapting import adapted_maps
+from compose_vlp.compiler.autocast import autocast_of_shapes
+from compose_vlp.compiler.backward import Backward, whole_gradient
 from compose_vlp.compiler.compile import Compiled
 from compose_vlp.compiler.flops import FlopCounter
 from compose_vlp.compiler.kept import KeptBytes
@@ -38,7 +42,10 @@ class NotCounted(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that `build --json` gives. `values`: name -> kind and shape; bytes are for float32 with AdamW."""
+    """Everything that `build --json` gives. `values`: name -> kind and shape.
+
+    Bytes of weights, gradients and AdamW's moments are those of float32, and of activations those of the `precision`.
+    """
 
     name: str
     parameters: dict[str, Any]  # total, trainable, by_component, untrained (not reached by the stage), frozen
@@ -48,22 +55,35 @@ class Report:
     values: dict[str, dict[str, Any]]
     memory: dict[str, int]  # `backward`: what activations and gradients take together at most
     recompute: dict[str, Any]  # components whose layers run again in the backward, and the reason; empty without any
+    precision: str  # in which activations are counted, the stage's
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
 class StepCost(NamedTuple):
-    """FLOPs of a forward and backward; bytes kept when the forward is done, and at most in the backward: of activations
-    alone, and of these and gradients together.
+    """FLOPs of a forward and backward, and what is held on the way.
 
-    A layer that runs again is among the FLOPs, and what it makes again among the latter two.
+    A layer that runs again is among the FLOPs, and what it makes again among what is held at most.
     """
 
     flops: int
-    kept: int
-    activations: int
-    with_gradients: int
+    backward: Backward
+
+    @property
+    def kept(self) -> int:
+        """Bytes kept when the forward is done."""
+        return self.backward.kept
+
+    @property
+    def activations(self) -> int:
+        """Bytes of activations in the backward at most."""
+        return self.backward.most()
+
+    @property
+    def with_gradients(self) -> int:
+        """Bytes of activations and gradients together in the backward at most."""
+        return self.backward.most(whole_gradient)
 
 
 def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int) -> tuple[int, int]:
@@ -77,9 +97,19 @@ def measure_flops(blueprint: CheckedBlueprint, model: Model, compiled: Compiled,
 
 
 def measure_step(
-    blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int, recompute: Collection[str] = ()
+    blueprint: CheckedBlueprint,
+    model: Model,
+    compiled: Compiled,
+    rows: int,
+    recompute: Collection[str] = (),
+    precision: str = "fp32",
+    kind: str = "cuda",
+    halved: Collection[int] = (),
 ) -> StepCost:
     """Measure a step as `measure_flops` does, the layers of the components `recompute` running again in the backward.
+
+    It runs in a `precision`, by the rules of a `kind` of devices; bytes of weights and of their gradients are those of
+    float32 in any. `halved` are the ids of weights whose rounded copies somebody else holds.
 
     Raises:
         NotCounted: the model cannot be run without numbers.
@@ -89,25 +119,32 @@ def measure_step(
     model.tokenizers = synthetic_tokenizers(blueprint)
     with (
         FlopCounter() as counter,
+        autocast_of_shapes(precision, kind, halved) as autocast,
         KeptBytes(model.parameters()) as kept,
-        counted_again(layers, counter, kept),
+        counted_again(layers, counter, autocast, kept),
         measured_once(model, counter, kept),
     ):
+        autocast.on_halved = kept.leave_out
         try:
             model(compiled.run, batch, Step(blueprint.constants_and_starts()))
         except (RuntimeError, TypeError) as error:
             if "meta" not in str(error).lower():  # torch says so wherever a tensor without numbers is asked for one
                 raise
             raise NotCounted(str(error).strip().splitlines()[0]) from error
-        return StepCost(counter.total, kept.total, kept.most(gradients=False), kept.most(gradients=True))
+        return StepCost(counter.total, kept.backward())
 
 
 def measure_where_possible(
-    blueprint: CheckedBlueprint, model: Model, compiled: Compiled, rows: int, recompute: Collection[str] = ()
+    blueprint: CheckedBlueprint,
+    model: Model,
+    compiled: Compiled,
+    rows: int,
+    recompute: Collection[str] = (),
+    precision: str = "fp32",
 ) -> tuple[int | None, int | None]:
     """Measure a step's FLOPs and the bytes that it keeps for its backward; None for both where it cannot be run."""
     try:
-        cost = measure_step(blueprint, model, compiled, rows, recompute)
+        cost = measure_step(blueprint, model, compiled, rows, recompute, precision)
     except NotCounted:
         return None, None
     return cost.flops, cost.kept
@@ -121,6 +158,7 @@ def build_report(
     rows: int,
     layer_decay: Iterable[dict[str, Any]] = (),
     recompute: Mapping[str, Any] | None = None,
+    precision: str = "fp32",
 ) -> Report:
     """Measure a stage's program on a meta model; `plain` is the same program without passes, for comparison.
 
@@ -128,7 +166,7 @@ def build_report(
     the `components` of `recompute` run again in the backward, for its `reason`.
     """
     again = dict(recompute or {})
-    flops, cost = _flops(blueprint, model, compiled, plain, rows, again.get("components", ()))
+    flops, cost = _flops(blueprint, model, compiled, plain, rows, again.get("components", ()), precision)
     by_component = {name: count for name, count in model.component_parameters().items() if count}
     total = sum(by_component.values())
     reached = _reached(compiled.plan)
@@ -157,11 +195,12 @@ def build_report(
         values=shapes(blueprint),
         memory={name: size or 0 for name, size in held_bytes(model, compiled.plan, cost).items()},
         recompute=again,
+        precision=precision,
     )
 
 
 def held_bytes(model: Model, plan: Plan, cost: StepCost | None) -> dict[str, int | None]:
-    """Count what one process holds in float32 with AdamW; None what is not known.
+    """Count what one process holds with AdamW: all in float32 but the activations; None what is not known.
 
     Weights, gradients and moments; and at most in the backward activations alone, and these with gradients.
     """
@@ -181,11 +220,15 @@ def _reached(plan: Plan) -> set[str]:
     return components | {f"losses.{call.target}" for call in plan.calls if call.role == "loss"}
 
 
-def _trained(model: Model, plan: Plan) -> int:
-    """Count the parameters that are reached, and have gradients."""
+def trained_parameters(model: Model, plan: Plan) -> set[nn.Parameter]:
+    """List the parameters that are reached, and have gradients."""
     reached = _reached(plan)
     modules = [module for name, module in model.parts().items() if name in reached]
-    return sum(p.numel() for p in {p for module in modules for p in module.parameters() if p.requires_grad})
+    return {parameter for module in modules for parameter in module.parameters() if parameter.requires_grad}
+
+
+def _trained(model: Model, plan: Plan) -> int:
+    return sum(parameter.numel() for parameter in trained_parameters(model, plan))
 
 
 def report_without_stages(blueprint: CheckedBlueprint, model: Model, rows: int) -> Report:
@@ -201,6 +244,7 @@ def report_without_stages(blueprint: CheckedBlueprint, model: Model, rows: int) 
         values=shapes(blueprint),
         memory={"weights": 4 * held, "gradients": 0, "optimizer": 0, "activations": 0, "backward": 0},
         recompute={},
+        precision="fp32",
     )
 
 
@@ -211,10 +255,11 @@ def _flops(
     plain: Compiled | None,
     rows: int,
     recompute: Collection[str],
+    precision: str,
 ) -> tuple[Flops, StepCost | None]:
     try:
-        cost = measure_step(blueprint, model, compiled, rows, recompute)
-        before = measure_step(blueprint, model, plain, rows, recompute).flops if plain else None
+        cost = measure_step(blueprint, model, compiled, rows, recompute, precision)
+        before = measure_step(blueprint, model, plain, rows, recompute, precision).flops if plain else None
     except NotCounted as error:
         return Flops(rows, None, None, None, str(error)), None
     return Flops(rows, cost.flops, before, cost.kept), cost

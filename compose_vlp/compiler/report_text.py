@@ -46,7 +46,7 @@ def _blocks(report: Mapping[str, Any], kinds: Mapping[str, str], figures: Sequen
     yield _heading("Values", "B is the batch, `all B` the batch of all processes")
     yield _values(report["values"])
     yield _heading("A training step", f"at batch {report['flops']['batch']}, forward and backward")
-    yield _step(report["flops"], report["memory"], report.get("recompute", {}))
+    yield _step(report["flops"], report["memory"], report.get("recompute", {}), report.get("precision", "fp32"))
     if report["passes"]:
         yield _heading("Passes", "`--without NAME` leaves one out")
         yield _passes(report["passes"])
@@ -65,7 +65,8 @@ def effects_text(effects: Sequence[Effect]) -> Group:
             _change(effect.before.seconds, effect.after.seconds, duration),
         ]
         table.add_row(effect.name, *pairs[: len(columns)])
-    return Group(_heading("What each pass changed", "one after the other, as they run"), _inset(table))
+    counted = f"; activations in {effects[0].precision}" if effects else ""
+    return Group(_heading("What each pass changed", f"one after the other, as they run{counted}"), _inset(table))
 
 
 def _change(before: N | None, after: N | None, written: Callable[[N], str]) -> str:
@@ -127,7 +128,7 @@ def _values(values: Mapping[str, Mapping[str, Any]]) -> Padding:
     return _inset(table)
 
 
-def _step(flops: Mapping[str, Any], memory: Mapping[str, int], recompute: Mapping[str, Any]) -> Padding:
+def _step(flops: Mapping[str, Any], memory: Mapping[str, int], recompute: Mapping[str, Any], precision: str) -> Padding:
     table = Table.grid(padding=(0, 2, 0, 0))
     if flops["step"] is None:
         table.add_row(Text("work", style="cyan"), "not known", Text(flops["unknown"], style="dim"))
@@ -141,7 +142,9 @@ def _step(flops: Mapping[str, Any], memory: Mapping[str, int], recompute: Mappin
     apart = sum(parts.get(name, 0) for name in ("gradients", "activations")) - memory.get("backward", 0)
     whole = sum(parts.values()) - (apart if "backward" in memory else 0)
     listed = ", ".join(f"{name} {storage(size)}" for name, size in parts.items())
-    how = "float32, AdamW" + ("; gradients come while activations go" if apart and "backward" in memory else "")
+    counted = "" if precision == "fp32" else f", activations in {precision}"
+    together = "; gradients come while activations go" if apart and "backward" in memory else ""
+    how = f"AdamW, float32{counted}{together}"
     table.add_row(Text("memory", style="cyan"), storage(whole), Text(f"{listed} ({how})", style="dim"))
     if recompute:
         listed = ", ".join(recompute["components"]) or "nothing"

@@ -17,16 +17,24 @@ from compose_vlp.compiler.memory_plan import (
     MemoryPlan,
     gathered_bytes,
     memory_plan,
+    pieces_of_model,
     pieces_within,
 )
 from compose_vlp.compiler.model import Model
 from compose_vlp.compiler.recompute import repeated_layers
-from compose_vlp.compiler.report import NotCounted, StepCost, held_bytes, measure_step
+from compose_vlp.compiler.report import NotCounted, StepCost, held_bytes, measure_step, trained_parameters
+from compose_vlp.compiler.units import Whole, whole_at_once
 from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Plan
 from compose_vlp.readable import several, storage
-from compose_vlp.runtime.stage import batch_of_stage, engine_of_stage, recompute_setting, stage_model
+from compose_vlp.runtime.stage import (
+    batch_of_stage,
+    engine_of_stage,
+    precision_of_stage,
+    recompute_setting,
+    stage_model,
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,8 @@ class Recompute:
         plan = self.plan
         raise UserError(
             f"stage {plan.stage!r} holds {storage(plan.total)} in each process at {several(plan.rows, 'record')} at a "
-            f"time, even where all layers are computed again; `recompute: {self.budget}` allows less",
+            f"time in {plan.precision}, even where all layers are computed again; `recompute: {self.budget}` allows "
+            "less",
             hints=[f"`recompute: {_rounded_up(plan.total)}`", *pieces_within(plan, self.budget.bytes)],
         )
 
@@ -135,7 +144,14 @@ class StageMemory:
         self.own = blueprint.of_stage(name)
         self.model, trained = stage_model(blueprint, name)
         self.compiled: Compiled = compile_stage(blueprint, name, trainable=trained, without=without)
-        self._costs: dict[tuple[str, ...], StepCost] = {}
+        self.precision = precision_of_stage(blueprint, name)
+        self._costs: dict[tuple[tuple[str, ...], bool], StepCost] = {}
+
+    @cached_property
+    def whole(self) -> Whole:
+        """What a process that has a piece of the model holds whole for a moment."""
+        trained = trained_parameters(self.model, self.compiled.plan)
+        return whole_at_once(self.model, trained, half=self.precision == "bf16", stay=not self.how.reshard)
 
     @cached_property
     def candidates(self) -> tuple[str, ...]:
@@ -149,26 +165,35 @@ class StageMemory:
 
         return tuple(sorted(names, key=price))
 
-    def cost(self, names: Sequence[str]) -> StepCost:
-        """Measure a step in which these are recomputed; once.
+    def cost(self, names: Sequence[str], *, divided: bool = False) -> StepCost:
+        """Measure a step in which these are recomputed; once. Layers of a divided model are gathered in its precision.
 
         Raises:
             NotCounted: the model cannot be run without numbers.
         """
-        key = tuple(sorted(names))
-        if key not in self._costs:
-            self._costs[key] = measure_step(self.own, self.model, self.compiled, self.rows, key)
-        return self._costs[key]
+        chosen, divided = tuple(sorted(names)), divided and self.precision != "fp32"
+        if (chosen, divided) not in self._costs:
+            halved = self.whole.layers if divided else ()
+            self._costs[chosen, divided] = measure_step(
+                self.own, self.model, self.compiled, self.rows, chosen, self.precision, halved=halved
+            )
+        return self._costs[chosen, divided]
 
     def plan(self, engine: str, names: Sequence[str]) -> MemoryPlan:
         """Count one process under an engine; without activations where these cannot be counted."""
+        pieces = pieces_of_model(engine, self.world, self.how.shards or MACHINE)
         try:
-            cost = self.cost(names)
+            cost = self.cost(names, divided=pieces > 1)
         except NotCounted:
             cost = None
+        held = held_bytes(self.model, self.compiled.plan, cost)
+        if pieces > 1:
+            gradients, throughout = held["gradients"] or 0, self.accumulate > 1
+            held["whole_layers"] = self.whole.total
+            held["backward"] = cost and self.whole.most(cost.backward, pieces, gradients, throughout=throughout)
         types = [value for call in self.compiled.plan.calls for value in (call.type, *call.type.members().values())]
         return memory_plan(
-            held_bytes(self.model, self.compiled.plan, cost),
+            held,
             gathered_bytes([value.shape() for value in types], self.rows, self.world),
             engine=engine,
             world=self.world,
@@ -177,6 +202,7 @@ class StageMemory:
             card=self.card,
             stage=self.name,
             accumulate=self.accumulate,
+            precision=self.precision,
             recompute=tuple(name for name, _ in self.model.components.named_children() if name in names),
         )
 
@@ -222,7 +248,7 @@ class StageMemory:
             UserError: what a step keeps cannot be counted.
         """
         before, after = self.plan(self.how.use, ()), self.least(self.how.use, budget.bytes)
-        at = f"at {several(self.rows, 'record')} at a time"
+        at = f"at {several(self.rows, 'record')} at a time in {self.precision}"
         reason = f"since a process holds {storage(before.total)} {at}, of the {budget} that it may"
         if after.total > budget.bytes:
             reason = f"and a process holds {storage(after.total)} {at} all the same, more than the {budget} that it may"

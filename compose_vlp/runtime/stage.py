@@ -105,7 +105,7 @@ def plan_stage(
         train=train,
         freeze=freeze,
         optimizer=optimizer,
-        precision=stage.precision or defaults.get("precision") or "fp32",
+        precision=precision_of_stage(blueprint, name),
         checkpoint=stage.checkpoint,
         accumulate=stage.accumulate,
         bucket=stage.bucket,
@@ -117,6 +117,12 @@ def plan_stage(
 def batch_of_stage(blueprint: CheckedBlueprint, name: str) -> int:
     """Records a step, over all processes."""
     return blueprint.stages[name].batch or blueprint.settings.get("batch") or BATCH
+
+
+def precision_of_stage(blueprint: CheckedBlueprint, name: str) -> Precision:
+    """Give the precision of a stage's arithmetic: its own, or else that of the top, or float32."""
+    precision: Precision = blueprint.stages[name].precision or blueprint.settings.get("precision") or "fp32"
+    return precision
 
 
 def recompute_setting(blueprint: CheckedBlueprint, name: str) -> Memory | tuple[str, ...]:

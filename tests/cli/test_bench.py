@@ -113,6 +113,7 @@ def test_a_value_that_does_not_fit_is_named_before_the_first_is_timed(
     result = cli(f"bench tiny/coca --vary '{vary}' --device cpu")
     assert result.code == 2
     assert "a step with `stages.pretrain.batch=64` holds some" in result.err
+    assert " in fp32, and " in " ".join(result.err.split())
 
 
 def test_processes_make_steps_together(capfd: pytest.CaptureFixture[str]) -> None:

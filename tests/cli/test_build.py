@@ -142,6 +142,21 @@ def test_explain_shows_what_each_pass_changed_and_gives_a_script_all_numbers(cli
     assert notes["explained"][0]["before"]["flops"] == notes["flops"]["step_without_passes"]
 
 
+def test_what_is_kept_is_counted_in_the_precision_of_the_stage_which_is_said(cli: Cli) -> None:
+    output = cli("build tiny/coca --no-track --explain stages.pretrain.precision=bf16").out
+    assert "(AdamW, float32, activations in bf16" in " ".join(output.split())
+    assert "one after the other, as they run; activations in bf16" in output
+    exact, half = (
+        json.loads(cli(f"build tiny/coca --no-track --explain --json precision={precision}").out)
+        for precision in ("fp32", "bf16")
+    )
+    assert (exact["precision"], half["precision"]) == ("fp32", "bf16")
+    assert {effect["precision"] for effect in half["explained"]} == {"bf16"}
+    assert half["flops"]["saved_bytes"] < 0.8 * exact["flops"]["saved_bytes"]
+    assert half["explained"][-1]["after"]["kept_bytes"] == half["flops"]["saved_bytes"]
+    assert half["memory"]["weights"] == exact["memory"]["weights"]
+
+
 def test_time_without_explain_is_a_mistake(cli: Cli) -> None:
     result = cli("build tiny/coca --no-track --time")
     assert result.code == 2 and "--explain --time" in result.err

@@ -66,6 +66,18 @@ def test_where_no_engine_fits_the_way_out_is_a_change_that_does() -> None:
     assert {each.engine: replace(each, card=GB // 10).fits for each in again}["fsdp"]
 
 
+def test_the_precision_that_is_counted_in_is_said() -> None:
+    half = Blueprint.load("tiny/coca", overrides=["precision=bf16"]).memory(world=2)
+    exact = Blueprint.load("tiny/coca", overrides=["precision=fp32"]).memory(world=2)
+    assert "activations in bf16, the rest in float32" in text_of(half)
+    assert "in float32" in text_of(exact) and "bf16" not in text_of(exact)
+    assert {each.as_json()["precision"] for each in half} == {"bf16"}
+    for rounded, whole in zip(half, exact, strict=True):
+        assert rounded.activations is not None and whole.activations is not None
+        assert rounded.activations < 0.8 * whole.activations
+        assert rounded.weights == whole.weights and rounded.gradients == whole.gradients
+
+
 def text_of(plans: Sequence[MemoryPlan]) -> str:
     console = Console(width=120)
     with console.capture() as caught:

@@ -21,6 +21,7 @@ from compose_vlp.compiler.report import measure_step
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.components.attention.attend import use_backend
 from compose_vlp.graph.graph import CheckedBlueprint
+from compose_vlp.runtime.device import Precision, autocast
 from compose_vlp.runtime.memory import recomputable
 from compose_vlp.runtime.processes import ALONE
 from compose_vlp.runtime.stage import choose_of_stage, stage_model
@@ -153,16 +154,20 @@ def test_nothing_stays_on_the_modules_and_nothing_runs_twice_without_gradients()
 # --- what it takes
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("paper", "again"), [("tiny/coca", False), ("tiny/coca", True), ("tiny/blip", True)])
-def test_what_is_counted_is_what_a_step_holds_at_most(paper: str, again: bool) -> None:
-    """Activations and gradients together, those of contexts, keys and values included."""
+def test_what_is_counted_is_what_a_step_holds_at_most(paper: str, again: bool, precision: Precision) -> None:
+    """Activations and gradients together, those of contexts, keys and values included, and of rounded weights."""
     blueprint = Blueprint.load(paper).check()
     stage, rows = next(iter(blueprint.stages)), 16
     steps, names = Stepping(blueprint, stage, torch.float32), recomputable(blueprint, stage) if again else ()
-    counted = measure_step(steps.own, stage_model(blueprint, stage)[0], steps.compiled, rows, names)
+    meta = stage_model(blueprint, stage)[0]
+    counted = measure_step(steps.own, meta, steps.compiled, rows, names, precision, kind="cpu")
     model = steps.model()
     with LiveBytes() as live:
-        torch.stack([*steps.losses(model, names, rows).values()]).sum().backward()
+        with autocast(torch.device("cpu"), precision)():
+            losses = steps.losses(model, names, rows)
+        torch.stack([*losses.values()]).sum().backward()
     assert counted.with_gradients == pytest.approx(live.most, rel=0.1)
 
 

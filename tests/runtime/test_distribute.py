@@ -11,12 +11,13 @@ from torch import nn
 
 from compose_vlp.blueprint.sections import Distribute
 from compose_vlp.compiler.model import build
+from compose_vlp.compiler.units import units_of
 from compose_vlp.errors import BlueprintError, UserError
 from compose_vlp.evaluation.results import ready
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.readiness import look_over
 from compose_vlp.runtime.stage import engine_of_stage, plan_stage
-from compose_vlp.runtime.training.sharding import refuse_scalars, units_of
+from compose_vlp.runtime.training.sharding import refuse_scalars
 from tests.tiny_papers import PAPERS, tiny_paper
 
 

@@ -70,7 +70,7 @@ class Way:
 
 OF_TWO = (Way("ddp", 2), Way("ddp", 2, 2, "ALBEF", again=True), Way("ddp", 2, 2, "CoCa"))
 OTHER_TWO = (Way("fsdp", 2), Way("fsdp", 2, 2, "CoCa", again=True))
-OF_FOUR = (Way("fsdp", 4, 1, "BLIP", again=True), Way("hybrid", 4))
+OF_FOUR = (Way("fsdp", 4, 1, "BLIP", again=True), Way("hybrid", 4), Way("hybrid", 4, 1, "CoCa", again=True))
 
 
 class Chosen(Step):

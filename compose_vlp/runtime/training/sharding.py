@@ -7,7 +7,6 @@ forward and backward; what is no layer (tables, heads, projections) is the root'
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,20 +23,14 @@ from torch.distributed.tensor import DTensor
 
 from compose_vlp.blueprint.sections import Distribute, Precision
 from compose_vlp.compiler.model import Model
-from compose_vlp.compiler.recompute import Recomputed, repeated_layers
+from compose_vlp.compiler.recompute import Recomputed
+from compose_vlp.compiler.units import Unit, units_of
 from compose_vlp.errors import UserError
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.training.engine import Engine
 
 ENTRIES = ("forward", "keys_values")
 """Methods by which a layer is entered from outside."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Layers whose parameters are gathered together: one, or several that share some of theirs."""
-
-    layers: tuple[nn.Module, ...]
 
 
 class Shards(Engine):
@@ -61,7 +54,8 @@ class Shards(Engine):
         exact = MixedPrecisionPolicy(cast_forward_inputs=False)
         # autocast rounds the weights of products anyway; sums of gradients, and all that is no layer, stay in float32
         half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-        policy = half if precision == "bf16" else exact
+        # on a CPU, norms take no rounded weights beside what is not
+        policy = half if precision == "bf16" and processes.device.type == "cuda" else exact
         offload = CPUOffloadPolicy() if how.offload and processes.device.type == "cuda" else OffloadPolicy()
         self.units = units_of(model)
         for unit in self.units:
@@ -81,35 +75,6 @@ def refuse_scalars(model: nn.Module) -> None:
                 f"the parameter {path.removeprefix('components.')} has the shape (), which cannot be divided",
                 hints=["a component of your own gives it the shape (1,)", "`distribute: ddp` takes it as it is"],
             )
-
-
-def units_of(model: nn.Module) -> list[Unit]:
-    """Find what repeats: the elements of lists and sequences of one class that have parts of their own.
-
-    Layers that share parameters with each other are one unit; one that shares some with what is no layer belongs to the
-    root, as all else does.
-    """
-    layers = list(repeated_layers(model))
-    number = {id(module): i for i, layer in enumerate(layers) for module in layer.modules()}
-    root = len(layers)
-    group = list(range(root + 1))
-
-    def leader(i: int) -> int:
-        while group[i] != i:
-            i = group[i]
-        return i
-
-    first: dict[int, int] = {}
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            here = leader(number.get(id(module), root))
-            there = leader(first.setdefault(id(parameter), here))
-            group[min(here, there)] = max(here, there)  # the root, being the last, leads whatever is joined with it
-    units: dict[int, list[nn.Module]] = {}
-    for i, layer in enumerate(layers):
-        if leader(i) != leader(root):
-            units.setdefault(leader(i), []).append(layer)
-    return [Unit(tuple(members)) for members in units.values()]
 
 
 def _shard_unit(
