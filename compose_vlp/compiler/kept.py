@@ -24,13 +24,11 @@ class Passing:
         self._sizes: dict[int, int] = {}
 
     def add(self, tensor: Tensor) -> None:
-        """Hold one until it is freed."""
-        storage = tensor.untyped_storage()
-        key, size = _identity(tensor), storage.nbytes()
+        """Count one until it is given up."""
+        key, size = _identity(tensor), tensor.untyped_storage().nbytes()
         if key not in self._sizes:
             self._sizes[key] = size
             self.bytes += size
-            weakref.finalize(storage, self.give_up, key)
 
     def give_up(self, key: int) -> None:
         """Forget one that is freed, or kept from now on."""
@@ -49,7 +47,7 @@ class KeptBytes(TorchFunctionMode):
         self._known = {_identity(parameter) for parameter in parameters}
         self._left_out = set[int]()
         self._passing = Passing()
-        self._before = self._now = self._highest = 0
+        self._now = self._highest = 0
         self._held: list[Tensor] = []
         self._made: dict[int, int] = {}
         self._clock: Callable[[], int] = lambda: 0
@@ -94,13 +92,13 @@ class KeptBytes(TorchFunctionMode):
 
     @contextmanager
     def aside(self, clock: Callable[[], int]) -> Iterator[KeptBytes]:
-        """Within it, what is kept goes to another count, which leaves out what is kept already.
+        """Within it, the moments of what is kept go to another count, which leaves out what is kept already.
 
         That one's `reached` is what the clock says whenever something is kept.
         """
         other = KeptBytes(())
         other._known, other._left_out, other._clock = set(self._known), self._left_out, clock
-        other._passing, other._before = self._passing, self._passing.bytes
+        other._passing = self._passing
         with other._hooks:
             yield other
         other._held.clear()
@@ -118,13 +116,20 @@ class KeptBytes(TorchFunctionMode):
 
     def _note(self, tensor: Tensor) -> None:
         storage = _identity(tensor)
+        if storage not in self._made:
+            weakref.finalize(tensor.untyped_storage(), self._freed, storage)
         self._made[storage] = len(self.moments)
         if storage not in self._known and storage not in self._left_out:
             self._passing.add(tensor)
             self._look()
 
+    def _freed(self, storage: int) -> None:
+        """Forget a storage, since another one may get its identity."""
+        self._made.pop(storage, None)
+        self._passing.give_up(storage)
+
     def _look(self) -> None:
-        self._highest = max(self._highest, self._now + self._passing.bytes - self._before)
+        self._highest = max(self._highest, self._now + self._passing.bytes)
 
     def _pack(self, tensor: Tensor) -> Tensor:
         self.reached = self._clock()

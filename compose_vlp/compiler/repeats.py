@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from compose_vlp.compiler.autocast import Autocast
-from compose_vlp.compiler.backward import Moment
+from compose_vlp.compiler.backward import Backward, Moment
 from compose_vlp.compiler.flops import FlopCounter
 from compose_vlp.compiler.kept import KeptBytes
 from compose_vlp.compiler.recompute import Recomputed, replaced_forwards, tensors_in
@@ -123,7 +123,7 @@ def counted_again(
             result = run(*args, **kwargs)
         counter.backward += max(inner.reached - before, 0)  # the second run ends where the last tensor is kept
         waiting = kept.waiting_for(tensors_in((args[1:], kwargs)))
-        again, rounded = inner.backward().most(), autocast.rounded - rounded
+        again, rounded = Backward(tuple(inner.moments)).most(), autocast.rounded - rounded
         kept.add(Moment(given, _trained(each.layer), again, waiting, rounded))
         return result
 

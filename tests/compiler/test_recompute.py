@@ -168,7 +168,18 @@ def test_what_is_counted_is_what_a_step_holds_at_most(paper: str, again: bool, p
         with autocast(torch.device("cpu"), precision)():
             losses = steps.losses(model, names, rows)
         torch.stack([*losses.values()]).sum().backward()
-    assert counted.with_gradients == pytest.approx(live.most, rel=0.1)
+    assert 0.95 * live.most < counted.with_gradients < 1.13 * live.most, "of a text, all words count as drawn"
+
+
+def test_a_count_is_the_same_each_time() -> None:
+    """Storages that are freed give their identity to others, which are not taken for them."""
+    blueprint = Blueprint.load("albef").check()
+    stage = next(iter(blueprint.stages))
+    names, compiled = recomputable(blueprint, stage), Stepping(blueprint, stage).compiled
+    costs = [
+        measure_step(blueprint.of_stage(stage), stage_model(blueprint, stage)[0], compiled, 4, names) for _ in range(4)
+    ]
+    assert len({(cost.kept, cost.activations, cost.with_gradients) for cost in costs}) == 1
 
 
 def test_the_second_run_is_counted_as_torch_counts_it() -> None:
