@@ -17,7 +17,7 @@ from compose_vlp.compiler.materialise import SPARE, free_memory
 from compose_vlp.compiler.model import Model, build
 from compose_vlp.compiler.passes import PASSES
 from compose_vlp.compiler.recompute import recomputed_layers
-from compose_vlp.compiler.report import measure_where_possible
+from compose_vlp.compiler.report import StepCost, measure_where_possible
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.errors import UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -90,8 +90,8 @@ class Prepared:
         }
 
     @cached_property
-    def costs(self) -> dict[str, tuple[int | None, int | None]]:
-        """FLOPs of a step of each program, and the bytes that it keeps for the backward; None where not known."""
+    def costs(self) -> dict[str, StepCost | None]:
+        """What a step of each program costs and holds; None where not known."""
         return {
             title: measure_where_possible(self.own, self.meta, program, self.rows, self.again, self.plan.precision)
             for title, program in self.programs.items()
@@ -102,7 +102,8 @@ class Prepared:
         """Bytes that a step holds: weights, their gradients and moments in float32, and in the stage's precision
         activations, where known.
         """
-        return _held(self.meta) + (self.costs[PLAIN][1] or 0)
+        cost = self.costs[PLAIN]
+        return _held(self.meta) + (cost.activations if cost else 0)
 
     def make_sure_it_fits(self, device: torch.device, what: str = "", processes: int = 1) -> None:
         """Refuse what would be killed half-way.
@@ -153,7 +154,11 @@ class Prepared:
             threads=threads,
             peak_flops=peak_flops(device, self.plan.precision),
             peak_bytes=peak_memory(device),
-            programs=tuple(Timed(title, tuple(seconds), *self.costs[title]) for title, seconds in times.items()),
+            programs=tuple(
+                Timed(title, tuple(seconds), cost and cost.flops, cost and cost.kept)
+                for title, seconds in times.items()
+                for cost in (self.costs[title],)
+            ),
         )
 
 

@@ -78,7 +78,11 @@ def explain(
         source: measure_where_possible(own, model, program, rows, recompute, precision)
         for source, program in different.items()
     }
-    stages = [Measured(program.plan.counted(), *costs[program.source], seconds[program.source]) for program in programs]
+    stages = [
+        Measured(program.plan.counted(), cost and cost.flops, cost and cost.kept, seconds[program.source])
+        for program in programs
+        for cost in (costs[program.source],)
+    ]
     notes = {applied.name: applied.note for applied in programs[-1].passes}
     return tuple(
         Effect(name, notes[name], before, after, precision)
@@ -132,8 +136,9 @@ class StepTimer:
 
     def _make_sure_it_fits(self, own: CheckedBlueprint, program: Compiled) -> None:
         meta = build(own, "meta")
-        kept = measure_where_possible(own, meta, program, self.rows)[1] or 0
+        cost = measure_where_possible(own, meta, program, self.rows)
+        held = cost.activations if cost else 0
         count = sum(parameter.numel() for parameter in meta.parameters())
-        if choose_precision(count, kept, free_memory(self.device))[0] != torch.float32:
+        if choose_precision(count, held, free_memory(self.device))[0] != torch.float32:
             hint = "fewer rows (`--batch`), a machine with more memory, or the figures without `--time`"
             raise UserError("a step of this stage does not fit here in float32, so it cannot be timed", hints=[hint])

@@ -141,13 +141,12 @@ def measure_where_possible(
     rows: int,
     recompute: Collection[str] = (),
     precision: str = "fp32",
-) -> tuple[int | None, int | None]:
-    """Measure a step's FLOPs and the bytes that it keeps for its backward; None for both where it cannot be run."""
+) -> StepCost | None:
+    """Measure a step as `measure_step` does; None where it cannot be run."""
     try:
-        cost = measure_step(blueprint, model, compiled, rows, recompute, precision)
+        return measure_step(blueprint, model, compiled, rows, recompute, precision)
     except NotCounted:
-        return None, None
-    return cost.flops, cost.kept
+        return None
 
 
 def build_report(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import compose_vlp.bench.steps
+from compose_vlp.api import Blueprint
 from compose_vlp.bench.processes import Request, bench_processes
 from compose_vlp.bench.steps import COMPILED, PLAIN, Prepared
 from compose_vlp.sweep.values import blueprints_of_values
@@ -87,7 +88,7 @@ def test_a_setting_changes_what_a_step_is(blueprint: str, vary: str) -> None:
     work = [Prepared(each.check()).costs for each in loaded.values()]
     assert path == vary.partition("=")[0]
     for program in (COMPILED, PLAIN):
-        flops = [costs[program][0] or 0 for costs in work]
+        flops = [cost.flops if (cost := costs[program]) is not None else 0 for costs in work]
         assert 0 < flops[0] < flops[1] < flops[2]
 
 
@@ -98,6 +99,15 @@ def test_a_value_that_cannot_be_has_its_place(cli: Cli, monkeypatch: pytest.Monk
     assert "heads 5 does not divide width 128 (with `components.vision.heads=5`)" in result.err
     assert "| components.vision.heads=4|5|7\n   |                             ^" in result.err
     assert "2 mistakes" in result.err
+
+
+def test_a_step_needs_what_it_holds_at_most() -> None:
+    """More than weights, moments and what is kept: a layer that runs again makes all of it once more."""
+    changes = "stages.pretrain.precision=bf16", "recompute=[vision, unimodal, multimodal]"
+    prepared = Prepared(Blueprint.load("tiny/coca", overrides=changes).check(), batch=32)
+    cost, weights = prepared.costs[PLAIN], sum(parameter.numel() for parameter in prepared.meta.parameters())
+    assert cost is not None
+    assert prepared.needed - 16 * weights > 1.2 * cost.kept
 
 
 def test_a_value_that_does_not_fit_is_named_before_the_first_is_timed(
