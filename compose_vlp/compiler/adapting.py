@@ -87,9 +87,14 @@ class Adapted(nn.Linear):
     def weight(self) -> Tensor:  # type: ignore[override]
         """The weight of the plain map that computes the same, `[outputs, inputs]`.
 
+        Of a map that is divided, its own: towers run on gathered weights, and whoever divides asks for what it divided.
+        A merged one would be trained in its place, and have the adapter's part twice.
+
         Raises:
             UserError: the adapter has none, or draws noise in training, which no weight can have.
         """
+        if hasattr(self.own_weight, "full_tensor"):
+            return self.own_weight
         if self._put.draws and self.training:
             raise UserError(
                 f"the weight of {self.path} is read past the map, where {self.adapter_name!r} cannot draw its noise",
