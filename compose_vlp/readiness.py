@@ -6,19 +6,21 @@ the model on the meta device.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from compose_vlp.blueprint.inputs import Input, LabelInput, TextInput
+from compose_vlp.blueprint.inputs import ImageInput, Input, LabelInput, TextInput
 from compose_vlp.blueprint.sections import EngineName, Stage
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import build
+from compose_vlp.compiler.passes import refuse_unknown
 from compose_vlp.components.tokenizers.tokenizer import Tokenizer
 from compose_vlp.data.loader import check_fields
 from compose_vlp.data.source import Source
 from compose_vlp.data.tables import class_names, read_table
+from compose_vlp.data.usable import check_renamed, refuse_unusable
 from compose_vlp.errors import BlueprintError, Problem, Span, UserError
 from compose_vlp.graph.checking.check import in_order
 from compose_vlp.graph.graph import CheckedBlueprint
@@ -55,7 +57,9 @@ def look_over(
 
     Raises:
         BlueprintError: everything that is wrong, each with its place.
+        UserError: `without` names no pass.
     """
+    refuse_unknown(without)
     look = _Look(blueprint, measure, world, run, distribute)
     for name in blueprint.stages:
         look.stage(name, without)
@@ -95,6 +99,7 @@ class _Look:
         named = {MAIN: stage.data} if isinstance(stage.data, str) else dict(stage.data)
         sources = {mine: source for mine, data in named.items() if (source := self._source(data)) is not None}
         inputs = self._inputs(blueprint, name)
+        sources = {mine: source for mine, source in sources.items() if self._usable(named[mine], source, inputs, mine)}
         for mine, source in sources.items():
             for input_name, spec in inputs.items():
                 if spec.source == mine and not (isinstance(spec, TextInput) and spec.table is not None):
@@ -156,6 +161,20 @@ class _Look:
             with self._noting("data", name, "path"):
                 self.sources[name] = declared_source(self.blueprint, name)
         return self.sources[name]
+
+    def _usable(self, name: str, source: Source, inputs: Mapping[str, Input], mine: str) -> bool:
+        """Tell whether some record can be read, pictures included; what `fields` name is there, or is noted, too."""
+        before = len(self.problems)
+        with self._noting("data", name, "fields"):
+            check_renamed(source)
+        with self._noting("data", name, "path"):
+            read = {
+                spec.field or given
+                for given, spec in inputs.items()
+                if isinstance(spec, ImageInput) and spec.source == mine
+            }
+            refuse_unusable(source, read)
+        return len(self.problems) == before
 
     @staticmethod
     def _inputs(blueprint: CheckedBlueprint, name: str) -> dict[str, Input]:

@@ -62,6 +62,8 @@ def why_nothing_is_used(source: Source, survey: Survey) -> list[str]:
 
 def _of_encoding(settings: Mapping[str, Any], survey: Survey) -> Iterator[str]:
     """Suspect a file that is text, but in another encoding."""
+    if settings["use"] not in ("csv", "jsonl"):
+        return
     unread = sum("no text in UTF-8" in reason for reason in survey.broken.values())
     if unread > len(survey.broken) / 2:
         file = Path(settings["path"])
@@ -102,7 +104,8 @@ def _of_pictures(settings: Mapping[str, Any], source: Source, survey: Survey) ->
         if folder is not None:
             yield f"its pictures lie in {folder}: `--images {folder}` (in a blueprint `images: {folder}`)"
         else:
-            yield f"no picture lies where the records say ({missing[0]}): `--images FOLDER` is where their paths start"
+            where = "`--images FOLDER` (in a blueprint `images: FOLDER`) is where their paths start"
+            yield f"no picture lies where the records say ({missing[0]}): {where}"
     kinds = Counter(reason.rpartition(": ")[2] for reason in survey.broken.values())
     reason, count = kinds.most_common(1)[0]
     if not missing and count > len(survey.broken) / 2:

@@ -18,6 +18,7 @@ from compose_vlp.data.readers import DEAF_TO, ReaderContext, deafen
 from compose_vlp.data.sampler import Order, Plan, Position
 from compose_vlp.data.shared_memory import Sending
 from compose_vlp.data.source import BadRecord, Part, Record, Source
+from compose_vlp.data.usable import check_renamed
 from compose_vlp.errors import UserError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,8 @@ class Loader:
             a source of which no text is read that is padded to the longest keeps its order.
 
     Raises:
-        UserError: no record of the source has the field that an input reads; fewer records than a batch; a tokenizer
-            that is missing. While iterating: more broken records than `skip_limit`.
+        UserError: no record of the source has the field that an input or `fields` reads; fewer records than a batch;
+            a tokenizer that is missing. While iterating: more broken records than `skip_limit`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Loader:
         self.position = Position()
         self.seen = 0
         self.skipped: dict[int, str] = {}
+        check_renamed(source)
         check_fields(source, {field.input: field.name for field in self.reader.collator.fields})
         pads = train and any(field.pads for field in self.reader.collator.fields)
         self.buckets = Buckets(self.reader, bucket, seed) if bucket is not None and pads else None

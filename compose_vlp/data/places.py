@@ -57,6 +57,8 @@ def find_file(path: str) -> Path:
     if is_address(path):
         return _fetched(path)
     file = written_path(path)
+    if is_folder(file):
+        raise UserError(f"{path!r} is a folder, where a file is expected", hints=[f"looked from {Path.cwd()}"])
     if not is_file(file):
         near = (
             did_you_mean(file.name, (neighbour.name for neighbour in file.parent.iterdir()))

@@ -146,6 +146,7 @@ def test_fields_under_further_names_make_sources_of_different_makers_fit() -> No
     renamed = Renamed(Words("nlvr", 20, field="sentence"), {"caption": "sentence", "absent": "nothing"})
     assert renamed.record(3) == {"sentence": "3", "caption": "3", "of": "nlvr"}
     assert renamed.decodes is False
+    renamed = Renamed(renamed.source, {"caption": "sentence"})
     batch = next(iter(loader(mixed(a=(renamed, 1), b=(Words("b", 20), 1)))))
     assert len(batch.rows) == 8
 
