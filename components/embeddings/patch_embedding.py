@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import Linear, has_table
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
+from compose_vlp.components.layers.transformer import DEEPEST
 from compose_vlp.errors import UserError
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.graph.types import ImageType, SequenceType, one_part
@@ -37,7 +38,10 @@ class PatchEmbedding(nn.Module):
             "patch", description="one convolution a patch wide, or a stack of halving 3 x 3 ones (patch: a power of 2)"
         )
         stem_depth: int = Field(
-            0, ge=0, description="3 x 3 convolutions upon the grid of patches, after the halving ones of such a stem"
+            0,
+            ge=0,
+            le=DEEPEST,
+            description="3 x 3 convolutions upon the grid of patches, after the halving ones of such a stem",
         )
         bias: bool = Field(True, description="has the map of the patches a bias?")
         cls: Literal["first", "none"] = Field("first", description="where the CLS vector stands")

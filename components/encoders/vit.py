@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import Scope, branch_std, heads_divide_width
 from compose_vlp.components.layers.patches import ConvolutionStem, PatchStem, patch_clashes
-from compose_vlp.components.layers.transformer import Stack, TowerSettings, build_layer, no_biases
+from compose_vlp.components.layers.transformer import DEEPEST, Stack, TowerSettings, build_layer, no_biases
 from compose_vlp.graph.kinds import Clash
 from compose_vlp.registry import EACH, AsPart, Patches, component, inferred
 from compose_vlp.values import Image, Part, Sequence
@@ -33,7 +33,10 @@ class VisionTransformer(nn.Module):
             "patch", description="one convolution a patch wide, or a stack of halving 3 x 3 ones (patch: a power of 2)"
         )
         stem_depth: int = Field(
-            0, ge=0, description="3 x 3 convolutions upon the grid of patches, after the halving ones of such a stem"
+            0,
+            ge=0,
+            le=DEEPEST,
+            description="3 x 3 convolutions upon the grid of patches, after the halving ones of such a stem",
         )
         cls: Literal["first", "none"] = Field("first", description="where the CLS vector stands")
         embedding_norm: bool = Field(False, description="a norm before the first layer?")

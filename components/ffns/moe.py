@@ -1,6 +1,7 @@
 """A mixture of experts in place of one feed-forward half."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,9 @@ from compose_vlp.components.layers.attention import Linear
 from compose_vlp.components.layers.precision import full, full_precision
 from compose_vlp.registry import Settings, fills
 from compose_vlp.slots import Part, Place, slot
+
+MOST_EXPERTS: Final = 10_000
+"""Each is made, on the meta device at least, before anything can be told of it."""
 
 
 @fills("moe", slot="ffn", auxiliary=("balance", "router_z"), rows="independent", state="none", draws="none")
@@ -34,7 +38,7 @@ class MoE(Auxiliary):
     """
 
     class Config(Settings):
-        experts: int = Field(8, ge=1, description="FFNs to choose from")
+        experts: int = Field(8, ge=1, le=MOST_EXPERTS, description="FFNs to choose from")
         top: int = Field(2, ge=1, description="experts of each position; not more than there are")
         inner: Part = slot("ffn", "mlp", "what each expert is")
         balance: float = Field(0.01, ge=0, description="weight of the loss that lets experts have equal shares")

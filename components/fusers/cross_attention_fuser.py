@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from compose_vlp.components.layers.attention import ContextKeys, Scope, heads_divide_width, picked
 from compose_vlp.components.layers.bert import BertSettings, Pairing, cross_attention, draw_like_bert
-from compose_vlp.components.layers.transformer import Context, Layer, Stack, build_layer, keys_of_stack, no_biases
+from compose_vlp.components.layers.transformer import (
+    DEEPEST,
+    Context,
+    Layer,
+    Stack,
+    build_layer,
+    keys_of_stack,
+    no_biases,
+)
 from compose_vlp.graph.kinds import Clash, Keys
 from compose_vlp.registry import ALL, When, component, inferred
 from compose_vlp.slots import Part as SlotPart
@@ -45,7 +53,9 @@ class CrossAttentionFuser(nn.Module):
     """
 
     class Config(BertSettings):
-        depth: int = Field(6, ge=0, description="layers; each counted once, however many contexts it looks at")
+        depth: int = Field(
+            6, ge=0, le=DEEPEST, description="layers; each counted once, however many contexts it looks at"
+        )
         heads: int = Field(12, gt=0, description="attention heads; they divide the width")
         pairing: Pairing = Field("alternate", description="how several contexts are looked at")
         share_from: int = Field(

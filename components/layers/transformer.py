@@ -5,7 +5,7 @@
 
 from collections.abc import Hashable, Iterable
 from collections.abc import Sequence as List
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
@@ -36,10 +36,14 @@ Context: TypeAlias = Sequence | ContextKeys
 """What a stack looks at: features, or the keys and values that were made of them for each layer."""
 
 
+DEEPEST: Final = 10_000
+"""Layers at most: each is made, on the meta device at least, before anything can be told of it."""
+
+
 class TowerSettings(Settings):
     """A tower's `Config` extends it, and may give its fields other defaults."""
 
-    depth: int = Field(12, ge=0, description="layers")
+    depth: int = Field(12, ge=0, le=DEEPEST, description="layers")
     mlp_width: int | None = Field(None, gt=0, description="hidden features of an MLP as FFN; four widths if left out")
     activation: Activation | None = Field(None, description="of the FFN; its kind's own if left out (mlp: gelu)")
     norm_eps: float = Field(1e-6, gt=0, description="added to the variance in every norm")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compose_vlp.errors import Span, UserError, did_you_mean
-from compose_vlp.files import is_file
+from compose_vlp.files import is_file, is_folder
 
 LIBRARY = Path(__file__).resolve().parent.parent / "blueprints"
 """The folder of the built-in blueprints, in a checkout and in an installed wheel alike."""
@@ -48,13 +48,16 @@ def locate(written: str, mention: Span, beside: Path | None = None, library: Pat
             span=mention,
             hints=(f"name the blueprint that it begins from: {', '.join(builtin_names(library)[:3])}, ...",),
         )
+    if has_suffix and is_folder(folder / written):
+        raise UserError(f"{written!r} is a folder", span=mention, hints=("a blueprint is a file in it",))
     hints = did_you_mean(written.removesuffix(".yaml"), builtin_names(library))
     if own is not None:
         hints = (f"the file in this folder is {candidates[0]!r}", *hints)
     setting, colon, value = written.partition(":")
     if beside is None and colon and value.startswith(" "):  # as in a file
         hints = (f"a change is written `{setting}={value.strip()}`",)
-    raise UserError(f"no blueprint is called {written!r}", span=mention, hints=hints or ("a path ends in .yaml",))
+    ways = ("a path ends in .yaml",) if not has_suffix else (f"looked from {folder.resolve()}",)
+    raise UserError(f"no blueprint is called {written!r}", span=mention, hints=hints or ways)
 
 
 def display_name(path: Path) -> str:

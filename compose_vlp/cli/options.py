@@ -14,6 +14,7 @@ from compose_vlp.blueprint.arguments import split_arguments
 from compose_vlp.cli import complete
 from compose_vlp.cli.console import err
 from compose_vlp.errors import UserError
+from compose_vlp.runtime.limits import HIGHEST_SEED
 
 if TYPE_CHECKING:
     from compose_vlp.plugins import Plugin
@@ -37,7 +38,7 @@ Plugins = Annotated[
     typer.Option("--plugin", metavar="FILE.py", help="Also import the kinds of this file; may be given several times."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Where all random choices start.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=HIGHEST_SEED, help="Where all random choices start.")]
 Device = Annotated[
     str,
     typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps; auto takes the fastest there is."),

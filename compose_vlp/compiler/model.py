@@ -20,7 +20,7 @@ from compose_vlp.compiler.adapting import adapt, adapted_maps
 from compose_vlp.compiler.initial import drawn_by_path
 from compose_vlp.compiler.sharing import owners_first, tie
 from compose_vlp.compiler.teachers import Teacher, reached_by_teachers
-from compose_vlp.errors import BlueprintError, UserError, did_you_mean
+from compose_vlp.errors import BlueprintError, Problem, UserError, did_you_mean
 from compose_vlp.graph.graph import CheckedBlueprint, LossEntry, ResolvedComponent
 from compose_vlp.graph.kinds import Kind
 from compose_vlp.protocols import Keeps
@@ -173,6 +173,21 @@ def _made(path: str, entry: ResolvedComponent | LossEntry, blueprint: CheckedBlu
     except UserError as error:
         problems = [replace(problem, span=problem.span or entry.span) for problem in error.problems]
         raise BlueprintError(problems, blueprint.document.lines()) from error
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
+        if "overflow" not in str(error).lower():  # torch's word for a shape whose bytes no machine can count
+            raise
+        raise BlueprintError([_too_large(path, entry, blueprint)], blueprint.document.lines()) from error
+
+
+def _too_large(path: str, entry: ResolvedComponent | LossEntry, blueprint: CheckedBlueprint) -> Problem:
+    """Blame the largest whole number among the settings of what cannot be made, where it is written."""
+    numbers = {key: value for key, value in dict(entry.config).items() if isinstance(value, int)}
+    key = max(numbers, key=lambda name: numbers[name], default="")
+    section = () if path.startswith("losses.") else ("components",)
+    written = blueprint.document.at(*section, *path.split("."), key) if key else None
+    hint = f"its largest setting is {key} {numbers[key]}" if key else "its settings are too large"
+    message = f"`{entry.name}` has a weight so large that its size cannot be counted"
+    return Problem(message, entry.span if written is None else written.value.span, (hint,))
 
 
 def _teachers(blueprint: CheckedBlueprint, built: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -169,3 +169,36 @@ def test_a_change_that_a_parent_cannot_bear_is_told_once_where_it_was_made(
 
 def test_an_override_that_a_parent_cannot_bear_is_told_on_the_command_line(tmp_path: Path) -> None:
     agree(mistakes_in("", ["graph.logits=joint"], tmp_path), [Told("joint", "takes Logits")])
+
+
+@pytest.mark.parametrize(
+    ("change", "at", "says"),
+    [
+        ("components.vision.width=100000000000000000", "100000000000000000", "a weight so large that its size"),
+        ("components.vision.mlp_width=100000000000000000", "100000000000000000", "a weight so large that its size"),
+        ("components.vision.depth=999999999", "999999999", "`depth` should be less than or equal to 10000"),
+        ("components.vision.stem_depth=999999999", "999999999", "`stem_depth` should be less than or equal to 10000"),
+        ("components.vision.ffn={use: moe, experts: 100000000}", "100000000", "`experts` should be less than or equal"),
+    ],
+)
+def test_numbers_that_no_machine_could_hold_are_mistakes_and_no_faults(
+    change: str, at: str, says: str, tmp_path: Path
+) -> None:
+    agree(mistakes_in("", [change], tmp_path), [Told(at, says)])
+
+
+def test_a_loss_that_a_stage_names_twice_would_count_once(tmp_path: Path) -> None:
+    twice = ["stages.pretrain.losses=[contrastive, captioning, contrastive]"]
+    agree(
+        mistakes_in("", twice, tmp_path),
+        [Told("contrastive", "stage `pretrain` names the loss `contrastive` twice", "`losses.contrastive.weight`")],
+    )
+
+
+def test_a_folder_in_the_place_of_a_blueprint_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").mkdir()
+    with pytest.raises(BlueprintError, match=r"mine.yaml' is a folder"):
+        Blueprint.load(str(tmp_path / "mine.yaml")).check()
+    with pytest.raises(BlueprintError, match="no blueprint is called") as missing:
+        Blueprint.load(str(tmp_path / "other.yaml")).check()
+    assert "looked from" in str(missing.value.problems[0]) and "ends in .yaml" not in str(missing.value.problems[0])

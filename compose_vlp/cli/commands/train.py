@@ -27,6 +27,7 @@ from compose_vlp.cli.options import (
     words_argument,
 )
 from compose_vlp.errors import UserError, did_you_mean
+from compose_vlp.runtime.limits import MOST_WORKERS
 
 if TYPE_CHECKING:
     from compose_vlp.plugins import Plugin
@@ -66,6 +67,7 @@ def command(
         typer.Option(
             "--workers",
             min=0,
+            max=MOST_WORKERS,
             show_default="auto",
             help="Processes that read data ahead; 0 reads in between, auto is 2 where pictures are decoded.",
         ),

@@ -47,15 +47,24 @@ class Applied:
     note: str
 
 
+def refuse_unknown(without: Collection[str]) -> None:
+    """Refuse what is to be left out and is no pass.
+
+    Raises:
+        UserError: it names the first of them.
+    """
+    for name in without:
+        if name not in PASSES:
+            raise UserError(f"no pass is called {name!r}", hints=did_you_mean(name, PASSES) or [", ".join(PASSES)])
+
+
 def run_passes(plan: Plan, context: PassContext, without: Collection[str] = ()) -> tuple[Plan, tuple[Applied, ...]]:
     """Rewrite a plan by every pass but those named.
 
     Raises:
         UserError: `without` names no pass.
     """
-    for name in without:
-        if name not in PASSES:
-            raise UserError(f"no pass is called {name!r}", hints=did_you_mean(name, PASSES) or [", ".join(PASSES)])
+    refuse_unknown(without)
     applied = []
     for name, rewrite in PASSES.items():
         if name in without:
@@ -73,4 +82,4 @@ def _doubts(plan: Plan, context: PassContext) -> list[str]:
     return [f"nothing is relied on of {name}: {why}" for name, why in context.doubts.items() if counts[name] > 1]
 
 
-__all__ = ["PASSES", "Applied", "Pass", "PassContext", "run_passes"]
+__all__ = ["PASSES", "Applied", "Pass", "PassContext", "refuse_unknown", "run_passes"]

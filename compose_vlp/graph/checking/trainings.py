@@ -72,6 +72,7 @@ def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
             continue  # a mistake in the loss was noted
         entry = blueprint.document.stages.entry(name)
         assert entry is not None, "a checked stage is written"
+        _once(entry, problems)
         active = [loss for loss in stage.losses if blueprint.losses[loss].active]
         if not active:
             message = f"stage `{name}` has no loss whose weight is more than 0, so that nothing can be learnt"
@@ -83,6 +84,18 @@ def check_training(blueprint: CheckedBlueprint, problems: Problems) -> None:
         check_batch(blueprint, entry, stage, active, problems)
     if not problems:
         _learnt(blueprint, reached, problems)
+
+
+def _once(entry: Entry, problems: Problems) -> None:
+    """Refuse a loss that a stage names twice: it is computed once, and would not count for two."""
+    written = entry.value.entry("losses") if isinstance(entry.value, Tree) else None
+    seen: set[str] = set()
+    for item in as_items(written.value) if written is not None else ():
+        if isinstance(item, Scalar) and item.text in seen:
+            hint = f"`losses.{item.text}.weight` says how much a loss counts"
+            problems.add(f"stage `{entry.name}` names the loss `{item.text}` twice", item.span, hint)
+        elif isinstance(item, Scalar):
+            seen.add(item.text)
 
 
 # --- weights ------------------------------------------------------------------------------------------------------

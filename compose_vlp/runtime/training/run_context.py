@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 from compose_vlp.blueprint.sections import EngineName
 from compose_vlp.data.source import Source
+from compose_vlp.errors import UserError
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.device import choose_device
+from compose_vlp.runtime.limits import HIGHEST_SEED, MOST_WORKERS
 from compose_vlp.runtime.processes import Processes, join_processes
 from compose_vlp.runtime.state.divided import BackgroundSaver
 from compose_vlp.runtime.state.run_folder import RunFolder
@@ -18,6 +22,15 @@ from compose_vlp.runtime.training.stage_evaluation import Measure
 from compose_vlp.runtime.training.stopping import Stopping
 from compose_vlp.runtime.training.watch import Place
 from compose_vlp.tracking import NullTracker, Tracker
+
+BOUNDS: Final = {
+    "seed": (0, HIGHEST_SEED),
+    "workers": (0, MOST_WORKERS),
+    "log_every": (1, sys.maxsize),
+    "checkpoint_every": (1, sys.maxsize),
+    "keep": (1, sys.maxsize),
+}
+"""The least and the most of the options that are numbers."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,17 @@ class TrainOptions:
     changed_data: bool = False
     distribute: EngineName | None = None
     patience: float = 30.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run could begin with.
+
+        Raises:
+            UserError: it names the option.
+        """
+        for name, (least, most) in BOUNDS.items():
+            given = getattr(self, name)
+            if given is not None and not least <= given <= most:
+                raise UserError(f"`{name}` cannot be {given}", hints=[f"from {least:,} to {most:,}"])
 
 
 @dataclass
