@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -16,12 +18,13 @@ from compose_vlp.compiler.model import Model, Step, build
 from compose_vlp.compiler.recompute import recomputed_layers
 from compose_vlp.compiler.report import held_bytes, measure_step, trained_parameters
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
-from compose_vlp.compiler.units import units_of, whole_at_once
+from compose_vlp.compiler.units import Unit, units_of, whole_at_once
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.runtime.device import Precision, autocast
 from compose_vlp.runtime.memory import StageMemory, recomputable
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.stage import choose_of_stage, plan_stage, stage_model
+from compose_vlp.runtime.training import sharding
 from compose_vlp.runtime.training.engines import make_engine
 from tests.live_bytes import ResizedBytes
 from tests.support import spawn
@@ -29,16 +32,16 @@ from tests.tiny_papers import tiny_paper
 
 WORLD, STAGE, ROWS = 2, "pretrain", 8
 CPU = torch.device("cpu")
-Load = Callable[..., Blueprint]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A step of the tiny CoCa under `fsdp`."""
+    """A step of the tiny CoCa under `fsdp`; layers are gathered in `half` precision, as on a GPU alone."""
 
     precision: Precision = "fp32"
     again: bool = False
     reshard: bool = True
+    half: bool = False
 
     def blueprint(self) -> CheckedBlueprint:
         return Blueprint.load("tiny/coca", overrides=[f"precision={self.precision}"]).check()
@@ -47,7 +50,8 @@ class Case:
         return recomputable(self.blueprint(), STAGE) if self.again else ()
 
 
-CASES = (Case(), Case(again=True), Case("bf16"), Case(reshard=False))
+HALF = Case("bf16", half=True)
+CASES = (Case(), Case(again=True), Case("bf16"), Case(reshard=False), HALF, replace(HALF, again=True))
 
 
 @cache
@@ -61,6 +65,22 @@ def alive_at_most(rank: int) -> list[int]:
     return [step(case, rank) for case in CASES]
 
 
+@contextmanager
+def gathered_in_half() -> Iterator[None]:
+    """Layers are gathered as on a GPU, and norms given float32, as autocast gives it to them there."""
+    plain, shard = torch.layer_norm, sharding._shard_unit
+    half = sharding.MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+
+    def sharded(unit: Unit, mesh: Any, precision: Any, offload: Any, *, reshard: bool) -> None:
+        assert not precision.param_dtype, "on a CPU"
+        shard(unit, mesh, half, offload, reshard=reshard)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "layer_norm", lambda x, shape, w, b, *rest: plain(x, shape, w.float(), b.float(), *rest))
+        patch.setattr(sharding, "_shard_unit", sharded)
+        yield
+
+
 def step(case: Case, rank: int) -> int:
     own, _, compiled = of_stage(case)
     model = build(own, seed=0).train()
@@ -68,12 +88,13 @@ def step(case: Case, rank: int) -> int:
     choose_of_stage(model, own, STAGE)
     plan = replace(plan_stage(own, STAGE), distribute=Distribute(use="fsdp", reshard=case.reshard))
     layers = recomputed_layers(model, own, case.names())
-    engine = make_engine(model, plan, Processes(rank, WORLD, CPU), layers)
     batch = synthetic_batch(compiled.plan, ROWS, CPU, seed=rank)
-    with ResizedBytes() as live:
-        with autocast(CPU, case.precision)():
-            losses = engine(compiled.run, batch, Step(own.constants_and_starts()))
-        torch.stack([loss.value for loss in losses.values()]).sum().backward()
+    with gathered_in_half() if case.half else nullcontext():
+        engine = make_engine(model, plan, Processes(rank, WORLD, CPU), layers)
+        with ResizedBytes() as live:
+            with autocast(CPU, case.precision)():
+                losses = engine(compiled.run, batch, Step(own.constants_and_starts()))
+            torch.stack([loss.value for loss in losses.values()]).sum().backward()
     return live.most
 
 
@@ -88,8 +109,9 @@ def alive() -> dict[Case, int]:
 def test_what_is_counted_of_a_divided_step_is_what_is_alive_in_it(case: Case, alive: dict[Case, int]) -> None:
     """Pieces of gradients, activations, whole layers and the gradients of tables and heads; a little more, not less."""
     own, meta, compiled = of_stage(case)
-    cost = measure_step(own, meta, compiled, ROWS, case.names(), case.precision, kind="cpu")
-    whole = whole_at_once(meta, trained_parameters(meta, compiled.plan), half=False, stay=not case.reshard)
+    whole = whole_at_once(meta, trained_parameters(meta, compiled.plan), half=case.half, stay=not case.reshard)
+    halved = whole.layers if case.half else ()
+    cost = measure_step(own, meta, compiled, ROWS, case.names(), case.precision, kind="cpu", halved=halved)
     gradients = held_bytes(meta, compiled.plan, cost)["gradients"] or 0
     counted = whole.most(cost.backward, WORLD, gradients, throughout=False)
     assert alive[case] * 0.97 < counted < alive[case] * 1.15
