@@ -229,9 +229,19 @@ def plans_text(plans: Sequence[MemoryPlan]) -> Group:
     """Write the plans for people: a line an engine, and what would help where none fits."""
     first = plans[0]
     heading = f"at {several(first.rows, 'record')} at a time, {_counted_in(first)}; `at most` are there at one time"
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0))
-    for name in ("engine", "weights", "gradients", "moments", "activations", "whole layers", "gathered", "at most", ""):
-        table.add_column(name, justify="left" if name in ("engine", "") else "right")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim", padding=0)
+    for name in (
+        "engine",
+        "weights",
+        "gradients",
+        "moments",
+        "activations",
+        "whole\nlayers",
+        "gathered",
+        "at most",
+        "",
+    ):
+        table.add_column(name, justify="left" if name in ("engine", "") else "right", no_wrap=not name)
     for plan in plans:
         activations = "not known" if plan.activations is None else storage(plan.activations)
         verdict = {True: "fits", False: "too large", None: ""}[plan.fits]

@@ -78,8 +78,15 @@ def test_the_precision_that_is_counted_in_is_said() -> None:
         assert rounded.weights == whole.weights and rounded.gradients == whole.gradients
 
 
-def text_of(plans: Sequence[MemoryPlan]) -> str:
-    console = Console(width=120)
+def test_a_line_an_engine_fits_a_terminal_of_eighty_columns() -> None:
+    plans = [replace(plan(engine), whole_layers=798 * GB // 1000) for engine in ("ddp", "fsdp", "hybrid")]
+    lines = text_of([replace(each, card=GB) for each in plans], width=80).splitlines()
+    assert [line.split()[0] for line in lines if "too large" in line] == ["ddp", "fsdp", "hybrid"]
+    assert not any("…" in line for line in lines)
+
+
+def text_of(plans: Sequence[MemoryPlan], width: int = 120) -> str:
+    console = Console(width=width)
     with console.capture() as caught:
         console.print(plans_text(plans))
     return caught.get()
