@@ -9,19 +9,39 @@ import torch
 
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Plan
-from compose_vlp.graph.types import ImageType, IndexType, TextType, ValueType
+from compose_vlp.graph.types import ImageType, IndexType, LogitsType, NumberType, TextType, ValueType
 from compose_vlp.values import Image, Index, Number, Text, Value
 
 
 def synthetic_batch(plan: Plan, rows: int, device: torch.device | str = "meta", seed: int = 0) -> dict[str, Any]:
-    """Random pictures and words for every input that a plan reads: `rows` of each, texts as long as their frame."""
+    """Random pictures and words for every input that a plan reads: `rows` of each, texts as long as their frame.
+
+    Labels go through the classes of the scores that they are compared with.
+    """
     generator = None if str(device) == "meta" else torch.Generator(device).manual_seed(seed)
     kinds: dict[str, ValueType] = {}
     for call in plan.calls:
         if call.role == "input":
             kinds[call.target] = call.type
             kinds |= {f"{call.target}.{name}": kind for name, kind in call.type.members().items()}
-    return {name: _value(kind, rows, device, generator) for name, kind in kinds.items()}
+    batch = {name: _value(kind, rows, device, generator) for name, kind in kinds.items()}
+    for name, classes in _classes(plan).items():
+        batch[name] = Number(torch.arange(rows, device=device) % classes)
+    return batch
+
+
+def _classes(plan: Plan) -> dict[str, int]:
+    """Count the classes of each input that is a label: its own, or those of the scores beside it in a loss."""
+    inputs = {call.id: call for call in plan.calls if call.role == "input" and isinstance(call.type, NumberType)}
+    counts: dict[str, int] = {}
+    for call in plan.calls:
+        types = [plan.type_of(ref) for ref in call.refs()] if call.role == "loss" else []
+        scored = [kind.classes for kind in types if isinstance(kind, LogitsType | NumberType) and kind.classes]
+        for ref in call.refs() if scored else ():
+            if ref.call in inputs and not ref.path:
+                name = inputs[ref.call].target
+                counts[name] = min([*scored, counts[name]] if name in counts else scored)
+    return counts
 
 
 def _value(kind: ValueType, rows: int, device: torch.device | str, generator: torch.Generator | None) -> Value:
@@ -40,7 +60,7 @@ def _value(kind: ValueType, rows: int, device: torch.device | str, generator: to
             return Text(whole, torch.empty(rows, dtype=torch.long, device="meta"), length)
         ids = torch.randint(1, vocabulary, (rows, length), device=device, generator=generator)
         return Text(ids, torch.full((rows,), length, device=device), length)
-    numbers = torch.arange(rows, device=device)  # as ids all different, as classes the first ones
+    numbers = torch.arange(rows, device=device)  # as ids all different
     return Index(numbers) if isinstance(kind, IndexType) else Number(numbers)
 
 

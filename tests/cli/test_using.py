@@ -78,6 +78,21 @@ def test_resuming_a_finished_run_trains_nothing_more(cli: Cli, trained: Path) ->
     assert checkpoint.latest(trained / "checkpoints") == newest
 
 
+def test_a_run_goes_on_with_the_passes_and_the_engine_that_it_began_with(cli: Cli) -> None:
+    began = cli(
+        "train tiny/coca --no-track --out here --without batch --distribute fsdp",
+        *SMALL[1:],
+        "stages.pretrain.length=1 steps",
+    )
+    assert began.code == 0
+    assert cli("train --no-track --resume here").code == 0
+    options = json.loads(Path("here/run.json").read_text())["extra"]["options"]
+    assert (options["without"], options["distribute"]) == (["batch"], "fsdp")
+    assert cli("train --no-track --resume here --distribute ddp --without rows").code == 0
+    options = json.loads(Path("here/run.json").read_text())["extra"]["options"]
+    assert (options["without"], options["distribute"]) == (["rows"], "ddp")
+
+
 def test_training_without_words_or_a_run_asks_for_a_blueprint(cli: Cli) -> None:
     result = cli("train")
     assert result.code == 2

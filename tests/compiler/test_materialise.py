@@ -9,7 +9,9 @@ import torch
 
 from compose_vlp.api import Blueprint
 from compose_vlp.compiler import materialise as module
+from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.materialise import choose_precision, materialise
+from compose_vlp.compiler.synthetic import synthetic_batch
 from compose_vlp.errors import UserError
 
 CPU = torch.device("cpu")
@@ -53,3 +55,28 @@ def test_loss_that_is_not_finite_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "_step", lambda *_: {"captioning": torch.tensor(math.inf)})
     with pytest.raises(UserError, match="loss 'captioning' of freshly made weights is inf"):
         materialise(Blueprint.load("tiny/coca").check(), "pretrain", CPU)
+
+
+@pytest.mark.parametrize("count", ["count: 3", "classes: [a, b, c]", ""])
+def test_made_up_labels_are_classes_of_the_scores_that_they_meet(count: str) -> None:
+    blueprint = Blueprint.load(
+        "tiny/coca",
+        overrides=[
+            f"+inputs.shape={{type: label{', ' if count else ''}{count}}}",
+            "+components.head={use: linear_head, classes: 3}",
+            "+graph.scores=head(image_embedding)",
+            "+losses.kind={use: cross_entropy, logits: scores, labels: shape}",
+            "stages.pretrain.losses=[kind]",
+        ],
+    ).check()
+    plan = compile_stage(blueprint, "pretrain").plan
+    assert synthetic_batch(plan, 8, CPU)["shape"].values.tolist() == [0, 1, 2, 0, 1, 2, 0, 1]
+    assert materialise(blueprint, "pretrain", CPU).losses["kind"] == pytest.approx(math.log(3), rel=0.2)
+
+
+def test_made_up_ids_are_all_different() -> None:
+    blueprint = Blueprint.load(
+        "tiny/albef", overrides=["+inputs.who={type: id, from: id}", "neg=hard(i2t, t2i, same=who)"]
+    ).check()
+    plan = compile_stage(blueprint, "pretrain").plan
+    assert synthetic_batch(plan, 4, CPU)["who"].values.tolist() == [0, 1, 2, 3]

@@ -136,6 +136,9 @@ def command(
                 hints=[f"start it again: {shlex.join(folder.info.command)}"],
             )
         words, path, seed = [str(folder.path / "blueprint.yaml")], folder.path, folder.info.seed
+        began_with = folder.info.extra.get("options", {})  # what moves numbers stays as it was, unless it is said anew
+        without = without if without is not None else began_with.get("without")
+        distribute = distribute if distribute is not None else began_with.get("distribute")
         used: Sequence[Path | Plugin] = carried(folder.path, plugins or (), print_note)
     else:
         used = plugins or ()
