@@ -7,6 +7,7 @@ loss, and at once the gradients of the features and of the table, which the back
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Final
 
 import torch
@@ -21,6 +22,11 @@ from compose_vlp.values.unscored import UnscoredLogits
 
 CHUNK: Final = 512
 """Rows up to which scores are made at once, and of which a chunk consists."""
+
+MANY: Final = 1024
+"""Chunks that are made at most where tensors hold no number: of more rows than in so many chunks, the step is so large
+that larger chunks change none of its figures, and each takes milliseconds to count.
+"""
 
 IGNORED: Final = -100
 """The label of a row that has no term."""
@@ -111,8 +117,10 @@ class _Rows:
 
     def chunks(self) -> Iterator[slice]:
         """Yield slices that cover all rows."""
-        for start in range(0, len(self.targets.labels), CHUNK):
-            yield slice(start, start + CHUNK)
+        rows = len(self.targets.labels)
+        size = max(CHUNK, ceil(rows / MANY)) if self.targets.labels.is_meta else CHUNK
+        for start in range(0, rows, size):
+            yield slice(start, start + size)
 
     def cast(self, *tensors: Tensor | None) -> list[Any]:
         return [None if tensor is None else tensor.detach().to(self.dtype) for tensor in tensors]

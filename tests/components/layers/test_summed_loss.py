@@ -155,3 +155,17 @@ def test_no_more_than_a_chunk_of_scores_is_there(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(summed_loss.F, "linear", lambda *given: made.append(linear(*given).shape) or linear(*given))
     summed(Head().unscored(), Targets(labels(), soft=Head().unscored(), alpha=0.4), drop_worst=0.3).backward()
     assert set(made) == {(3, CLASSES), (2, CLASSES)}
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_rows_without_numbers_are_covered_by_a_bounded_number_of_chunks(device: str) -> None:
+    for count in (summed_loss.CHUNK + 1, 3 * summed_loss.MANY * summed_loss.CHUNK + 5):
+        labels = torch.empty(count, dtype=torch.long, device=device)
+        chunks = [*summed_loss._Rows(Targets(labels), None, torch.float32).chunks()]
+        assert [chunk.start for chunk in chunks[1:]] == [chunk.stop for chunk in chunks[:-1]]
+        assert chunks[0].start == 0 and chunks[-1].stop >= count > chunks[-1].start
+        longest = max(chunk.stop - chunk.start for chunk in chunks)
+        if device == "cpu":
+            assert longest == summed_loss.CHUNK
+        else:
+            assert len(chunks) <= summed_loss.MANY
