@@ -20,6 +20,7 @@ from compose_vlp.compiler.repeats import counted_again, measured_once
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
 from compose_vlp.graph.graph import CheckedBlueprint
 from compose_vlp.graph.plan import Plan
+from compose_vlp.values.processes import apart
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def measure_step(
     batch = synthetic_batch(compiled.plan, rows, next(model.parameters()).device)
     model.tokenizers = synthetic_tokenizers(blueprint)
     with (
+        apart(),
         FlopCounter() as counter,
         autocast_of_shapes(precision, kind, halved) as autocast,
         KeptBytes(model.parameters()) as kept,

@@ -1,6 +1,8 @@
 """What processes that train together tell each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import accumulate
 from typing import Any
 
@@ -12,9 +14,23 @@ _ALIGNED = 8
 """Bytes at whose multiples each tensor begins where several travel as one: those of the widest number."""
 
 
+_APART: ContextVar[bool] = ContextVar("apart", default=False)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within it a process computes as one that is alone: what it measures from shapes has nothing to tell the others,
+    who do not measure."""
+    before = _APART.set(True)
+    try:
+        yield
+    finally:
+        _APART.reset(before)
+
+
 def together() -> bool:
     """Do several processes train this model?"""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return not _APART.get() and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def all_rows(local: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from compose_vlp.blueprint.sections import Distribute
 from compose_vlp.compiler.compile import compile_stage
 from compose_vlp.compiler.model import Step, build
 from compose_vlp.compiler.synthetic import synthetic_batch, synthetic_tokenizers
+from compose_vlp.runtime.memory import recompute_of_stage
 from compose_vlp.runtime.processes import Processes
 from compose_vlp.runtime.training.sharding import Shards, whole
 from tests.runtime import test_engines as engines
@@ -18,6 +19,7 @@ from tests.support import assert_near, silence, spawn
 from tests.tiny_papers import tiny_paper
 
 pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(300)]
+ROWS = 8
 LORA = "+adapters.lora={use: lora, match: ['**.self_attention', text_proj], rank: 2, dropout: %s}"
 
 
@@ -64,3 +66,16 @@ def rounded(rank: int, world: int) -> dict[str, float]:
 def test_a_divided_step_in_bfloat16_is_that_of_one_process() -> None:
     for divided in spawn(rounded, 2):
         assert divided == pytest.approx(rounded(0, 1), rel=1e-3)
+
+
+def recomputed(rank: int, paper: str) -> tuple[str, ...]:
+    """What the first of two processes chooses to run again, while the second does not measure."""
+    blueprint = tiny_paper(paper, "recompute=1 MB", batch=ROWS).check()
+    return recompute_of_stage(blueprint, "pretrain", processes=2).names if rank == 0 else ()
+
+
+@pytest.mark.parametrize("paper", ["ALBEF", "CoCa"])
+def test_what_fits_is_measured_by_one_process_while_the_others_wait(paper: str) -> None:
+    """The queue and what is gathered ask the others for nothing."""
+    chosen = spawn(recomputed, paper, patience_s=120)[0]
+    assert "vision" in chosen and chosen == recomputed(0, paper)
