@@ -10,6 +10,7 @@ from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from typer import Context
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
 from compose_vlp.cli.table import COMMANDS, PROGRAM, Entry
@@ -54,7 +55,8 @@ def _section(entry: Entry) -> Iterator[str]:
 def _function(function: Callable[..., Any]) -> Iterator[str]:
     yield f"{inspect.getdoc(function)}\n"
     hints = typing.get_type_hints(function, include_extras=True)
-    rows = [_row(p, hints[p.name]) for p in inspect.signature(function).parameters.values()]
+    parameters = inspect.signature(function).parameters.values()
+    rows = [_row(p, hints[p.name]) for p in parameters if hints[p.name] is not Context]  # which nobody writes
     if rows:
         yield from ("| | what it is | if left out |", "|---|---|---|", *rows, "")
 

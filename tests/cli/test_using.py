@@ -78,19 +78,20 @@ def test_resuming_a_finished_run_trains_nothing_more(cli: Cli, trained: Path) ->
     assert checkpoint.latest(trained / "checkpoints") == newest
 
 
-def test_a_run_goes_on_with_the_passes_and_the_engine_that_it_began_with(cli: Cli) -> None:
-    began = cli(
-        "train tiny/coca --no-track --out here --without batch --distribute fsdp",
-        *SMALL[1:],
-        "stages.pretrain.length=1 steps",
-    )
-    assert began.code == 0
-    assert cli("train --no-track --resume here").code == 0
-    options = json.loads(Path("here/run.json").read_text())["extra"]["options"]
-    assert (options["without"], options["distribute"]) == (["batch"], "fsdp")
-    assert cli("train --no-track --resume here --distribute ddp --without rows").code == 0
-    options = json.loads(Path("here/run.json").read_text())["extra"]["options"]
-    assert (options["without"], options["distribute"]) == (["rows"], "ddp")
+def test_a_run_goes_on_with_the_options_that_it_began_with(cli: Cli) -> None:
+    began = "--without batch --distribute fsdp --checkpoint-every 7 --keep 3 --seed 2"
+    short = (*SMALL[1:], "stages.pretrain.length=1 steps")
+    assert cli(f"train tiny/coca --no-track --out here {began}", *short).code == 0
+
+    def options(line: str) -> tuple[object, ...]:
+        assert cli(f"train --no-track --resume here {line}").code == 0
+        kept = json.loads(Path("here/run.json").read_text())["extra"]["options"]
+        return tuple(kept[name] for name in ("without", "distribute", "checkpoint_every", "keep", "seed"))
+
+    assert options("") == (["batch"], "fsdp", 7, 3, 2)
+    assert options("--seed 2 --distribute ddp --without rows --keep 2") == (["rows"], "ddp", 7, 2, 2)
+    other = cli("train --no-track --resume here --seed 0")
+    assert other.code == 2 and "goes on with its own seed, 2: `--seed 0` cannot be" in other.err
 
 
 def test_training_without_words_or_a_run_asks_for_a_blueprint(cli: Cli) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -31,6 +32,7 @@ from compose_vlp.runtime.limits import MOST_WORKERS
 
 if TYPE_CHECKING:
     from compose_vlp.plugins import Plugin
+    from compose_vlp.runtime.state.run_folder import RunFolder
 
 EXAMPLES = (
     ("a small CoCa on drawn pictures, in minutes", "compose-vlp train tiny/coca"),
@@ -53,7 +55,29 @@ def _engine(name: str | None) -> EngineName | None:
     return cast("EngineName | None", name)
 
 
+KEPT = ("log_every", "checkpoint_every", "keep", "without", "distribute", "patience")
+"""Options that a run keeps where it goes on and the command does not say them; the others are the machine's."""
+
+
+def _as_it_began(context: typer.Context, folder: RunFolder) -> dict[str, Any]:
+    """Give the options that a run began with, but for those that the command says.
+
+    Raises:
+        UserError: the command says another seed than the run's, which a run cannot change.
+    """
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    said = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+    if "seed" in said and context.params["seed"] != folder.info.seed:
+        raise UserError(
+            f"{folder.path} goes on with its own seed, {folder.info.seed}: `--seed {context.params['seed']}` cannot be",
+            hints=["without `--seed`, or as a new run"],
+        )
+    began = folder.info.extra.get("options", {})
+    return {name: began[name] for name in KEPT if name in began and name not in said}
+
+
 def command(
+    context: typer.Context,
     words: Annotated[list[str] | None, words_argument()] = None,
     resume: Annotated[
         str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run from its last checkpoint.")
@@ -136,12 +160,10 @@ def command(
                 hints=[f"start it again: {shlex.join(folder.info.command)}"],
             )
         words, path, seed = [str(folder.path / "blueprint.yaml")], folder.path, folder.info.seed
-        began_with = folder.info.extra.get("options", {})  # what moves numbers stays as it was, unless it is said anew
-        without = without if without is not None else began_with.get("without")
-        distribute = distribute if distribute is not None else began_with.get("distribute")
+        kept = _as_it_began(context, folder)
         used: Sequence[Path | Plugin] = carried(folder.path, plugins or (), print_note)
     else:
-        used = plugins or ()
+        used, kept = plugins or (), {}
     options = TrainOptions(
         seed=seed,
         device=named(device),
@@ -154,6 +176,7 @@ def command(
         distribute=_engine(distribute),
         patience=patience,
     )
+    options = replace(options, **kept | ({"without": tuple(kept["without"])} if "without" in kept else {}))
     blueprint = load(words or (), used)
     if choose_device(options.device).type == "cpu":
         keep_memory()
