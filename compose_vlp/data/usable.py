@@ -34,7 +34,7 @@ def refuse_unusable(source: Source, pictures: Collection[str]) -> None:
     from compose_vlp.data.diagnosis import why_nothing_is_used
     from compose_vlp.data.survey import survey
 
-    if source.skip_limit > LENIENT:
+    if source.skip_limit > LENIENT or not len(source):  # none at all are too few for a batch
         return
     tried = _tried(source)
     reasons = []

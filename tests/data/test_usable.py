@@ -12,6 +12,7 @@ from compose_vlp.api import Blueprint
 from compose_vlp.data import open_source
 from compose_vlp.data.mixture import Mixture
 from compose_vlp.data.renamed import Renamed
+from compose_vlp.data.source import Record, Source
 from compose_vlp.data.usable import check_renamed, refuse_unusable
 from compose_vlp.errors import BlueprintError, UserError
 from compose_vlp.evaluation.results import ready
@@ -94,6 +95,21 @@ def test_some_broken_records_are_the_run_s_affair(table: Path) -> None:
     refuse_unusable(source, [])
     source.skip_limit = 0.9
     refuse_unusable(source, ["image"])
+
+
+class Nothing(Source):
+    """A source of a user's own that has no record."""
+
+    def __len__(self) -> int:
+        return 0
+
+    def record(self, index: int) -> Record:
+        raise IndexError(index)
+
+
+def test_a_source_without_records_is_too_small_for_a_batch_and_nothing_else() -> None:
+    refuse_unusable(Nothing(None), ["image"])
+    check_renamed(Renamed(Nothing(None), {"caption": "text"}))
 
 
 def test_a_folder_where_a_file_is_expected_is_called_one(tmp_path: Path) -> None:
