@@ -41,9 +41,9 @@ from tests.support import assert_near, silence, spawn
 from tests.tiny_papers import PAPERS, tiny_paper
 
 pytestmark = [pytest.mark.training, pytest.mark.slow, pytest.mark.timeout(600)]
-ROWS, STEPS = 8, 3
+ROWS, STEPS = 8, 5
 BLIND = (
-    "components.memory.size=16",  # full after two steps, so that the third begins to overwrite it
+    "components.memory.size=16",  # full after two steps, so that later ones overwrite it and compare with it
     "graph.keys=memory(image=gathered(momentum.image_embedding), text=gathered(momentum.text_embedding))",
     "graph.wrong_image=matched(v=gathered(v)[neg.image])",
 )
@@ -231,7 +231,7 @@ def learned() -> list[dict[Any, dict[str, Any]]]:
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_every_engine_learns_what_one_process_learns(paper: str, learned: list[dict[Any, dict[str, Any]]]) -> None:
-    """Losses, gradient norms, weights, teachers and queues of three steps."""
+    """Losses, gradient norms, weights, teachers and queues of five steps."""
     results = [(key[1], result) for process in learned for key, result in process.items() if key[0] == paper]
     assert {("ddp", 2), ("fsdp", 2), ("hybrid", 4)} <= {(way.use, way.world) for way, _ in results}
     alone = {pieces: Run(paper, Way("ddp", 1, pieces), 0).learn() for pieces in {way.pieces for way, _ in results}}
