@@ -66,14 +66,14 @@ def _as_it_began(context: typer.Context, folder: RunFolder) -> dict[str, Any]:
         UserError: the command says another seed than the run's, which a run cannot change.
     """
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    said = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
-    if "seed" in said and context.params["seed"] != folder.info.seed:
+    in_command = {name for name, source in sources.items() if source is not None and source.name != "DEFAULT"}
+    if "seed" in in_command and context.params["seed"] != folder.info.seed:
         raise UserError(
             f"{folder.path} goes on with its own seed, {folder.info.seed}: `--seed {context.params['seed']}` cannot be",
             hints=["without `--seed`, or as a new run"],
         )
     began = folder.info.extra.get("options", {})
-    return {name: began[name] for name in KEPT if name in began and name not in said}
+    return {name: began[name] for name in KEPT if name in began and name not in in_command}
 
 
 def command(
