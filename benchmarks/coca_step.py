@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import gc
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,7 +73,6 @@ def main(words: Sequence[str] | None = None) -> int:
     counted = {} if arguments.no_flops else candidates
     flops = {name: flops_of(partial(_backward, candidate, data[0])) for name, candidate in counted.items()}
     del candidates, counted
-    gc.collect()
     times = pairs_of_times(list(makers), arguments.rounds)
     _print(times, flops, arguments)
     if arguments.json:

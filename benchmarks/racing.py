@@ -8,7 +8,6 @@ gradient is near its epsilon, so that weights tell nothing there.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import statistics
 import subprocess
@@ -87,7 +86,6 @@ def race(title: str, makers: Makers, data: Sequence[Any], arguments: argparse.Na
     counted = {} if arguments.no_flops else candidates
     flops = {name: flops_of(partial(candidate.gradients, data[0])) for name, candidate in counted.items()}
     del candidates, counted
-    gc.collect()  # models refer to themselves, and the processes of a race need the memory
     times = pairs_of_times(list(makers), arguments.rounds)
     peaks = {name: _peak(name) for name in makers} if arguments.peak else {}
     _print(title, times, flops, peaks, arguments)

@@ -8,12 +8,15 @@ given what is not the authors' (its name ends with a plus), keep the memory that
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from platform import libc_ver
 
 from compose_vlp.allocator import keep_memory
 
@@ -44,6 +47,9 @@ def pairs_of_times(names: Sequence[str], rounds: int) -> dict[str, Times]:
 
     Two processes at a time, so that two candidates have to fit into memory, and not all.
     """
+    gc.collect()  # models refer to themselves
+    if libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)  # what was compared is freed, and goes back to the machine only when asked
     ours, *others = names
     return {other: _in_turns([ours, other], rounds) for other in others}
 
