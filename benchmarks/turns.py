@@ -80,7 +80,10 @@ def _child(name: str) -> Iterator[Callable[[int], float]]:
 
         def ask(number: int) -> float:
             print(number, file=asks, flush=True)
-            return float(answers.readline())
+            answer = answers.readline()
+            if not answer:
+                raise SystemExit(f"{name} ended in its step {number + 1}; too little memory for two at a time?")
+            return float(answer)
 
         yield ask
         asks.close()

@@ -180,3 +180,30 @@ ASKING = (
     "        return x if x.features.sum().item() else x\n"
 )
 """A plugin whose component asks a tensor for its numbers, which no shapes can tell."""
+
+
+_PACED = """
+import gc, os, sys, time
+from compose_vlp.ending import end_with
+
+def program():
+    from compose_vlp.cli.run import run
+    from compose_vlp.runtime.training.loop import StageLoop
+
+    steps = StageLoop.run
+    def slowly(self, *args):
+        for report in steps(self, *args):
+            os.write(1, f"step {report.step}\\n".encode())
+            time.sleep(PAUSE)
+            yield report
+    StageLoop.run = slowly
+    return run(sys.argv[1:])
+
+gc.set_threshold(10_000)
+end_with(program)  # both as the command does, before it imports
+"""
+
+
+def paced_training(pause_s: float) -> str:
+    """Write the program of a command that says each step of a training, and waits for so long behind it."""
+    return f"PAUSE = {pause_s}\n{_PACED}"

@@ -91,7 +91,7 @@ class Prepared:
 
     @cached_property
     def costs(self) -> dict[str, StepCost | None]:
-        """What a step of each program costs and holds; None where not known."""
+        """Measure what a step of each program costs and holds; None where not known."""
         return {
             title: measure_where_possible(self.own, self.meta, program, self.rows, self.again, self.plan.precision)
             for title, program in self.programs.items()

@@ -12,29 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SMALL
+from tests.support import paced_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-PACE = """
-import gc, os, sys, time
-from compose_vlp.ending import end_with
-
-def program():
-    from compose_vlp.cli.run import run
-    from compose_vlp.runtime.training.loop import StageLoop
-
-    steps = StageLoop.run
-    def slowly(self, *args):
-        for report in steps(self, *args):
-            os.write(1, f"step {report.step}\\n".encode())
-            time.sleep(0.1)
-            yield report
-    StageLoop.run = slowly
-    return run(sys.argv[1:])
-
-gc.set_threshold(10_000)
-end_with(program)  # both as the command does, before it imports
-"""
+PACE = paced_training(0.1)
 SHORT = ("data.pairs.size=16", "data.pairs.count=24", "stages.pretrain.batch=6", "stages.pretrain.length=30 steps")
 
 

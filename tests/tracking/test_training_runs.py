@@ -18,31 +18,13 @@ from compose_vlp.tracking import mlflow_run_id, sync
 from compose_vlp.tracking.layout import TrackFolder
 from compose_vlp.tracking.state import SenderState
 from tests.conftest import SMALL
+from tests.support import paced_training
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 STEPS = 40
 DATA = ("data.pairs.size=16", "data.pairs.count=64", "stages.pretrain.batch=4")
-PACE = """
-import gc, sys, time
-from compose_vlp.ending import end_with
-
-def program():
-    from compose_vlp.cli.run import run
-    from compose_vlp.runtime.training.loop import StageLoop
-
-    steps = StageLoop.run
-    def slowly(self, *args):
-        for report in steps(self, *args):
-            print("step", report.step, flush=True)
-            time.sleep(0.05)
-            yield report
-    StageLoop.run = slowly
-    return run(sys.argv[1:])
-
-gc.set_threshold(10_000)
-end_with(program)  # both as the command does, before it imports
-"""
+PACE = paced_training(0.05)
 
 
 def train(folder: Path, *words: str, uri: str | None = None) -> subprocess.Popen[str]:
